@@ -1,0 +1,34 @@
+"""The continual-learning trainer of cl-search. Knows torch; does not know Ray, Optuna or Parquet.
+
+    from cl_core import run, load, Data
+    result = run("lwf", load("digits"), "B0-5tasks", hp={"kd_weight": 1.0})
+    result.average_incremental_accuracy
+
+Nothing is imported until it is asked for, so `cl_core.records` and `cl_core.metrics` work without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cl_core.configuration import Configuration
+    from cl_core.dataset import Data, load
+    from cl_core.trainer import Result, run
+
+_HOME = {
+    "run": "cl_core.trainer",
+    "Result": "cl_core.trainer",
+    "load": "cl_core.dataset",
+    "Data": "cl_core.dataset",
+    "Configuration": "cl_core.configuration",
+}
+
+__all__ = ["Configuration", "Data", "Result", "load", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'cl_core' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

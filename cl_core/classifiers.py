@@ -1,0 +1,26 @@
+"""Rules that answer beside the head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def nearest_mean(features: Tensor, means: Tensor) -> Tensor:
+    """Scores of the nearest-mean rule (iCaRL, Alg. 1): minus the distance of the normalised features to each
+    class mean.
+
+    features [B, D], means [K, D] -> [B, K].
+    """
+    return -torch.cdist(F.normalize(features, dim=1), means, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def bias_corrected(z: Tensor, pairs: Tensor, groups: tuple[tuple[int, int], ...]) -> Tensor:
+    """alpha z + beta on each group of classes [start, end) (BiC, Wu et al., CVPR 2019, eq. 5).
+
+    z [B, K], pairs [G, 2] -> [B, K]; the groups cover the K classes.
+    """
+    sizes = torch.tensor([b - a for a, b in groups], device=z.device)
+    each = pairs.to(z.device).repeat_interleave(sizes, dim=0)
+    return z * each[:, 0] + each[:, 1]

@@ -1,0 +1,104 @@
+"""One run as plain values, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cl_core.dataset import Data, DataSpec
+from cl_core.errors import BadRequest, unknown
+from cl_core.hparams import Value, digest
+from cl_core.method import METHODS, Method
+from cl_core.nets.network import NETS
+from cl_core.recipe import Recipe, recipe_fields, resolve_recipe
+from cl_core.scenarios import ScenarioSpec, class_order
+
+PARTS = ("base", "increment")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Everything that decides a run's numbers. `to_dict` and `from_dict` are exact inverses over JSON.
+
+    `recipe` holds recipe fields for all tasks and, under "base" and "increment", those for the first task and
+    for the others. `net` None means the data set's. `device` and `precision` "auto" mean the GPU with bf16 if
+    there is one.
+    """
+
+    method: str
+    data: DataSpec
+    scenario: ScenarioSpec
+    hp: Mapping[str, Value] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    net: str | None = None
+    class_order: str | None = None  # None: the scenario's
+    seed: int = 0
+    validation: float = 0.1
+    unsealed: bool = False
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    init: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can carry."""
+        out = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        out["data"], out["scenario"] = self.data.to_dict(), self.scenario.to_dict()
+        out["hp"] = dict(self.hp)
+        out["recipe"] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in self.recipe.items()}
+        return out
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Configuration:
+        """The configuration that `to_dict` described. Raises BadRequest on an unknown key."""
+        for key in values:
+            if key not in cls.__dataclass_fields__:
+                raise unknown("configuration key", key, cls.__dataclass_fields__)
+        rest = {k: v for k, v in values.items() if k not in ("data", "scenario")}
+        return cls(
+            data=DataSpec.from_dict(values["data"]),
+            scenario=ScenarioSpec.from_dict(values["scenario"]),
+            **rest,
+        )
+
+    def make_method(self) -> Method:
+        """The method with its hyperparameters. Raises BadRequest."""
+        return METHODS[self.method](self.hp)
+
+    def order(self, num_classes: int, class_names: tuple[str, ...] = ()) -> tuple[int, ...]:
+        """The original class id at each arrival position."""
+        return class_order(self.class_order or self.scenario.class_order, num_classes, class_names)
+
+    def recipes(self, data: Data, method: Method) -> tuple[Recipe, Recipe]:
+        """The resolved recipes of the first task and of the increments. Raises BadRequest."""
+        known = [*recipe_fields(), *PARTS]
+        for key in self.recipe:
+            if key not in known:
+                raise unknown("recipe key", key, known)
+        common = {k: v for k, v in self.recipe.items() if k not in PARTS}
+        own = {"base": method.base().recipe, "increment": method.recipe()}
+        base, increment = (
+            resolve_recipe(data.recipe, own[part], common, self.recipe.get(part) or {}) for part in PARTS
+        )
+        return base, increment
+
+    def check(self, data: Data) -> None:
+        """Raise BadRequest, one line, for anything that can be known before training."""
+        method = self.make_method()
+        self.recipes(data, method)
+        sizes = self.scenario.sizes(data.num_classes)
+        self.order(data.num_classes, data.class_names)
+        NETS[self.net or data.net]
+        if not 0.0 <= self.validation < 1.0:
+            raise BadRequest(f"validation must lie in [0, 1), not {self.validation:g}; 0.1 is usual")
+        if self.seed < 0:
+            raise BadRequest(f"seed must not be negative: {self.seed}")
+        channels, height, width = data.shape
+        method.check(sizes, channels * height * width)
+
+    def digest(self, data: Data) -> str:
+        """Equal for runs with equal numbers on one machine: leaves out where the data lies."""
+        plain = self.to_dict()
+        plain["data"] = data.fingerprint
+        return digest(plain)

@@ -1,0 +1,315 @@
+"""Image files decoded once: uint8 arrays on disk that every worker maps into its memory.
+
+The folder is `$CL_SEARCH_CACHE`, else `$XDG_CACHE_HOME/cl-search`, else `~/.cache/cl-search`. An entry is
+found by the digest of its manifest (name, size and time of change of every file used) and of how the files
+are decoded, so a changed file or another size makes another entry. It consists of `<key>.train.npy`, perhaps
+`<key>.test.npy`, and `<key>.json` with the shapes, statistics and fingerprint, written last. Whatever is
+there and does not fit is written again; a folder that cannot be written to costs only the decoding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+from zipfile import ZipFile
+
+import numpy as np
+from filelock import FileLock
+
+from cl_core.dataset import Array, Images, Moments, combine_digests
+from cl_core.errors import BadRequest
+
+_FORMAT = 1  # of the entries; another number makes other entries
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image file, by its name below the root of its `Files`, and its class."""
+
+    name: str
+    label: int
+
+
+class Files(Protocol):
+    """Where image files are read from."""
+
+    def read(self, name: str) -> bytes: ...
+
+    def stamp(self, name: str) -> tuple[int, int]:
+        """Size in bytes, and time of change in ns or a checksum: what tells one version from another."""
+
+    def where(self, name: str) -> str:
+        """The file as a person would look for it."""
+
+
+class Folder:
+    """Files below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def read(self, name: str) -> bytes:
+        return (self.root / name).read_bytes()
+
+    def stamp(self, name: str) -> tuple[int, int]:
+        found = os.stat(f"{self.root}/{name}")  # noqa: PTH116 - a Path for each of 100,000 files takes longer than stat
+        return found.st_size, found.st_mtime_ns
+
+    def where(self, name: str) -> str:
+        return str(self.root / name)
+
+
+class Archive:
+    """Files in a zip archive, read in place; nothing is unpacked."""
+
+    def __init__(self, path: Path, prefix: str = "") -> None:
+        self.path, self.prefix = path, prefix
+        self.zip = ZipFile(path)
+
+    def read(self, name: str) -> bytes:
+        return self.zip.read(self.prefix + name)
+
+    def stamp(self, name: str) -> tuple[int, int]:
+        found = self.zip.getinfo(self.prefix + name)
+        return found.file_size, found.CRC
+
+    def where(self, name: str) -> str:
+        return f"{self.path}:{self.prefix}{name}"
+
+    def names(self) -> list[str]:
+        """Every file below the prefix."""
+        start = len(self.prefix)
+        return [n[start:] for n in self.zip.namelist() if n.startswith(self.prefix) and not n.endswith("/")]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What the cache gives: memory-mapped splits, statistics of the training pixels, and the fingerprint."""
+
+    train: Images
+    test: Images | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+
+
+def cache_folder() -> Path:
+    """Where decoded images are kept."""
+    if chosen := os.environ.get("CL_SEARCH_CACHE"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path("~/.cache").expanduser()) / "cl-search"
+
+
+def decoded(
+    files: Files,
+    train: Sequence[Item],
+    test: Sequence[Item] | None,
+    class_names: Sequence[str],
+    size: int,
+    decode: Callable[[bytes, int], Array],
+    options: Mapping[str, str | int],
+) -> Decoded:
+    """The images of `train` and `test` as [N, size, size, 3] uint8, from the cache or decoded now.
+
+    `decode(bytes, size)` gives one image; `options` names everything besides `size` that its result depends
+    on. Several processes that ask at once decode once. Raises BadRequest naming a file that is missing or is
+    not an image.
+    """
+    splits = {"train": train} if test is None else {"train": train, "test": test}
+    work = _Work(files, splits, class_names, size, decode)
+    base = cache_folder()
+    key = work.key(options)
+    if (found := _open(base, key, work)) is not None:
+        return found
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        with FileLock(base / f"{key}.lock"):
+            if (found := _open(base, key, work)) is not None:  # somebody else was first
+                return found
+            _write(base, key, work)
+    except (OSError, NotImplementedError):  # read-only, full, or without locks: the work is done all the same
+        return work.in_memory()
+    return _open(base, key, work) or work.in_memory()
+
+
+class _Work:
+    """What is to be decoded, and the decoding."""
+
+    def __init__(
+        self,
+        files: Files,
+        splits: Mapping[str, Sequence[Item]],
+        class_names: Sequence[str],
+        size: int,
+        decode: Callable[[bytes, int], Array],
+    ) -> None:
+        self.files, self.splits, self.class_names, self.size, self.decode = (
+            files,
+            splits,
+            class_names,
+            size,
+            decode,
+        )
+        self.labels = {name: np.array([i.label for i in items], np.int64) for name, items in splits.items()}
+
+    def shape(self, split: str) -> tuple[int, int, int, int]:
+        return len(self.splits[split]), self.size, self.size, 3
+
+    def key(self, options: Mapping[str, str | int]) -> str:
+        """The digest of the manifest."""
+        sha = hashlib.sha256(json.dumps([_FORMAT, self.size, dict(options), list(self.class_names)]).encode())
+        for split, items in self.splits.items():
+            sha.update(f"\n{split} {len(items)}".encode())
+            for part in _batched(self._stamps, items, batch=500, quick=5e-5):
+                sha.update(part)
+        return sha.hexdigest()[:32]
+
+    def in_memory(self) -> Decoded:
+        arrays: dict[str, Array] = {}
+        described = {}
+        for split in self.splits:
+            array = arrays[split] = np.empty(self.shape(split), np.uint8)
+            at = 0
+
+            def put(part: Array, array: Array = array) -> None:
+                nonlocal at
+                array[at : at + len(part)] = part
+                at += len(part)
+
+            described[split] = self.run(split, put)
+        return self.result(arrays, self.summary(described))
+
+    def run(self, split: str, put: Callable[[Array], object]) -> tuple[str, Moments]:
+        """Decode a split in order, hand it to `put` part by part, and return its pixel digest and moments."""
+        sha, moments = hashlib.sha256(), Moments()
+        for part, its_moments in _batched(self._images, self.splits[split], batch=64, quick=6e-4):
+            sha.update(part.data)
+            moments.merge(its_moments)
+            put(part)
+        return sha.hexdigest(), moments
+
+    def summary(self, described: Mapping[str, tuple[str, Moments]]) -> dict[str, Any]:
+        """What is stored beside the arrays."""
+        mean, std = described["train"][1].statistics()
+        parts = [(self.shape(split), digest, self.labels[split]) for split, (digest, _) in described.items()]
+        return {"mean": mean, "std": std, "fingerprint": combine_digests(parts, self.class_names)}
+
+    def result(self, arrays: Mapping[str, Array], summary: Mapping[str, Any]) -> Decoded:
+        splits = {split: Images(x, self.labels[split]) for split, x in arrays.items()}
+        mean, std = tuple(summary["mean"]), tuple(summary["std"])
+        return Decoded(splits["train"], splits.get("test"), mean, std, summary["fingerprint"])
+
+    def _stamps(self, items: Sequence[Item]) -> bytes:
+        lines = []
+        for item in items:
+            try:
+                lines.append(json.dumps([item.name, item.label, *self.files.stamp(item.name)]))
+            except (OSError, KeyError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "not in the archive"
+                raise BadRequest(
+                    f"{self.files.where(item.name)} cannot be read ({reason}): restore or remove it"
+                ) from error
+        return "\n".join(lines).encode()
+
+    def _images(self, items: Sequence[Item]) -> tuple[Array, Moments]:
+        out = np.empty((len(items), self.size, self.size, 3), np.uint8)
+        for i, item in enumerate(items):
+            try:
+                out[i] = self.decode(self.files.read(item.name), self.size)
+            except Exception as error:  # Pillow's readers raise almost anything on broken files
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                raise BadRequest(
+                    f"{self.files.where(item.name)} is not a readable image ({reason}): repair or remove it"
+                ) from error
+        moments = Moments()
+        moments.add(out)
+        return out, moments
+
+
+def _batched(
+    function: Callable[[Sequence[Item]], Any], items: Sequence[Item], batch: int, quick: float
+) -> Iterator[Any]:
+    """`function` of each batch of items, in order; the next ones run meanwhile in threads.
+
+    How many threads is measured: an item that takes less than `quick` seconds keeps Python's lock for most of
+    its time, and several threads would only pass the lock around (twice as slow for images of 32 x 32). Large
+    images are decoded, and slow disks waited for, without it.
+    """
+    batches = (items[start : start + batch] for start in range(0, len(items), batch))
+    took = 0.0
+    for part in itertools.islice(batches, 2):  # the first one also pays for imports, so the second one counts
+        start = time.perf_counter()
+        result = function(part)
+        took = (time.perf_counter() - start) / len(part)
+        yield result
+    if len(items) <= 2 * batch:
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = cores if took > quick else 1
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[Future[Any]] = deque()
+    try:
+        for part in batches:
+            waiting.append(pool.submit(function, part))
+            if len(waiting) > 2 * threads:  # bounds what is held in memory
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _write(base: Path, key: str, work: _Work) -> None:
+    """Decode into files aside and give them their names, the description last. The lock is held."""
+    described = {}
+    aside = {split: base / f".{key}.{split}.npy" for split in work.splits}
+    try:
+        for split, path in aside.items():
+            with path.open("wb") as file:  # not a memory map: a full disk must be an error, not a signal
+                header = {"descr": "|u1", "fortran_order": False, "shape": work.shape(split)}
+                np.lib.format.write_array_header_1_0(file, header)
+                described[split] = work.run(split, partial(_put, file))
+        for split, path in aside.items():
+            path.replace(base / f"{key}.{split}.npy")
+        note = base / f".{key}.json"
+        note.write_text(json.dumps(work.summary(described)))
+        note.replace(base / f"{key}.json")
+    finally:
+        for path in aside.values():
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def _put(file: BinaryIO, part: Array) -> None:
+    file.write(part.data)
+
+
+def _open(base: Path, key: str, work: _Work) -> Decoded | None:
+    """The entry, or None if it is not there or does not fit."""
+    try:
+        summary = json.loads((base / f"{key}.json").read_text())
+        arrays: dict[str, Array] = {}
+        for split in work.splits:
+            path = base / f"{key}.{split}.npy"
+            # Copy on write: torch wants writable memory, and nothing written to it reaches the file.
+            array = np.load(path, mmap_mode="c", allow_pickle=False)
+            if array.shape != work.shape(split) or array.dtype != np.uint8:
+                return None
+            if path.stat().st_size != array.offset + array.nbytes:
+                return None
+            arrays[split] = array
+        return work.result(arrays, summary)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
+        return None

@@ -1,0 +1,69 @@
+"""A 100-class subset of ImageNet: `root/train/<wnid>/*.JPEG` and `root/val/<wnid>/*.JPEG`, the latter as test
+split.
+
+The classes and their order are the lines of `root/classes.txt` (a wnid, perhaps followed by a name), else the
+first 100 folders of `train` sorted by name. `root` may also be the folder that holds `imagenet100`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cl_core.data.cache import Folder, decoded
+from cl_core.data.image_folder import DECODER, class_folders, decode, list_split
+from cl_core.dataset import DATASETS, Augment, Data, DataSpec, keep_classes
+from cl_core.errors import BadRequest, unknown
+
+
+@DATASETS.register("imagenet100")
+def load(spec: DataSpec) -> Data:
+    """ImageNet-100: 100 classes of ImageNet, 224 x 224 unless data.size says otherwise."""
+    root, size = _find(Path(spec.root or "~/data").expanduser()), spec.size or 224
+    present = class_folders(root / "train")
+    wnids, names = _classes(root, present)
+    kept = keep_classes(len(wnids), spec)
+    wnids, names = wnids[:kept], names[:kept]
+    train = list_split(root, "train", wnids, spec.per_class)
+    test = None
+    if (root / "val").is_dir():
+        held = set(class_folders(root / "val"))
+        test = list_split(root, "val", [w if w in held else None for w in wnids]) or None
+    got = decoded(Folder(root), train, test, names, size, decode, DECODER)
+    return Data(
+        name="imagenet100",
+        train=got.train,
+        test=got.test,
+        class_names=tuple(names),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        augment=Augment(crop=size // 8, flip=True),
+        net="resnet18",
+        recipe={"epochs": 100, "batch": 128, "lr": 0.1},
+        fingerprint=got.fingerprint,
+    )
+
+
+def _find(root: Path) -> Path:
+    for folder in (root / "imagenet100", root):
+        if (folder / "train").is_dir():
+            return folder
+    raise BadRequest(
+        f"imagenet100 was looked for in {root / 'imagenet100'} and {root}, and neither has train/<wnid>/*: "
+        "say where it is with --set data.root=..."
+    )
+
+
+def _classes(root: Path, present: list[str]) -> tuple[list[str], list[str]]:
+    """The wnids in class order, and their names."""
+    path = root / "classes.txt"
+    if not path.is_file():
+        return present[:100], present[:100]
+    lines = [line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip()]
+    wnids = [line[0] for line in lines]
+    for wnid in wnids:
+        if wnid not in present:
+            raise BadRequest(
+                f"{path} names a class that is not in {root / 'train'}: {unknown('class', wnid, present)}"
+            )
+    names = [line[1].split(",")[0].strip() if len(line) > 1 else line[0] for line in lines]
+    return wnids, names if len(set(names)) == len(names) else wnids

@@ -1,0 +1,479 @@
+"""A data set in memory: uint8 images and labels, with what a trainer must know about them.
+
+`load("digits")` or `load(DataSpec("image-folder", root="~/photos", size=64))` finds a loader by name in
+`DATASETS`; `Data.from_arrays(x, y)` takes arrays. Pixels stay uint8 until a batch is made; nothing is
+augmented or normalised here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cl_core.errors import BadRequest, unknown
+from cl_core.hparams import Int, Value
+from cl_core.registry import Registry
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Array = np.ndarray[Any, np.dtype[Any]]
+_CHUNK = 1024  # images at a time, wherever all pixels are walked through
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """One split: `x` [N, H, W, C] uint8 (may be memory-mapped, copy on write) and `y` [N] int64 class ids."""
+
+    x: Array
+    y: Array
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What may be done to a training image without changing its class.
+
+    `crop`: pixels of zero padding on each side, from which a window of the old size is cut at random.
+    `flip`: mirror left and right with probability one half.
+    """
+
+    crop: int = 0
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which data, and how much of it.
+
+    `name` is a registered data set or `module:function` of one's own; `root` the folder of its files; `size`
+    the side of the square images in pixels; `classes` keeps the first N classes in the data set's order;
+    `per_class` keeps at most that many training images of each class, evenly spaced in file order (the test
+    split is not cut); `download` allows fetching what is missing. Raises BadRequest on values that cannot be
+    meant.
+    """
+
+    name: str
+    root: str | None = None
+    size: int | None = None
+    classes: int | None = None
+    per_class: int | None = None
+    download: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise BadRequest(
+                f"data.name must name a data set, not {self.name!r}: see `cl-search list datasets`"
+            )
+        if self.root is not None and (not isinstance(self.root, str) or not self.root):
+            raise BadRequest(f"data.root must be a folder, not {self.root!r}: leave it out for the default")
+        if not isinstance(self.download, bool):
+            raise BadRequest(f"data.download must be true or false, not {self.download!r}")
+        for key, domain in (
+            ("size", Int(1, 4096)),
+            ("classes", Int(1, 1_000_000)),
+            ("per_class", Int(1, 10**9)),
+        ):
+            value = getattr(self, key)
+            if value is not None:
+                object.__setattr__(self, key, domain.check(f"data.{key}", value))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any] | str) -> DataSpec:
+        """From a mapping of the fields, or the name alone. Raises BadRequest on an unknown key."""
+        if isinstance(values, str):
+            return cls(values)
+        if not isinstance(values, Mapping) or "name" not in values:
+            raise BadRequest(f"data needs a name, as in {{name: digits}}, and got {values!r}")
+        known = [f.name for f in dataclasses.fields(cls)]
+        for key in values:
+            if key not in known:
+                raise unknown("data key", key, known)
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; what is not set is left out."""
+        out = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {key: value for key, value in out.items() if value is not None and value is not False}
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the data, for digests: `root` and `download` only say where they come from."""
+        return {key: value for key, value in self.to_dict().items() if key not in ("root", "download")}
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A data set. Every class 0..K-1 has at least one training image; the test split may be absent.
+
+    `mean` and `std` are of x / 255, one value a channel. `augment`, `net` and `recipe` (keys of `Recipe`) are
+    what a run uses unless it says otherwise. `fingerprint` is the SHA-256 of pixels, labels and class names,
+    wherever they lie. Raises BadRequest when the parts do not fit together.
+    """
+
+    name: str
+    train: Images
+    test: Images | None
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: Augment = Augment()
+    net: str = "convnet"
+    recipe: dict[str, Value] = field(default_factory=dict)
+    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        for split, images in (("training", self.train), ("test", self.test)):
+            if images is not None:
+                _check_images(f"the {split} split of {self.name!r}", images, len(self.class_names))
+        if len(set(self.class_names)) != len(self.class_names):
+            twice = sorted({n for n in self.class_names if self.class_names.count(n) > 1})
+            raise BadRequest(
+                f"class names must differ, and {twice[0]!r} stands twice in {self.name!r}: rename one"
+            )
+        absent = np.flatnonzero(np.bincount(self.train.y, minlength=self.num_classes) == 0)
+        if len(absent):
+            raise BadRequest(
+                f"every class needs a training image, and class {absent[0]} "
+                f"({self.class_names[absent[0]]!r}) of {self.name!r} has none: "
+                f"number the classes 0..{self.num_classes - 1} without gaps"
+            )
+        if self.test is not None and self.test.x.shape[1:] != self.train.x.shape[1:]:
+            raise BadRequest(
+                f"training and test images must have one shape, not {self.train.x.shape[1:]} and "
+                f"{self.test.x.shape[1:]} (height, width, channels): resize the test images"
+            )
+        channels = self.train.x.shape[3]
+        if len(self.mean) != channels or len(self.std) != channels or not all(s > 0 for s in self.std):
+            raise BadRequest(
+                f"mean and std need {channels} values and std above 0, not {self.mean} and {self.std}: "
+                "leave them out to have them computed"
+            )
+        if not self.fingerprint:
+            object.__setattr__(self, "fingerprint", fingerprint(self.train, self.test, self.class_names))
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an image."""
+        height, width, channels = self.train.x.shape[1:]
+        return channels, height, width
+
+    @classmethod
+    def from_arrays(
+        cls,
+        x: Any,
+        y: Any,
+        test: tuple[Any, Any] | None = None,
+        class_names: Sequence[str] | None = None,
+        name: str = "arrays",
+        augment: Augment | None = None,
+        net: str = "convnet",
+        recipe: Mapping[str, Value] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> Data:
+        """Data from arrays (or CPU tensors).
+
+        `x` is [N, H, W], [N, H, W, C] or [N, C, H, W] with at most 4 channels (the last axis is taken for the
+        channels where both could be), uint8 or float in [0, 1]; `y` [N] integers 0..K-1. Without `augment`,
+        images are shifted by up to an eighth of their side and not mirrored; without `mean` and `std` they
+        are computed from `x`. Raises BadRequest.
+        """
+        pixels, labels = _as_pixels("x", x), _as_labels("y", y)
+        if class_names is None:
+            class_names = [str(c) for c in range(int(labels.max(initial=-1)) + 1)]
+        train = Images(pixels, labels)
+        held = None
+        if test is not None:
+            if not isinstance(test, tuple | list) or len(test) != 2:
+                raise BadRequest(f"test must be a pair (x, y), not {type(test).__name__}")
+            held = Images(_as_pixels("test x", test[0]), _as_labels("test y", test[1]))
+        _check_images(f"the training split of {name!r}", train, len(class_names))
+        computed_mean, computed_std = statistics(pixels)
+        return cls(
+            name=name,
+            train=train,
+            test=held,
+            class_names=tuple(str(n) for n in class_names),
+            mean=tuple(float(m) for m in mean) if mean is not None else computed_mean,
+            std=tuple(float(s) for s in std) if std is not None else computed_std,
+            augment=augment if augment is not None else Augment(crop=min(pixels.shape[1:3]) // 8),
+            net=net,
+            recipe=dict(recipe) if recipe is not None else {"epochs": 50, "batch": 128, "lr": 0.05},
+        )
+
+
+DATASETS: Registry[Callable[[DataSpec], Data]] = Registry("data set", "cl_core.data")
+
+
+def load(spec: DataSpec | str) -> Data:
+    """The data that `spec` asks for: found, decoded, cut to its classes and images, resized.
+
+    `module:function` is called with the root (or without arguments if it takes none) and returns Data, or
+    (x, y) of the training and of the test split, the latter perhaps None. Raises BadRequest.
+    """
+    spec = DataSpec(spec) if isinstance(spec, str) else spec
+    if ":" not in spec.name:
+        return _fitted(DATASETS[spec.name](spec), spec)
+    function: Callable[..., Any] = DATASETS[spec.name]
+    if not callable(function):
+        raise BadRequest(
+            f"data set {spec.name!r} must be a function that takes the root, not {type(function).__name__}"
+        )
+    made = function(spec.root) if _takes_an_argument(function) else function()
+    if isinstance(made, Data):
+        return _fitted(made, spec)
+    if (
+        not isinstance(made, tuple | list)
+        or len(made) != 2
+        or not isinstance(made[0], tuple | list)
+        or len(made[0]) != 2
+    ):
+        raise BadRequest(
+            f"data set {spec.name!r} must return Data or ((x, y), (x, y)) of training and test, "
+            f"not {type(made).__name__}"
+        )
+    whole = Data.from_arrays(
+        made[0][0], made[0][1], test=made[1], name=spec.name.rpartition(":")[0].rpartition(".")[2]
+    )
+    data = _fitted(whole, spec)
+    if data is whole:
+        return data
+    mean, std = statistics(data.train.x)
+    return dataclasses.replace(data, mean=mean, std=std)
+
+
+def keep_classes(available: int, spec: DataSpec) -> int:
+    """How many of the `available` classes `spec` keeps. Raises BadRequest when it asks for more."""
+    if spec.classes is not None and spec.classes > available:
+        raise BadRequest(
+            f"data.classes is {spec.classes}, but {spec.name!r} has {available} classes: ask for at most that"
+        )
+    return available if spec.classes is None else spec.classes
+
+
+def evenly(available: int, wanted: int | None) -> Array:
+    """Positions of at most `wanted` items evenly spaced in `available`: all of them if there are no more.
+
+    >>> evenly(10, 4).tolist()
+    [0, 2, 5, 7]
+    """
+    if wanted is None or wanted >= available:
+        return np.arange(available)
+    return np.arange(wanted) * available // wanted
+
+
+def fingerprint(train: Images, test: Images | None, class_names: Sequence[str]) -> str:
+    """SHA-256 (hexadecimal) of pixels, labels and class names; no path and no file name is in it."""
+    splits = [
+        (images.x.shape, pixel_digest(chunks(images.x)), images.y)
+        for images in (train, test)
+        if images is not None
+    ]
+    return combine_digests(splits, class_names)
+
+
+def pixel_digest(parts: Iterator[Array]) -> str:
+    """SHA-256 of uint8 arrays, one after the other."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(np.ascontiguousarray(part).data)
+    return sha.hexdigest()
+
+
+def combine_digests(splits: Sequence[tuple[Sequence[int], str, Array]], class_names: Sequence[str]) -> str:
+    """The fingerprint from (shape, pixel digest, labels) of the training split and, if there is one, the test
+    split."""
+    text = json.dumps(
+        {
+            "class_names": list(class_names),
+            "splits": [
+                [[int(n) for n in shape], pixels, hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()]
+                for shape, pixels, labels in splits
+            ],
+        }
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def chunks(x: Array) -> Iterator[Array]:
+    """`x` in pieces small enough to hold copies of."""
+    for start in range(0, len(x), _CHUNK):
+        yield x[start : start + _CHUNK]
+
+
+@dataclass
+class Moments:
+    """Exact sums over pixels, channel by channel; the result does not depend on how the images are cut into
+    parts."""
+
+    count: int = 0
+    sums: Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    squares: Array = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def add(self, x: Array) -> None:
+        """Take in `x` [n, H, W, C] uint8, n <= 1024 (so that a sum of squares fits 32 bits)."""
+        flat, channels = x.reshape(len(x), -1), x.shape[-1]
+        once = flat.sum(axis=0, dtype=np.uint32).reshape(-1, channels).sum(axis=0, dtype=np.int64)
+        squared = flat.astype(np.uint16) ** 2  # 255 ** 2 fits 16 bits
+        twice = squared.sum(axis=0, dtype=np.uint32).reshape(-1, channels).sum(axis=0, dtype=np.int64)
+        self.merge(Moments(flat.size // channels, once, twice))
+
+    def merge(self, other: Moments) -> None:
+        """Take in other sums."""
+        if not self.count:
+            self.count, self.sums, self.squares = other.count, other.sums, other.squares
+        elif other.count:
+            self.count += other.count
+            self.sums, self.squares = self.sums + other.sums, self.squares + other.squares
+
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of x / 255, rounded to 4 decimals; a constant channel gets a deviation
+        of 1."""
+        mean = self.sums / (self.count * 255)
+        std = np.sqrt(np.maximum(self.squares / (self.count * 255**2) - mean**2, 0))
+        return (
+            tuple(round(float(m), 4) for m in mean),
+            tuple(round(float(s), 4) if s >= 5e-5 else 1.0 for s in std),
+        )
+
+
+def statistics(x: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of x / 255, a value a channel, of `x` [N, H, W, C] uint8."""
+    moments = Moments()
+    for part in chunks(x):
+        moments.add(part)
+    return moments.statistics()
+
+
+def centre_square(image: Image.Image, size: int) -> Image.Image:
+    """The largest centred square of an image at `size` x `size` pixels: shorter side resized, the rest
+    cropped.
+
+    Bilinear and antialiased. Pillow resamples 8-bit images in whole numbers, so the result is the same on
+    every machine.
+    """
+    from PIL import Image
+
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    box = (left, top, left + side, top + side)
+    if side == size:
+        return image if image.size == (size, size) else image.crop(box)
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+
+
+def _fitted(data: Data, spec: DataSpec) -> Data:
+    """`data` cut and resized as `spec` asks; `data` itself if that is what it is already."""
+    kept, train, test = keep_classes(data.num_classes, spec), data.train, data.test
+    rows = np.sort(np.concatenate([_rows_of(train.y, c, spec.per_class) for c in range(kept)]))
+    if len(rows) < len(train):
+        train = Images(train.x[rows], train.y[rows])
+    if test is not None and kept < data.num_classes:
+        known = test.y < kept
+        test = Images(test.x[known], test.y[known]) if known.any() else None
+    augment, before = data.augment, train.x.shape[1:3]
+    if spec.size is not None and before != (spec.size, spec.size):
+        train, test = _resized(train, spec.size), None if test is None else _resized(test, spec.size)
+        augment = dataclasses.replace(augment, crop=round(augment.crop * spec.size / min(before)))
+    if train is data.train and test is data.test:
+        return data
+    names = data.class_names[:kept]
+    return dataclasses.replace(
+        data,
+        train=train,
+        test=test,
+        class_names=names,
+        augment=augment,
+        fingerprint=fingerprint(train, test, names),
+    )
+
+
+def _rows_of(y: Array, label: int, per_class: int | None) -> Array:
+    rows = np.flatnonzero(y == label)
+    return rows[evenly(len(rows), per_class)]
+
+
+def _resized(images: Images, size: int) -> Images:
+    from PIL import Image
+
+    count, _, _, channels = images.x.shape
+    out = np.empty((count, size, size, channels), np.uint8)
+    for i in range(count):
+        for c in range(channels):
+            out[i, :, :, c] = np.asarray(centre_square(Image.fromarray(images.x[i, :, :, c]), size))
+    return Images(out, images.y)
+
+
+def _takes_an_argument(function: Callable[..., Any]) -> bool:
+    try:
+        return bool(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # some callables written in C have no signature
+        return True
+
+
+def _as_pixels(name: str, value: Any) -> Array:
+    """[N, H, W, C] uint8 from any accepted layout and type."""
+    x = np.asarray(value)
+    if x.ndim == 3:
+        x = x[..., None]
+    elif x.ndim == 4 and x.shape[3] > 4 and x.shape[1] <= 4:
+        x = x.transpose(0, 2, 3, 1)
+    if x.ndim != 4 or not 1 <= x.shape[3] <= 4 or 0 in x.shape:
+        raise BadRequest(
+            f"{name} must be [N, H, W], [N, H, W, C] or [N, C, H, W] with 1 to 4 channels and no empty axis, "
+            f"not {list(np.shape(value))}: reshape it"
+        )
+    if np.issubdtype(x.dtype, np.floating):
+        low, high = float(x.min()), float(x.max())
+        if not (low >= 0 and high <= 1):  # also when one of them is NaN
+            raise BadRequest(
+                f"{name} of type {x.dtype} must lie in [0, 1], and lies in [{low:g}, {high:g}]: "
+                "scale it, or give the pixels as uint8"
+            )
+        x = np.rint(x * 255).astype(np.uint8)
+    if x.dtype != np.uint8:
+        raise BadRequest(
+            f"{name} must be uint8 or float in [0, 1], not {x.dtype}: convert it, as in x.astype('uint8')"
+        )
+    return np.ascontiguousarray(x)
+
+
+def _as_labels(name: str, value: Any) -> Array:
+    y = np.asarray(value)
+    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+        raise BadRequest(
+            f"{name} must be a flat list of whole numbers 0..K-1, not {y.dtype} of shape {list(y.shape)}"
+        )
+    return np.ascontiguousarray(y, dtype=np.int64)
+
+
+def _check_images(what: str, images: Images, classes: int) -> None:
+    x, y = images.x, images.y
+    if x.ndim != 4 or x.dtype != np.uint8 or y.ndim != 1 or y.dtype != np.int64:
+        raise BadRequest(
+            f"{what} must be uint8 [N, H, W, C] with int64 [N], not {x.dtype} {list(x.shape)} with {y.dtype} "
+            f"{list(y.shape)}: Data.from_arrays converts"
+        )
+    if len(x) != len(y):
+        raise BadRequest(f"{what} has {len(x)} images and {len(y)} labels: give one label an image")
+    if not len(y):
+        raise BadRequest(f"{what} is empty: give at least one image a class")
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= classes:
+        raise BadRequest(
+            f"{what} has labels {low}..{high}, which must lie in 0..{classes - 1} ({classes} classes): "
+            "number the classes from 0"
+        )

@@ -1,0 +1,183 @@
+"""Hyperparameters: a frozen dataclass whose fields carry their domain and the first task on which they act.
+
+    @dataclass(frozen=True)
+    class HP:
+        kd_weight: float = hp(0.25, Float(0.02, 8, log=True), doc="lambda_o, without its T-squared")
+
+The metadata is the only description there is: search spaces, `describe`, stage keys, Parquet columns and the
+contract tests are derived from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from cl_core.errors import BadRequest, unknown
+
+Value = float | int | str | bool
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Float:
+    """A real interval [low, high], both ends included."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def check(self, name: str, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise BadRequest(f"{name} must be a number in [{self.low:g}, {self.high:g}], not {value!r}")
+        if not self.low <= value <= self.high:
+            raise BadRequest(f"{name} must lie in [{self.low:g}, {self.high:g}], not {value:g}")
+        return float(value)
+
+    def __str__(self) -> str:
+        return f"[{self.low:g}, {self.high:g}]" + (" log" if self.log else "")
+
+
+@dataclass(frozen=True)
+class Int:
+    """The integers low..high, both ends included."""
+
+    low: int
+    high: int
+    log: bool = False
+
+    def check(self, name: str, value: object) -> int:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise BadRequest(f"{name} must be a whole number in [{self.low}, {self.high}], not {value!r}")
+        if not self.low <= value <= self.high:
+            raise BadRequest(f"{name} must lie in [{self.low}, {self.high}], not {value}")
+        return value
+
+    def __str__(self) -> str:
+        return f"{{{self.low}..{self.high}}}" + (" log" if self.log else "")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A finite set of values of one type."""
+
+    options: tuple[Value, ...]
+
+    def __init__(self, *options: Value) -> None:
+        object.__setattr__(self, "options", options)
+
+    def check(self, name: str, value: object) -> Value:
+        for option in self.options:
+            same_kind = isinstance(option, bool) == isinstance(value, bool)
+            if same_kind and option == value:
+                return option
+        raise BadRequest(f"{name} must be one of {', '.join(map(repr, self.options))}, not {value!r}")
+
+    def __str__(self) -> str:
+        return "{" + ", ".join(str(o) for o in self.options) + "}"
+
+
+@dataclass(frozen=True)
+class Fractions:
+    """Increasing fractions in (0, 1), written "0.5,0.75"; a list is accepted, the empty text means none."""
+
+    def check(self, name: str, value: object) -> str:
+        parts = [p for p in value.split(",") if p.strip()] if isinstance(value, str) else value
+        try:
+            numbers = [float(p) for p in parts]  # type: ignore[attr-defined]
+        except (TypeError, ValueError):
+            raise BadRequest(f"{name} must be fractions such as [0.5, 0.75], not {value!r}") from None
+        if numbers != sorted(set(numbers)) or not all(0 < n < 1 for n in numbers):
+            raise BadRequest(f"{name} must be increasing fractions between 0 and 1, not {value!r}")
+        return ",".join(f"{n:g}" for n in numbers)
+
+    def __str__(self) -> str:
+        return "increasing fractions"
+
+
+Domain = Float | Int | Choice | Fractions
+
+
+@dataclass(frozen=True)
+class HParam:
+    """One hyperparameter: what it may be, and when it acts.
+
+    `acts_from` is the first task whose network or scores it changes. `at_boundary` marks what changes only
+    what is computed from the finished network of a task (memory, class means, the rule that answers), never
+    the training of that task. `when` names the branch in which it acts: {"loss": ("ce",)}. `searched` says
+    whether a study searches it unless told otherwise; every hyperparameter can be searched.
+    """
+
+    name: str
+    type: type
+    default: Value
+    domain: Domain
+    acts_from: int
+    at_boundary: bool
+    when: Mapping[str, tuple[Value, ...]]
+    searched: bool
+    doc: str
+
+    def active(self, values: Mapping[str, Value]) -> bool:
+        """Whether the branch of `when` is taken under `values`."""
+        return all(values[name] in allowed for name, allowed in self.when.items())
+
+
+def hp(
+    default: Value,
+    domain: Domain,
+    *,
+    acts_from: int = 1,
+    at_boundary: bool = False,
+    when: Mapping[str, tuple[Value, ...]] | None = None,
+    searched: bool = True,
+    doc: str = "",
+) -> Any:
+    """A dataclass field that is a hyperparameter; see `HParam` for the meaning of the arguments."""
+    meta = {
+        "domain": domain,
+        "acts_from": acts_from,
+        "at_boundary": at_boundary,
+        "when": dict(when or {}),
+        "searched": searched,
+        "doc": doc,
+    }
+    return dataclasses.field(default=default, metadata={"hp": meta})
+
+
+def hparams(cls: type) -> dict[str, HParam]:
+    """The hyperparameters of a dataclass by name, in the order of definition."""
+    out = {}
+    for f in dataclasses.fields(cls):
+        if "hp" in f.metadata:
+            out[f.name] = HParam(f.name, type(f.default), f.default, **f.metadata["hp"])  # type: ignore[arg-type]
+    return out
+
+
+def to_dict(values: Any) -> dict[str, Value]:
+    """The values of a hyperparameter dataclass, by name."""
+    return {name: getattr(values, name) for name in hparams(type(values))}
+
+
+def from_dict(cls: type[T], values: Mapping[str, object], kind: str = "hyperparameter") -> T:
+    """Build `cls` from plain values. Raises BadRequest on an unknown name or a value outside its domain."""
+    known = hparams(cls)
+    for name in values:
+        if name not in known:
+            raise unknown(kind, name, known)
+    return cls(**{name: known[name].domain.check(name, value) for name, value in values.items()})
+
+
+def digest(value: object, length: int = 20) -> str:
+    """A hexadecimal SHA-256 of the canonical JSON of plain values; equal values have equal digests
+    everywhere.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]

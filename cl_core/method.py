@@ -1,0 +1,171 @@
+"""What a method is: hyperparameters, and the hooks in which it differs from fine-tuning.
+
+A method derives from `Method` directly, never from another method; what methods share are plain functions
+(`losses`, `memory`, `classifiers`). The trainer owns every loop: a method yields phases and returns loss
+terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+from cl_core.hparams import Value, digest, from_dict, to_dict
+from cl_core.nets.network import Network
+from cl_core.recipe import Recipe
+from cl_core.registry import Registry
+from cl_core.rng import Streams
+from cl_core.state import State
+from cl_core.task import Batch, Task, Term
+
+if TYPE_CHECKING:
+    from cl_core.view import View
+
+METHODS: Registry[type[Method]] = Registry("method", "cl_core.methods")
+register = METHODS.register
+
+Loss = Callable[[State, Batch, Task], dict[str, Term]]
+
+
+@dataclass(frozen=True)
+class Base:
+    """What decides the first task's training besides data, net and recipe.
+
+    Methods with equal `Base` train the same first task bit for bit and share it. `recipe` holds the family's
+    own recipe defaults; a study's recipe overrides them.
+    """
+
+    family: str = "plain"  # cross-entropy over the classes of the task
+    head: str = "linear"
+    last_relu: bool = True
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    recipe: Mapping[str, Value] = field(default_factory=dict)
+
+    def key(self) -> dict[str, Any]:
+        """The part of a stage's key that the family decides; its recipe enters resolved."""
+        return {
+            "family": self.family,
+            "head": self.head,
+            "last_relu": self.last_relu,
+            "parameters": dict(self.parameters),
+        }
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A source of training rows for a phase. With `batch` it fills that many places of every step, else
+    the recipe's batch. The first source of a phase makes its epochs; others are repeated for as long as it
+    lasts."""
+
+    ids: Tensor  # [n] int64, on the CPU
+    batch: int | None = None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of training within a task.
+
+    `params` are the parameters that train (all of the network's by default); of the head, only the rows
+    [head_rows[0], head_rows[1]) do, and the others are bitwise unchanged afterwards. With `train_mode` off
+    the network stays in evaluation mode, so that no BatchNorm statistic moves.
+    """
+
+    name: str
+    rows: tuple[Rows, ...]
+    recipe: Recipe
+    loss: Loss
+    params: tuple[nn.Parameter, ...] | None = None
+    head_rows: tuple[int, int] | None = None
+    train_mode: bool = True
+    augment: bool = True
+
+
+class Method:
+    """A class-incremental learning method. Stateless: it holds its hyperparameters only."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[str]
+    equation: ClassVar[str]
+    paradigm: ClassVar[str]  # regularisation | data replay | feature replay | baseline
+    level: ClassVar[str]  # of the distillation: logits | features | data | none
+    kind: ClassVar[str]  # probability matching | logit matching | instance feature | ... | none
+    memories: ClassVar[tuple[str, ...]] = ("exemplars",)
+    teacher: ClassVar[bool] = False  # whether the previous network is kept frozen during a task
+
+    @dataclass(frozen=True)
+    class HP:
+        """No hyperparameters."""
+
+    hp: Any
+
+    def __init__(self, values: Mapping[str, object] | None = None) -> None:
+        object.__setattr__(
+            self, "hp", from_dict(type(self).HP, values or {}, f"hyperparameter of {self.name}")
+        )
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a method is stateless: {name!r} belongs into State")
+
+    # What the study asks before any work.
+
+    def check(self, sizes: tuple[int, ...], image_bytes: int) -> None:
+        """Raise BadRequest where this method cannot run on tasks of these sizes and images."""
+
+    def base(self) -> Base:
+        """The base family of the first task."""
+        return Base()
+
+    def recipe(self) -> Mapping[str, Value]:
+        """The method's own recipe defaults for the increments; a study's recipe overrides them."""
+        return {}
+
+    def primary(self) -> str:
+        """The name of the classifier that is the method's own."""
+        return "head"
+
+    # What happens within a task, in this order.
+
+    def begin(self, s: State, task: Task, data: View, g: Streams) -> None:
+        """Before training: freeze the teacher where there is one, open the head's rows."""
+        if task.index and self.teacher:
+            s.remember_teacher()
+        s.head.open(task.old, task.seen, g("head"))
+
+    def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
+        """The phases of a task; what follows a yield runs when that phase has been trained."""
+        yield Phase("train", (Rows(task.rows),), task.recipe, self.loss)
+
+    def augment(self, s: State, batch: Batch, task: Task, g: Streams) -> Batch:
+        """Every random draw of a step beyond the data set's own augmentation."""
+        return batch
+
+    def loss(self, s: State, batch: Batch, task: Task) -> dict[str, Term]:
+        """The named terms of the objective: deterministic arithmetic, no draw, no change of state."""
+        raise TypeError(f"{type(self).__name__} must define loss")
+
+    def end(self, s: State, task: Task, data: View, g: Streams) -> None:
+        """After training: rank exemplars, compute class means and prototypes from the finished network."""
+
+    def scores(self, s: State, x: Tensor, task: Task) -> dict[str, Tensor]:
+        """Classifier name -> scores [B, seen] for images x [B, C, H, W]; one of them is `primary()`."""
+        return {"head": s.net(x).logits}
+
+    def note(self, task: Task) -> str | None:
+        """A fallback that this task takes, for the record."""
+        return None
+
+    def build(self, make: Callable[[], Network]) -> State:
+        """The state before the first task; `make` gives a network from the init stream."""
+        return State(make(), make, self.memories)
+
+    def values(self) -> dict[str, Value]:
+        """The hyperparameters by name."""
+        return to_dict(self.hp)
+
+    def digest(self) -> str:
+        """Equal for equal methods with equal hyperparameters."""
+        return digest({"method": self.name, "hp": self.values()})

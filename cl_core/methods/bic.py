@@ -1,0 +1,183 @@
+"""BiC: large-scale incremental learning with bias correction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cl_core.classifiers import bias_corrected
+from cl_core.exemplars import rank
+from cl_core.hparams import Choice, Float, hp
+from cl_core.memory import Budget
+from cl_core.method import Method, Phase, Rows, register
+from cl_core.recipe import Recipe
+from cl_core.rng import Streams
+from cl_core.state import State
+from cl_core.task import Batch, Task, Term
+from cl_core.view import View
+
+
+@register("bic")
+class BiC(Method):
+    """Distillation with weight n_old/n, then a linear correction of the new logits on a balanced validation
+    set.
+
+    Stage 1 trains the raw logits; the teacher is the previous network with its correction applied. Stage 2
+    trains two scalars with the network frozen in evaluation mode. Only the newest pair is live
+    (`single_last`, the paper): the next stage 1 absorbs it through distillation; `per_task` keeps a pair a
+    task and applies all of them.
+
+    Every seen class has the same number of validation images, part of the exemplar budget. Those of later
+    tasks are drawn before stage 1 and never trained on; those of the first task are chosen at the first
+    boundary, after they were trained on, so that the first task is the plain one: there the correction is
+    biased low.
+    """
+
+    name, title = "bic", "BiC"
+    paper = "Wu et al., Large Scale Incremental Learning, CVPR 2019 (arXiv 1905.13260)"
+    equation = (
+        "eq. 1-3: lambda L_d + (1 - lambda) L_c, lambda = n_old/n; eq. 4-5: q_k = alpha z_k + beta on new k"
+    )
+    paradigm, level, kind = "data replay", "logits", "probability matching"
+    memories = ("exemplars", "validation")
+    teacher = True
+
+    @dataclass(frozen=True)
+    class HP(Budget):
+        """Distillation, validation share and the second stage."""
+
+        temperature: float = hp(2.0, Float(1, 5), doc="T of the distillation, which carries no T^2 here")
+        kd_schedule: str = hp("auto", Choice("auto", "fixed"), searched=False, doc="auto: lambda = n_old/n")
+        kd_lambda: float = hp(
+            0.5, Float(0.0, 0.95), when={"kd_schedule": ("fixed",)}, doc="lambda where fixed"
+        )
+        val_fraction: float = hp(
+            0.1,
+            Float(0.05, 0.3),
+            searched=False,
+            doc="of a class's exemplars that are validation images, at least one",
+        )
+        stage2_epochs: float = hp(
+            10.0, Float(0.1, 50), searched=False,
+            doc="epochs of stage 2 over those of stage 1: of a step or two each, so many are needed",
+        )
+        stage2_lr: float = hp(0.1, Float(1e-4, 0.5, log=True), doc="learning rate of stage 2")
+        beta_l2: float = hp(
+            0.1, Float(0.0, 1.0), searched=False, doc="weight of beta^2/2 in stage 2 (official code)"
+        )
+        bias_layers: str = hp(
+            "single_last",
+            Choice("single_last", "per_task"),
+            acts_from=2,
+            searched=False,
+            doc="which groups of classes keep a pair",
+        )
+
+    def check(self, sizes: tuple[int, ...], image_bytes: int) -> None:
+        self.hp.check_budget(sum(sizes), image_bytes, at_least=2)
+
+    def primary(self) -> str:
+        return "corrected"
+
+    def _held(self, exemplars: int) -> int:
+        # v of the m exemplars of a class.
+        return max(1, int(self.hp.val_fraction * exemplars))
+
+    def _pairs(self, s: State, task: Task) -> Tensor:
+        # [tasks before this one, 2]: the corrections that the teacher answers with.
+        return s.kept.get("bias", torch.ones(0, 2, device=s.head.weight.device))
+
+    def begin(self, s: State, task: Task, data: View, g: Streams) -> None:
+        super().begin(s, task, data, g)
+        if task.index:
+            self._draw_validation(s, task, data, g, range(task.old, task.seen))
+
+    def _draw_validation(self, s: State, task: Task, data: View, g: Streams, classes: range) -> None:
+        held = {c: self._held(m) for c, m in self.hp.counts(task.seen, data.image_bytes).items()}
+        for c in classes:
+            rows = data.rows([c])
+            s.memories["validation"].rows[c] = rows[
+                torch.randperm(len(rows), generator=g("held", c))[: held[c]]
+            ]
+        s.memories["validation"].keep(dict.fromkeys(held, min(held.values())))
+
+    def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
+        validation = s.memories["validation"]
+        fresh = task.rows[~torch.isin(task.rows, validation.ids(range(task.old, task.seen)))]
+        yield Phase("train", (Rows(torch.cat([fresh, s.memory.ids()])),), task.recipe, self.loss)
+        if not task.index:
+            return
+        pair = nn.Parameter(torch.tensor([[1.0, 0.0]], device=s.head.weight.device))  # alpha, beta
+        s.local["pair"] = pair
+        yield Phase(
+            "bias",
+            (Rows(validation.ids()),),
+            self._stage2(task.recipe),
+            self.bias_loss,
+            params=(pair,),
+            train_mode=False,
+            augment=False,
+        )
+        s.kept["bias"] = torch.cat([self._past(s, task), pair.detach()])
+
+    def _stage2(self, stage1: Recipe) -> Recipe:
+        epochs = max(1, round(self.hp.stage2_epochs * stage1.epochs))
+        return Recipe(
+            epochs, stage1.batch, "sgd", self.hp.stage2_lr, 0.9, 0.0, "step", 0.1, "0.3,0.6,0.8,0.9"
+        )
+
+    def _past(self, s: State, task: Task) -> Tensor:
+        # The pairs of earlier groups that stay live while this task's own is trained.
+        pairs = self._pairs(s, task)
+        if self.hp.bias_layers == "single_last" or not len(pairs):
+            return torch.tensor([[1.0, 0.0]], device=s.head.weight.device).repeat(task.index, 1)
+        return pairs
+
+    def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
+        z = s.net(b.x).logits  # [B, seen]
+        if s.teacher is None:
+            return {"ce": Term(F.cross_entropy(z, b.y))}
+        z_old = s.teacher(b.x).logits  # [B, old]
+        if task.index > 1:
+            z_old = bias_corrected(z_old, self._pairs(s, task), task.groups[:-1])
+            if self.hp.bias_layers == "per_task":
+                raw = torch.tensor([[1.0, 0.0]], device=z.device)
+                z = bias_corrected(z, torch.cat([self._past(s, task), raw]), task.groups)
+        t = self.hp.temperature
+        # Cross-entropy form without T^2: its weight is scheduled by class counts.
+        target = F.softmax(z_old / t, dim=1)
+        distilled = F.cross_entropy(z[:, : task.old] / t, target)
+        share = task.old / task.seen if self.hp.kd_schedule == "auto" else self.hp.kd_lambda
+        return {"ce": Term(F.cross_entropy(z, b.y), 1.0 - share), "kd": Term(distilled, share)}
+
+    def bias_loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
+        """Stage 2: cross-entropy of the corrected logits, and the decay of beta."""
+        with torch.no_grad():
+            z = s.net(b.x).logits
+        pair = s.local["pair"]
+        corrected = bias_corrected(z, torch.cat([self._past(s, task), pair]), task.groups)
+        return {
+            "bias_ce": Term(F.cross_entropy(corrected, b.y)),
+            "beta_l2": Term(pair[0, 1].square() / 2, self.hp.beta_l2),
+        }
+
+    def end(self, s: State, task: Task, data: View, g: Streams) -> None:
+        if not task.index:
+            self._draw_validation(s, task, data, g, range(task.seen))
+        counts = self.hp.counts(task.seen, data.image_bytes)
+        validation = s.memories["validation"]
+        room = {c: counts[c] - len(validation.rows[c]) for c in counts}
+        for c in range(task.old, task.seen):
+            rows = data.rows([c])
+            free = rows[~torch.isin(rows, validation.rows[c])]
+            s.memory.rows[c] = rank(self.hp, s.net, data, free, room[c], g("exemplars", c))
+        s.memory.keep(room)
+
+    def scores(self, s: State, x: Tensor, task: Task) -> dict[str, Tensor]:
+        z = s.net(x).logits
+        corrected = bias_corrected(z, s.kept["bias"], task.groups) if task.index else z
+        return {"head": z, "corrected": corrected}

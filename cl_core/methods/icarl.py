@@ -1,0 +1,133 @@
+"""iCaRL: incremental classifier and representation learning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cl_core.classifiers import nearest_mean
+from cl_core.exemplars import class_means, update_exemplars
+from cl_core.hparams import Choice, Float, Value, hp
+from cl_core.losses import kd
+from cl_core.memory import Budget
+from cl_core.method import Base, Method, Phase, Rows, register
+from cl_core.rng import Streams
+from cl_core.state import State
+from cl_core.task import Batch, Task, Term
+from cl_core.view import View
+
+# The official learning rate 2.0 belongs to the mean over 100 outputs, and its L2 term has no one-half.
+_SIGMOID_RECIPE: Mapping[str, Value] = {"lr": 0.02, "weight_decay": 2e-3}
+
+
+@register("icarl")
+class ICaRL(Method):
+    """Sigmoid cross-entropy with the teacher's sigmoids as targets of the old outputs; nearest-mean answers.
+
+    In the BCE form (the paper's) an exemplar's true label never enters the old outputs. The CE form is the
+    field's common variant: cross-entropy over all seen classes plus softened distillation. The official CIFAR
+    net has no ReLU before the pooling, so that features are signed; the sigmoid family includes that.
+    """
+
+    name, title = "icarl", "iCaRL"
+    paper = "Rebuffi et al., iCaRL, CVPR 2017 (arXiv 1611.07725)"
+    equation = (
+        "eq. 1: sum_new BCE(g_c, 1[y=c]) + sum_old BCE(g_c, q_c); Alg. 1 (nearest mean), Alg. 4 (herding)"
+    )
+    paradigm, level, kind = "data replay", "logits", "probability matching"
+    teacher = True
+
+    @dataclass(frozen=True)
+    class HP(Budget):
+        """Form of the loss, budget of exemplars and the rule that answers."""
+
+        loss: str = hp(
+            "bce", Choice("bce", "ce"), acts_from=0, searched=False, doc="paper's eq. 1, or the CE variant"
+        )
+        reduction: str = hp(
+            "sum",
+            Choice("sum", "mean"),
+            acts_from=0,
+            searched=False,
+            when={"loss": ("bce",)},
+            doc="over the seen outputs; mean over the batch either way",
+        )
+        old_weight: float = hp(
+            1.0,
+            Float(0.1, 10, log=True),
+            when={"loss": ("bce",)},
+            doc="weight of the old outputs' BCE; the paper's is 1",
+        )
+        kd_weight: float = hp(
+            0.25, Float(0.02, 8, log=True), when={"loss": ("ce",)}, doc="of the CE form; PyCIL 1 without T^2"
+        )
+        temperature: float = hp(2.0, Float(1, 5), when={"loss": ("ce",)}, doc="T of the CE form")
+        classifier: str = hp(
+            "nearest-mean",
+            Choice("nearest-mean", "head"),
+            acts_from=0,
+            at_boundary=True,
+            searched=False,
+            doc="the rule that answers",
+        )
+        flip_means: bool = hp(
+            True,
+            Choice(True, False),
+            acts_from=0,
+            at_boundary=True,
+            searched=False,
+            doc="mirrored exemplars count in the class means, where the data set's augmentation mirrors",
+        )
+
+    def check(self, sizes: tuple[int, ...], image_bytes: int) -> None:
+        self.hp.check_budget(sum(sizes), image_bytes)
+
+    def base(self) -> Base:
+        if self.hp.loss == "ce":
+            return Base()
+        return Base(
+            "sigmoid", last_relu=False, parameters={"reduction": self.hp.reduction}, recipe=_SIGMOID_RECIPE
+        )
+
+    def recipe(self) -> Mapping[str, Value]:
+        return _SIGMOID_RECIPE if self.hp.loss == "bce" else {}
+
+    def primary(self) -> str:
+        return str(self.hp.classifier)
+
+    def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
+        rows = torch.cat([task.rows, s.memory.ids()])
+        yield Phase("train", (Rows(rows),), task.recipe, self.loss)
+
+    def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
+        z = s.net(b.x).logits  # [B, seen]
+        z_old = s.teacher(b.x).logits if s.teacher is not None else None  # [B, old]
+        if self.hp.loss == "ce":
+            terms = {"ce": Term(F.cross_entropy(z, b.y))}
+            if z_old is not None:
+                terms["kd"] = Term(kd(z[:, : task.old], z_old, self.hp.temperature), self.hp.kd_weight)
+            return terms
+        divisor = len(b.y) * (task.seen if self.hp.reduction == "mean" else 1)
+        # New outputs only: an exemplar is a negative of every new class, whatever its label (one_hot has no
+        # row for it).
+        target = F.one_hot(b.y, task.seen)[:, task.old :].to(z.dtype)
+        new = F.binary_cross_entropy_with_logits(z[:, task.old :], target, reduction="sum")
+        terms = {"bce": Term(new / divisor)}
+        if z_old is not None:
+            old = F.binary_cross_entropy_with_logits(z[:, : task.old], z_old.sigmoid(), reduction="sum")
+            terms["bce_old"] = Term(old / divisor, self.hp.old_weight)
+        return terms
+
+    def end(self, s: State, task: Task, data: View, g: Streams) -> None:
+        update_exemplars(self.hp, s.memory, s.net, data, task, g)
+        # Recomputed for every class: the old means are stale once the backbone has moved.
+        flip = bool(self.hp.flip_means) and data.data.augment.flip
+        s.kept["class_means"] = class_means(s.net, data, s.memory, flip)
+
+    def scores(self, s: State, x: Tensor, task: Task) -> dict[str, Tensor]:
+        out = s.net(x)
+        return {"head": out.logits, "nearest-mean": nearest_mean(out.features, s.kept["class_means"])}

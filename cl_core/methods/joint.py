@@ -1,0 +1,36 @@
+"""Joint training: the upper reference, which reads all classes so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch.nn import functional as F
+
+from cl_core.method import Method, Phase, Rows, register
+from cl_core.rng import Streams
+from cl_core.state import State
+from cl_core.task import Batch, Task, Term
+from cl_core.view import View
+
+
+@register("joint")
+class Joint(Method):
+    """At every task a network drawn anew from the init stream, trained on all classes so far."""
+
+    name, title = "joint", "Joint training"
+    paper = "the field's upper reference"
+    equation = "CE(softmax(z), y) on all data so far"
+    paradigm, level, kind = "baseline", "none", "none"
+
+    def begin(self, s: State, task: Task, data: View, g: Streams) -> None:
+        if task.index:
+            device = s.head.weight.device
+            s.net.load_state_dict({k: v.to(device) for k, v in s.fresh().state_dict().items()})
+        s.head.open(0, task.seen, g("head"))
+
+    def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
+        # It starts from scratch at every task, so the first task's recipe is its recipe throughout.
+        yield Phase("train", (Rows(data.rows(range(task.seen))),), task.base_recipe, self.loss)
+
+    def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
+        return {"ce": Term(F.cross_entropy(s.net(b.x).logits, b.y))}

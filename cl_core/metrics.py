@@ -1,0 +1,267 @@
+"""From confusion counts to every metric, on plain NumPy arrays; the one definition for objective and report.
+
+Notation: T tasks, task k brings m_k classes (`sizes[k]`), classes are numbered in arrival order. After task t
+the counts `confusions[t]` have shape [seen_t, seen_t], seen_t = m_0 + ... + m_t; rows are true classes,
+columns answers, the answer always chosen among all seen classes. R[t][k] is the accuracy on the classes of
+task k after task t. Accuracies are fractions. What is undefined is None (a metric of a run with one task) or
+nan (an accuracy over no rows), never 0.
+
+Sources: A. Chaudhry et al., "Riemannian Walk", ECCV 2018 (forgetting); D. Lopez-Paz, M. Ranzato, "Gradient
+Episodic Memory", NeurIPS 2017 (backward transfer); S.-A. Rebuffi et al., "iCaRL", CVPR 2017 (average
+incremental accuracy).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Counts = NDArray[np.int64]
+Matrix = NDArray[np.float64]
+
+OBJECTIVES: dict[str, tuple[str, str]] = {
+    "average_incremental_accuracy": (
+        "max",
+        "AIA = (1/T) Σₜ Aₜ, the first task included; Aₜ pooled over seen classes",
+    ),
+    "average_incremental_accuracy_without_first": (
+        "max",
+        "AIA⁻ = (1/(T−1)) Σₜ≥₁ Aₜ; Aₜ pooled over seen classes",
+    ),
+    "average_incremental_accuracy_task_mean": (
+        "max",
+        "(1/T) Σₜ (1/(t+1)) Σₖ≤ₜ R[t][k]: every task weighs the same",
+    ),
+    "first_task_accuracy": ("max", "A₀ = R[0][0], right after the first task"),
+    "last_accuracy": ("max", "A_T₋₁ = correct answers / rows, pooled over all classes after the last task"),
+    "last_accuracy_task_mean": ("max", "(1/T) Σₖ R[T−1][k]: every task weighs the same"),
+    "forgetting": (
+        "min",
+        "F = (1/(T−1)) Σⱼ<T₋₁ max over l in {j..T−2} of (R[l][j] − R[T−1][j]); may be negative",
+    ),
+    "backward_transfer": ("max", "BWT = (1/(T−1)) Σⱼ<T₋₁ (R[T−1][j] − R[j][j]); negative means forgetting"),
+}
+"""What a study may optimise: name -> (direction, formula). The names are columns of the `trials` table."""
+
+FORMULAS: dict[str, str] = {
+    **{name: formula for name, (_, formula) in OBJECTIVES.items()},
+    "step_accuracy": "Aₜ = Σ diagonal of the confusion counts after task t / Σ counts (pooled over the classes seen)",
+    "accuracy_matrix": "R[t][k] = correct answers / rows, over the classes of task k after task t, among all seen classes",
+    "task_mean_accuracy": "(1/(t+1)) Σₖ≤ₜ R[t][k]",
+    "learning_accuracy": "(1/T) Σₜ R[t][t]",
+    "recency_bias": "P_new = share of all answers that name a class of the newest task",
+    "recency_ratio": "P_new / (share of the newest task's rows); 1 means unbiased, 0 means never answered",
+    "task_confusion": "C[a][b] = share of task a's rows that are answered with a class of task b; rows sum to 1",
+    "old_to_new": "rows of older tasks answered with the newest task / rows of older tasks",
+    "new_to_old": "rows of the newest task answered with an older task / rows of the newest task",
+    "asymmetry": "(old→new rate) − (new→old rate); 0 means unbiased",
+    "harmonic_mean": "H = 2·A_old·A_new / (A_old + A_new) after the last task; 0 if either is 0",
+    "weight_norm": "mean over the classes of a task of the Euclidean norm of the class's head row",
+}
+"""The formula of every metric, as the report prints it."""
+
+
+def _shares(counts: Matrix | Counts, totals: Matrix | Counts) -> Matrix:
+    """counts / totals as float64, nan where the total is zero."""
+    totals = np.asarray(totals, dtype=np.float64)
+    empty = totals == 0
+    return np.where(empty, np.nan, np.asarray(counts, dtype=np.float64) / np.where(empty, 1.0, totals))
+
+
+def _groups(confusion: Counts, sizes: Sequence[int]) -> list[slice]:
+    """The classes of every task that `confusion` [seen, seen] covers.
+
+    Raises ValueError when it ends inside a task.
+    """
+    seen = confusion.shape[0]
+    if confusion.ndim != 2 or confusion.shape[1] != seen:
+        raise ValueError(f"confusion counts are square, not {confusion.shape}")
+    groups, start = [], 0
+    for size in sizes:
+        if start == seen:
+            break
+        groups.append(slice(start, start + size))
+        start += size
+    if start != seen or not groups:
+        raise ValueError(
+            f"confusion counts over {seen} classes do not end at a task boundary of sizes {tuple(sizes)}"
+        )
+    return groups
+
+
+def task_counts(confusion: Counts, sizes: Sequence[int]) -> Counts:
+    """Counts [t+1, t+1] between tasks: rows of task a answered with a class of task b."""
+    confusion = np.asarray(confusion)
+    groups = _groups(confusion, sizes)
+    return np.array([[confusion[a, b].sum() for b in groups] for a in groups], dtype=np.int64)
+
+
+def accuracy_matrix(confusions: Sequence[Counts], sizes: Sequence[int]) -> Matrix:
+    """R [T, T].
+
+    Accuracy on the classes of task k after task t; nan above the diagonal and where there are no rows.
+    """
+    matrix = np.full((len(confusions), len(confusions)), np.nan)
+    for t, confusion in enumerate(confusions):
+        confusion = np.asarray(confusion)
+        groups = _groups(confusion, sizes)
+        if len(groups) != t + 1:
+            raise ValueError(f"counts number {t} cover {len(groups)} tasks, expected {t + 1}")
+        correct, rows = np.diag(confusion), confusion.sum(axis=1)
+        matrix[t, : t + 1] = _shares(
+            np.array([correct[g].sum() for g in groups]), np.array([rows[g].sum() for g in groups])
+        )
+    return matrix
+
+
+def step_accuracy(confusions: Sequence[Counts]) -> Matrix:
+    """A [T]: correct answers / rows after each task, pooled over the classes seen."""
+    correct = np.array([np.trace(c) for c in confusions], dtype=np.float64)
+    rows = np.array([np.sum(c) for c in confusions], dtype=np.float64)
+    return _shares(correct, rows)
+
+
+def task_mean_accuracy(matrix: Matrix) -> Matrix:
+    """[T]: the mean of R[t][0..t] after each task t, every task weighing the same."""
+    return np.array([matrix[t, : t + 1].mean() for t in range(len(matrix))], dtype=np.float64)
+
+
+def average_incremental_accuracy(step: Matrix) -> float:
+    """The mean of step accuracies [T], the first task included."""
+    return float(np.mean(step))
+
+
+def average_incremental_accuracy_without_first(step: Matrix) -> float | None:
+    """The mean of step accuracies [T] from the second task on; None with one task."""
+    return float(np.mean(step[1:])) if len(step) > 1 else None
+
+
+def last_accuracy(step: Matrix) -> float:
+    """The accuracy after the last task of step accuracies [T]."""
+    return float(step[-1])
+
+
+def forgetting(matrix: Matrix) -> float | None:
+    """Mean over the older tasks j of (best accuracy on j before the last task - accuracy on j at the end).
+
+    The maximum runs over the tasks j..T-2, so a task that improves at the end counts negative. None with one
+    task.
+    """
+    last = len(matrix) - 1
+    if last < 1:
+        return None
+    return float(np.mean([matrix[j:last, j].max() - matrix[last, j] for j in range(last)]))
+
+
+def backward_transfer(matrix: Matrix) -> float | None:
+    """Mean over the older tasks j of (accuracy on j at the end - right after it was learnt).
+
+    None with one task.
+    """
+    last = len(matrix) - 1
+    if last < 1:
+        return None
+    return float(np.mean([matrix[last, j] - matrix[j, j] for j in range(last)]))
+
+
+def learning_accuracy(matrix: Matrix) -> float:
+    """Mean of the diagonal of R: accuracy on each task right after it was learnt."""
+    return float(np.mean(np.diag(matrix)))
+
+
+def recency_bias(confusion: Counts, sizes: Sequence[int]) -> float:
+    """The share of all answers that name a class of the newest task of `confusion` [seen, seen].
+
+    Nan without rows.
+    """
+    tasks = task_counts(confusion, sizes)
+    return float(_shares(tasks[:, -1].sum(), tasks.sum()))
+
+
+def recency_ratio(confusion: Counts, sizes: Sequence[int]) -> float:
+    """`recency_bias` over the newest task's share of the rows.
+
+    1 is unbiased. nan where that share is zero.
+    """
+    tasks = task_counts(confusion, sizes)
+    return float(_shares(tasks[:, -1].sum(), tasks[-1].sum()))
+
+
+def task_confusion(confusion: Counts, sizes: Sequence[int]) -> Matrix:
+    """C [t+1, t+1].
+
+    The share of task a's rows answered with a class of task b; rows sum to 1 (nan without rows).
+    """
+    tasks = task_counts(confusion, sizes)
+    return _shares(tasks, tasks.sum(axis=1, keepdims=True))
+
+
+def old_to_new(confusion: Counts, sizes: Sequence[int]) -> float | None:
+    """The share of older tasks' rows answered with the newest task; None with one task."""
+    tasks = task_counts(confusion, sizes)
+    return float(_shares(tasks[:-1, -1].sum(), tasks[:-1].sum())) if len(tasks) > 1 else None
+
+
+def new_to_old(confusion: Counts, sizes: Sequence[int]) -> float | None:
+    """The share of the newest task's rows answered with an older task; None with one task."""
+    tasks = task_counts(confusion, sizes)
+    return float(_shares(tasks[-1, :-1].sum(), tasks[-1].sum())) if len(tasks) > 1 else None
+
+
+def asymmetry(confusion: Counts, sizes: Sequence[int]) -> float | None:
+    """`old_to_new` - `new_to_old`: positive when errors flow to the newest task; None with one task."""
+    forward, backward = old_to_new(confusion, sizes), new_to_old(confusion, sizes)
+    return None if forward is None or backward is None else forward - backward
+
+
+def old_accuracy(confusion: Counts, sizes: Sequence[int]) -> float | None:
+    """The accuracy pooled over the classes of all tasks but the newest; None with one task."""
+    confusion = np.asarray(confusion)
+    old = _groups(confusion, sizes)[-1].start
+    return float(_shares(np.trace(confusion[:old, :old]), confusion[:old].sum())) if old else None
+
+
+def new_accuracy(confusion: Counts, sizes: Sequence[int]) -> float:
+    """The accuracy on the classes of the newest task."""
+    confusion = np.asarray(confusion)
+    new = _groups(confusion, sizes)[-1]
+    return float(_shares(np.trace(confusion[new, new]), confusion[new].sum()))
+
+
+def harmonic_mean(confusion: Counts, sizes: Sequence[int]) -> float | None:
+    """2 A_old A_new / (A_old + A_new), 0 if either is 0; None with one task."""
+    old, new = old_accuracy(confusion, sizes), new_accuracy(confusion, sizes)
+    if old is None:
+        return None
+    return 0.0 if old == 0 or new == 0 else 2 * old * new / (old + new)
+
+
+def task_accuracy(confusion: Counts, sizes: Sequence[int]) -> float:
+    """The share of rows answered with a class of the right task, P(correct task)."""
+    tasks = task_counts(confusion, sizes)
+    return float(_shares(np.trace(tasks), tasks.sum()))
+
+
+def summary(confusions: Sequence[Counts], sizes: Sequence[int]) -> dict[str, float | None]:
+    """Every metric of OBJECTIVES over the tasks trained so far, by name; None where it is undefined.
+
+    `confusions` holds one matrix a task trained, at least one; `sizes` may name later tasks too.
+    """
+    if not len(confusions):
+        raise ValueError("a summary needs the counts of at least one task")
+    matrix, step = accuracy_matrix(confusions, sizes), step_accuracy(confusions)
+    means = task_mean_accuracy(matrix)
+    values: dict[str, float | None] = {
+        "average_incremental_accuracy": average_incremental_accuracy(step),
+        "average_incremental_accuracy_without_first": average_incremental_accuracy_without_first(step),
+        "average_incremental_accuracy_task_mean": average_incremental_accuracy(means),
+        "first_task_accuracy": float(step[0]),
+        "last_accuracy": last_accuracy(step),
+        "last_accuracy_task_mean": last_accuracy(means),
+        "forgetting": forgetting(matrix),
+        "backward_transfer": backward_transfer(matrix),
+    }
+    return {name: None if value is None or math.isnan(value) else value for name, value in values.items()}

@@ -1,0 +1,1 @@
+"""The backbones and heads. Found by `cl_core.nets.network.NETS`."""

@@ -1,0 +1,157 @@
+"""A network is a backbone and a head; heads have full width from the start and are opened task by task."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cl_core.errors import BadRequest
+from cl_core.registry import Registry
+from cl_core.rng import stream
+from cl_core.task import Out
+
+Shape = tuple[int, int, int]
+Make = Callable[[Shape, bool], nn.Module]
+
+NETS: Registry[Make] = Registry("net", "cl_core.nets")
+"""Backbones: `make((C, H, W), last_relu) -> nn.Module`, whose forward gives features [B, D], or (features,
+maps).
+"""
+
+
+class Head(Protocol):
+    """What the trainer needs of a head beyond being a module on features [B, D]."""
+
+    weight: nn.Parameter  # [N, D]
+    seen: int
+
+    def open(self, start: int, stop: int, g: torch.Generator) -> None: ...
+
+    def rows(self) -> list[nn.Parameter]: ...
+
+
+class LinearHead(nn.Module):
+    """z = W f + b with one row a class. Rows not yet opened are zero and never read."""
+
+    def __init__(self, dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(num_classes, dim))
+        self.bias = nn.Parameter(torch.zeros(num_classes))
+        self.seen = 0
+
+    def open(self, start: int, stop: int, g: torch.Generator) -> None:
+        """Initialise rows [start, stop) as torch.nn.Linear does, U(-1/sqrt(D), 1/sqrt(D)), and score them
+        from now on.
+        """
+        bound = 1.0 / math.sqrt(self.weight.shape[1])
+        with torch.no_grad():
+            for rows in (self.weight[start:stop], self.bias[start:stop]):
+                rows.copy_(torch.empty(rows.shape).uniform_(-bound, bound, generator=g))
+        self.seen = stop
+
+    def rows(self) -> list[nn.Parameter]:
+        """The parameters with one row a class."""
+        return [self.weight, self.bias]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, D] -> [B, seen]."""
+        return F.linear(features, self.weight[: self.seen], self.bias[: self.seen])
+
+
+class CosineHead(nn.Module):
+    """z_c = eta <f/|f|, w_c/|w_c|> with a learnable scale (LUCIR, Hou et al., CVPR 2019, sec. 3.2)."""
+
+    def __init__(self, dim: int, num_classes: int, eta: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(num_classes, dim))
+        self.eta = nn.Parameter(torch.tensor(eta))
+        self.seen = 0
+
+    def open(self, start: int, stop: int, g: torch.Generator) -> None:
+        """Initialise rows [start, stop); only their direction matters."""
+        bound = 1.0 / math.sqrt(self.weight.shape[1])
+        with torch.no_grad():
+            rows = self.weight[start:stop]
+            rows.copy_(torch.empty(rows.shape).uniform_(-bound, bound, generator=g))
+        self.seen = stop
+
+    def rows(self) -> list[nn.Parameter]:
+        """The parameters with one row a class."""
+        return [self.weight]
+
+    def similarity(self, features: Tensor) -> Tensor:
+        """The cosines, [B, D] -> [B, seen] in [-1, 1]."""
+        return F.linear(F.normalize(features, dim=1), F.normalize(self.weight[: self.seen], dim=1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, D] -> [B, seen]."""
+        return self.eta * self.similarity(features)
+
+
+HEADS: dict[str, Callable[[int, int], nn.Module]] = {"linear": LinearHead, "cosine": CosineHead}
+
+
+class Network(nn.Module):
+    """Backbone and head; one forward gives features, logits of the seen classes and every stage's maps."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, x: Tensor) -> Out:
+        """[B, C, H, W] -> features [B, D] and logits [B, seen] in float32, and the backbone's maps."""
+        out = self.backbone(x)
+        features, maps = out if isinstance(out, tuple) else (out, ())
+        features = features.float()
+        return Out(features, self.head(features).float(), tuple(maps))
+
+
+class Frozen(nn.Module):
+    """A network that stays in evaluation mode and gives no gradient: a teacher."""
+
+    def __init__(self, net: Network) -> None:
+        super().__init__()
+        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Frozen:
+        """Stays in evaluation mode, whatever its surroundings do."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Out:
+        """As `Network.forward`; not inference mode, whose tensors cannot enter a loss that saves them."""
+        out: Out = self.net(x)
+        return out
+
+
+def build_network(net: str, shape: Shape, num_classes: int, head: str, last_relu: bool, seed: int) -> Network:
+    """A fresh network on the CPU, drawn from `stream(seed, "init")`; the global generator is left as it was.
+
+    Raises BadRequest where the net does not take images of `shape` [C, H, W].
+    """
+    make = NETS[net]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream(seed, "init").initial_seed())
+        try:
+            backbone = make(shape, last_relu)
+            backbone.eval()
+            with torch.no_grad():
+                out = backbone(torch.zeros(1, *shape))
+        except (RuntimeError, TypeError, ValueError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise BadRequest(
+                f"net {net!r} must take images of {shape[0]}x{shape[1]}x{shape[2]}: {first}"
+            ) from error
+    features = out[0] if isinstance(out, tuple) else out
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        raise BadRequest(
+            f"net {net!r} must give features [B, D] or (features, maps), not {type(features).__name__}"
+        )
+    return Network(backbone, HEADS[head](features.shape[1], num_classes))

@@ -1,0 +1,77 @@
+"""How a phase is optimised: epochs, batch, optimiser, learning rate and its schedule.
+
+Milestones are fractions of the phase's epochs, so `epochs: 2` scales everything. A recipe is resolved in
+layers, later ones win: these defaults, the data set's, the base family's (first task) or the method's
+(increments), the study's, the study's for base or increments.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cl_core.hparams import Choice, Float, Fractions, Int, Value, from_dict, hp, hparams, to_dict
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The optimisation of one phase. Every field can be searched, for base and increments apart."""
+
+    epochs: int = hp(70, Int(1, 100_000), searched=False, doc="passes over the phase's rows")
+    batch: int = hp(128, Int(1, 65_536), searched=False, doc="images a step")
+    optimizer: str = hp(
+        "sgd",
+        Choice("sgd", "adam", "adamw"),
+        searched=False,
+        doc="adam has coupled L2, adamw decoupled decay",
+    )
+    lr: float = hp(0.1, Float(1e-7, 100.0, log=True), searched=False, doc="initial learning rate")
+    momentum: float = hp(0.9, Float(0.0, 0.999), searched=False, doc="of sgd")
+    weight_decay: float = hp(5e-4, Float(0.0, 1.0), searched=False, doc="L2 coefficient")
+    schedule: str = hp(
+        "step", Choice("step", "cosine", "constant"), searched=False, doc="of the learning rate"
+    )
+    gamma: float = hp(
+        0.1, Float(1e-3, 1.0), searched=False, doc="factor at each milestone of the step schedule"
+    )
+    milestones: str = hp(
+        "0.5,0.75", Fractions(), searched=False, doc="of the step schedule, fractions of the epochs"
+    )
+
+    def learning_rate(self, epoch: int) -> float:
+        """The learning rate of a 0-based epoch."""
+        if self.schedule == "cosine":
+            return 0.5 * self.lr * (1.0 + math.cos(math.pi * epoch / self.epochs))
+        if self.schedule == "step":
+            passed = [
+                m for m in self.milestones.split(",") if m and epoch >= math.ceil(float(m) * self.epochs)
+            ]
+            return self.lr * self.gamma ** len(passed)
+        return self.lr
+
+    def replace(self, **changes: Any) -> Recipe:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+def resolve_recipe(*layers: Mapping[str, object]) -> Recipe:
+    """One recipe from layers of plain values, later ones winning. Raises BadRequest on unknown keys or bad
+    values.
+    """
+    merged: dict[str, object] = {}
+    for layer in layers:
+        merged.update(layer)
+    return from_dict(Recipe, merged, kind="recipe key")
+
+
+def recipe_fields() -> list[str]:
+    """The names of a recipe's fields."""
+    return list(hparams(Recipe))
+
+
+def recipe_dict(recipe: Recipe) -> dict[str, Value]:
+    """A recipe as plain values."""
+    return to_dict(recipe)

@@ -1,0 +1,183 @@
+"""The rows that a run leaves behind: frozen dataclasses, which are the Parquet schema.
+
+A field's name is the column's name (a trailing underscore is dropped: `class_` is the column `class`). A
+field marked `volatile` may differ between two equal runs (time, memory, device); comparisons leave it out.
+The columns `hp.*` and `recipe.*` are the union over a study's methods, so they are added when the study is
+resolved. Accuracies are fractions; tasks are 0-based; classes are numbered in arrival order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+def volatile(default: Any = dataclasses.MISSING) -> Any:
+    """A field that may differ between equal runs."""
+    return dataclasses.field(default=default, metadata={"volatile": True})
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The four columns that every table begins with."""
+
+    cell: str
+    label: str
+    method: str
+    trial: str
+
+
+@dataclass(frozen=True)
+class TrialRow(Identity):
+    """One run: configuration x class order x seed. Metrics are those of the primary classifier on `split`."""
+
+    config: str  # digest of the sampled configuration: equal over class orders and seeds
+    number: int  # of the configuration in its cell
+    purpose: str  # search | final | reference
+    dataset: str
+    scenario: str
+    base: int  # classes of the first task
+    increments: str  # classes of the later tasks: "2,2,2,2"
+    class_order: str
+    seed: int
+    net: str
+    status: str  # completed | stopped | failed
+    split: str  # val | test
+    tasks: int
+    tasks_done: int
+    error: str | None = None  # first line
+    objective: float | None = None  # the first objective's value of this run
+    average_incremental_accuracy: float | None = None
+    average_incremental_accuracy_without_first: float | None = None
+    average_incremental_accuracy_task_mean: float | None = None
+    first_task_accuracy: float | None = None
+    last_accuracy: float | None = None
+    last_accuracy_task_mean: float | None = None
+    forgetting: float | None = None
+    backward_transfer: float | None = None
+    numerics: str | None = None  # digest of what decides the bits: sources, torch, threads, dtype
+    seconds: float | None = volatile(None)  # of training, wherever it happened
+    wall_seconds: float | None = volatile(None)  # from start to end of this run here
+    started: float | None = volatile(None)  # Unix time
+    ended: float | None = volatile(None)
+    attempt: int = volatile(0)
+    threads: int | None = volatile(None)
+    device: str | None = volatile(None)
+    precision: str | None = volatile(None)
+    versions: str | None = volatile(None)  # JSON: {"torch": ..., "cl-search": ...}
+
+
+@dataclass(frozen=True)
+class StageRow(Identity):
+    """One task of one run: what was trained, what is kept, what it cost."""
+
+    task: int
+    stage: str  # digest: equal for equal networks after this task
+    classes: int  # of this task
+    images: int  # image-steps of training
+    exemplars: int  # kept after this task
+    exemplar_bytes: int
+    kept_bytes: int  # exemplars, prototypes, covariances, generators; never teacher or network
+    note: str | None = None  # a fallback that was taken
+    shared: bool = volatile(False)  # the network came from the stage store
+    seconds: float = volatile(0.0)  # of training, wherever it happened
+    peak_memory_bytes: int | None = volatile(None)
+
+
+@dataclass(frozen=True)
+class PhaseRow(Identity):
+    """The mean of one loss term over one epoch; the objective is the sum of value x weight."""
+
+    task: int
+    phase: str
+    epoch: int
+    term: str
+    value: float
+    weight: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class ClassRow(Identity):
+    """One class, seen after one task by one classifier."""
+
+    split: str  # val | test
+    after_task: int
+    classifier: str  # head | nearest-mean | corrected | ...
+    primary: bool
+    class_: int
+    class_name: str
+    task: int  # of the class
+    n: int
+    correct: int
+    correct_within_task: int  # answers restricted to the classes of its own task
+    predicted: int  # times this class was answered
+    mean_true_score: float | None = None  # mean logit (or score) of the true class
+    mean_other_score: float | None = None  # mean of the largest other
+    weight_norm: float | None = None  # of the class's head row
+    bias: float | None = None
+
+
+@dataclass(frozen=True)
+class ConfusionRow(Identity):
+    """How often `true_class` was answered with `predicted_class`; zero counts are left out."""
+
+    split: str
+    after_task: int
+    classifier: str
+    primary: bool
+    true_class: int
+    predicted_class: int
+    count: int
+
+
+TABLES: dict[str, type] = {
+    "trials": TrialRow,
+    "stages": StageRow,
+    "phases": PhaseRow,
+    "classes": ClassRow,
+    "confusion": ConfusionRow,
+}
+
+SORT: dict[str, tuple[str, ...]] = {
+    "trials": ("trial",),
+    "stages": ("trial", "task"),
+    "phases": ("trial", "task", "phase", "epoch", "term"),
+    "classes": ("trial", "split", "after_task", "classifier", "class"),
+    "confusion": ("trial", "split", "after_task", "classifier", "true_class", "predicted_class"),
+}
+"""What identifies a row of each table; also the order of gathered files."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    type: type  # str, int, float or bool
+    nullable: bool
+    volatile: bool = False
+
+
+def columns(table: str) -> list[Column]:
+    """The fixed columns of a table; `hp.*` and `recipe.*` come on top, per study."""
+    row = TABLES[table]
+    hints = typing.get_type_hints(row)
+    out = []
+    for field in dataclasses.fields(row):
+        hint, nullable = hints[field.name], False
+        if isinstance(hint, types.UnionType):
+            (hint,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
+            nullable = True
+        out.append(Column(field.name.rstrip("_"), hint, nullable, bool(field.metadata.get("volatile"))))
+    return out
+
+
+def as_dict(row: Identity) -> dict[str, Any]:
+    """A row as column name -> value."""
+    return {f.name.rstrip("_"): getattr(row, f.name) for f in dataclasses.fields(row)}

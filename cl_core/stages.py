@@ -1,0 +1,133 @@
+"""The stage store: finished tasks, addressed by what decided them.
+
+A stage is one safetensors file `<root>/<key[:2]>/<key>.safetensors`: tensors, and in its metadata the plain
+values of its training. It is written aside and renamed, so it is there whole or not at all. First published
+wins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+import cl_core
+from cl_core.errors import TrialError
+
+
+class Stage(NamedTuple):
+    """A saved boundary."""
+
+    tensors: dict[str, Tensor]
+    meta: dict[str, Any]  # plain values
+
+
+class StageStore:
+    """Stages below one folder, which several processes may share."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, key: str) -> Path:
+        """Where a stage lies; keys are hexadecimal digests, so no path leaves the folder."""
+        if not re.fullmatch(r"[0-9a-f]{16,64}", key):
+            raise ValueError(f"a stage key is a hexadecimal digest, not {key!r}")
+        return self.root / key[:2] / f"{key}.safetensors"
+
+    def __contains__(self, key: str) -> bool:
+        return self.path(key).exists()
+
+    def load(self, key: str) -> Stage | None:
+        """The stage, or None where there is none; a damaged file is removed and counts as none."""
+        path = self.path(key)
+        try:
+            with safe_open(path, framework="pt", device="cpu") as file:
+                meta = json.loads(file.metadata()["stage"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except FileNotFoundError:
+            return None
+        except (SafetensorError, KeyError, ValueError, TypeError):
+            path.unlink(missing_ok=True)
+            return None
+        return Stage(tensors, meta)
+
+    def save(self, key: str, stage: Stage) -> None:
+        """Publish a stage. Raises TrialError where the disk does not take it."""
+        path = self.path(key)
+        aside = path.with_name(f".{key}.{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(stage.tensors, aside, metadata={"stage": json.dumps(stage.meta)})
+            aside.replace(path)
+        except (OSError, SafetensorError) as error:
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+            raise TrialError(
+                f"a stage must be writable: {path.parent}: {error}; free space and run again"
+            ) from error
+
+    def remove(self, key: str) -> None:
+        """Forget a stage and its lock."""
+        for path in (self.path(key), self.path(key).with_suffix(".lock")):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path(key).parent.rmdir()
+
+    @contextlib.contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Hold the right to train a stage; the kernel drops it when the holder dies."""
+        path = self.path(key).with_suffix(".lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path):
+            yield
+
+
+@lru_cache(maxsize=1)
+def sources_digest() -> str:
+    """A digest of cl_core's sources: a change of the trainer must not meet stages of the old one."""
+    root = Path(cl_core.__file__).parent
+    hasher = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        hasher.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return hasher.hexdigest()[:20]
+
+
+def numerics(device: torch.device, precision: str, threads: int | None = None) -> dict[str, Any]:
+    """What decides the bits beside the configuration: sources, torch, device kind, threads, instruction set,
+    dtype.
+    """
+    kind = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else torch.backends.cpu.get_cpu_capability()
+    )
+    return {
+        "sources": sources_digest(),
+        "torch": torch.__version__,
+        "device": device.type,
+        "kind": kind,
+        "threads": threads or torch.get_num_threads(),
+        "precision": precision,
+    }
+
+
+def network_digest(tensors: dict[str, Tensor]) -> str:
+    """A digest of the bits of named tensors."""
+    hasher = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        hasher.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+        hasher.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return hasher.hexdigest()[:20]

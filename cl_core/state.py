@@ -1,0 +1,79 @@
+"""Everything that a run carries: what survives a task as tensors, and what lives only during one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from cl_core.memory import Memory
+from cl_core.nets.network import Frozen, LinearHead, Network
+
+
+class State:
+    """The network and what a method keeps beside it.
+
+    `net`, `memories` (ranked row ids) and `kept` (named tensors: class means, prototypes, bias pairs) survive
+    a task and are saved at its boundary. `teacher` and `local` live during a task and are dropped before.
+    """
+
+    def __init__(
+        self, net: Network, fresh: Callable[[], Network], memories: tuple[str, ...] = ("exemplars",)
+    ) -> None:
+        self.net = net
+        self.fresh = fresh  # a network as it was before the first task, from the same init stream
+        self.memories = {name: Memory() for name in memories}
+        self.kept: dict[str, Tensor] = {}
+        self.teacher: Frozen | None = None
+        self.local: dict[str, nn.Parameter] = {}
+
+    @property
+    def memory(self) -> Memory:
+        """The exemplars."""
+        return self.memories["exemplars"]
+
+    @property
+    def head(self) -> LinearHead:
+        """The network's head (or another kind with the same interface)."""
+        return self.net.head  # type: ignore[return-value]
+
+    def remember_teacher(self) -> None:
+        """Freeze a copy of the network as the teacher of the task that begins."""
+        self.teacher = Frozen(self.net)
+
+    def drop_local(self) -> None:
+        """Forget what lives only during a task."""
+        self.teacher = None
+        self.local.clear()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that survives a task, by name, on the CPU."""
+        out = {f"net.{name}": t for name, t in self.net.state_dict().items()}
+        out |= {f"kept.{name}": t for name, t in self.kept.items()}
+        for name, memory in self.memories.items():
+            out |= {f"memory.{name}.{c}": rows for c, rows in memory.rows.items()}
+        return {name: t.detach().cpu().contiguous() for name, t in out.items()}
+
+    def restore(self, tensors: dict[str, Tensor], seen: int) -> None:
+        """Take over what `tensors()` gave after a task with `seen` classes."""
+        part = {n.removeprefix("net."): t for n, t in tensors.items() if n.startswith("net.")}
+        self.net.load_state_dict(part)
+        self.head.seen = seen
+        device = self.head.weight.device
+        self.kept = {
+            n.removeprefix("kept."): t.to(device) for n, t in tensors.items() if n.startswith("kept.")
+        }
+        for name, memory in self.memories.items():
+            stem = f"memory.{name}."
+            rows = {int(n.removeprefix(stem)): t for n, t in tensors.items() if n.startswith(stem)}
+            memory.rows = dict(sorted(rows.items()))
+
+    def kept_bytes(self) -> int:
+        """Bytes of the named tensors kept beside the network."""
+        return sum(t.numel() * t.element_size() for t in self.kept.values())
+
+
+def same_tensors(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    """Whether two sets of named tensors are equal bit for bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)

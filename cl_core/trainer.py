@@ -1,0 +1,528 @@
+"""The trainer: it owns every loop. Tasks x phases x steps, evaluation, and the boundary of a task.
+
+Order of a task: begin, phases, end, evaluation. The first task of a base family is a shared stage: its
+network and the rows of its training come from the store when they are there; every method runs its own `end`
+and evaluation after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl_core.augment import Draws, draw
+from cl_core.configuration import Configuration
+from cl_core.dataset import Augment, Data
+from cl_core.errors import BadRequest, NonFiniteLoss
+from cl_core.evaluation import Evaluation, evaluate
+from cl_core.hparams import Value, digest
+from cl_core.method import Method, Phase, Rows
+from cl_core.metrics import accuracy_matrix, summary
+from cl_core.nets.network import Network, build_network
+from cl_core.recipe import recipe_dict
+from cl_core.rng import Streams
+from cl_core.stages import Stage, StageStore, network_digest, numerics
+from cl_core.state import State
+from cl_core.task import Task
+from cl_core.view import View
+
+
+@dataclass(frozen=True)
+class PhaseValue:
+    """The mean of one loss term over one epoch."""
+
+    phase: str
+    epoch: int
+    term: str
+    value: float
+    weight: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What one task left behind."""
+
+    task: int
+    stage: str  # digest of the network's bits
+    classes: int
+    images: int  # image-steps of training
+    seconds: float  # of training, wherever it happened
+    shared: bool  # the network came from the stage store
+    exemplars: int
+    exemplar_bytes: int
+    kept_bytes: int
+    peak_memory_bytes: int
+    note: str | None
+    recipe: Mapping[str, Value]  # in force
+    phases: tuple[PhaseValue, ...]
+    evaluations: tuple[Evaluation, ...]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The record of a task's training, as it is stored with a shared stage."""
+
+    phases: tuple[PhaseValue, ...]
+    images: int
+    seconds: float
+
+    def to_meta(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"phases": [asdict(p) for p in self.phases], "images": self.images, "seconds": self.seconds}
+
+    @classmethod
+    def from_meta(cls, meta: Mapping[str, Any]) -> Trained:
+        """What `to_meta` described."""
+        return cls(tuple(PhaseValue(**p) for p in meta["phases"]), meta["images"], meta["seconds"])
+
+
+class Training:
+    """One run, task by task.
+
+        training = Training(configuration, data)
+        while not training.finished:
+            result = training.next_task()
+
+    With a `store` the first task is shared with every run of its base family, and with `resume` the run
+    continues from its last saved boundary; both give the numbers that an undisturbed run gives. Raises
+    BadRequest before any work.
+    """
+
+    def __init__(
+        self, configuration: Configuration, data: Data, store: StageStore | None = None, resume: bool = False
+    ) -> None:
+        configuration.check(data)
+        self.configuration, self.data, self.store = configuration, data, store
+        self.device, self.precision = resolve_device(configuration.device, configuration.precision)
+        if configuration.threads is not None:
+            torch.set_num_threads(configuration.threads)
+        self.method: Method = configuration.make_method()
+        self.base_recipe, self.increment_recipe = configuration.recipes(data, self.method)
+        self.sizes = configuration.scenario.sizes(data.num_classes)
+        self.order = configuration.order(data.num_classes, data.class_names)
+        self.view = View(data, self.order, configuration.validation, self.device)
+        self.numerics = digest(numerics(self.device, self.precision, configuration.threads))
+        self.state: State = self.method.build(self._make_network)
+        self.done = 0
+        self._keep_boundaries = resume and store is not None
+        if self._keep_boundaries:
+            self._resume()
+
+    @property
+    def tasks(self) -> int:
+        """Tasks of the scenario."""
+        return len(self.sizes)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every task has been trained."""
+        return self.done == self.tasks
+
+    # Keys
+
+    def base_key(self) -> str:
+        """The address of the first task's stage."""
+        return base_stage_key(self.configuration, self.data)
+
+    def boundary_key(self, task: int) -> str:
+        """The address of this run's own boundary after `task`."""
+        recipes = [recipe_dict(self.base_recipe), recipe_dict(self.increment_recipe)]
+        return digest(
+            {
+                "stage": "boundary",
+                "task": task,
+                "base": self.base_key(),
+                "method": self.method.digest(),
+                "recipes": recipes,
+                "order": self.order,
+                "sizes": self.sizes,
+            }
+        )
+
+    # One task
+
+    def next_task(self) -> TaskResult:
+        """Train and evaluate the next task. Raises TrialError where a loss is not finite."""
+        index = self.done
+        task = self._task(index)
+        g = Streams(self.configuration.seed, index)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        trained, shared = self._train_task(task, g)
+        self.method.end(self.state, task, self.view, g)
+        self.state.drop_local()
+        splits = ["val"] if self.configuration.validation else []
+        splits += ["test"] if self.configuration.unsealed else []
+        evaluations = [
+            e for split in splits for e in evaluate(self.method, self.state, task, self.view, split)
+        ]
+        self.done += 1
+        exemplars = sum(len(m) for m in self.state.memories.values())
+        exemplar_bytes = exemplars * self.view.image_bytes
+        return TaskResult(
+            task=index,
+            stage=network_digest(self.state.net.state_dict()),
+            classes=task.new,
+            images=trained.images,
+            seconds=trained.seconds,
+            shared=shared,
+            exemplars=exemplars,
+            exemplar_bytes=exemplar_bytes,
+            kept_bytes=exemplar_bytes + self.state.kept_bytes(),
+            peak_memory_bytes=_peak_memory(self.device),
+            note=self.method.note(task),
+            recipe=recipe_dict(task.recipe),
+            phases=trained.phases,
+            evaluations=tuple(evaluations),
+        )
+
+    def train_base(self) -> None:
+        """Train and publish the first task's stage, unless it stands already."""
+        if self.store is None:
+            raise ValueError("a base stage needs a store")
+        self._train_task(self._task(0), Streams(self.configuration.seed, 0))
+
+    def keep_boundary(self) -> None:
+        """Save the last finished task as the point to resume from, once its rows are written."""
+        if not self._keep_boundaries or self.store is None:
+            return
+        self.store.save(self.boundary_key(self.done - 1), Stage(self.state.tensors(), {}))
+        if self.done > 1:
+            self.store.remove(self.boundary_key(self.done - 2))
+
+    def forget_boundaries(self) -> None:
+        """Remove this run's own boundaries; the shared base stage stays."""
+        if self.store is not None:
+            for task in range(self.tasks):
+                self.store.remove(self.boundary_key(task))
+
+    def _task(self, index: int) -> Task:
+        sizes = self.sizes[: index + 1]
+        rows = self.view.rows(range(sum(sizes[:-1]), sum(sizes)))
+        recipe = self.increment_recipe if index else self.base_recipe
+        return Task(index, sizes, rows, recipe, self.base_recipe)
+
+    def _train_task(self, task: Task, g: Streams) -> tuple[Trained, bool]:
+        self.method.begin(self.state, task, self.view, g)
+        if task.index or self.store is None:
+            return self._train(task, g), False
+        key = self.base_key()
+        with self.store.lock(key):
+            stage = self.store.load(key)
+            if stage is None:
+                trained = self._train(task, g)
+                self.store.save(key, Stage(_on_cpu(self.state.net.state_dict()), trained.to_meta()))
+                return trained, False
+        self.state.net.load_state_dict(stage.tensors)
+        return Trained.from_meta(stage.meta), True
+
+    def _train(self, task: Task, g: Streams) -> Trained:
+        started = time.perf_counter()
+        values: list[PhaseValue] = []
+        images = 0
+        for phase in self.method.phases(self.state, task, self.view, g):
+            images += self._train_phase(phase, task, g, values)
+        return Trained(tuple(values), images, time.perf_counter() - started)
+
+    def _train_phase(self, phase: Phase, task: Task, g: Streams, values: list[PhaseValue]) -> int:
+        """Train one phase; appends a value for each epoch and term, and returns the number of image-steps."""
+        net, recipe = self.state.net, phase.recipe
+        params = list(phase.params) if phase.params is not None else list(net.parameters())
+        optimizer = _optimizer(params, recipe)
+        kept_rows = _kept_rows(net, phase.head_rows)
+        net.train(phase.train_mode)
+        images = 0
+        for epoch in range(recipe.epochs):
+            purpose = (phase.name, epoch)
+            ids = epoch_rows(phase.rows, recipe.batch, g, purpose)
+            augment = self.data.augment if phase.augment else Augment()
+            draws: Draws = draw(augment, ids.numel(), g, purpose, self.device)
+            rate = recipe.learning_rate(epoch)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            total: Tensor | None = None
+            for batch in self.view.epoch(ids, draws):
+                batch = self.method.augment(self.state, batch, task, g)
+                with self._autocast():
+                    terms = phase.loss(self.state, batch, task)
+                objective = sum(
+                    (t.value * t.weight for t in terms.values()), start=torch.zeros((), device=self.device)
+                )
+                optimizer.zero_grad(set_to_none=True)
+                objective.backward()
+                optimizer.step()
+                for rows, before, start, stop in kept_rows:
+                    with torch.no_grad():
+                        rows[:start] = before[:start]
+                        rows[stop:] = before[stop:]
+                seen = torch.stack([t.value.detach().float() for t in terms.values()])
+                total = seen if total is None else total + seen
+            assert total is not None
+            images += ids.numel()
+            for (name, term), mean in zip(terms.items(), (total / len(ids)).tolist(), strict=True):
+                if not math.isfinite(mean):
+                    raise NonFiniteLoss(
+                        f"every loss term must stay finite: {name!r} became {mean} in task {task.index}, "
+                        f"phase {phase.name!r}, epoch {epoch}; lower the learning rate or the weight"
+                    )
+                values.append(PhaseValue(phase.name, epoch, name, mean, float(term.weight), rate))
+        return images
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    # State
+
+    def _make_network(self) -> Network:
+        base = self.method.base()
+        net = build_network(
+            self.configuration.net or self.data.net,
+            self.data.shape,
+            self.data.num_classes,
+            base.head,
+            base.last_relu,
+            self.configuration.seed,
+        )
+        if self.configuration.init:
+            load_init(net, self.configuration.init)
+        net.to(memory_format=torch.channels_last)
+        return net.to(self.device)
+
+    def _resume(self) -> None:
+        assert self.store is not None
+        for task in reversed(range(self.tasks)):
+            stage = self.store.load(self.boundary_key(task))
+            if stage is not None:
+                self.state.restore(stage.tensors, sum(self.sizes[: task + 1]))
+                self.done = task + 1
+                return
+
+
+def resolve_device(device: str, precision: str) -> tuple[torch.device, str]:
+    """The torch device, and "float32" or "bfloat16". Raises BadRequest where there is no such device."""
+    if device not in ("auto", "cpu", "cuda") and not device.startswith("cuda:"):
+        raise BadRequest(f"device must be auto, cpu or cuda, not {device!r}")
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise BadRequest(f"precision must be auto, float32 or bfloat16, not {precision!r}")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise BadRequest(f"device {device!r} needs a GPU that torch can see; there is none: use cpu")
+    if precision == "auto":
+        precision = "bfloat16" if device.startswith("cuda") else "float32"
+    return torch.device(device), precision
+
+
+def base_identity(configuration: Configuration, data: Data) -> dict[str, Any]:
+    """What decides the network of the first task, beside the machine, and nothing else."""
+    method = configuration.make_method()
+    recipe, _ = configuration.recipes(data, method)
+    first = configuration.scenario.sizes(data.num_classes)[0]
+    return {
+        "stage": "base",
+        "data": data.fingerprint,
+        "augment": asdict(data.augment),
+        "normalise": [list(data.mean), list(data.std)],
+        "validation": configuration.validation,
+        "classes": list(configuration.order(data.num_classes, data.class_names)[:first]),
+        "width": data.num_classes,
+        "net": configuration.net or data.net,
+        "init": file_digest(configuration.init) if configuration.init else None,
+        "base": method.base().key(),
+        "recipe": recipe_dict(recipe),
+        "seed": configuration.seed,
+    }
+
+
+def base_stage_key(configuration: Configuration, data: Data) -> str:
+    """The address of the first task's stage on a machine like this one."""
+    device, precision = resolve_device(configuration.device, configuration.precision)
+    return digest(
+        {**base_identity(configuration, data), "numerics": numerics(device, precision, configuration.threads)}
+    )
+
+
+def epoch_rows(sources: Sequence[Rows], batch: int, g: Streams, purpose: tuple[str | int, ...]) -> Tensor:
+    """The row ids of one epoch, [steps, B].
+
+    The first source is passed over once and sets the number of steps; its last step is completed from the
+    start of its permutation, so BatchNorm never sees one image unless there is only one. Further sources are
+    reshuffled and repeated for as long as the first lasts.
+    """
+    columns: list[Tensor] = []
+    steps = 0
+    for k, source in enumerate(sources):
+        n = len(source.ids)
+        if not n:
+            if not k:
+                raise ValueError("a phase needs at least one row")
+            continue
+        width = source.batch or batch
+        if not k:
+            width = min(width, n)
+            steps = math.ceil(n / width)
+        need = steps * width
+        rounds = math.ceil(need / n) if k else 1
+        shuffled = [torch.randperm(n, generator=g(*purpose, "permutation", k, r)) for r in range(rounds)]
+        order = torch.cat([*shuffled, shuffled[0]])[:need]
+        columns.append(source.ids[order].view(steps, width))
+    return torch.cat(columns, dim=1)
+
+
+def _optimizer(params: list[torch.nn.Parameter], recipe: Any) -> torch.optim.Optimizer:
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            params, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, foreach=True
+        )
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return kind(params, lr=recipe.lr, weight_decay=recipe.weight_decay, foreach=True)
+
+
+def _kept_rows(net: Network, head_rows: tuple[int, int] | None) -> list[tuple[Tensor, Tensor, int, int]]:
+    # Zero gradient does not freeze a row: weight decay and momentum still move it. So they are put back.
+    if head_rows is None:
+        return []
+    return [(rows, rows.detach().clone(), *head_rows) for rows in net.head.rows()]  # type: ignore[operator]
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def file_digest(path: str) -> str:
+    """The SHA-256 of a file. Raises BadRequest where it cannot be read."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise BadRequest(f"init must be a readable file: {path}: {error.strerror}") from error
+
+
+def load_init(net: Network, path: str) -> None:
+    """Start the backbone from weights in a safetensors file. Raises BadRequest where they do not fit."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise BadRequest(f"init must be a readable safetensors file: {path}: {error}") from error
+    stem = "backbone." if any(name.startswith("backbone.") for name in tensors) else ""
+    own = {n.removeprefix(stem): t for n, t in tensors.items() if n.startswith(stem)}
+    try:
+        net.backbone.load_state_dict(own)
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise BadRequest(f"init must hold the weights of this backbone: {path}: {first}") from error
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: what every task left, and the metrics of the primary classifier."""
+
+    configuration: Configuration
+    class_names: tuple[str, ...]  # in arrival order
+    tasks: tuple[TaskResult, ...]
+    network: Network
+
+    def confusions(self, split: str = "val", classifier: str | None = None) -> list[np.ndarray]:
+        """The confusion counts [seen, seen] after every task; of the primary classifier by default."""
+        found = [
+            e.confusion
+            for task in self.tasks
+            for e in task.evaluations
+            if e.split == split and (e.primary if classifier is None else e.classifier == classifier)
+        ]
+        if len(found) != len(self.tasks):
+            raise BadRequest(f"no counts of split {split!r} for classifier {classifier or 'primary'!r}")
+        return found
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Classes of each task."""
+        return tuple(task.classes for task in self.tasks)
+
+    def metrics(self, split: str = "val", classifier: str | None = None) -> dict[str, float | None]:
+        """Every metric by name, as fractions."""
+        return summary(self.confusions(split, classifier), self.sizes)
+
+    def accuracy_matrix(self, split: str = "val", classifier: str | None = None) -> np.ndarray:
+        """R[t, k]: accuracy on task k's classes after task t, [T, T], NaN above the diagonal."""
+        return accuracy_matrix(self.confusions(split, classifier), self.sizes)
+
+    @property
+    def average_incremental_accuracy(self) -> float | None:
+        """Mean over tasks of the pooled accuracy on the seen classes of the validation split."""
+        return self.metrics()["average_incremental_accuracy"]
+
+    @property
+    def last_accuracy(self) -> float | None:
+        """Pooled accuracy on all classes after the last task."""
+        return self.metrics()["last_accuracy"]
+
+    @property
+    def forgetting(self) -> float | None:
+        """Mean drop from the best earlier accuracy of each old task (Chaudhry et al., 2018)."""
+        return self.metrics()["forgetting"]
+
+
+def run(
+    method: str,
+    data: Data,
+    scenario: str | Mapping[str, Any],
+    *,
+    hp: Mapping[str, Value] | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    net: str | None = None,
+    seed: int = 0,
+    validation: float = 0.1,
+    unsealed: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Result:
+    """Train one method over a scenario and return what it left; for notebooks and scripts.
+
+    Raises BadRequest before any work, TrialError where training fails.
+    """
+    from cl_core.dataset import DataSpec
+    from cl_core.scenarios import parse_scenario
+
+    configuration = Configuration(
+        method=method,
+        data=DataSpec(data.name),
+        scenario=parse_scenario(scenario),
+        hp=hp or {},
+        recipe=recipe or {},
+        net=net,
+        seed=seed,
+        validation=validation,
+        unsealed=unsealed,
+        device=device,
+        threads=threads,
+    )
+    training = Training(configuration, data)
+    results = []
+    while not training.finished:
+        results.append(training.next_task())
+    return Result(configuration, training.view.class_names, tuple(results), training.state.net)

@@ -1,0 +1,37 @@
+"""Run the benchmarks: `python -m tests.benchmarks [NAME] [--json]`; without a name all of them.
+
+With --json, JSON alone on stdout: {benchmark: {figure: value}}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+
+from tests.benchmarks import search, step
+
+BENCHMARKS = {"step": step.measure, "search": search.measure}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("name", nargs="?", choices=sorted(BENCHMARKS), help="one benchmark; all without")
+    parser.add_argument("--json", action="store_true", help="JSON alone on stdout")
+    asked = parser.parse_args()
+    figures = {}
+    for name in [asked.name] if asked.name else BENCHMARKS:
+        started = time.perf_counter()
+        figures[name] = BENCHMARKS[name]()
+        print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    if asked.json:
+        print(json.dumps(figures, indent=2))
+        return
+    for name, values in figures.items():
+        for figure, value in values.items():
+            print(f"{name}.{figure} = {value:g}")
+
+
+if __name__ == "__main__":
+    main()
