@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cl_core.configuration import Configuration
     from cl_core.dataset import Data, load
-    from cl_core.trainer import Result, run
+    from cl_core.runs import Result, run
 
 _HOME = {
-    "run": "cl_core.trainer",
-    "Result": "cl_core.trainer",
+    "run": "cl_core.runs",
+    "Result": "cl_core.runs",
     "load": "cl_core.dataset",
     "Data": "cl_core.dataset",
     "Configuration": "cl_core.configuration",

@@ -71,7 +71,10 @@ class Configuration:
         return class_order(self.class_order or self.scenario.class_order, num_classes, class_names)
 
     def recipes(self, data: Data, method: Method) -> tuple[Recipe, Recipe]:
-        """The resolved recipes of the first task and of the increments. Raises BadRequest."""
+        """The resolved recipes of the first task and of the increments. Raises BadRequest.
+
+        A method that restarts at every task keeps the first task's.
+        """
         known = [*recipe_fields(), *PARTS]
         for key in self.recipe:
             if key not in known:
@@ -81,7 +84,7 @@ class Configuration:
         base, increment = (
             resolve_recipe(data.recipe, own[part], common, self.recipe.get(part) or {}) for part in PARTS
         )
-        return base, increment
+        return base, base if method.restarts else increment
 
     def check(self, data: Data) -> None:
         """Raise BadRequest, one line, for anything that can be known before training."""
@@ -92,6 +95,12 @@ class Configuration:
         NETS[self.net or data.net]
         if not 0.0 <= self.validation < 1.0:
             raise BadRequest(f"validation must lie in [0, 1), not {self.validation:g}; 0.1 is usual")
+        if not self.validation and not self.unsealed:
+            raise BadRequest("validation 0 leaves nothing to measure: hold out 0.1, or open the test split")
+        if self.unsealed and data.test is None:
+            raise BadRequest(f"data set {data.name!r} has no test split to open; leave it sealed")
+        if self.threads is not None and self.threads < 1:
+            raise BadRequest(f"threads must be at least 1, not {self.threads}")
         if self.seed < 0:
             raise BadRequest(f"seed must not be negative: {self.seed}")
         channels, height, width = data.shape

@@ -362,8 +362,8 @@ def centre_square(image: Image.Image, size: int) -> Image.Image:
     """The largest centred square of an image at `size` x `size` pixels: shorter side resized, the rest
     cropped.
 
-    Bilinear and antialiased. Pillow resamples 8-bit images in whole numbers, so the result is the same on
-    every machine.
+    Bilinear and antialiased, with what lies beside the square taken into account. Pillow resamples 8-bit
+    images in whole numbers, so the result is the same on every machine.
     """
     from PIL import Image
 

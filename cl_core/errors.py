@@ -31,6 +31,15 @@ class NonFiniteLoss(TrialError):
     """A loss term became NaN or infinite; the message names the term, task, phase and epoch."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its type's name where it has none.
+
+    >>> first_line(AssertionError())
+    'AssertionError'
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def unknown(kind: str, name: object, known: Iterable[str]) -> BadRequest:
     """The error for a name that does not exist, with the nearest one that does.
 

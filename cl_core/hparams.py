@@ -96,7 +96,7 @@ class Fractions:
             raise BadRequest(f"{name} must be fractions such as [0.5, 0.75], not {value!r}") from None
         if numbers != sorted(set(numbers)) or not all(0 < n < 1 for n in numbers):
             raise BadRequest(f"{name} must be increasing fractions between 0 and 1, not {value!r}")
-        return ",".join(f"{n:g}" for n in numbers)
+        return ",".join(map(repr, numbers))
 
     def __str__(self) -> str:
         return "increasing fractions"
@@ -153,11 +153,17 @@ def hp(
 
 
 def hparams(cls: type) -> dict[str, HParam]:
-    """The hyperparameters of a dataclass by name, in the order of definition."""
+    """The hyperparameters of a dataclass by name, in the order of definition.
+
+    Its class variable ACTS_FROM, where there is one, says when inherited ones act in this class.
+    """
+    acts_from: Mapping[str, int] = getattr(cls, "ACTS_FROM", {})
     out = {}
     for f in dataclasses.fields(cls):
         if "hp" in f.metadata:
-            out[f.name] = HParam(f.name, type(f.default), f.default, **f.metadata["hp"])  # type: ignore[arg-type]
+            meta = {**f.metadata["hp"]}
+            meta["acts_from"] = acts_from.get(f.name, meta["acts_from"])
+            out[f.name] = HParam(f.name, type(f.default), f.default, **meta)  # type: ignore[arg-type]
     return out
 
 

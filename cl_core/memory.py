@@ -41,18 +41,29 @@ class Budget:
     """How many exemplars are kept. A method with exemplars derives its hyperparameters from this."""
 
     budget: str = hp(
-        "per_class", Choice("per_class", "total", "bytes"), at_boundary=True, searched=False,
+        "per_class",
+        Choice("per_class", "total", "bytes"),
+        at_boundary=True,
+        searched=False,
         doc="what is fixed: exemplars a class, exemplars in all, or their bytes as uint8 pixels",
     )
     exemplars_per_class: int = hp(
         20, Int(1, 5000), at_boundary=True, searched=False, when={"budget": ("per_class",)}, doc="m"
     )
     exemplars_total: int = hp(
-        2000, Int(1, 1_000_000), at_boundary=True, searched=False, when={"budget": ("total",)},
+        2000,
+        Int(1, 1_000_000),
+        at_boundary=True,
+        searched=False,
+        when={"budget": ("total",)},
         doc="K, shared equally by the classes seen so far; what is left over goes to the oldest",
     )
     exemplars_bytes: int = hp(
-        2_000_000, Int(1, 10**12), at_boundary=True, searched=False, when={"budget": ("bytes",)},
+        2_000_000,
+        Int(1, 10**12),
+        at_boundary=True,
+        searched=False,
+        when={"budget": ("bytes",)},
         doc="bytes of stored pixels, shared as a total",
     )
     selection: str = hp(
@@ -82,7 +93,7 @@ class Budget:
             }[self.budget]
             unit = {"per_class": 1, "total": num_classes, "bytes": num_classes * image_bytes}[self.budget]
             raise BadRequest(
-                f"{name} must leave every class {at_least} exemplar(s): {getattr(self, name)} gives {smallest} "
+                f"{name} must leave every class {at_least} exemplars: {getattr(self, name)} gives {smallest} "
                 f"for {num_classes} classes; set it to {at_least * unit} or more"
             )
 

@@ -95,6 +95,7 @@ class Method:
     kind: ClassVar[str]  # probability matching | logit matching | instance feature | ... | none
     memories: ClassVar[tuple[str, ...]] = ("exemplars",)
     teacher: ClassVar[bool] = False  # whether the previous network is kept frozen during a task
+    restarts: ClassVar[bool] = False  # whether every task trains anew, with the first task's recipe
 
     @dataclass(frozen=True)
     class HP:

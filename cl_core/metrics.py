@@ -25,40 +25,40 @@ Matrix = NDArray[np.float64]
 OBJECTIVES: dict[str, tuple[str, str]] = {
     "average_incremental_accuracy": (
         "max",
-        "AIA = (1/T) Σₜ Aₜ, the first task included; Aₜ pooled over seen classes",
+        "1/T · Σ_t A_t, first task included; A_t pooled over seen classes",
     ),
     "average_incremental_accuracy_without_first": (
         "max",
-        "AIA⁻ = (1/(T−1)) Σₜ≥₁ Aₜ; Aₜ pooled over seen classes",
+        "1/(T−1) · Σ_{t≥1} A_t; A_t pooled over seen classes",
     ),
     "average_incremental_accuracy_task_mean": (
         "max",
-        "(1/T) Σₜ (1/(t+1)) Σₖ≤ₜ R[t][k]: every task weighs the same",
+        "1/T · Σ_t 1/(t+1) · Σ_{k≤t} R[t][k]: tasks weigh the same",
     ),
-    "first_task_accuracy": ("max", "A₀ = R[0][0], right after the first task"),
-    "last_accuracy": ("max", "A_T₋₁ = correct answers / rows, pooled over all classes after the last task"),
-    "last_accuracy_task_mean": ("max", "(1/T) Σₖ R[T−1][k]: every task weighs the same"),
-    "forgetting": (
-        "min",
-        "F = (1/(T−1)) Σⱼ<T₋₁ max over l in {j..T−2} of (R[l][j] − R[T−1][j]); may be negative",
-    ),
-    "backward_transfer": ("max", "BWT = (1/(T−1)) Σⱼ<T₋₁ (R[T−1][j] − R[j][j]); negative means forgetting"),
+    "first_task_accuracy": ("max", "A_0 = R[0][0], right after the first task"),
+    "last_accuracy": ("max", "A_{T−1} = right answers / rows over all classes, after the last task"),
+    "last_accuracy_task_mean": ("max", "1/T · Σ_k R[T−1][k]: tasks weigh the same"),
+    "forgetting": ("min", "1/(T−1) · Σ_{j<T−1} max_{j≤l<T−1} (R[l][j] − R[T−1][j]); may be negative"),
+    "backward_transfer": ("max", "1/(T−1) · Σ_{j<T−1} (R[T−1][j] − R[j][j]); negative means forgetting"),
 }
-"""What a study may optimise: name -> (direction, formula). The names are columns of the `trials` table."""
+"""What a study may optimise: name -> (direction, formula). The names are columns of the `trials` table.
+
+In formulas `_x` and `_{...}` are subscripts.
+"""
 
 FORMULAS: dict[str, str] = {
     **{name: formula for name, (_, formula) in OBJECTIVES.items()},
-    "step_accuracy": "Aₜ = Σ diagonal of the confusion counts after task t / Σ counts (pooled over the classes seen)",
-    "accuracy_matrix": "R[t][k] = correct answers / rows, over the classes of task k after task t, among all seen classes",
-    "task_mean_accuracy": "(1/(t+1)) Σₖ≤ₜ R[t][k]",
-    "learning_accuracy": "(1/T) Σₜ R[t][t]",
-    "recency_bias": "P_new = share of all answers that name a class of the newest task",
-    "recency_ratio": "P_new / (share of the newest task's rows); 1 means unbiased, 0 means never answered",
-    "task_confusion": "C[a][b] = share of task a's rows that are answered with a class of task b; rows sum to 1",
+    "step_accuracy": "A_t = Σ diagonal / Σ of the confusion counts after task t (over all seen classes)",
+    "accuracy_matrix": "R[t][k] = accuracy on the classes of task k after task t, among all seen classes",
+    "task_mean_accuracy": "1/(t+1) · Σ_{k≤t} R[t][k]",
+    "learning_accuracy": "1/T · Σ_t R[t][t]",
+    "recency_bias": "P_{new} = share of all answers that name a class of the newest task",
+    "recency_ratio": "P_{new} / (share of the newest task's rows); 1 is unbiased, 0 is never answered",
+    "task_confusion": "C[a][b] = share of task a's rows answered with a class of task b; rows sum to 1",
     "old_to_new": "rows of older tasks answered with the newest task / rows of older tasks",
     "new_to_old": "rows of the newest task answered with an older task / rows of the newest task",
-    "asymmetry": "(old→new rate) − (new→old rate); 0 means unbiased",
-    "harmonic_mean": "H = 2·A_old·A_new / (A_old + A_new) after the last task; 0 if either is 0",
+    "asymmetry": "(old to new) − (new to old); 0 is unbiased",
+    "harmonic_mean": "2 · A_{old} · A_{new} / (A_{old} + A_{new}) after the last task; 0 if either is 0",
     "weight_norm": "mean over the classes of a task of the Euclidean norm of the class's head row",
 }
 """The formula of every metric, as the report prints it."""

@@ -46,10 +46,9 @@ class Recipe:
         if self.schedule == "cosine":
             return 0.5 * self.lr * (1.0 + math.cos(math.pi * epoch / self.epochs))
         if self.schedule == "step":
-            passed = [
-                m for m in self.milestones.split(",") if m and epoch >= math.ceil(float(m) * self.epochs)
-            ]
-            return self.lr * self.gamma ** len(passed)
+            # 0.55 * 100 is a hair above 55, which must not delay the milestone by an epoch.
+            ends = [math.ceil(float(m) * self.epochs - 1e-9) for m in self.milestones.split(",") if m]
+            return self.lr * self.gamma ** sum(epoch >= end for end in ends)
         return self.lr
 
     def replace(self, **changes: Any) -> Recipe:

@@ -60,7 +60,7 @@ class TrialRow(Identity):
     last_accuracy_task_mean: float | None = None
     forgetting: float | None = None
     backward_transfer: float | None = None
-    numerics: str | None = None  # digest of what decides the bits: sources, torch, threads, dtype
+    numerics: str | None = None  # as in `stages`
     seconds: float | None = volatile(None)  # of training, wherever it happened
     wall_seconds: float | None = volatile(None)  # from start to end of this run here
     started: float | None = volatile(None)  # Unix time
@@ -83,6 +83,7 @@ class StageRow(Identity):
     exemplars: int  # kept after this task
     exemplar_bytes: int
     kept_bytes: int  # exemplars, prototypes, covariances, generators; never teacher or network
+    numerics: str  # digest of what decides the bits: sources, torch, threads, dtype
     note: str | None = None  # a fallback that was taken
     shared: bool = volatile(False)  # the network came from the stage store
     seconds: float = volatile(0.0)  # of training, wherever it happened

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from cl_core.errors import BadRequest, unknown
+from cl_core.errors import BadRequest, first_line, unknown
 
 T = TypeVar("T")
 
@@ -80,8 +80,8 @@ class Registry(Generic[T]):
         module, attribute = path.split(":")
         try:
             item: T = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # a module of one's own may raise anything while it is imported
             raise BadRequest(
-                f"cannot load {self.kind} {path!r}: {error}; is the module on PYTHONPATH?"
+                f"cannot load {self.kind} {path!r}: {first_line(error)}; is the module on PYTHONPATH?"
             ) from error
         return item

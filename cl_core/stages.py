@@ -1,6 +1,6 @@
 """The stage store: finished tasks, addressed by what decided them.
 
-A stage is one safetensors file `<root>/<key[:2]>/<key>.safetensors`: tensors, and in its metadata the plain
+A stage is one safetensors file `<root>/<key>.safetensors`: tensors, and in its metadata the plain
 values of its training. It is written aside and renamed, so it is there whole or not at all. First published
 wins.
 """
@@ -13,7 +13,6 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +22,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-import cl_core
 from cl_core.errors import TrialError
 
 
@@ -44,7 +42,7 @@ class StageStore:
         """Where a stage lies; keys are hexadecimal digests, so no path leaves the folder."""
         if not re.fullmatch(r"[0-9a-f]{16,64}", key):
             raise ValueError(f"a stage key is a hexadecimal digest, not {key!r}")
-        return self.root / key[:2] / f"{key}.safetensors"
+        return self.root / f"{key}.safetensors"
 
     def __contains__(self, key: str) -> bool:
         return self.path(key).exists()
@@ -79,11 +77,9 @@ class StageStore:
             ) from error
 
     def remove(self, key: str) -> None:
-        """Forget a stage and its lock."""
+        """Forget a stage and its lock. Its folder stays: another process may be about to write there."""
         for path in (self.path(key), self.path(key).with_suffix(".lock")):
             path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.path(key).parent.rmdir()
 
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
@@ -92,35 +88,6 @@ class StageStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path):
             yield
-
-
-@lru_cache(maxsize=1)
-def sources_digest() -> str:
-    """A digest of cl_core's sources: a change of the trainer must not meet stages of the old one."""
-    root = Path(cl_core.__file__).parent
-    hasher = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        hasher.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return hasher.hexdigest()[:20]
-
-
-def numerics(device: torch.device, precision: str, threads: int | None = None) -> dict[str, Any]:
-    """What decides the bits beside the configuration: sources, torch, device kind, threads, instruction set,
-    dtype.
-    """
-    kind = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else torch.backends.cpu.get_cpu_capability()
-    )
-    return {
-        "sources": sources_digest(),
-        "torch": torch.__version__,
-        "device": device.type,
-        "kind": kind,
-        "threads": threads or torch.get_num_threads(),
-        "precision": precision,
-    }
 
 
 def network_digest(tensors: dict[str, Tensor]) -> str:

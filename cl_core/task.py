@@ -20,7 +20,6 @@ class Task:
     sizes: tuple[int, ...]  # classes of every task so far, this one included
     rows: Tensor  # [n] int64: ids of this task's rows in the training split, on the CPU
     recipe: Recipe  # in force for this task
-    base_recipe: Recipe  # of the first task
 
     @property
     def old(self) -> int:

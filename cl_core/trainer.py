@@ -1,92 +1,39 @@
 """The trainer: it owns every loop. Tasks x phases x steps, evaluation, and the boundary of a task.
 
 Order of a task: begin, phases, end, evaluation. The first task of a base family is a shared stage: its
-network and the rows of its training come from the store when they are there; every method runs its own `end`
-and evaluation after it.
+network and the rows of its training come from the store when they are there; every method runs its own
+`end` and evaluation after it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
-import resource
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from cl_core.allocator import keep_freed_memory
 from cl_core.augment import Draws, draw
 from cl_core.configuration import Configuration
 from cl_core.dataset import Augment, Data
-from cl_core.errors import BadRequest, NonFiniteLoss
-from cl_core.evaluation import Evaluation, evaluate
-from cl_core.hparams import Value, digest
+from cl_core.device import peak_memory, resolve_device
+from cl_core.errors import NonFiniteLoss
+from cl_core.evaluation import evaluate
+from cl_core.keys import base_stage_key, boundary_key, numerics_digest
 from cl_core.method import Method, Phase, Rows
-from cl_core.metrics import accuracy_matrix, summary
 from cl_core.nets.network import Network, build_network
-from cl_core.recipe import recipe_dict
+from cl_core.recipe import Recipe, recipe_dict
+from cl_core.result import PhaseValue, TaskResult, Trained
 from cl_core.rng import Streams
-from cl_core.stages import Stage, StageStore, network_digest, numerics
+from cl_core.stages import Stage, StageStore, network_digest
 from cl_core.state import State
 from cl_core.task import Task
 from cl_core.view import View
-
-
-@dataclass(frozen=True)
-class PhaseValue:
-    """The mean of one loss term over one epoch."""
-
-    phase: str
-    epoch: int
-    term: str
-    value: float
-    weight: float
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class TaskResult:
-    """What one task left behind."""
-
-    task: int
-    stage: str  # digest of the network's bits
-    classes: int
-    images: int  # image-steps of training
-    seconds: float  # of training, wherever it happened
-    shared: bool  # the network came from the stage store
-    exemplars: int
-    exemplar_bytes: int
-    kept_bytes: int
-    peak_memory_bytes: int
-    note: str | None
-    recipe: Mapping[str, Value]  # in force
-    phases: tuple[PhaseValue, ...]
-    evaluations: tuple[Evaluation, ...]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The record of a task's training, as it is stored with a shared stage."""
-
-    phases: tuple[PhaseValue, ...]
-    images: int
-    seconds: float
-
-    def to_meta(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"phases": [asdict(p) for p in self.phases], "images": self.images, "seconds": self.seconds}
-
-    @classmethod
-    def from_meta(cls, meta: Mapping[str, Any]) -> Trained:
-        """What `to_meta` described."""
-        return cls(tuple(PhaseValue(**p) for p in meta["phases"]), meta["images"], meta["seconds"])
+from cl_core.weights import load_init
 
 
 class Training:
@@ -107,6 +54,8 @@ class Training:
         configuration.check(data)
         self.configuration, self.data, self.store = configuration, data, store
         self.device, self.precision = resolve_device(configuration.device, configuration.precision)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         if configuration.threads is not None:
             torch.set_num_threads(configuration.threads)
         self.method: Method = configuration.make_method()
@@ -114,7 +63,7 @@ class Training:
         self.sizes = configuration.scenario.sizes(data.num_classes)
         self.order = configuration.order(data.num_classes, data.class_names)
         self.view = View(data, self.order, configuration.validation, self.device)
-        self.numerics = digest(numerics(self.device, self.precision, configuration.threads))
+        self.numerics = numerics_digest(configuration)
         self.state: State = self.method.build(self._make_network)
         self.done = 0
         self._keep_boundaries = resume and store is not None
@@ -135,22 +84,11 @@ class Training:
 
     def base_key(self) -> str:
         """The address of the first task's stage."""
-        return base_stage_key(self.configuration, self.data)
+        return base_stage_key(self.configuration, self.data, self.numerics)
 
     def boundary_key(self, task: int) -> str:
         """The address of this run's own boundary after `task`."""
-        recipes = [recipe_dict(self.base_recipe), recipe_dict(self.increment_recipe)]
-        return digest(
-            {
-                "stage": "boundary",
-                "task": task,
-                "base": self.base_key(),
-                "method": self.method.digest(),
-                "recipes": recipes,
-                "order": self.order,
-                "sizes": self.sizes,
-            }
-        )
+        return boundary_key(self.configuration, self.data, self.numerics, task)
 
     # One task
 
@@ -182,7 +120,7 @@ class Training:
             exemplars=exemplars,
             exemplar_bytes=exemplar_bytes,
             kept_bytes=exemplar_bytes + self.state.kept_bytes(),
-            peak_memory_bytes=_peak_memory(self.device),
+            peak_memory_bytes=peak_memory(self.device),
             note=self.method.note(task),
             recipe=recipe_dict(task.recipe),
             phases=trained.phases,
@@ -213,7 +151,7 @@ class Training:
         sizes = self.sizes[: index + 1]
         rows = self.view.rows(range(sum(sizes[:-1]), sum(sizes)))
         recipe = self.increment_recipe if index else self.base_recipe
-        return Task(index, sizes, rows, recipe, self.base_recipe)
+        return Task(index, sizes, rows, recipe)
 
     def _train_task(self, task: Task, g: Streams) -> tuple[Trained, bool]:
         self.method.begin(self.state, task, self.view, g)
@@ -313,50 +251,6 @@ class Training:
                 return
 
 
-def resolve_device(device: str, precision: str) -> tuple[torch.device, str]:
-    """The torch device, and "float32" or "bfloat16". Raises BadRequest where there is no such device."""
-    if device not in ("auto", "cpu", "cuda") and not device.startswith("cuda:"):
-        raise BadRequest(f"device must be auto, cpu or cuda, not {device!r}")
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise BadRequest(f"precision must be auto, float32 or bfloat16, not {precision!r}")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise BadRequest(f"device {device!r} needs a GPU that torch can see; there is none: use cpu")
-    if precision == "auto":
-        precision = "bfloat16" if device.startswith("cuda") else "float32"
-    return torch.device(device), precision
-
-
-def base_identity(configuration: Configuration, data: Data) -> dict[str, Any]:
-    """What decides the network of the first task, beside the machine, and nothing else."""
-    method = configuration.make_method()
-    recipe, _ = configuration.recipes(data, method)
-    first = configuration.scenario.sizes(data.num_classes)[0]
-    return {
-        "stage": "base",
-        "data": data.fingerprint,
-        "augment": asdict(data.augment),
-        "normalise": [list(data.mean), list(data.std)],
-        "validation": configuration.validation,
-        "classes": list(configuration.order(data.num_classes, data.class_names)[:first]),
-        "width": data.num_classes,
-        "net": configuration.net or data.net,
-        "init": file_digest(configuration.init) if configuration.init else None,
-        "base": method.base().key(),
-        "recipe": recipe_dict(recipe),
-        "seed": configuration.seed,
-    }
-
-
-def base_stage_key(configuration: Configuration, data: Data) -> str:
-    """The address of the first task's stage on a machine like this one."""
-    device, precision = resolve_device(configuration.device, configuration.precision)
-    return digest(
-        {**base_identity(configuration, data), "numerics": numerics(device, precision, configuration.threads)}
-    )
-
-
 def epoch_rows(sources: Sequence[Rows], batch: int, g: Streams, purpose: tuple[str | int, ...]) -> Tensor:
     """The row ids of one epoch, [steps, B].
 
@@ -384,7 +278,7 @@ def epoch_rows(sources: Sequence[Rows], batch: int, g: Streams, purpose: tuple[s
     return torch.cat(columns, dim=1)
 
 
-def _optimizer(params: list[torch.nn.Parameter], recipe: Any) -> torch.optim.Optimizer:
+def _optimizer(params: list[torch.nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
             params, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, foreach=True
@@ -402,127 +296,3 @@ def _kept_rows(net: Network, head_rows: tuple[int, int] | None) -> list[tuple[Te
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def file_digest(path: str) -> str:
-    """The SHA-256 of a file. Raises BadRequest where it cannot be read."""
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise BadRequest(f"init must be a readable file: {path}: {error.strerror}") from error
-
-
-def load_init(net: Network, path: str) -> None:
-    """Start the backbone from weights in a safetensors file. Raises BadRequest where they do not fit."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise BadRequest(f"init must be a readable safetensors file: {path}: {error}") from error
-    stem = "backbone." if any(name.startswith("backbone.") for name in tensors) else ""
-    own = {n.removeprefix(stem): t for n, t in tensors.items() if n.startswith(stem)}
-    try:
-        net.backbone.load_state_dict(own)
-    except RuntimeError as error:
-        first = str(error).splitlines()[-1].strip()
-        raise BadRequest(f"init must hold the weights of this backbone: {path}: {first}") from error
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished run: what every task left, and the metrics of the primary classifier."""
-
-    configuration: Configuration
-    class_names: tuple[str, ...]  # in arrival order
-    tasks: tuple[TaskResult, ...]
-    network: Network
-
-    def confusions(self, split: str = "val", classifier: str | None = None) -> list[np.ndarray]:
-        """The confusion counts [seen, seen] after every task; of the primary classifier by default."""
-        found = [
-            e.confusion
-            for task in self.tasks
-            for e in task.evaluations
-            if e.split == split and (e.primary if classifier is None else e.classifier == classifier)
-        ]
-        if len(found) != len(self.tasks):
-            raise BadRequest(f"no counts of split {split!r} for classifier {classifier or 'primary'!r}")
-        return found
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Classes of each task."""
-        return tuple(task.classes for task in self.tasks)
-
-    def metrics(self, split: str = "val", classifier: str | None = None) -> dict[str, float | None]:
-        """Every metric by name, as fractions."""
-        return summary(self.confusions(split, classifier), self.sizes)
-
-    def accuracy_matrix(self, split: str = "val", classifier: str | None = None) -> np.ndarray:
-        """R[t, k]: accuracy on task k's classes after task t, [T, T], NaN above the diagonal."""
-        return accuracy_matrix(self.confusions(split, classifier), self.sizes)
-
-    @property
-    def average_incremental_accuracy(self) -> float | None:
-        """Mean over tasks of the pooled accuracy on the seen classes of the validation split."""
-        return self.metrics()["average_incremental_accuracy"]
-
-    @property
-    def last_accuracy(self) -> float | None:
-        """Pooled accuracy on all classes after the last task."""
-        return self.metrics()["last_accuracy"]
-
-    @property
-    def forgetting(self) -> float | None:
-        """Mean drop from the best earlier accuracy of each old task (Chaudhry et al., 2018)."""
-        return self.metrics()["forgetting"]
-
-
-def run(
-    method: str,
-    data: Data,
-    scenario: str | Mapping[str, Any],
-    *,
-    hp: Mapping[str, Value] | None = None,
-    recipe: Mapping[str, Any] | None = None,
-    net: str | None = None,
-    seed: int = 0,
-    validation: float = 0.1,
-    unsealed: bool = False,
-    device: str = "auto",
-    threads: int | None = None,
-) -> Result:
-    """Train one method over a scenario and return what it left; for notebooks and scripts.
-
-    Raises BadRequest before any work, TrialError where training fails.
-    """
-    from cl_core.dataset import DataSpec
-    from cl_core.scenarios import parse_scenario
-
-    configuration = Configuration(
-        method=method,
-        data=DataSpec(data.name),
-        scenario=parse_scenario(scenario),
-        hp=hp or {},
-        recipe=recipe or {},
-        net=net,
-        seed=seed,
-        validation=validation,
-        unsealed=unsealed,
-        device=device,
-        threads=threads,
-    )
-    training = Training(configuration, data)
-    results = []
-    while not training.finished:
-        results.append(training.next_task())
-    return Result(configuration, training.view.class_names, tuple(results), training.state.net)

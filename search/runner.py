@@ -22,11 +22,13 @@ from cl_core.configuration import Configuration
 from cl_core.dataset import Data, DataSpec, load
 from cl_core.errors import BadRequest, ClSearchError
 from cl_core.hparams import digest
+from cl_core.keys import base_identity, base_stage_key, boundary_key, numerics_digest
 from cl_core.metrics import summary
 from cl_core.recipe import recipe_dict
 from cl_core.records import ClassRow, ConfusionRow, Identity, PhaseRow, StageRow, TrialRow, as_dict
+from cl_core.result import TaskResult
 from cl_core.stages import StageStore
-from cl_core.trainer import TaskResult, Training, base_identity, base_stage_key
+from cl_core.trainer import Training
 from search.writer import Schemas, drop_trial, read_rows, study_schemas, write_rows
 
 _TASK_TABLES = {"stages": "task", "phases": "task", "classes": "after_task", "confusion": "after_task"}
@@ -166,15 +168,7 @@ class Runner:
 
     def confusions(self, split: str) -> list[np.ndarray]:
         """The primary classifier's confusion counts after each task so far, from the rows."""
-        out = []
-        for task in range(self.training.done):
-            k = sum(self.training.sizes[: task + 1])
-            matrix = np.zeros((k, k), dtype=np.int64)
-            for row in self.rows["confusion"]:
-                if row["after_task"] == task and row["split"] == split and row["primary"]:
-                    matrix[row["true_class"], row["predicted_class"]] = row["count"]
-            out.append(matrix)
-        return out
+        return primary_confusions(self.rows, self.training.sizes, split)
 
     def save_model(self, path: Path) -> None:
         """Write the network as safetensors, with what prediction needs in its metadata."""
@@ -212,73 +206,111 @@ class Runner:
             self.rows = {table: [] for table in _TASK_TABLES}
         drop_trial(folder, self.spec.trial, ["trials"])
 
-    def _identity(self) -> dict[str, str]:
-        spec = self.spec
-        return as_dict(Identity(spec.cell, spec.label, spec.configuration.method, spec.trial))
-
     def _record(self, result: TaskResult) -> None:
-        for table, rows in task_rows(self._identity(), self.training, result).items():
+        for table, rows in task_rows(_identity(self.spec), self.training, result).items():
             self.rows[table] += rows
             if self.folder is not None:
                 write_rows(self.folder, table, self.spec.trial, self.rows[table], self.schemas[table])
 
     def _end(self, status: str, error: str | None = None) -> None:
         if self.folder is not None:
-            write_rows(
-                self.folder,
-                "trials",
-                self.spec.trial,
-                [self.trial_row(status, error)],
-                self.schemas["trials"],
-            )
+            row = self.trial_row(status, error)
+            write_rows(self.folder, "trials", self.spec.trial, [row], self.schemas["trials"])
         self.status = status
         if status != "failed" and self.folder is not None:
             self.training.forget_boundaries()
 
     def trial_row(self, status: str, error: str | None = None) -> dict[str, Any]:
         """The row of the `trials` table as things stand."""
-        spec, training, configuration = self.spec, self.training, self.spec.configuration
-        metrics = self.metrics()
-        row = TrialRow(
-            **self._identity(),
-            config=spec.config,
-            number=spec.number,
-            purpose=spec.purpose,
-            dataset=self.data.name,
-            scenario=configuration.scenario.name,
-            base=training.sizes[0],
-            increments=",".join(map(str, training.sizes[1:])),
-            class_order=configuration.class_order or configuration.scenario.class_order,
-            seed=configuration.seed,
-            net=configuration.net or self.data.net,
-            status=status,
-            split=self.split,
-            tasks=training.tasks,
-            tasks_done=training.done,
-            error=error,
-            objective=metrics.get(spec.objective),
-            **metrics,  # type: ignore[arg-type]
-            numerics=training.numerics,
-            seconds=sum(stage["seconds"] for stage in self.rows["stages"]),
-            wall_seconds=time.time() - self.started,
-            started=self.started,
-            ended=time.time(),
-            attempt=self.attempt,
-            threads=torch.get_num_threads(),
-            device=str(training.device),
-            precision=training.precision,
-            versions=json.dumps(versions(), sort_keys=True),
-        )
-        recipes = {"base": training.base_recipe, "increment": training.increment_recipe}
-        return {
-            **as_dict(row),
-            **{f"hp.{name}": value for name, value in training.method.values().items()},
-            **{f"recipe.{part}.{n}": v for part, r in recipes.items() for n, v in recipe_dict(r).items()},
+        here = {
+            "numerics": self.training.numerics,
+            "wall_seconds": time.time() - self.started,
+            "started": self.started,
+            "ended": time.time(),
+            "attempt": self.attempt,
+            "threads": torch.get_num_threads(),
+            "device": str(self.training.device),
+            "precision": self.training.precision,
+            "versions": json.dumps(versions(), sort_keys=True),
         }
+        return {**trial_row(self.spec, self.data, self.rows, status, error), **here}
+
+
+def end_from_rows(
+    spec: RunSpec, folder: Path, stages: Path, schemas: Schemas, status: str, error: str | None = None
+) -> None:
+    """End a run whose worker will not: write its `trials` row from the rows on disk, remove its boundary.
+
+    It needs neither the worker's device nor its network, so a driver without a GPU can do it.
+    """
+    data = cached_data(spec.configuration.data)
+    rows = {table: read_rows(folder, table, spec.trial) for table in _TASK_TABLES}
+    known = {row["numerics"] for row in rows["stages"]}
+    row = trial_row(spec, data, rows, status, error)
+    row |= {"ended": time.time(), "numerics": known.pop() if len(known) == 1 else None}
+    write_rows(folder, "trials", spec.trial, [row], schemas["trials"])
+    if status != "failed":
+        for stage in rows["stages"]:
+            key = boundary_key(spec.configuration, data, stage["numerics"], stage["task"])
+            StageStore(stages).remove(key)
+
+
+def trial_row(
+    spec: RunSpec, data: Data, rows: Mapping[str, list[dict[str, Any]]], status: str, error: str | None = None
+) -> dict[str, Any]:
+    """The row of the `trials` table that a run's other rows give; of the machine it says nothing."""
+    configuration = spec.configuration
+    method = configuration.make_method()
+    sizes = configuration.scenario.sizes(data.num_classes)
+    split = "val" if configuration.validation else "test"
+    confusions = primary_confusions(rows, sizes, split)
+    metrics: dict[str, Any] = dict(summary(confusions, sizes[: len(confusions)])) if confusions else {}
+    row = TrialRow(
+        **_identity(spec),
+        config=spec.config,
+        number=spec.number,
+        purpose=spec.purpose,
+        dataset=data.name,
+        scenario=configuration.scenario.name,
+        base=sizes[0],
+        increments=",".join(map(str, sizes[1:])),
+        class_order=configuration.class_order or configuration.scenario.class_order,
+        seed=configuration.seed,
+        net=configuration.net or data.net,
+        status=status,
+        split=split,
+        tasks=len(sizes),
+        tasks_done=len(confusions),
+        error=error,
+        objective=metrics.get(spec.objective),
+        **metrics,
+        seconds=sum(stage["seconds"] for stage in rows["stages"]),
+    )
+    recipes = zip(("base", "increment"), configuration.recipes(data, method), strict=True)
+    return {
+        **as_dict(row),
+        **{f"hp.{name}": value for name, value in method.values().items()},
+        **{f"recipe.{part}.{n}": v for part, recipe in recipes for n, v in recipe_dict(recipe).items()},
+    }
+
+
+def primary_confusions(
+    rows: Mapping[str, list[dict[str, Any]]], sizes: tuple[int, ...], split: str
+) -> list[np.ndarray]:
+    """The primary classifier's counts [seen, seen] after each task that has a row in `stages`."""
+    out = [np.zeros((k, k), dtype=np.int64) for k in np.cumsum(sizes)[: len(rows["stages"])]]
+    for row in rows["confusion"]:
+        if row["primary"] and row["split"] == split and row["after_task"] < len(out):
+            out[row["after_task"]][row["true_class"], row["predicted_class"]] = row["count"]
+    return out
+
+
+def _identity(spec: RunSpec) -> dict[str, Any]:
+    return as_dict(Identity(spec.cell, spec.label, spec.configuration.method, spec.trial))
 
 
 def task_rows(
-    identity: dict[str, str], training: Training, result: TaskResult
+    identity: dict[str, Any], training: Training, result: TaskResult
 ) -> dict[str, list[dict[str, Any]]]:
     """The rows of every table but `trials` that one task leaves."""
     stage = StageRow(
@@ -290,6 +322,7 @@ def task_rows(
         exemplars=result.exemplars,
         exemplar_bytes=result.exemplar_bytes,
         kept_bytes=result.kept_bytes,
+        numerics=training.numerics,
         note=result.note,
         shared=result.shared,
         seconds=result.seconds,
@@ -360,7 +393,7 @@ def base_key(configuration: Configuration, data: Data) -> str:
 
 def base_ready(configuration: Configuration, data: Data, stages: Path) -> bool:
     """Whether the base stage of a run stands in the store, for a machine like this one."""
-    return base_stage_key(configuration, data) in StageStore(stages)
+    return base_stage_key(configuration, data, numerics_digest(configuration)) in StageStore(stages)
 
 
 def train_base(configuration: Configuration, stages: Path, data: Data | None = None) -> str:

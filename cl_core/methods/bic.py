@@ -62,7 +62,9 @@ class BiC(Method):
             doc="of a class's exemplars that are validation images, at least one",
         )
         stage2_epochs: float = hp(
-            10.0, Float(0.1, 50), searched=False,
+            10.0,
+            Float(0.1, 50),
+            searched=False,
             doc="epochs of stage 2 over those of stage 1: of a step or two each, so many are needed",
         )
         stage2_lr: float = hp(0.1, Float(1e-4, 0.5, log=True), doc="learning rate of stage 2")
@@ -97,13 +99,13 @@ class BiC(Method):
             self._draw_validation(s, task, data, g, range(task.old, task.seen))
 
     def _draw_validation(self, s: State, task: Task, data: View, g: Streams, classes: range) -> None:
+        validation = s.memories["validation"]
         held = {c: self._held(m) for c, m in self.hp.counts(task.seen, data.image_bytes).items()}
         for c in classes:
             rows = data.rows([c])
-            s.memories["validation"].rows[c] = rows[
-                torch.randperm(len(rows), generator=g("held", c))[: held[c]]
-            ]
-        s.memories["validation"].keep(dict.fromkeys(held, min(held.values())))
+            held[c] = self._held(min(len(rows), self.hp.counts(task.seen, data.image_bytes)[c]))
+            validation.rows[c] = rows[torch.randperm(len(rows), generator=g("held", c))]
+        validation.keep(dict.fromkeys(held, min(*held.values(), *map(len, validation.rows.values()))))
 
     def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
         validation = s.memories["validation"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from cl_core.classifiers import nearest_mean
 from cl_core.exemplars import class_means, update_exemplars
-from cl_core.hparams import Choice, Float, Value, hp
+from cl_core.hparams import Choice, Float, Value, hp, hparams
 from cl_core.losses import kd
 from cl_core.memory import Budget
 from cl_core.method import Base, Method, Phase, Rows, register
@@ -45,6 +46,9 @@ class ICaRL(Method):
     class HP(Budget):
         """Form of the loss, budget of exemplars and the rule that answers."""
 
+        # The class means of the first task are already those of its exemplars.
+        ACTS_FROM: ClassVar[Mapping[str, int]] = dict.fromkeys(hparams(Budget), 0)
+
         loss: str = hp(
             "bce", Choice("bce", "ce"), acts_from=0, searched=False, doc="paper's eq. 1, or the CE variant"
         )
@@ -63,7 +67,7 @@ class ICaRL(Method):
             doc="weight of the old outputs' BCE; the paper's is 1",
         )
         kd_weight: float = hp(
-            0.25, Float(0.02, 8, log=True), when={"loss": ("ce",)}, doc="of the CE form; PyCIL 1 without T^2"
+            0.25, Float(0.02, 10, log=True), when={"loss": ("ce",)}, doc="of the CE form; PyCIL 1 without T^2"
         )
         temperature: float = hp(2.0, Float(1, 5), when={"loss": ("ce",)}, doc="T of the CE form")
         classifier: str = hp(

@@ -21,6 +21,7 @@ class Joint(Method):
     paper = "the field's upper reference"
     equation = "CE(softmax(z), y) on all data so far"
     paradigm, level, kind = "baseline", "none", "none"
+    restarts = True
 
     def begin(self, s: State, task: Task, data: View, g: Streams) -> None:
         if task.index:
@@ -29,8 +30,7 @@ class Joint(Method):
         s.head.open(0, task.seen, g("head"))
 
     def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
-        # It starts from scratch at every task, so the first task's recipe is its recipe throughout.
-        yield Phase("train", (Rows(data.rows(range(task.seen))),), task.base_recipe, self.loss)
+        yield Phase("train", (Rows(data.rows(range(task.seen))),), task.recipe, self.loss)
 
     def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
         return {"ce": Term(F.cross_entropy(s.net(b.x).logits, b.y))}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cl_core.errors import BadRequest
+from cl_core.errors import BadRequest, first_line
 from cl_core.registry import Registry
 from cl_core.rng import stream
 from cl_core.task import Out
@@ -138,20 +138,19 @@ def build_network(net: str, shape: Shape, num_classes: int, head: str, last_relu
     """
     make = NETS[net]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream(seed, "init").initial_seed())
+        # Not torch.manual_seed, which would also move the generators of the GPUs.
+        torch.default_generator.manual_seed(stream(seed, "init").initial_seed())
         try:
             backbone = make(shape, last_relu)
             backbone.eval()
             with torch.no_grad():
                 out = backbone(torch.zeros(1, *shape))
-        except (RuntimeError, TypeError, ValueError) as error:
-            first = str(error).strip().splitlines()[0]
+        except Exception as error:  # a net of one's own may raise anything
             raise BadRequest(
-                f"net {net!r} must take images of {shape[0]}x{shape[1]}x{shape[2]}: {first}"
+                f"net {net!r} must take images of {shape[0]}x{shape[1]}x{shape[2]}: {first_line(error)}"
             ) from error
     features = out[0] if isinstance(out, tuple) else out
     if not isinstance(features, Tensor) or features.ndim != 2:
-        raise BadRequest(
-            f"net {net!r} must give features [B, D] or (features, maps), not {type(features).__name__}"
-        )
+        got = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise BadRequest(f"net {net!r} must give features [B, D] or (features, maps), not {got}")
     return Network(backbone, HEADS[head](features.shape[1], num_classes))

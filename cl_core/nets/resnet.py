@@ -83,7 +83,7 @@ def resnet32(shape: Shape, last_relu: bool) -> nn.Module:
 
 @NETS.register("resnet18")
 def resnet18(shape: Shape, last_relu: bool) -> nn.Module:
-    """ResNet-18, 512 features; a 3x3 stem up to 64 pixels, the standard one (7x7, stride 2, pooling) above."""
+    """ResNet-18, 512 features; a 3x3 stem up to 64 pixels, the standard 7x7 one with pooling above."""
     stem = _stem(shape[0], 64)
     if shape[1] > 64:
         stem = _stem(shape[0], 64, kernel=7, stride=2).append(nn.MaxPool2d(3, 2, padding=1))

@@ -1,4 +1,4 @@
-"""The trainer's step against the bare forward, backward and step of the same net on ready tensors, interleaved."""
+"""The trainer against the bare forward, backward and step of the same net on ready tensors, interleaved."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ def _data() -> Data:
 
 def _trainer(method: str, data: Data) -> Callable[[], int]:
     recipe = {"epochs": 1, "batch": BATCH, "lr": 0.01}
+    scenario = parse_scenario("B0-2tasks")
     configuration = Configuration(
-        method, DataSpec(data.name), parse_scenario("B0-2tasks"), recipe=recipe, net="resnet32", validation=0.01
+        method, DataSpec(data.name), scenario, recipe=recipe, net="resnet32", validation=0.01
     )
     training = Training(configuration, data)
     task = training._task(0)
@@ -46,7 +47,8 @@ def _trainer(method: str, data: Data) -> Callable[[], int]:
 
 def _bare(data: Data) -> Callable[[], int]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    net = build_network("resnet32", data.shape, 10, "linear", True, 0).to(memory_format=torch.channels_last).to(device)
+    net = build_network("resnet32", data.shape, 10, "linear", True, 0)
+    net = net.to(memory_format=torch.channels_last).to(device)
     net.head.seen = 10
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, foreach=True)
     x = torch.randn(BATCH, *data.shape, device=device).to(memory_format=torch.channels_last)

@@ -1,0 +1,31 @@
+"""What came out of a study: its Parquet tables as frames, comparisons, statistics, views and a report.
+
+from analysis import open_results
+open_results("runs/quickstart").trials
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from analysis.load import Comparison, Results, equal, open_results
+    from analysis.report import write_report
+
+__all__ = ["Comparison", "Results", "equal", "open_results", "write_report"]
+
+_HOME = {
+    "Comparison": "analysis.load",
+    "Results": "analysis.load",
+    "equal": "analysis.load",
+    "open_results": "analysis.load",
+    "write_report": "analysis.report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'analysis' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOME[name]), name)

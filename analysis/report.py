@@ -1,0 +1,384 @@
+"""Every view of a run as one HTML page that needs no network.
+
+Text from files is escaped; the page forbids every connection by its own content policy. It is written aside
+and renamed. A view that breaks shows its error in its section; the page is written all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.io
+import plotly.offline
+
+from analysis.load import Results, open_results
+from analysis.section import VIEWS, Section
+from analysis.selection import Cell, cells, labels, scenarios, split_of
+from cl_core.errors import BadRequest
+from cl_core.metrics import accuracy_matrix, step_accuracy
+
+ORDER = (
+    "leaderboard",
+    "accuracy_curves",
+    "forgetting",
+    "recency_bias",
+    "task_confusion",
+    "weight_norms",
+    "hyperparameters",
+)
+"""The order of sections; other views follow by name."""
+
+MARK = {"OK": "ok", "NOT OK": "bad", "not in the study": "none", "no completed run": "none"}
+
+
+def write_report(folder: str | Path | Results) -> Path:
+    """Write `report.html` into a run's folder and return its path.
+
+    Raises BadRequest when it cannot be written.
+    """
+    results = open_results(folder)
+    path = results.folder / "report.html"
+    aside = results.folder / f".report.html.{os.getpid()}"
+    page = render(results)
+    try:
+        aside.write_text(page, encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        raise BadRequest(
+            f"cannot write {path}: {error.strerror or error}; make the folder writable"
+        ) from error
+    return path
+
+
+def render(results: Results) -> str:
+    """The page as text."""
+    names = [n for n in ORDER if n in VIEWS.names()] + [n for n in VIEWS.names() if n not in ORDER]
+    sections = [(name, section(results, name)) for name in names]
+    body = [_html(name, part) for name, part in sections]
+    drawn = any(part.figure is not None for _, part in sections)
+    title = str(results.study.get("study") or results.folder.resolve().name)
+    contents = "".join(f'<a href="#{_id(name)}">{html.escape(part.title)}</a>' for name, part in sections)
+    script = f"<script>{plotly.offline.get_plotlyjs()}</script>" if drawn else ""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f"<title>{html.escape(title)} · cl-search</title><style>{CSS}</style>{script}</head><body>"
+        f"<header><h1>{html.escape(title)}</h1>{_header(results)}<nav>{contents}</nav></header>"
+        f"<main>{''.join(body)}</main>"
+        "<footer>Written by cl-search. Accuracies are fractions; tasks count from 0; every figure is "
+        "computed from the "
+        "counts in <code>tables/</code> beside this page.</footer></body></html>\n"
+    )
+
+
+def section(results: Results, name: str) -> Section:
+    """What a view gives, or a section with its one-line error."""
+    try:
+        return VIEWS[name](results)
+    except Exception as error:  # whatever a view raises, the other views must stand
+        line = (str(error).splitlines() or [""])[0]
+        return Section(
+            name.replace("_", " ").capitalize(), f"This view failed: {type(error).__name__}: {line}"
+        )
+
+
+def checks(results: Results) -> list[dict[str, str]]:
+    """Per scenario.
+
+    Does fine-tuning forget, does joint training learn? A study counts as run only if both hold.
+    """
+    chosen = cells(results)
+    split = split_of(results, [cell for cell in chosen if len(cell.best)])
+    out = []
+    for scenario in scenarios(results):
+        mine = [cell for cell in chosen if cell.scenario == scenario]
+        tuned, joint = _ends(results, mine, "finetune", split), _ends(results, mine, "joint", split)
+        row = {"scenario": scenario, "finetune": "not in the study", "joint": "not in the study"}
+        row["finetune text"] = row["joint text"] = ""
+        if tuned is not None:
+            row["finetune"] = "OK" if tuned["end"] < tuned["first"] / 2 else "NOT OK"
+            row["finetune text"] = f"first task's classes {tuned['first']:.3f} → {tuned['end']:.3f}"
+        elif any(cell.method == "finetune" for cell in mine):
+            row["finetune"] = "no completed run"
+        if joint is not None:
+            floor = max(2 * joint["chance"], tuned["last"] if tuned else 0.0)
+            row["joint"] = "OK" if joint["last"] > min(floor, 0.99) else "NOT OK"
+            row["joint text"] = f"last accuracy {joint['last']:.3f}, chance {joint['chance']:.3f}"
+        elif any(cell.method == "joint" for cell in mine):
+            row["joint"] = "no completed run"
+        out.append(row)
+    return out
+
+
+def _ends(results: Results, mine: list[Cell], method: str, split: str) -> dict[str, float] | None:
+    """Means over the runs of a reference cell.
+
+    First-task classes at first and at the end, last accuracy, chance.
+    """
+    found = sorted((c for c in mine if c.method == method and len(c.best)), key=lambda c: c.label != method)
+    if not found:
+        return None
+    rows = []
+    for trial in found[0].best["trial"]:
+        counts = results.confusions(trial, split)
+        if counts:
+            matrix = accuracy_matrix(counts, results.sizes(trial))
+            rows.append((matrix[0, 0], matrix[-1, 0], step_accuracy(counts)[-1], 1 / len(counts[-1])))
+    if not rows:
+        return None
+    return dict(zip(("first", "end", "last", "chance"), map(float, np.mean(rows, axis=0)), strict=True))
+
+
+def _header(results: Results) -> str:
+    study, trials = results.study, results.trials
+    data = study.get("data")
+    known = dict.fromkeys(trials["dataset"])
+    name = str(data.get("name", "")) if isinstance(data, Mapping) else str(data or ", ".join(map(str, known)))
+    extra = (
+        {k: v for k, v in data.items() if k in ("size", "classes", "per_class") and v}
+        if isinstance(data, Mapping)
+        else {}
+    )
+    status = trials["status"].value_counts()
+    running = set(results.stages["trial"]) - set(trials["trial"])
+    counts = [f"{int(status.get(k, 0)):,} {k}" for k in ("completed", "stopped", "failed")]
+    counts += [f"{len(running):,} unfinished"] if running else []
+    facts = {
+        "data": " ".join([name or "unknown", *(f"{k.replace('_', ' ')} {v}" for k, v in extra.items())]),
+        "net": ", ".join(map(str, dict.fromkeys(trials["net"]))),
+        "scenarios": ", ".join(scenarios(results)),
+        "methods": ", ".join(labels(results)),
+        "runs": ", ".join(counts),
+        "versions": _versions(results),
+        "devices": ", ".join(sorted({str(d) for d in trials["device"].dropna()})),
+        "study digest": str(_resolved(results).get("identity", "")),
+    }
+    items = "".join(
+        f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>"
+        for k, v in facts.items()
+        if v.strip()
+    )
+    failed = trials[trials["status"] == "failed"]
+    errors = "".join(
+        f"<li><code>{html.escape(str(t))}</code> {html.escape(str(e))}</li>"
+        for t, e in zip(failed["trial"].head(5), failed["error"].head(5), strict=True)
+    )
+    more = f"<li>and {len(failed) - 5} more</li>" if len(failed) > 5 else ""
+    summary = f"<summary>{len(failed)} failed</summary>"
+    trouble = f'<details class="note bad" open>{summary}<ul>{errors}{more}</ul></details>'
+    warnings = [f"Warning: {text}" for text in _resolved(results).get("warnings") or ()]
+    notes = "".join(f'<p class="note">{html.escape(text)}</p>' for text in [*warnings, *results.notices])
+    return f"<dl>{items}</dl>{_sanity(results)}{trouble if len(failed) else ''}{notes}"
+
+
+def _sanity(results: Results) -> str:
+    try:
+        found = checks(results)
+    except BadRequest as error:
+        return f'<p class="note bad">Sanity: {html.escape(str(error))}</p>'
+    if not found:
+        return '<p class="note">No run has ended yet.</p>'
+    lines = []
+    for row in found:
+        parts = []
+        for key, verb in (("finetune", "fine-tuning forgets"), ("joint", "joint learns")):
+            mark, text = row[key], row[f"{key} text"]
+            badge = f'<span class="badge {MARK[mark]}">{html.escape(mark)}</span>'
+            parts.append(f"<td>{verb} {badge} <small>{html.escape(text)}</small></td>")
+        lines.append(f"<tr><th>{html.escape(row['scenario'])}</th>{''.join(parts)}</tr>")
+    return (
+        f'<div class="sanity"><table>{"".join(lines)}</table>'
+        "<p>A study counts as run only if fine-tuning forgets (its "
+        "accuracy on the first task’s classes at least halves by the end) and joint training learns (its "
+        "last accuracy is "
+        "above fine-tuning’s and twice chance).</p></div>"
+    )
+
+
+def _resolved(results: Results) -> Mapping[str, Any]:
+    """What a study met when it began: versions, warnings, its digest."""
+    found = results.study.get("resolved")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _versions(results: Results) -> str:
+    """Versions by the study file, else by the newest run."""
+    found: Any = _resolved(results).get("versions")
+    if not isinstance(found, Mapping):
+        for text in results.trials["versions"].dropna().tail(1):
+            with contextlib.suppress(ValueError):
+                found = json.loads(str(text))
+    return ", ".join(f"{k} {v}" for k, v in found.items()) if isinstance(found, Mapping) else ""
+
+
+def _html(name: str, part: Section) -> str:
+    """One section of the page."""
+    out = [f'<section id="{_id(name)}"><h2>{html.escape(part.title)}</h2>']
+    out += [f"<p>{html.escape(p)}</p>" for p in re.split(r"\n\s*\n", part.text.strip()) if p]
+    if part.figure is not None:
+        out.append('<div class="figure">')
+        out.append(
+            plotly.io.to_html(
+                part.figure,
+                include_plotlyjs=False,
+                full_html=False,
+                div_id=f"figure-{_id(name)}",
+                config={
+                    "displaylogo": False,
+                    "responsive": True,
+                    "modeBarButtonsToRemove": ["lasso2d", "select2d"],
+                },
+            )
+        )
+        out.append("</div>")
+    if part.formulas or part.n:
+        lines = [f"<li>{_formula(f)}</li>" for f in part.formulas]
+        count = f'<p class="n">{html.escape(part.n)}</p>' if part.n else ""
+        out.append(f'<div class="formulas"><ul>{"".join(lines)}</ul>{count}</div>')
+    if part.table is not None:
+        out.append(table(part.table))
+    return "".join([*out, "</section>"])
+
+
+def table(frame: pd.DataFrame) -> str:
+    """A frame as an HTML table.
+
+    Numbers to the right, a column `x ±` inside column `x`, missing values a dash.
+    """
+    names = [c for c in frame.columns if not (str(c).endswith(" ±") and str(c)[:-2] in frame.columns)]
+    numeric = {c for c in names if pd.api.types.is_numeric_dtype(frame[c]) or frame[c].isna().all()}
+    digits = {c: _digits(frame[c]) for c in numeric}
+    head = "".join(
+        f'<th class="{"num" if c in numeric else "text"}">{html.escape(str(c))}</th>' for c in names
+    )
+    body = []
+    previous = None
+    for row in frame.to_dict("records"):
+        cells_ = []
+        for c in names:
+            shown = _number(row[c], digits[c]) if c in numeric else _text(row[c])
+            half = row.get(f"{c} ±")
+            shown += "" if half is None or pd.isna(half) else f"<small>± {_number(half, digits[c])}</small>"
+            cells_.append(f'<td class="{"num" if c in numeric else "text"}">{shown}</td>')
+        group = row.get("scenario")
+        mark = " class=group" if previous is not None and group != previous else ""
+        body.append(f"<tr{mark}>{''.join(cells_)}</tr>")
+        previous = group
+    wide = " wide" if len(names) > 12 else ""
+    inner = f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
+    return f'<div class="table{wide}"><table>{inner}</table></div>'
+
+
+def _digits(values: pd.Series) -> int:
+    """Decimals to show: none for whole numbers, three for fractions, fewer for larger numbers."""
+    known = values.dropna().astype(float)
+    if known.empty or ((known == known.round()).all() and known.abs().max() > 1):
+        return 0
+    if pd.api.types.is_integer_dtype(values):
+        return 0
+    largest = known.abs().max()
+    return 3 if largest < 10 else 1 if largest < 1000 else 0
+
+
+def _number(value: Any, digits: int) -> str:
+    if value is None or pd.isna(value):
+        return "–"
+    return f"{value:,.{digits}f}".replace("-", "−")
+
+
+def _text(value: Any) -> str:
+    return (
+        "–" if value is None or (not isinstance(value, str) and pd.isna(value)) else html.escape(str(value))
+    )
+
+
+def _formula(text: str) -> str:
+    """A formula with its subscripts `_x` and `_{...}`."""
+    return re.sub(r"_(?:\{([^}]*)\}|([A-Za-z0-9]))", r"<sub>\1\2</sub>", html.escape(text))
+
+
+def _id(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", name)
+
+
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+
+CSS = """
+:root { --ink: #1d2530; --soft: #5b6675; --line: #dfe3e9; --wash: #f6f8fa; --link: #1f5fa8; }
+* { box-sizing: border-box; }
+html { scroll-behavior: smooth; }
+body { margin: 0; background: #fff; color: var(--ink);
+  font: 15px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", Arial, sans-serif; }
+header, main, footer { max-width: 1240px; margin: 0 auto; padding: 0 28px; }
+header { padding-top: 30px; }
+h1 { font-size: 28px; line-height: 1.2; margin: 0 0 14px; letter-spacing: -0.01em; }
+h2 { font-size: 20px; margin: 0 0 8px; }
+p { margin: 0 0 10px; max-width: 92ch; }
+code { font: 12.5px/1.4 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
+small { color: var(--soft); font-size: 12.5px; }
+dl {
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(230px, 1fr)); gap: 8px 26px;
+  margin: 0 0 16px; }
+dt { font-size: 11.5px; text-transform: uppercase; letter-spacing: 0.05em; color: var(--soft); }
+dd { margin: 0; overflow-wrap: anywhere; }
+nav { display: flex; flex-wrap: wrap; gap: 8px; padding: 12px 0 16px; border-bottom: 1px solid var(--line); }
+nav a {
+  color: var(--link); text-decoration: none; border: 1px solid var(--line); border-radius: 999px;
+  padding: 3px 13px; font-size: 13.5px; }
+nav a:hover { background: var(--wash); }
+section { padding: 26px 0 10px; border-bottom: 1px solid var(--line); }
+section:last-child { border-bottom: 0; }
+.figure { margin: 8px 0 4px; min-height: 120px; }
+.formulas {
+  color: var(--soft); font-size: 13px; margin: 2px 0 14px; padding: 8px 14px;
+  background: var(--wash); border-radius: 6px; }
+.formulas sub { line-height: 0; }
+.formulas ul { margin: 0; padding-left: 18px; }
+.formulas .n { margin: 4px 0 0; color: var(--ink); max-width: none; }
+.table { overflow-x: auto; margin: 8px 0 18px; }
+table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; }
+.table table { width: 100%; }
+.table td small { margin-left: 5px; }
+.table.wide td, .table.wide th { padding: 5px 6px; }
+.table.wide table { font-size: 13px; }
+.table.wide td small { display: block; line-height: 1.15; font-size: 11.5px; }
+th {
+  text-align: left; font-weight: 600; vertical-align: bottom; line-height: 1.25;
+  color: var(--soft); font-size: 12.5px; }
+th, td { padding: 5px 10px; border-bottom: 1px solid var(--line); }
+td.text, th.text { white-space: nowrap; }
+td.num, th.num { text-align: right; }
+td.num { white-space: nowrap; }
+thead th { border-bottom: 1.5px solid #b6bec9; }
+tr.group td { border-top: 2px solid #8d97a5; }
+tbody tr:hover { background: var(--wash); }
+.sanity { border: 1px solid var(--line); border-radius: 8px; padding: 10px 16px 6px; margin: 0 0 14px; }
+.sanity td, .sanity th { border: 0; padding: 3px 26px 3px 0; color: var(--ink); font-size: 13.5px; }
+.sanity p { color: var(--soft); font-size: 13px; margin: 6px 0 4px; max-width: none; }
+.badge {
+  display: inline-block; border-radius: 4px; padding: 0 7px; font-size: 12px; font-weight: 600;
+  margin: 0 4px; }
+.badge.ok { background: #dff1e6; color: #17613c; }
+.badge.bad { background: #fbe1e1; color: #94201f; }
+.badge.none { background: #eceff3; color: #4a5563; }
+.note {
+  border-left: 3px solid #c7ced8; background: var(--wash); padding: 7px 14px; font-size: 13.5px;
+  margin: 0 0 14px; max-width: none; }
+.note.bad { border-color: #c9403e; }
+.note summary { cursor: pointer; font-weight: 600; }
+.note ul { margin: 4px 0 0; padding-left: 18px; }
+footer { color: var(--soft); font-size: 12.5px; padding: 18px 28px 40px; }
+@media print { nav { display: none; } section { break-inside: avoid; } }
+"""

@@ -1,0 +1,189 @@
+"""Which runs stand for a cell: those of the configuration that the search would choose, never by the test
+split.
+
+A configuration's score is the mean of the study's objective over its completed runs. Stopped runs are not
+ranked: their averages run over fewer tasks. Where a configuration has fewer completed runs than another of
+its cell, it is not ranked either, so that no lucky class order wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis.load import Results
+from cl_core.metrics import OBJECTIVES
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One label in one scenario."""
+
+    name: str
+    label: str
+    method: str
+    scenario: str
+    trials: pd.DataFrame  # every ended run of the cell
+    ranking: pd.DataFrame  # config, number, objective (mean over runs), runs; best first
+    selected: (
+        pd.DataFrame
+    )  # the runs by which the best configuration was selected; no rows when none completed
+    best: (
+        pd.DataFrame
+    )  # the runs that stand for the cell: its final runs where there are any, else `selected`
+    default: pd.DataFrame  # completed runs of configuration 0 where the study starts from published defaults
+
+    def count(self, status: str) -> int:
+        """How many runs ended as `status`."""
+        return int((self.trials["status"] == status).sum())
+
+    @property
+    def number(self) -> int | None:
+        """The number of the chosen configuration."""
+        return None if self.best.empty else int(self.best["number"].iloc[0])
+
+
+def objective(results: Results) -> tuple[str, str]:
+    """The first objective of a study and its direction, max or min."""
+    search = results.study.get("search")
+    named = search.get("objective") if isinstance(search, Mapping) else None
+    if isinstance(named, Mapping) and named:
+        name = str(next(iter(named)))
+        return name, str(named[name])
+    if isinstance(named, str):
+        return named, OBJECTIVES.get(named, ("max", ""))[0]
+    return "average_incremental_accuracy", "max"
+
+
+def starts_from_paper(results: Results) -> bool:
+    """Whether configuration 0 of every cell holds the published defaults."""
+    search = results.study.get("search")
+    start = search.get("start_from", ["paper"]) if isinstance(search, Mapping) else ["paper"]
+    return "paper" in ([start] if isinstance(start, str) else start or [])
+
+
+def labels(results: Results) -> list[str]:
+    """The labels of a study in its order; those found in the tables alone come last."""
+    return _ordered(_names(results.study.get("methods")), results.trials["label"])
+
+
+def scenarios(results: Results) -> list[str]:
+    """The scenarios of a study in its order; those found in the tables alone come last."""
+    return _ordered(_names(results.study.get("scenarios")), results.trials["scenario"])
+
+
+def cells(results: Results) -> list[Cell]:
+    """Every cell with an ended run, by scenario, then label, in the study's order."""
+    name, direction = objective(results)
+    trials, smaller = results.trials, direction == "min"
+    if name in trials:  # a run outside of a search has no objective, but the metric itself
+        trials = trials.assign(objective=trials["objective"].fillna(trials[name]))
+    paper = starts_from_paper(results)
+    out = []
+    for scenario in scenarios(results):
+        for label in labels(results):
+            mine = trials[(trials["scenario"] == scenario) & (trials["label"] == label)]
+            if mine.empty:
+                continue
+            done = mine[mine["status"] == "completed"]
+            search = done[(done["purpose"] != "final") & done["objective"].notna()]
+            ranking = _ranking(search, smaller)
+            selected = final = search.iloc[:0]
+            if len(ranking):
+                config = ranking["config"].iloc[0]
+                selected = search[search["number"] == ranking["number"].iloc[0]]
+                final = done[(done["purpose"] == "final") & (done["config"] == config)]
+            best = final if len(final) else selected
+            default = search[search["number"] == 0] if paper else search.iloc[:0]
+            first = mine.iloc[0]
+            out.append(
+                Cell(
+                    name=str(first["cell"]),
+                    label=label,
+                    method=str(first["method"]),
+                    scenario=scenario,
+                    trials=mine,
+                    ranking=ranking,
+                    selected=selected,
+                    best=best,
+                    default=default,
+                )
+            )
+    return out
+
+
+def split_of(results: Results, chosen: list[Cell]) -> str:
+    """`test` when every run that stands for a cell has test counts, else `val`."""
+    runs = [trial for cell in chosen for trial in cell.best["trial"]]
+    return "test" if runs and all(results.classifiers(trial, "test") for trial in runs) else "val"
+
+
+def split_sentence(results: Results, split: str) -> str:
+    """Which rows the numbers come from, and how configurations were chosen."""
+    rows = {"val": "validation rows (held out of the training split)", "test": "test rows"}[split]
+    protocol = results.study.get("protocol")
+    select = protocol.get("select_on", "validation") if isinstance(protocol, Mapping) else "validation"
+    name = objective(results)[0].replace("_", " ")
+    how = f"Each cell is shown at the configuration with the best mean {name}"
+    if select == "validation":
+        how += " on validation rows of all tasks (non-causal: selection looked at all tasks)"
+    else:
+        how += f", chosen by {select}"
+    caution = (
+        "; numbers of a chosen best are optimistic on the rows it was chosen on" if split == "val" else ""
+    )
+    return f"Measured on {rows}. {how}{caution}."
+
+
+def orders_sentence(chosen: list[Cell]) -> str:
+    """How many class orders and seeds stand behind the numbers."""
+    runs = [cell.best for cell in chosen if len(cell.best)]
+    if not runs:
+        return "n = 0: no completed run"
+    orders = sorted({int(r["class_order"].nunique()) for r in runs})
+    seeds = sorted({int(r["seed"].nunique()) for r in runs})
+    text = f"n = {_span(orders)} class order{'s' if orders[-1] > 1 else ''}, {_span(seeds)} seed"
+    text += "s" if seeds[-1] > 1 else ""
+    if orders[-1] < 2:
+        text += "; no interval: the class order is the unit, and one order has none"
+    else:
+        text += "; ± is the half width of the 95 % t-interval over class orders"
+    return text
+
+
+def _ranking(done: pd.DataFrame, smaller: bool) -> pd.DataFrame:
+    """Configurations by their mean objective.
+
+    Drawn twice, the same values are two configurations: runs are budget.
+    """
+    grouped = done.groupby("number", as_index=False)
+    table = grouped.agg(config=("config", "first"), objective=("objective", "mean"), runs=("trial", "count"))
+    table = table[table["runs"] == table["runs"].max()]
+    return table.sort_values(["objective", "number"], ascending=[smaller, True], ignore_index=True)
+
+
+def _names(value: Any) -> list[str]:
+    """The names in a study's list or mapping of methods or scenarios."""
+    if isinstance(value, Mapping):
+        return [str(name) for name in value]
+    if not isinstance(value, list):
+        return []
+    out = []
+    for item in value:
+        if isinstance(item, Mapping):
+            out.append(str(item.get("name") or item.get("label") or next(iter(item), "")))
+        else:
+            out.append(str(item))
+    return out
+
+
+def _ordered(first: list[str], found: pd.Series) -> list[str]:
+    present = {str(name) for name in found}
+    return [n for n in dict.fromkeys(first) if n in present] + sorted(present - set(first))
+
+
+def _span(values: list[int]) -> str:
+    return str(values[0]) if len(values) == 1 else f"{values[0]}–{values[-1]}"

@@ -1,0 +1,62 @@
+"""What is lost of each task, and when: the accuracy matrix of every cell and classifier."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis.load import Results
+from analysis.section import VIEWS, Section
+from analysis.selection import cells, orders_sentence, split_of, split_sentence
+from analysis.style import matrices
+from cl_core.metrics import FORMULAS, accuracy_matrix, backward_transfer, forgetting, learning_accuracy
+
+TITLE = "Forgetting"
+
+
+@VIEWS.register("forgetting")
+def forgetting_view(results: Results) -> Section:
+    """R[t][k], the accuracy on task k (across) after task t (down), the mean over a cell's runs.
+
+    A panel a classifier.
+    """
+    chosen = [cell for cell in cells(results) if len(cell.best)]
+    split = split_of(results, chosen)
+    groups: dict[str, list[tuple[str, list[list[float]]]]] = {}
+    rows = []
+    for cell in chosen:
+        for rank, classifier in enumerate(results.classifiers(str(cell.best["trial"].iloc[0]), split)):
+            found = [
+                accuracy_matrix(results.confusions(trial, split, classifier), results.sizes(trial))
+                for trial in cell.best["trial"]
+                if classifier in results.classifiers(trial, split)
+            ]
+            matrix = np.mean(found, axis=0)
+            title = f"{cell.label} · {classifier}" if rank else cell.label
+            groups.setdefault(cell.scenario, []).append((title, matrix.tolist()))
+            rows.append(
+                {
+                    "scenario": cell.scenario,
+                    "label": cell.label,
+                    "classifier": classifier,
+                    "forgetting": _mean([forgetting(m) for m in found]),
+                    "backward transfer": _mean([backward_transfer(m) for m in found]),
+                    "learning accuracy": _mean([learning_accuracy(m) for m in found]),
+                    "first task, at first": float(matrix[0, 0]),
+                    "first task, at the end": float(matrix[-1, 0]),
+                }
+            )
+    if not rows:
+        return Section(TITLE, "No completed run has evaluated rows, so there is no forgetting to show.")
+    figure = matrices(groups, "after task %{y}, classes of task %{x}: %{z:.3f}<extra></extra>")
+    figure.update_xaxes(title_text="classes of task")
+    figure.update_yaxes(title_text="after task")
+    names = ("accuracy_matrix", "forgetting", "backward_transfer", "learning_accuracy")
+    text = f"{split_sentence(results, split)} A column that fades downwards is a task being forgotten."
+    formulas = [f"{name.replace('_', ' ')}: {FORMULAS[name]}" for name in names]
+    return Section(TITLE, text, formulas, orders_sentence(chosen), pd.DataFrame(rows), figure)
+
+
+def _mean(values: list[float | None] | list[float]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else None

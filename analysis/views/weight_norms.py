@@ -1,0 +1,106 @@
+"""Whether the head's rows of old classes are shorter than those of new ones."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.load import Results
+from analysis.section import VIEWS, Section
+from analysis.selection import cells, orders_sentence
+from analysis.stats import over_orders
+from analysis.style import DASHES, colours, panels, place
+from cl_core.metrics import FORMULAS
+
+TITLE = "Weight norms by class age"
+
+
+@VIEWS.register("weight_norms")
+def weight_norms(results: Results) -> Section:
+    """The mean norm of head rows after the last task, by the age of their classes, each classifier apart."""
+    chosen = [cell for cell in cells(results) if len(cell.best)]
+    trials = [trial for cell in chosen for trial in cell.best["trial"]]
+    rows = results.read("classes", trials) if trials else results.classes.iloc[:0]
+    rows = rows[rows["weight_norm"].notna()]
+    rows = rows[rows["after_task"] == rows.groupby("trial")["after_task"].transform("max")]
+    # A norm does not depend on the split, so one of them is enough.
+    rows = rows.drop_duplicates(["trial", "classifier", "class"])
+    orders = {
+        t: str(o)
+        for cell in chosen
+        for t, o in zip(cell.best["trial"], cell.best["class_order"], strict=True)
+    }
+    lines, table = [], []
+    for cell in chosen:
+        mine = rows[rows["trial"].isin(cell.best["trial"])]
+        known = mine.drop_duplicates("classifier").sort_values(
+            ["primary", "classifier"], ascending=[False, True]
+        )
+        for index, (classifier, own) in enumerate(zip(known["classifier"], known["primary"], strict=True)):
+            rank = 0 if own else index + 1
+            part = mine[mine["classifier"] == classifier]
+            part = part.assign(age=part["after_task"] - part["task"])
+            per_run = part.groupby(["trial", "age"], as_index=False)["weight_norm"].mean()
+            means = {
+                int(age): over_orders(
+                    (orders[t], v) for t, v in zip(g["trial"], g["weight_norm"], strict=True)
+                ).value
+                for age, g in per_run.groupby("age")
+            }
+            lines.append((cell.scenario, cell.label, rank, str(classifier), means))
+            older = [v for age, v in means.items() if age > 0 and v is not None]
+            newest = means.get(0)
+            old = sum(older) / len(older) if older else None
+            table.append(
+                {
+                    "scenario": cell.scenario,
+                    "label": cell.label,
+                    "classifier": classifier,
+                    "newest task": newest,
+                    "older tasks": old,
+                    "new / old": newest / old if newest is not None and old else None,
+                }
+            )
+    if not lines:
+        return Section(TITLE, "No completed run has recorded weight norms, so there is nothing to show.")
+    names = list(dict.fromkeys(scenario for scenario, *_ in lines))
+    figure = panels(names, columns=2, height=300, legend=True)
+    colour = colours(results)
+    listed: set[tuple[str, str]] = set()
+    for scenario, label, rank, classifier, values in lines:
+        figure.add_trace(
+            go.Scatter(
+                x=list(values),
+                y=list(values.values()),
+                name=label if rank == 0 else f"{label} · {classifier}",
+                legendgroup=f"{label} {classifier}",
+                showlegend=(label, classifier) not in listed,
+                mode="lines+markers",
+                line={
+                    "color": colour[label],
+                    "width": 2.2 if rank == 0 else 1.4,
+                    "dash": DASHES[min(rank, 4)],
+                },
+                marker={"size": 6 if rank == 0 else 4},
+                hovertemplate=f"{label} · {classifier}<br>age %{{x}}: %{{y:.3f}}<extra></extra>",
+            ),
+            **place(names.index(scenario), figure),
+        )
+        listed.add((label, classifier))
+    oldest = max(max(values) for *_, values in lines)
+    figure.update_xaxes(
+        title_text="age of the classes in tasks (0 = newest)",
+        tickmode="linear",
+        dtick=1 if oldest <= 12 else 5,
+    )
+    figure.update_yaxes(title_text="mean norm of head rows", rangemode="tozero")
+    text = (
+        "After the last task, at each cell's best configuration. A norm that falls with age favours new "
+        "classes in a "
+        "linear head; a cosine head ignores norms, so there it says nothing."
+    )
+    formulas = [
+        FORMULAS["weight_norm"],
+        "new / old: newest task's mean norm over the mean of the older tasks' means",
+    ]
+    return Section(TITLE, text, formulas, orders_sentence(chosen), pd.DataFrame(table), figure)

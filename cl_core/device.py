@@ -1,0 +1,33 @@
+"""The device a run trains on, and how much of its memory it took."""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+import torch
+
+from cl_core.errors import BadRequest
+
+
+def resolve_device(device: str, precision: str) -> tuple[torch.device, str]:
+    """The torch device, and "float32" or "bfloat16". Raises BadRequest where there is no such device."""
+    if device not in ("auto", "cpu", "cuda") and not device.startswith("cuda:"):
+        raise BadRequest(f"device must be auto, cpu or cuda, not {device!r}")
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise BadRequest(f"precision must be auto, float32 or bfloat16, not {precision!r}")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise BadRequest(f"device {device!r} needs a GPU that torch can see; there is none: use cpu")
+    if precision == "auto":
+        precision = "bfloat16" if device.startswith("cuda") else "float32"
+    return torch.device(device), precision
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes held at once: on a GPU since its statistics were reset, on a CPU ever."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

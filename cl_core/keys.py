@@ -1,0 +1,100 @@
+"""Addresses of stages: what decided a network, digested, and nothing else.
+
+A first task is shared by all runs with one `base_identity` on machines of one numerics; later boundaries
+belong to a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import cl_core
+from cl_core.configuration import Configuration
+from cl_core.dataset import Data
+from cl_core.device import resolve_device
+from cl_core.hparams import digest
+from cl_core.recipe import recipe_dict
+from cl_core.weights import file_digest
+
+
+def base_identity(configuration: Configuration, data: Data) -> dict[str, Any]:
+    """What decides the network of the first task, beside the machine, and nothing else."""
+    method = configuration.make_method()
+    recipe, _ = configuration.recipes(data, method)
+    first = configuration.scenario.sizes(data.num_classes)[0]
+    return {
+        "stage": "base",
+        "data": data.fingerprint,
+        "augment": asdict(data.augment),
+        "normalise": [list(data.mean), list(data.std)],
+        "validation": configuration.validation,
+        "classes": list(configuration.order(data.num_classes, data.class_names)[:first]),
+        "width": data.num_classes,
+        "net": configuration.net or data.net,
+        "init": file_digest(configuration.init) if configuration.init else None,
+        "base": method.base().key(),
+        "recipe": recipe_dict(recipe),
+        "seed": configuration.seed,
+    }
+
+
+def numerics_digest(configuration: Configuration) -> str:
+    """What decides the bits on this machine, beside the configuration. Raises BadRequest."""
+    device, precision = resolve_device(configuration.device, configuration.precision)
+    return digest(numerics(device, precision, configuration.threads))
+
+
+def base_stage_key(configuration: Configuration, data: Data, numerics: str) -> str:
+    """The address of the first task's stage on machines with these numerics (a `numerics_digest`)."""
+    return digest({**base_identity(configuration, data), "numerics": numerics})
+
+
+def boundary_key(configuration: Configuration, data: Data, numerics: str, task: int) -> str:
+    """The address of a run's own boundary after `task`: all that decided its state."""
+    method = configuration.make_method()
+    return digest(
+        {
+            "stage": "boundary",
+            "task": task,
+            "base": base_stage_key(configuration, data, numerics),
+            "method": method.digest(),
+            "recipes": [recipe_dict(recipe) for recipe in configuration.recipes(data, method)],
+            "order": configuration.order(data.num_classes, data.class_names),
+            "sizes": configuration.scenario.sizes(data.num_classes),
+        }
+    )
+
+
+@lru_cache(maxsize=1)
+def sources_digest() -> str:
+    """A digest of cl_core's sources: a change of the trainer must not meet stages of the old one."""
+    root = Path(cl_core.__file__).parent
+    hasher = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        hasher.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return hasher.hexdigest()[:20]
+
+
+def numerics(device: torch.device, precision: str, threads: int | None = None) -> dict[str, Any]:
+    """What decides the bits beside the configuration: sources, torch, device kind, threads, instruction set,
+    dtype.
+    """
+    kind = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else torch.backends.cpu.get_cpu_capability()
+    )
+    return {
+        "sources": sources_digest(),
+        "torch": torch.__version__,
+        "device": device.type,
+        "kind": kind,
+        "threads": threads or torch.get_num_threads(),
+        "precision": precision,
+    }

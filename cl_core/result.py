@@ -1,0 +1,60 @@
+"""What one task leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cl_core.evaluation import Evaluation
+from cl_core.hparams import Value
+
+
+@dataclass(frozen=True)
+class PhaseValue:
+    """The mean of one loss term over one epoch."""
+
+    phase: str
+    epoch: int
+    term: str
+    value: float
+    weight: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What one task left behind."""
+
+    task: int
+    stage: str  # digest of the network's bits
+    classes: int
+    images: int  # image-steps of training
+    seconds: float  # of training, wherever it happened
+    shared: bool  # the network came from the stage store
+    exemplars: int
+    exemplar_bytes: int
+    kept_bytes: int
+    peak_memory_bytes: int
+    note: str | None
+    recipe: Mapping[str, Value]  # in force
+    phases: tuple[PhaseValue, ...]
+    evaluations: tuple[Evaluation, ...]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The record of a task's training, as it is stored with a shared stage."""
+
+    phases: tuple[PhaseValue, ...]
+    images: int
+    seconds: float
+
+    def to_meta(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"phases": [asdict(p) for p in self.phases], "images": self.images, "seconds": self.seconds}
+
+    @classmethod
+    def from_meta(cls, meta: Mapping[str, Any]) -> Trained:
+        """What `to_meta` described."""
+        return cls(tuple(PhaseValue(**p) for p in meta["phases"]), meta["images"], meta["seconds"])

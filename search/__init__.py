@@ -1,0 +1,20 @@
+"""How a study is searched. Nobody imports this package but its users; nothing is imported until it is asked
+for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from search.run import run_study
+
+_HOME = {"run_study": "search.run"}
+
+__all__ = ["run_study"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'search' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

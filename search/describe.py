@@ -1,0 +1,168 @@
+"""What there is: `list KIND`, `describe METHOD`, `describe study`."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cl_core.errors import unknown
+from cl_core.hparams import HParam, hparams
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+def listing(kind: str) -> dict[str, str]:
+    """Every item of a kind, with a sentence. Raises BadRequest for a kind that is none."""
+    if kind not in KINDS:
+        raise unknown("list", kind, KINDS)
+    return KINDS[kind]()
+
+
+def _methods() -> dict[str, str]:
+    from cl_core.method import METHODS
+
+    return {name: METHODS[name].title for name in METHODS}
+
+
+def _datasets() -> dict[str, str]:
+    from cl_core.dataset import DATASETS
+
+    return {name: _sentence(DATASETS[name]) for name in DATASETS}
+
+
+def _nets() -> dict[str, str]:
+    from cl_core.nets.network import NETS
+
+    return {name: _sentence(NETS[name]) for name in NETS}
+
+
+def _scenarios() -> dict[str, str]:
+    from cl_core.scenarios import SCENARIOS
+
+    return dict(SCENARIOS)
+
+
+def _presets() -> dict[str, str]:
+    from spaces import presets
+
+    return {name: presets.summary(name) for name in presets.names()}
+
+
+def _views() -> dict[str, str]:
+    from analysis.section import VIEWS
+
+    return {name: _sentence(VIEWS[name]) for name in VIEWS}
+
+
+KINDS: dict[str, Callable[[], dict[str, str]]] = {
+    "methods": _methods,
+    "datasets": _datasets,
+    "nets": _nets,
+    "scenarios": _scenarios,
+    "presets": _presets,
+    "views": _views,
+}
+
+
+def method(name: str) -> dict[str, Any]:
+    """A method's card as plain values. Raises BadRequest for a name that is none."""
+    from cl_core.method import METHODS
+
+    cls = METHODS[name]
+    base = cls().base()
+    return {
+        "method": cls.name,
+        "title": cls.title,
+        "paper": cls.paper,
+        "equation": cls.equation,
+        "paradigm": cls.paradigm,
+        "level": cls.level,
+        "kind": cls.kind,
+        "base family": base.family,
+        "head": base.head,
+        "classifier": cls().primary(),
+        "hyperparameters": {name: _hparam(param) for name, param in hparams(cls.HP).items()},
+    }
+
+
+def _hparam(param: HParam) -> dict[str, Any]:
+    when = ", ".join(f"{name} = {' | '.join(map(str, values))}" for name, values in param.when.items())
+    return {
+        "default": param.default,
+        "domain": str(param.domain),
+        "searched": param.searched,
+        "acts from": param.acts_from,
+        "at boundary": param.at_boundary,
+        "when": when,
+        "doc": param.doc,
+    }
+
+
+def study_keys() -> list[dict[str, str]]:
+    """Every key of the study file: name, type, default, description."""
+    from spaces.study import Study
+
+    return _keys(Study, "")
+
+
+def _keys(model: type[BaseModel], prefix: str) -> list[dict[str, str]]:
+    out = []
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{name}".replace("<label>.hp", "<label>.<hyperparameter>")
+        inner = _model_in(field.annotation)
+        default = "required" if field.is_required() else ""
+        if inner is None and not field.is_required():
+            default = _shown(field.get_default(call_default_factory=True))
+        kind = "mapping" if inner is not None else _type(field.annotation)
+        out.append({"key": key, "type": kind, "default": default, "description": field.description or ""})
+        if inner is not None:
+            labelled = inspect.isclass(typing.get_origin(field.annotation))
+            out += _keys(inner, f"{key}.<label>." if labelled else f"{key}.")
+    return out
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    from pydantic import BaseModel
+
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return annotation
+    for part in typing.get_args(annotation):
+        if inspect.isclass(part) and issubclass(part, BaseModel):
+            return part
+    return None
+
+
+def _type(annotation: Any) -> str:
+    if inspect.isclass(annotation) and not typing.get_args(annotation):
+        return annotation.__name__
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _type(parts[0])
+    if origin is typing.Literal:
+        return " | ".join(map(str, parts))
+    if inspect.isclass(origin) and issubclass(origin, Mapping):
+        return "mapping"
+    if inspect.isclass(origin) and origin in (list, tuple):
+        return f"list of {_type(parts[0])}" if parts else "list"
+    if parts:
+        return " | ".join(dict.fromkeys("none" if p is type(None) else _type(p) for p in parts))
+    return str(annotation).removeprefix("typing.")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, Mapping | list | tuple) and not value:
+        return "empty"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k}: {v}" for k, v in value.items())
+    return str(value)
+
+
+def _sentence(item: object) -> str:
+    """The first sentence of a docstring."""
+    text = inspect.getdoc(item) or ""
+    return " ".join(text.split("\n\n")[0].split())

@@ -1,0 +1,71 @@
+"""What this installation has: versions, devices, a place to write, data."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from cl_core.errors import BadRequest
+
+PACKAGES = (
+    "cl-search",
+    "torch",
+    "torchvision",
+    "ray",
+    "optuna",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pydantic",
+    "plotly",
+    "scikit-learn",
+    "safetensors",
+)
+LOCAL = ("digits", "cifar10", "cifar100", "tiny-imagenet", "imagenet100")  # those that need no further word
+
+
+def examine(root: str | None = None, out: Path = Path("runs")) -> dict[str, Any]:
+    """Everything that is looked at, as plain values. `root` is where data is looked for instead of ~/data."""
+    import torch
+
+    from search.failures import storage_trouble
+    from search.resources import machine_cpus
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    place = out.absolute()
+    while not place.is_dir():
+        place = place.parent
+    trouble = storage_trouble(place)
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "devices": {
+            "cpus": machine_cpus(),
+            "torch threads": torch.get_num_threads(),
+            "instruction set": torch.backends.cpu.get_cpu_capability(),
+            "gpus": gpus,
+        },
+        "storage": {"place": str(place), "writable": trouble is None, "trouble": trouble},
+        "ray address": os.environ.get("RAY_ADDRESS"),
+        "data": {name: _found(name, root) for name in LOCAL},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _found(name: str, root: str | None) -> dict[str, Any]:
+    """Whether a data set is there and readable; one image a class is decoded at most."""
+    from cl_core.dataset import DataSpec, load
+
+    try:
+        data = load(DataSpec(name, root=root if name != "digits" else None, per_class=2))
+    except BadRequest as error:
+        return {"found": False, "message": str(error)}
+    return {"found": True, "message": f"{data.num_classes} classes of {'x'.join(map(str, data.shape))}"}

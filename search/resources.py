@@ -1,0 +1,85 @@
+"""What a study asks of the machine, and whether the machine can give it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cl_core.errors import BadRequest
+
+SHARE = 4  # runs that share a GPU unless the study says otherwise
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Resources of one run, how many runs at a time, and what the machine has."""
+
+    cpu: float
+    gpu: float
+    concurrent: int
+    machine_cpus: int
+    machine_gpus: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of torch in each worker: its CPUs."""
+        return max(1, int(self.cpu))
+
+
+def plan(cpu: float | None, gpu: float | None, concurrent: int | None, cluster: bool = False) -> Plan:
+    """What a study gets here. None means the default: one CPU a run, all GPUs shared, as many runs as fit.
+
+    Raises BadRequest for what this machine does not have; with `cluster` the check waits for `check_cluster`.
+    """
+    cpus, gpus = machine_cpus(), machine_gpus()
+    cpu = 1.0 if cpu is None else float(cpu)
+    if cluster:
+        return Plan(cpu, float(gpu or 0.0), concurrent or 1_000, cpus, gpus)
+    _at_most("cpu", cpu, cpus, "CPUs")
+    fit = max(1, math.floor(cpus / cpu + 1e-9)) if cpu else cpus
+    if gpu is None:
+        wanted = min(concurrent or fit, SHARE * gpus) if gpus else 0
+        gpu = 1.0 / math.ceil(wanted / gpus) if gpus else 0.0
+    gpu = float(gpu)
+    _at_most("gpu", gpu, gpus, "GPUs")
+    if gpu:
+        fit = min(fit, math.floor(1 / gpu + 1e-9) * gpus if gpu <= 1 else math.floor(gpus / gpu))
+    if concurrent is not None and concurrent > fit:
+        raise BadRequest(
+            f"resources.concurrent = {concurrent} runs of cpu {cpu:g} and gpu {gpu:g} do not fit into "
+            f"the {cpus} CPUs and {gpus} GPUs here; {fit} do: lower it, or leave it out for as many as fit"
+        )
+    return Plan(cpu, gpu, concurrent or fit, cpus, gpus)
+
+
+def check_cluster(plan: Plan, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Raise BadRequest unless some node of the cluster can hold one run."""
+    for node in nodes:
+        if node.get("CPU", 0.0) >= plan.cpu and node.get("GPU", 0.0) >= plan.gpu:
+            return
+    most = {kind: max((node.get(kind, 0.0) for node in nodes), default=0.0) for kind in ("CPU", "GPU")}
+    raise BadRequest(
+        f"no node can hold a run of cpu {plan.cpu:g} and gpu {plan.gpu:g}: the largest has {most['CPU']:g} "
+        f"CPUs and {most['GPU']:g} GPUs; ask for less"
+    )
+
+
+def machine_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine_gpus() -> int:
+    """GPUs that torch can use here."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _at_most(name: str, value: float, most: int, things: str) -> None:
+    if value > most:
+        raise BadRequest(
+            f"resources.{name} = {value:g}, but there are {most} {things} here; ask for {most} at most"
+        )

@@ -1,0 +1,239 @@
+"""A study from its file to its report: `run_study`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cl_core.errors import BadRequest
+from search.failures import terminable
+from search.resources import Plan, plan
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from analysis import Results
+    from search.cells import Cells
+    from spaces.resolved import ResolvedStudy
+    from spaces.study import Study
+
+REPORT = "report.html"
+STUDY = "study.yaml"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a `run` command came to. Counts are of runs, over the whole folder."""
+
+    folder: Path
+    completed: int = 0
+    stopped: int = 0
+    failures: Mapping[str, str] = field(default_factory=dict)  # trial -> first line of its error
+    worked: bool = False  # whether anything was left to do
+    report: Path | None = None
+    seconds: float = 0.0
+
+    @property
+    def failed(self) -> int:
+        """How many runs failed."""
+        return len(self.failures)
+
+    @property
+    def results(self) -> Results:
+        """The tables."""
+        from analysis import open_results
+
+        return open_results(self.folder)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study checked against its data, its folder and the machine, before anything is written."""
+
+    study: ResolvedStudy
+    folder: Path
+    stages: Path
+    plan: Plan
+
+
+def run_study(
+    study: str | Path | Mapping[str, Any] | Study,
+    out: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    trials_more: int = 0,
+    local: bool = False,
+    retry_failed: bool = False,
+    console: Console | None = None,
+) -> Summary:
+    """Run a study, or continue it: what is finished in its folder is not done again.
+
+    `study` is a preset's name, a YAML file, a mapping or a `Study`; `overrides` are "a.b=value". `local`
+    works in this process, one run after another, without Ray. `console` shows progress; None keeps silent.
+    Raises BadRequest before any work, StorageError when nothing can be written any more, and
+    KeyboardInterrupt on Ctrl-C and SIGTERM; after either, the same call continues.
+    """
+    from search.storage import held
+
+    began = time.monotonic()
+    prepared = prepare(study, out, overrides, trials_more=trials_more, local=local)
+    folder = prepared.folder
+    with held(folder), terminable():
+        # Under the lock, what stands in the folder is looked at again: another command may have grown it.
+        prepared = prepare(study, out, overrides, trials_more=trials_more, local=local)
+        _begin(prepared)
+        worked = _work(prepared, local, retry_failed, console)
+        report = _report(folder, worked)
+    return _summary(folder, worked, report, time.monotonic() - began)
+
+
+def prepare(
+    study: str | Path | Mapping[str, Any] | Study,
+    out: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    trials_more: int = 0,
+    local: bool = False,
+) -> Prepared:
+    """Check everything that can be checked before work; nothing is left behind. Raises BadRequest."""
+    from search.runner import cached_data
+    from spaces.resolved import resolve
+    from spaces.study import Study
+    from spaces.study_file import existing_study, load_study
+
+    asked = study if isinstance(study, Study) else load_study(study, overrides)
+    if isinstance(study, Study) and overrides:
+        raise BadRequest(
+            "overrides change a study file, not a Study: give the file, or change the Study itself"
+        )
+    folder = Path(out).expanduser() if out else Path(asked.storage.root).expanduser() / asked.study
+    existing = existing_study(folder)
+    if trials_more < 0:
+        raise BadRequest(f"--trials +N takes a positive number, not {trials_more}")
+    if trials_more:
+        before = existing["search"]["trials"] if existing else asked.search.trials
+        asked = asked.with_trials(before + trials_more)
+    wanted = asked.resources
+    planned = plan(
+        wanted.cpu, wanted.gpu, wanted.concurrent, cluster=bool(os.environ.get("RAY_ADDRESS")) and not local
+    )
+    resolved = resolve(asked, cached_data(asked.data.spec()))
+    if existing is not None:
+        resolved = resolved.merge(existing)
+    check_folder(folder)
+    stages = Path(asked.storage.stages).expanduser() if asked.storage.stages else folder / "stages"
+    return Prepared(resolved, folder, stages, planned)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise BadRequest unless `folder` is a run's own, or empty, or not there yet and can be made."""
+    from search.trial import check_writable
+
+    check_writable(folder, "the run's folder")
+    if (folder / STUDY).exists() or not folder.exists():
+        return
+    strange = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if strange:
+        raise BadRequest(
+            f"{folder} holds {strange[0]!r} and no {STUDY}, so it is no run's folder: name another with --out"
+        )
+
+
+def _begin(prepared: Prepared) -> None:
+    from search.writer import start_tables, study_schemas
+    from spaces.study_file import existing_study
+
+    folder = prepared.folder
+    for name in ("logs", "tables"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    try:
+        prepared.stages.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadRequest(f"storage.stages must be writable: {prepared.stages}: {error.strerror}") from error
+    existing = existing_study(folder)
+    start_tables(folder, study_schemas(prepared.study.methods))
+    aside = folder / f".{STUDY}.{os.getpid()}"
+    aside.write_text(prepared.study.to_yaml(existing), encoding="utf-8")
+    aside.replace(folder / STUDY)
+
+
+def _work(prepared: Prepared, local: bool, retry_failed: bool, console: Console | None) -> bool:
+    """Carry out what is left; False when nothing was."""
+    from search.cells import Cells
+
+    with Cells(
+        prepared.study,
+        prepared.folder,
+        retry_failed=retry_failed,
+        bases=not local,
+        stages=prepared.stages.absolute(),
+    ) as cells:
+        if cells.finished:
+            return False
+        if console is None:
+            _carry_out(prepared, cells, local, lambda: None)
+        else:
+            from search.live import Live
+
+            _announce(console, prepared, local)
+            with Live(cells.progress, prepared.study.direction, console) as live:
+                _carry_out(prepared, cells, local, live.update)
+    return True
+
+
+def _carry_out(prepared: Prepared, cells: Cells, local: bool, watch: Callable[[], None]) -> None:
+    from search.session import Session
+
+    study = prepared.study
+    session = Session(cells, study.methods, prepared.folder, prepared.stages, study.threads, watch)
+    if local:
+        from search.local import run_local
+
+        run_local(session)
+        return
+    from search.quiet import ray_environment
+
+    with ray_environment():
+        from search.tuner import run_tune
+
+        run_tune(session, prepared.plan)
+
+
+def _announce(console: Console, prepared: Prepared, local: bool) -> None:
+    planned = prepared.plan
+    way = "in this process" if local else f"{planned.concurrent} at a time, each with {planned.cpu:g} CPUs"
+    if planned.gpu and not local:
+        way += f" and {planned.gpu:g} GPUs"
+    count = len(prepared.study.cells)
+    console.print(
+        f"{prepared.study.name}: {count} cells in {prepared.folder}, {way}", highlight=False, soft_wrap=True
+    )
+
+
+def _report(folder: Path, worked: bool) -> Path:
+    path = folder / REPORT
+    if worked or not path.exists():
+        from analysis.report import write_report
+
+        path = write_report(folder)
+    return path
+
+
+def _summary(folder: Path, worked: bool, report: Path, seconds: float) -> Summary:
+    from search.writer import recorded
+
+    rows = recorded(folder)
+    by_status = [row["status"] for row in rows.values()]
+    return Summary(
+        folder=folder,
+        completed=by_status.count("completed"),
+        stopped=by_status.count("stopped"),
+        failures={t: row["error"] or "" for t, row in sorted(rows.items()) if row["status"] == "failed"},
+        worked=worked,
+        report=report,
+        seconds=seconds,
+    )

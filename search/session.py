@@ -1,0 +1,116 @@
+"""What one `run` command does with the cells: hand out jobs, take answers in, see that every row is written.
+
+The session lives in the driver. Workers write the rows of what they train; the row of a run that is stopped
+or lost is written here, from the rows on disk, because its worker may be gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cl_core.errors import ClSearchError
+from search.work import NO_STORAGE, Answer, Order, end_run
+
+if TYPE_CHECKING:
+    from search.cells import Cells
+
+
+class StorageError(ClSearchError):
+    """The run's folder cannot be written any more; the command ends and can be given again."""
+
+
+class Session:
+    """The jobs of one `run` command. `watch` is called after every change."""
+
+    def __init__(
+        self,
+        cells: Cells,
+        methods: Sequence[str],
+        folder: Path,
+        stages: Path,
+        threads: int,
+        watch: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.cells = cells
+        self.methods = list(methods)
+        self.folder = folder.absolute()
+        self.stages = stages.absolute()
+        self.threads = threads
+        self.watch = watch
+        self.aborted: Exception | None = None  # why no further job may start
+        self.trouble: dict[str, str] = {}  # job -> why its worker did not answer
+        self._open: dict[str, Order] = {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.cells.finished
+
+    def is_open(self, job: str) -> bool:
+        """Whether a job is handed out and not yet ended."""
+        return job in self._open
+
+    def next(self) -> Order | None:
+        """The next job, or None when nothing can start now."""
+        with self._guard():
+            job = self.cells.next()
+        if job is None:
+            return None
+        order = Order(
+            job=job.id,
+            kind=job.kind,
+            spec=job.spec.to_dict(),
+            methods=self.methods,
+            folder=str(self.folder),
+            stages=str(self.stages),
+            threads=self.threads,
+        )
+        self._open[job.id] = order
+        self.watch()
+        return order
+
+    def answer(self, answer: Answer) -> bool:
+        """Take in what a step came to; True when the job must end here."""
+        with self._guard():
+            stop = self._answer(answer)
+        self.watch()
+        return stop
+
+    def lost(self, job: str, reason: str) -> None:
+        """A job that ended without an answer."""
+        with self._guard():
+            end_run(self._open[job], "failed", reason)
+            self._end(job, "failed", None, reason)
+        self.watch()
+
+    def _answer(self, answer: Answer) -> bool:
+        job = answer.job
+        stop = False
+        if answer.status == NO_STORAGE:
+            raise StorageError(
+                f"nothing can be written in {self.folder}: {answer.error}; make room and run the same again"
+            )
+        if answer.status == "running":
+            stop = self.cells.report(job, answer.task, answer.value)
+            if stop:
+                end_run(self._open[job], "stopped")
+                self._end(job, "stopped", answer.value, None)
+        else:
+            self._end(job, answer.status, answer.value, answer.error)
+        return stop
+
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        """What goes wrong in the driver ends the command as it is, whatever the tuner makes of it."""
+        try:
+            yield
+        except Exception as error:
+            self.aborted = self.aborted or error
+            raise
+
+    def _end(self, job: str, status: str, value: float | None, error: str | None) -> None:
+        del self._open[job]
+        self.cells.done(job, status, value, error)

@@ -1,0 +1,347 @@
+"""One run without Ray and without a study: `trial`; and one recorded run again: `rerun`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from cl_core.errors import BadRequest, TrialError, unknown
+from search.logs import checked_trial, log_file, recorded, stamp
+
+if TYPE_CHECKING:
+    from analysis import Comparison
+    from search.runner import Progress, Runner, RunSpec
+
+SPEC = "trial.json"  # in the folder of a single trial: what was asked
+
+
+@dataclass(frozen=True)
+class TrialRequest:
+    """What `cl-search trial` asks for."""
+
+    method: str
+    data: str
+    scenario: str
+    sets: Sequence[str] = field(default=())
+    seed: int = 0
+    class_order: str | None = None
+    out: Path | None = None
+    save: Path | None = None
+    unsealed: bool = False
+    validation: float = 0.1
+    net: str | None = None
+    threads: int | None = None
+    device: str = "auto"
+    download: bool = False
+
+    def spec(self) -> RunSpec:
+        """The run. Raises BadRequest for what can be known without the data."""
+        from cl_core.configuration import Configuration
+        from cl_core.dataset import DataSpec
+        from cl_core.scenarios import parse_scenario
+        from search.runner import RunSpec, config_digest
+
+        hp, recipe, data, rest = settings(self.sets)
+        if self.download:
+            data["download"] = True
+        net = rest.get("net", self.net)
+        if not self.validation and not self.unsealed:
+            raise BadRequest(
+                "validation 0 leaves nothing to measure on: take 0.1, or add --unsealed for the test split"
+            )
+        if self.threads is not None and self.threads < 1:
+            raise BadRequest(f"threads must be 1 or more, not {self.threads}")
+        configuration = Configuration(
+            method=self.method,
+            data=DataSpec.from_dict({"name": self.data, **data}),
+            scenario=parse_scenario(self.scenario),
+            hp=hp,
+            recipe=recipe,
+            net=net,
+            class_order=self.class_order,
+            seed=self.seed,
+            validation=self.validation,
+            unsealed=self.unsealed,
+            device=self.device,
+            threads=self.threads,
+        )
+        cell = f"{self.method.replace(':', '-')}@{configuration.scenario.name}"
+        digest = config_digest({"hp": hp, "recipe": recipe, "net": net})
+        return RunSpec(f"{cell}/0", cell, self.method.replace(":", "-"), 0, "search", digest, configuration)
+
+
+def run_trial(request: TrialRequest, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """Carry the request out; returns its metrics, accuracy matrix and where things lie, as plain values.
+
+    Raises BadRequest before any work, TrialError when training fails.
+    """
+    from search.runner import Runner
+    from search.writer import start_tables, study_schemas
+
+    spec = request.spec()
+    if request.save is not None:
+        check_writable(request.save.parent, "--save")
+    if request.out is not None:
+        check_writable(request.out, "--out")
+        check_own(request.out, spec)
+    with _lines(request.out, spec) as log:
+        # What cannot be done shows here, before a folder is made: data, scenario, method, net.
+        Runner(spec)
+        schemas = study_schemas([spec.configuration.method])
+        stages = None
+        if request.out is not None:
+            request.out.mkdir(parents=True, exist_ok=True)
+            start_tables(request.out, schemas)
+            stages = request.out / "stages"
+            _write_text(request.out / SPEC, json.dumps(_identity(spec), indent=1, sort_keys=True))
+        with recorded(log):
+            runner = Runner(spec, request.out, stages, schemas=schemas)
+        split = "test" if request.unsealed else "val"
+        while True:
+            with recorded(log):
+                progress = runner.step()
+                stamp(_line(progress, spec.objective))
+            say(_line(progress, spec.objective))
+            if progress.done:
+                break
+        if progress.status == "failed":
+            kept = f"cl-search logs {request.out} {spec.trial}" if request.out else "--out DIR keeps it"
+            raise TrialError(f"{progress.error} (full output: {kept})")
+        with recorded(log):
+            out = outcome(runner, split)
+        if request.save is not None:
+            runner.save_model(request.save)
+            out["model"] = str(request.save)
+    if request.out is not None:
+        out["folder"] = str(request.out)
+    return out
+
+
+def outcome(runner: Runner, split: str) -> dict[str, Any]:
+    """A run's metrics and accuracy matrix on a split, as JSON carries them: what is undefined is null."""
+    from cl_core.metrics import accuracy_matrix
+
+    matrix = accuracy_matrix(runner.confusions(split), runner.training.sizes)
+    configuration = runner.spec.configuration
+    return {
+        "method": configuration.method,
+        "data": runner.data.name,
+        "scenario": configuration.scenario.name,
+        "split": split,
+        "seed": configuration.seed,
+        **{name: _finite(value) for name, value in runner.metrics(split).items()},
+        "accuracy_matrix": [[_finite(float(value)) for value in row] for row in matrix],
+    }
+
+
+def rerun(folder: Path, trial: str, say: Callable[[str], None] = lambda line: None) -> Comparison:
+    """Run a recorded trial again in a folder of its own and compare every row that must be equal.
+
+    Raises BadRequest when there is no such trial, or when its data cannot be found.
+    """
+    import pyarrow.parquet as pq
+
+    from analysis import equal
+    from cl_core.records import TABLES
+    from search.runner import Runner
+    from search.writer import recorded as rows_of
+    from search.writer import start_tables
+
+    checked_trial(trial)
+    rows = rows_of(folder) if (folder / "tables").is_dir() else {}
+    if trial not in rows:
+        if not folder.is_dir():
+            raise BadRequest(f"no folder {folder}: name the folder of a run, such as runs/quickstart")
+        raise unknown("ended trial", trial, rows)
+    row = rows[trial]
+    spec = _recorded_spec(folder, row)
+    schemas = {name: pq.read_schema(folder / "tables" / name / "schema.parquet") for name in TABLES}
+    with tempfile.TemporaryDirectory(prefix="cl-search-") as name:
+        again = Path(name)
+        start_tables(again, schemas)
+        log = log_file(again, trial)
+        with recorded(log):
+            runner = Runner(spec, again, again / "stages", schemas=schemas)
+        while True:
+            with recorded(log):
+                progress = runner.step()
+                if row["status"] == "stopped" and progress.task + 1 == row["tasks_done"]:
+                    progress = runner.stop()
+            say(_line(progress, spec.objective))
+            if progress.done:
+                break
+        return equal(folder, again, trials=[trial])
+
+
+def settings(sets: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """`key=value` texts as (hp, recipe, data, rest). Raises BadRequest on a key that is none."""
+    hp: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
+    for text in sets:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise BadRequest(f"--set takes key=value, not {text!r}; e.g. --set hp.kd_weight=3")
+        group, _, name = key.strip().partition(".")
+        parsed = plain(value)
+        if group == "hp" and name:
+            hp[name] = parsed
+        elif group == "data" and name:
+            data[name] = parsed
+        elif group == "recipe" and name in ("net", "base.net"):
+            rest["net"] = parsed
+        elif group == "recipe" and name:
+            part, dot, inner = name.partition(".")
+            if dot:
+                recipe.setdefault(part, {})[inner] = parsed
+            else:
+                recipe[name] = parsed
+        else:
+            raise BadRequest(
+                f"--set {key.strip()!r}: a trial's keys begin with hp., recipe. or data. (hp.kd_weight=3)"
+            )
+    return hp, recipe, data, rest
+
+
+def plain(text: str) -> Any:
+    """A value as YAML reads it; 5e-4 is a number here, as it is everywhere but in YAML 1.1."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise BadRequest(f"{text!r} is not a value: {str(error).splitlines()[0]}; quote it") from error
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            number = float(value)
+            if math.isfinite(number):
+                return number
+    return value
+
+
+def check_writable(folder: Path, what: str) -> None:
+    """Raise BadRequest unless `folder`, or the nearest one above it that exists, can be written."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise BadRequest(f"{what} needs a folder, and {place} is a file: name another place")
+    try:
+        # Permission bits say little to an administrator, and nothing of what a file system allows.
+        with tempfile.TemporaryDirectory(prefix=".cl-search-", dir=place):
+            pass
+    except OSError as error:
+        raise BadRequest(
+            f"{what} must be writable, and {place} is not ({error.strerror}): name another"
+        ) from error
+
+
+def check_own(out: Path, spec: RunSpec) -> None:
+    """Raise BadRequest when `out` holds another trial or a study: tables must not be mixed."""
+    if (out / "study.yaml").exists():
+        raise BadRequest(f"{out} holds a study: a trial's --out must be a folder of its own")
+    if (out / SPEC).exists():
+        if _read_json(out / SPEC) != _identity(spec):
+            raise BadRequest(f"{out} holds another trial: name an empty folder")
+    elif (out / "tables").exists():
+        raise BadRequest(f"{out} holds tables already: name an empty folder")
+
+
+def _identity(spec: RunSpec) -> dict[str, Any]:
+    plain_values: dict[str, Any] = json.loads(json.dumps(spec.to_dict()))
+    return plain_values
+
+
+def _recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
+    """The run of a `trials` row, from the row itself and, for what it does not hold, the folder."""
+    from cl_core.configuration import Configuration
+    from cl_core.dataset import DataSpec
+    from cl_core.scenarios import ScenarioSpec
+    from search.runner import RunSpec
+
+    if (folder / SPEC).exists():
+        spec = RunSpec.from_dict(_read_json(folder / SPEC))
+        return replace(spec, configuration=replace(spec.configuration, threads=row["threads"]))
+    from analysis import open_results
+
+    results = open_results(folder)
+    study = results.study
+    if not row["tasks"]:
+        raise BadRequest(
+            f"{row['trial']} failed before it began ({row['error']}): there is nothing to run again"
+        )
+    hp = {name[3:]: value for name, value in row.items() if name.startswith("hp.") and value is not None}
+    recipe: dict[str, dict[str, Any]] = {"base": {}, "increment": {}}
+    for name, value in row.items():
+        if name.startswith("recipe.") and value is not None:
+            _, part, key = name.split(".", 2)
+            recipe[part][key] = value
+    increments = tuple(int(size) for size in row["increments"].split(",") if size)
+    scenario = (
+        ScenarioSpec(row["scenario"], row["base"], increments=increments)
+        if increments
+        else ScenarioSpec(row["scenario"], 0, tasks=1)
+    )
+    protocol = study.get("protocol") or {}
+    splits = results.read("classes", [row["trial"]])["split"].unique()
+    objectives = list((study.get("search") or {}).get("objective") or ["average_incremental_accuracy"])
+    configuration = Configuration(
+        method=row["method"],
+        data=DataSpec.from_dict(study.get("data") or {"name": row["dataset"]}),
+        scenario=scenario,
+        hp=hp,
+        recipe=recipe,
+        net=row["net"],
+        class_order=row["class_order"],
+        seed=row["seed"],
+        validation=float(protocol.get("validation", 0.1)),
+        unsealed="test" in splits,
+        device=row["device"] or "auto",
+        precision=row["precision"] or "auto",
+        threads=row["threads"],
+    )
+    known = {name: row[name] for name in ("trial", "cell", "label", "number", "purpose", "config")}
+    return RunSpec(**known, configuration=configuration, objective=objectives[0])
+
+
+@contextlib.contextmanager
+def _lines(out: Path | None, spec: RunSpec) -> Iterator[Path]:
+    """Where the output of the run goes: its log, or a file that is gone afterwards."""
+    if out is not None:
+        yield log_file(out, spec.trial)
+        return
+    with tempfile.TemporaryDirectory(prefix="cl-search-") as name:
+        yield Path(name) / "log"
+
+
+def _line(progress: Progress, objective: str) -> str:
+    value = "" if progress.value is None else f", {objective.replace('_', ' ')} {progress.value:.4f}"
+    return f"task {progress.task + 1} of {progress.tasks}: {progress.status}{value}"
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadRequest(f"cannot read {path}: {error}; name another folder") from error
+    if not isinstance(value, dict):
+        raise BadRequest(f"{path} must hold an object; name another folder")
+    return value
+
+
+def _write_text(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text + "\n", encoding="utf-8")
+    aside.replace(path)

@@ -1,0 +1,31 @@
+"""What may be searched: the space of each method, study files, presets. Nothing is imported until it is
+asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spaces.methods import space_of
+    from spaces.resolved import ResolvedStudy, resolve
+    from spaces.space import Space
+    from spaces.study import Study
+    from spaces.study_file import load_study
+
+_HOME = {
+    "Space": "spaces.space",
+    "space_of": "spaces.methods",
+    "Study": "spaces.study",
+    "ResolvedStudy": "spaces.resolved",
+    "load_study": "spaces.study_file",
+    "resolve": "spaces.resolved",
+}
+
+__all__ = ["ResolvedStudy", "Space", "Study", "load_study", "resolve", "space_of"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'spaces' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,315 @@
+"""A study on its data: every cell with its space and budget, and the runs of each configuration.
+
+    resolved = resolve(study, cl_core.load(study.data.spec()))
+    for cell in resolved.cells: ...
+
+A study's identity leaves out where data lies and what may grow (trials, methods, scenarios, class orders,
+seeds), so that the same folder can be continued with more of these and with nothing else.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cl_core.configuration import PARTS, Configuration
+from cl_core.dataset import Data
+from cl_core.errors import BadRequest, unknown
+from cl_core.hparams import Value, digest
+from cl_core.metrics import OBJECTIVES
+from cl_core.scenarios import ScenarioSpec
+from spaces.growth import grown
+from spaces.methods import space_of
+from spaces.space import Config, Space
+from spaces.study import Entry, Study
+from spaces.study_file import RESOLVED
+from spaces.surroundings import hardware, now, versions
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A label on a scenario: one search of its own. `budget` counts configurations; `note` says why it is
+    smaller."""
+
+    name: str
+    label: str
+    method: str
+    scenario: ScenarioSpec
+    space: Space
+    budget: int
+    note: str
+    sizes: tuple[int, ...]  # classes of each task
+    init: str | None = None
+
+    @property
+    def tasks(self) -> int:
+        """The number of tasks."""
+        return len(self.sizes)
+
+
+@dataclass(frozen=True)
+class ResolvedStudy:
+    """A study on its data: checked, with cells in the study's order (labels outside, scenarios inside)."""
+
+    study: Study
+    data: Data = field(repr=False)
+    cells: tuple[Cell, ...]
+    threads: int = 1  # of torch in a run
+    device: str = "auto"
+    precision: str = "auto"
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.study.study
+
+    @property
+    def objective(self) -> str:
+        """The metric that is optimised."""
+        return next(iter(self.study.search.objective))
+
+    @property
+    def direction(self) -> str:
+        """max or min."""
+        return self.study.search.objective[self.objective]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods of all labels, each once."""
+        return tuple(dict.fromkeys(entry.method for entry in self.study.methods.values()))
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's folder lies unless said otherwise."""
+        return Path(self.study.storage.root).expanduser() / self.name
+
+    def cell(self, name: str) -> Cell:
+        """The cell of that name. Raises BadRequest."""
+        for cell in self.cells:
+            if cell.name == name:
+                return cell
+        raise unknown("cell", name, [cell.name for cell in self.cells])
+
+    def runs(self, cell: Cell) -> list[tuple[str, int]]:
+        """(class order, seed) of every run of one configuration; the first one is the plain one."""
+        protocol = self.study.protocol
+        first = cell.scenario.class_order
+        others = (f"seed:{k}" for k in range(1, protocol.orders + 1))
+        orders = [first, *(order for order in others if order != first)][: protocol.orders]
+        return [(order, seed) for order in orders for seed in range(protocol.seeds)]
+
+    def configuration(self, cell: Cell, config: Mapping[str, Value], order: str, seed: int) -> Configuration:
+        """One run of a sampled configuration as the trainer takes it."""
+        hp: Config = {}
+        recipe: dict[str, Any] = {}
+        net: str | None = None
+        for name, value in config.items():
+            match name.split("."):
+                case ["hp", key]:
+                    hp[key] = value
+                case ["recipe", "net"]:
+                    net = str(value)
+                case ["recipe", key]:
+                    recipe[key] = value
+                case ["recipe", part, key] if part in PARTS:
+                    recipe.setdefault(part, {})[key] = value
+                case _:
+                    raise ValueError(f"{name!r} is no parameter of a configuration")
+        return Configuration(
+            method=cell.method,
+            data=self.study.data.spec(),
+            scenario=cell.scenario,
+            hp=hp,
+            recipe=recipe,
+            net=net,
+            class_order=order,
+            seed=seed,
+            validation=self.study.protocol.validation,
+            device=self.device,
+            precision=self.precision,
+            threads=self.threads,
+            init=cell.init,
+        )
+
+    def spec(self, cell: Cell, number: int, config: Mapping[str, Value]) -> list[dict[str, Any]]:
+        """Every run of a configuration, in order, as plain values for `RunSpec.from_dict`."""
+        first = f"{cell.name}/{number}"
+        out = []
+        for index, (order, seed) in enumerate(self.runs(cell)):
+            out.append(
+                {
+                    "trial": first if index == 0 else f"{first}/{_short(order)}/s{seed}",
+                    "cell": cell.name,
+                    "label": cell.label,
+                    "number": number,
+                    "purpose": "search",
+                    "config": digest(dict(config), 16),
+                    "configuration": self.configuration(cell, config, order, seed).to_dict(),
+                    "objective": self.objective,
+                }
+            )
+        return out
+
+    @cached_property
+    def identity(self) -> str:
+        """The digest of what may not change when the run is continued."""
+        return digest({"study": self.study.fixed_part(), "data": self.data.fingerprint})
+
+    def merge(self, existing: Mapping[str, Any]) -> ResolvedStudy:
+        """This study grown by what stands in a folder, whose study.yaml is `existing`.
+
+        Raises BadRequest for what may not change, as `grown` does, and for other images.
+        """
+        found = existing.get(RESOLVED) or {}
+        merged = grown(existing, self.study)
+        fingerprint = found.get("fingerprint")
+        if fingerprint and fingerprint != self.data.fingerprint:
+            raise BadRequest(
+                f"the images are not those that the folder was begun with ({str(fingerprint)[:12]} then, "
+                f"{self.data.fingerprint[:12]} now): restore them, or use another --out"
+            )
+        again = resolve(merged, self.data)
+        return dataclasses.replace(again, threads=self.threads, device=self.device, precision=self.precision)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is allowed, but hardly meant; one line each."""
+        out = []
+        for cell in self.cells:
+            for name, branch in cell.space.inert.items():
+                out.append(f"{cell.label}: {name} never acts, it does only where {branch}: it is left out")
+            memory = [p.name for p in cell.space.searched if p.name.startswith("hp.exemplars_")]
+            if memory and "accuracy" in self.objective:
+                said = f"{cell.label}: {memory[0]} is searched for accuracy alone"
+                out.append(f"{said}: the largest wins by construction")
+        return list(dict.fromkeys(out))
+
+    def to_yaml(self, existing: Mapping[str, Any] | None = None) -> str:
+        """The text of study.yaml: the study with its defaults, and under `resolved` what it met.
+
+        `existing` is the study.yaml that stood in the folder; the time of its creation is kept.
+        """
+        before = (existing or {}).get(RESOLVED) or {}
+        found = {
+            "identity": self.identity,
+            "fingerprint": self.data.fingerprint,
+            "created": before.get("created") or now(),
+            "written": now(),
+            "versions": versions(),
+            "hardware": hardware(),
+            "direction": self.direction,
+            "warnings": self.warnings,
+            "causal": "non-causal: configurations are judged after all tasks",
+            "cells": [
+                {
+                    "name": cell.name,
+                    "tasks": list(cell.sizes),
+                    "runs": [f"{order}/s{seed}" for order, seed in self.runs(cell)],
+                    "budget": cell.budget,
+                    "search": str(cell.space),
+                }
+                for cell in self.cells
+            ],
+        }
+        plain = {**self.study.to_plain(), RESOLVED: found}
+        return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
+
+    def table(self) -> list[dict[str, str]]:
+        """One row a cell for a dry run: cell, tasks, configurations and runs asked, what is searched."""
+        rows = []
+        for cell in self.cells:
+            runs = len(self.runs(cell))
+            budget = f"{cell.budget}" + (f" ({cell.note})" if cell.note else "")
+            rows.append(
+                {
+                    "cell": cell.name,
+                    "tasks": "+".join(map(str, cell.sizes)),
+                    "budget": budget,
+                    "runs": f"{cell.budget * runs}",
+                    "space": str(cell.space),
+                }
+            )
+        return rows
+
+
+def resolve(study: Study, data: Data) -> ResolvedStudy:
+    """`study` on `data`: every cell with its space, all checked. Raises BadRequest."""
+    objective, direction = next(iter(study.search.objective.items()))
+    if direction != OBJECTIVES[objective][0]:
+        raise BadRequest(
+            f"search.objective.{objective} must be {OBJECTIVES[objective][0]}, not {direction}: "
+            f"write {{{objective}: {OBJECTIVES[objective][0]}}}"
+        )
+    cells = tuple(
+        _cell(study, label, entry, scenario, data)
+        for label, entry in study.methods.items()
+        for scenario in study.specs()
+    )
+    resolved = ResolvedStudy(study, data, cells, threads=max(1, int(study.resources.cpu or 1)))
+    for cell in cells:
+        first = cell.space.defaults()
+        for order, seed in resolved.runs(cell):
+            try:
+                resolved.configuration(cell, first, order, seed).check(data)
+            except BadRequest as error:
+                raise BadRequest(f"{cell.name}: {error}") from error
+    return resolved
+
+
+def _cell(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data: Data) -> Cell:
+    recipe = _merged(study.recipe, entry.recipe)
+    space = space_of(
+        entry.method,
+        entry.hp,
+        recipe,
+        data_recipe=data.recipe,
+        data_net=data.net,
+        where=f"methods.{label}",
+    )
+    sizes = scenario.sizes(data.num_classes)
+    if len(sizes) == 1 and study.search.stopper != "none":
+        raise BadRequest(
+            f"search.stopper {study.search.stopper} compares trials after their second task, but scenario "
+            f"{scenario.name} has one task: set search.stopper to none"
+        )
+    size = space.size()
+    if study.search.sampler == "grid":
+        try:
+            space.points()
+        except BadRequest as error:
+            raise BadRequest(f"{label}: {error}") from error
+    init = recipe.get("init")
+    if init is not None and not isinstance(init, str):
+        raise BadRequest(f"recipe.init must be the path of a safetensors file, not {init!r}")
+    budget, note = study.search.trials, ""
+    if size == 1:
+        budget, note = 1, "nothing to search"
+    elif study.search.sampler == "grid" and size is not None and size < budget:
+        budget, note = size, "the whole grid"
+    name = f"{label}@{scenario.name}"
+    return Cell(name, label, entry.method, scenario, space, budget, note, tuple(sizes), init)
+
+
+def _merged(study: Mapping[str, Any], label: Mapping[str, Any]) -> dict[str, Any]:
+    """The study's recipe with a label's own on top, key by key."""
+    out = copy.deepcopy(dict(study))
+    for key, value in label.items():
+        if key in PARTS and isinstance(value, Mapping) and isinstance(out.get(key), Mapping):
+            out[key] = {**out[key], **value}
+        else:
+            out[key] = value
+    return out
+
+
+def _short(order: str) -> str:
+    """A class order as a part of a trial's name."""
+    plain = order if order.startswith("seed:") else Path(order).stem
+    return re.sub(r"[^A-Za-z0-9._:-]+", "-", plain).strip("-.") or "order"

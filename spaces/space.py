@@ -1,0 +1,272 @@
+"""A search space: parameters with domains, values that are fixed, and branches in which a parameter acts.
+
+There is one description and two renderings: `sample_with` asks an Optuna trial for the active parameters
+only (define by run), `rows` says the same in words. A configuration is a flat mapping from parameter names
+to values: those sampled and those fixed, without the ones whose branch is not taken. Names are
+"hp.kd_weight", "recipe.lr" (base and increments), "recipe.base.lr", "recipe.increment.lr", "recipe.net".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from cl_core.errors import BadRequest, unknown
+from cl_core.hparams import Choice, Domain, Float, Int, Value
+
+Config = dict[str, Value]
+When = Mapping[str, tuple[Value, ...]]
+
+
+class Suggests(Protocol):
+    """The part of an Optuna trial that a space needs."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int: ...
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What is known of one name of a space. `domain` is None where the value is fixed to `default`."""
+
+    name: str
+    default: Value
+    domain: Float | Int | Choice | None = None
+    when: When = field(default_factory=dict)  # full names -> the values under which this one acts
+    doc: str = ""
+
+    @property
+    def searched(self) -> bool:
+        """Whether a trial chooses the value."""
+        return self.domain is not None
+
+
+@dataclass(frozen=True)
+class Space:
+    """Parameters in an order in which whatever a `when` names comes first."""
+
+    parameters: tuple[Parameter, ...]
+    inert: Mapping[str, str] = field(default_factory=dict)  # given, but never acting: name -> its branch
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for parameter in self.parameters:
+            if parameter.name in seen:
+                raise ValueError(f"{parameter.name} stands twice in one space")
+            if missing := set(parameter.when) - seen:
+                raise ValueError(f"{parameter.name} depends on {sorted(missing)}, which must come before it")
+            seen.add(parameter.name)
+
+    @property
+    def searched(self) -> tuple[Parameter, ...]:
+        """The parameters that a trial chooses."""
+        return tuple(p for p in self.parameters if p.searched)
+
+    def active(self, parameter: Parameter, config: Mapping[str, Value]) -> bool:
+        """Whether the branch of `parameter` is taken under the values before it."""
+        return all(name in config and config[name] in allowed for name, allowed in parameter.when.items())
+
+    def sample_with(self, trial: Suggests) -> Config:
+        """A configuration whose active parameters `trial` suggests; inactive ones are never asked for."""
+        config: Config = {}
+        for p in self.parameters:
+            if not self.active(p, config):
+                continue
+            match p.domain:
+                case None:
+                    config[p.name] = p.default
+                case Float(low, high, log):
+                    config[p.name] = trial.suggest_float(p.name, low, high, log=log)
+                case Int(low, high, log):
+                    config[p.name] = trial.suggest_int(p.name, low, high, log=log)
+                case Choice():
+                    config[p.name] = trial.suggest_categorical(p.name, list(p.domain.options))
+        return config
+
+    def defaults(self) -> Config:
+        """The published defaults, moved into narrowed domains."""
+        config: Config = {}
+        for p in self.parameters:
+            if self.active(p, config):
+                config[p.name] = p.default if p.domain is None else inside(p.domain, p.default)
+        return config
+
+    def validate(self, config: Mapping[str, object]) -> Config:
+        """`config` with values of the right types.
+
+        Raises BadRequest for an unknown name, a value outside its domain, a name whose branch is not taken,
+        one missing.
+        """
+        known = {p.name for p in self.parameters}
+        for name in config:
+            if name not in known:
+                raise unknown("parameter", name, known)
+        out: Config = {}
+        for p in self.parameters:
+            active = self.active(p, out)
+            if p.name not in config:
+                if active:
+                    raise BadRequest(
+                        f"{p.name} is missing: give it a value in {text(p.domain or Choice(p.default))}"
+                    )
+                continue
+            if not active:
+                raise BadRequest(f"{p.name} does not act here, only where {condition(p.when)}: leave it out")
+            out[p.name] = (p.domain or Choice(p.default)).check(p.name, config[p.name])
+        return out
+
+    def searched_in(self, config: Mapping[str, Value]) -> Config:
+        """The sampled part of a configuration, without what is fixed."""
+        return {p.name: config[p.name] for p in self.searched if p.name in config}
+
+    def size(self) -> int | None:
+        """The number of configurations; None where there are infinitely many."""
+        return self._size(0, {})
+
+    def points(self) -> Iterator[Config]:
+        """Every configuration once, the last parameter changing fastest. Raises BadRequest where there are
+        too many."""
+        for p in self.searched:
+            if isinstance(p.domain, Float) and values_of(p.domain) is None:
+                raise BadRequest(
+                    f"a grid needs finite domains, but {p.name} is {p.domain}: "
+                    "narrow it to {choice: [...]} or fix it"
+                )
+        return self._points(0, {})
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """(name, domain or fixed value, default, branch) of every parameter, in words."""
+        return [
+            (
+                p.name,
+                text(p.domain) if p.domain else f"= {p.default}",
+                f"{inside(p.domain, p.default)}" if p.domain else "",
+                condition(p.when),
+            )
+            for p in self.parameters
+        ]
+
+    def __str__(self) -> str:
+        searched = [f"{p.name} {text(p.domain)}" for p in self.searched if p.domain]
+        return ", ".join(searched) or "nothing to search"
+
+    def _size(self, index: int, config: Config) -> int | None:
+        if index == len(self.parameters):
+            return 1
+        p = self.parameters[index]
+        if not self.active(p, config):
+            return self._size(index + 1, config)
+        values = [p.default] if p.domain is None else values_of(p.domain)
+        if values is None:
+            return None
+        # Only what a later branch asks about has to be tried value by value.
+        if any(p.name in later.when for later in self.parameters[index + 1 :]):
+            sizes = [self._size(index + 1, {**config, p.name: value}) for value in values]
+            return None if None in sizes else sum(size or 0 for size in sizes)
+        rest = self._size(index + 1, config)
+        return None if rest is None else len(values) * rest
+
+    def _points(self, index: int, config: Config) -> Iterator[Config]:
+        if index == len(self.parameters):
+            yield config
+            return
+        p = self.parameters[index]
+        if not self.active(p, config):
+            yield from self._points(index + 1, config)
+            return
+        for value in [p.default] if p.domain is None else values_of(p.domain) or ():
+            yield from self._points(index + 1, {**config, p.name: value})
+
+
+def values_of(domain: Float | Int | Choice) -> list[Value] | range | None:
+    """Every value of a finite domain in order; None for an interval."""
+    if isinstance(domain, Choice):
+        return list(domain.options)
+    if isinstance(domain, Int):
+        return range(domain.low, domain.high + 1)
+    return [domain.low] if domain.low == domain.high else None
+
+
+def inside(domain: Float | Int | Choice, value: Value) -> Value:
+    """`value` where the domain holds it, else the nearest value that it does hold (the first of options
+    without order)."""
+    if isinstance(domain, Choice):
+        same = [o for o in domain.options if o == value and isinstance(o, bool) == isinstance(value, bool)]
+        if same:
+            return same[0]
+        options = [o for o in domain.options if isinstance(o, int | float) and not isinstance(o, bool)]
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and len(options) == len(domain.options)
+        ):
+            return min(options, key=lambda option: abs(option - value))
+        return domain.options[0]
+    number = float(value)
+    clipped = min(max(number, domain.low), domain.high)
+    return int(clipped) if isinstance(domain, Int) else clipped
+
+
+def narrow(name: str, whole: Domain, given: object) -> Parameter:
+    """What a study file says of one parameter: a plain value fixes it, a mapping gives the domain to search.
+
+    {choice: [1, 2]}, {float: [0.1, 10], log: true}, {int: [1, 5]}; `log` is the parameter's own where it is
+    left out. The default of the result is a placeholder where a domain is given: the caller knows the
+    published one. Raises BadRequest for a malformed domain or one that is not within `whole`.
+    """
+    if not isinstance(given, Mapping):
+        value = whole.check(name, given)
+        return Parameter(name, value)
+    kinds = [key for key in given if key in ("choice", "float", "int")]
+    for key in given:
+        if key not in ("choice", "float", "int", "log"):
+            raise unknown(f"key of the domain of {name}", key, ("choice", "float", "int", "log"))
+    if len(kinds) != 1:
+        raise BadRequest(
+            f"{name} must be a value or one domain: {{choice: [..]}}, {{float: [low, high]}} "
+            f"or {{int: [low, high]}}, not {dict(given)!r}"
+        )
+    kind = kinds[0]
+    bounds = given[kind]
+    if kind == "choice":
+        if not isinstance(bounds, list | tuple) or not bounds:
+            raise BadRequest(f"{name}: choice must list at least one value, not {bounds!r}")
+        if "log" in given:
+            raise BadRequest(f"{name}: log goes with float or int, not with choice: leave it out")
+        options = [whole.check(name, option) for option in bounds]
+        if len({(type(o), o) for o in options}) < len(options):
+            raise BadRequest(f"{name}: choice names a value twice: {bounds!r}")
+        return Parameter(name, options[0], Choice(*options))
+    wanted = Float if kind == "float" else Int
+    if not isinstance(whole, wanted):
+        fits = {Float: "{float: [low, high]}", Int: "{int: [low, high]}"}.get(type(whole), "{choice: [..]}")
+        raise BadRequest(f"{name} is not searched as {kind}: its domain is {whole}; use {fits}")
+    if not isinstance(bounds, list | tuple) or len(bounds) != 2:
+        raise BadRequest(f"{name}: {kind} takes [low, high], not {bounds!r}")
+    low, high = (whole.check(name, bound) for bound in bounds)
+    log = given.get("log", whole.log)
+    if not isinstance(log, bool):
+        raise BadRequest(f"{name}: log must be true or false, not {log!r}")
+    if low > high:
+        raise BadRequest(f"{name}: {kind} takes [low, high] with low <= high, not {list(bounds)!r}")
+    if log and low < (1 if kind == "int" else math.ulp(0.0)):
+        raise BadRequest(
+            f"{name}: a log domain must begin above zero, not at {low:g}; raise low or set log: false"
+        )
+    domain = Float(low, high, log) if isinstance(whole, Float) else Int(int(low), int(high), log)
+    return Parameter(name, low, domain)
+
+
+def condition(when: When) -> str:
+    """A branch in words: "hp.loss = ce"; empty where there is none."""
+    return " and ".join(f"{name} = {' or '.join(map(str, allowed))}" for name, allowed in when.items())
+
+
+def text(domain: Float | Int | Choice) -> str:
+    """A domain in words."""
+    return str(domain)

@@ -1,0 +1,225 @@
+"""A run's folder without a run: counts simulated from a simple model of forgetting, written as the writer
+writes them.
+
+A class of age a (in tasks) is answered rightly with probability skill x keep**a; what is wrong goes to the
+newest task with probability `bias`, else anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from cl_core.metrics import summary
+from cl_core.records import (
+    SCHEMA_VERSION,
+    TABLES,
+    ClassRow,
+    ConfusionRow,
+    PhaseRow,
+    StageRow,
+    TrialRow,
+    as_dict,
+    columns,
+)
+
+ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+HP = {"hp.kd_weight": pa.float64(), "hp.exemplars_per_class": pa.int64(), "hp.distill": pa.bool_()}
+RECIPE = {"recipe.base.lr": pa.float64(), "recipe.increment.lr": pa.float64()}
+KEEP = {
+    "finetune": (0.05, 0.95),
+    "joint": (1.0, 0.0),
+    "lwf": (0.6, 0.6),
+    "icarl": (0.85, 0.3),
+    "bic": (0.9, 0.1),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a lake holds."""
+
+    labels: tuple[str, ...] = ("finetune", "joint", "lwf", "icarl")
+    scenarios: tuple[tuple[str, tuple[int, ...]], ...] = (
+        ("B0-5tasks", (2, 2, 2, 2, 2)),
+        ("B4-inc2", (4, 2, 2, 2)),
+    )
+    trials: int = 4
+    orders: int = 1
+    failed: tuple[int, ...] = ()  # numbers of configurations that fail
+    stopped: tuple[int, ...] = ()  # ... that are stopped after half of their tasks
+    splits: tuple[str, ...] = ("val",)
+    rows: int = 20  # of a class
+
+
+def write(folder: Path, plan: Plan) -> Path:
+    """A run's folder in `folder`; returns it."""
+    study = {
+        "study": "fixture",
+        "data": {"name": "digits"},
+        "scenarios": [name for name, _ in plan.scenarios],
+        "methods": {label: {"method": label} for label in plan.labels},
+        "search": {"objective": {"average_incremental_accuracy": "max"}, "start_from": ["paper"]},
+        "protocol": {"select_on": "validation", "validation": 0.1},
+        "resolved": {
+            "identity": "0123456789",
+            "versions": {"torch": "2.15.0", "cl-search": "0.1.0"},
+            "warnings": ["icarl: hp.exemplars_per_class is searched for accuracy alone"],
+        },
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
+    for table in TABLES:
+        put(folder, table, "schema", [])
+    for scenario, sizes in plan.scenarios:
+        for label in plan.labels:
+            for number in range(plan.trials):
+                for order in range(plan.orders):
+                    _run(folder, plan, label, scenario, sizes, number, order)
+    return folder
+
+
+def schema(table: str) -> pa.Schema:
+    """The full schema of a table of this lake."""
+    fields = [(c.name, ARROW[c.type]) for c in columns(table)]
+    if table in ("trials", "stages"):
+        fields += list(HP.items())
+    if table == "trials":
+        fields += list(RECIPE.items())
+    return pa.schema(fields, metadata={b"cl_search_schema_version": str(SCHEMA_VERSION).encode()})
+
+
+def put(folder: Path, table: str, stem: str, rows: list[dict]) -> Path:
+    """One file of a table."""
+    path = folder / "tables" / table / f"{stem}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema(table)), path, compression="zstd")
+    return path
+
+
+def gather(folder: Path, table: str, stems: list[str], remove: bool = True) -> None:
+    """Merge some trials' files as `gather` does."""
+    paths = [folder / "tables" / table / f"{stem}.parquet" for stem in stems]
+    pq.write_table(pa.concat_tables([pq.read_table(p) for p in paths]), paths[0].parent / "gathered.parquet")
+    for path in paths if remove else []:
+        path.unlink()
+
+
+def _run(folder, plan, label, scenario, sizes, number, order):
+    cell, class_order = f"{label}@{scenario}", "natural" if order == 0 else f"seed:{order}"
+    trial = f"{cell}/{number}" + ("" if order == 0 else f"/{class_order}/s0")
+    rng = np.random.default_rng(int(hashlib.sha256(trial.encode()).hexdigest()[:8], 16))
+    identity = {"cell": cell, "label": label, "method": label, "trial": trial}
+    keep, bias = KEEP[label]
+    kd_weight = 1.0 if number == 0 else float(10 ** (number % 4 - 2))
+    skill = 0.95 - 0.08 * abs(np.log10(kd_weight)) - 0.01 * order
+    hp = {"hp.kd_weight": kd_weight if label == "lwf" else None}
+    hp["hp.exemplars_per_class"] = 10 * (1 + number % 3) if label == "icarl" else None
+    hp["hp.distill"] = number % 2 == 0 if label == "lwf" else None
+    recipe = {"recipe.base.lr": 0.1, "recipe.increment.lr": 0.1 if number == 0 else 0.02 * number}
+    status = "failed" if number in plan.failed else "stopped" if number in plan.stopped else "completed"
+    tasks = {"failed": 0, "stopped": len(sizes) // 2, "completed": len(sizes)}[status]
+    rules = {"nearest-mean": True, "head": False} if label == "icarl" else {"head": True}
+    stages, phases, classes, confusion, primary = [], [], [], [], []
+    for task in range(tasks):
+        seen = sum(sizes[: task + 1])
+        home = np.repeat(np.arange(task + 1), sizes[: task + 1])
+        for split in plan.splits:
+            for rule, own in rules.items():
+                counts = np.zeros((seen, seen), dtype=np.int64)
+                new = np.flatnonzero(home == task)
+                more = 0.0 if own else 0.3  # a head without correction prefers the newest task
+                for c in range(seen):
+                    right = min(0.99, skill * max(0.02, keep - more / 2) ** (task - home[c]))
+                    chance = np.full(seen, (1 - bias) / seen)
+                    chance[new] += min(1.0, bias + more) / len(new)
+                    chance[c] = 0
+                    chance = (1 - right) * chance / chance.sum()
+                    chance[c] = right
+                    counts[c] = rng.multinomial(plan.rows, chance / chance.sum())
+                if own and split == plan.splits[-1]:
+                    primary.append(counts)
+                at = {**identity, "split": split, "after_task": task, "classifier": rule, "primary": own}
+                for c in range(seen):
+                    within = counts[c, home == home[c]].sum()
+                    norm = 1.0 + 0.15 * home[c] * bias if rule == "head" else None
+                    row = ClassRow(
+                        **at,
+                        class_=c,
+                        class_name=f"<digit {c}>",
+                        task=int(home[c]),
+                        n=int(counts[c].sum()),
+                        correct=int(counts[c, c]),
+                        correct_within_task=int(within),
+                        predicted=int(counts[:, c].sum()),
+                        mean_true_score=float(rng.normal()),
+                        weight_norm=norm,
+                        bias=0.0 if norm else None,
+                    )
+                    classes.append(as_dict(row))
+                    for p in np.flatnonzero(counts[c]):
+                        pair = ConfusionRow(
+                            **at, true_class=c, predicted_class=int(p), count=int(counts[c, p])
+                        )
+                        confusion.append(as_dict(pair))
+        bytes_kept = 64 * 20 * seen if label in ("icarl", "bic") else 0
+        stage = StageRow(
+            **identity,
+            task=task,
+            stage=hashlib.sha256(f"{trial}{task}".encode()).hexdigest()[:20],
+            classes=sizes[task],
+            images=1000,
+            exemplars=bytes_kept // 64,
+            exemplar_bytes=bytes_kept,
+            kept_bytes=bytes_kept,
+            shared=task == 0,
+            seconds=1.5 + number,
+        )
+        stages.append({**as_dict(stage), **hp})
+        for epoch in range(2):
+            term = PhaseRow(
+                **identity,
+                task=task,
+                phase="train",
+                epoch=epoch,
+                term="ce",
+                value=1.0 / (epoch + 1),
+                weight=1.0,
+                learning_rate=0.1,
+            )
+            phases.append(as_dict(term))
+    values = summary(primary, sizes) if primary else {}
+    ended = TrialRow(
+        **identity,
+        config=hashlib.sha256(f"{cell}{number}".encode()).hexdigest()[:20],
+        number=number,
+        purpose="search",
+        dataset="digits",
+        scenario=scenario,
+        base=sizes[0],
+        increments=",".join(map(str, sizes[1:])),
+        class_order=class_order,
+        seed=0,
+        net="convnet-small",
+        status=status,
+        split=plan.splits[-1],
+        tasks=len(sizes),
+        tasks_done=tasks,
+        error="NonFiniteLoss: <b>kd</b> is nan in task 1" if status == "failed" else None,
+        objective=None if status == "failed" else values.get("average_incremental_accuracy"),
+        numerics="f" * 20,
+        seconds=tasks * (1.5 + number),
+        versions='{"torch": "2.15.0", "cl-search": "0.1.0"}',
+        **values,
+    )
+    stem = trial.replace("/", "--").replace(":", "-")
+    tables = {"stages": stages, "phases": phases, "classes": classes, "confusion": confusion}
+    for table, rows in tables.items():
+        put(folder, table, stem, rows)
+    put(folder, "trials", stem, [{**as_dict(ended), **hp, **recipe}])

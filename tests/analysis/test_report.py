@@ -1,0 +1,182 @@
+"""The page: self-contained, escaped, honest about references, and written whole."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from analysis import write_report
+from analysis.load import open_results
+from analysis.report import checks, render, section, table
+from analysis.section import VIEWS
+from analysis.selection import cells, objective
+from cl_core.errors import BadRequest
+from tests.analysis.lake import Plan, write
+
+
+@pytest.fixture(scope="module")
+def page(kept_lake, tmp_path_factory):
+    """The report of the small lake."""
+    return render(open_results(kept_lake))
+
+
+def test_the_page_is_written_into_the_folder_and_nothing_is_left_aside(lake):
+    path = write_report(lake)
+    assert path == lake / "report.html"
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert [p.name for p in lake.glob(".report*")] == []
+
+
+def test_the_page_asks_for_nothing_from_outside(page):
+    head = page[: page.index("<script>")]
+    assert "default-src 'none'" in head
+    assert not re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=", page)
+    assert page.count("* plotly.js v") == 1
+
+
+def test_every_view_has_its_section_formula_and_n(page):
+    titles = re.findall(r"<h2>([^<]*)</h2>", page)
+    assert titles[:2] == ["Leaderboard", "Accuracy over tasks"]
+    assert len(titles) == len(VIEWS.names()) == page.count('<p class="n">')
+    assert "This view failed" not in page
+    assert page.count('class="figure"') == len(titles)
+    assert "non-causal: selection looked at all tasks" in page
+    assert "Σ<sub>j&lt;T−1</sub>" in page
+
+
+def test_the_header_names_data_versions_counts_and_warnings(page):
+    header = page[page.index("<header>") : page.index("</header>")]
+    for text in ("digits", "B0-3tasks", "torch 2.15.0, cl-search 0.1.0", "9 completed, 0 stopped, 0 failed"):
+        assert text in header
+    assert "Warning: icarl: hp.exemplars_per_class is searched for accuracy alone" in header
+
+
+def test_text_of_files_is_escaped(tmp_path):
+    plan = Plan(labels=("finetune", "lwf"), scenarios=(("B0-2tasks", (2, 2)),), trials=2, failed=(1,))
+    folder = write(tmp_path / "run", plan)
+    study = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
+    study["study"] = "<script>alert(1)</script>"
+    (folder / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    text = render(open_results(folder))
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "<b>kd</b>" not in text
+    assert "&lt;b&gt;kd&lt;/b&gt; is nan in task 1" in text
+    assert "2 failed" in text
+
+
+def test_a_broken_view_keeps_the_page_and_shows_one_line(lake, monkeypatch):
+    def broken(results):
+        raise KeyError("first line\nsecond line")
+
+    monkeypatch.setitem(VIEWS._items, "recency_bias", broken)
+    text = render(open_results(lake))
+    assert "This view failed: KeyError: &#x27;first line\\nsecond line&#x27;" in text
+    assert "<h2>Task confusion</h2>" in text
+
+
+def test_references_that_forget_and_learn_are_ok(kept_lake):
+    (row,) = checks(open_results(kept_lake))
+    assert (row["finetune"], row["joint"]) == ("OK", "OK")
+
+
+def test_references_that_do_not_are_marked(tmp_path):
+    one = write(
+        tmp_path / "one", Plan(labels=("finetune", "lwf"), scenarios=(("B0-1tasks", (4,)),), trials=1)
+    )
+    (row,) = checks(open_results(one))
+    assert (row["finetune"], row["joint"]) == ("NOT OK", "not in the study")
+    failed = write(tmp_path / "two", Plan(labels=("joint",), trials=1, failed=(0,)))
+    assert [row["joint"] for row in checks(open_results(failed))] == ["no completed run"] * 2
+
+
+def test_the_leaderboard_shows_the_recorded_numbers_of_the_best_configuration(kept_lake):
+    results = open_results(kept_lake)
+    frame = section(results, "leaderboard").table
+    trials = results.trials
+    for _, row in frame.iterrows():
+        mine = trials[trials["label"] == row["label"]]
+        best = mine.loc[mine["objective"].idxmax()]
+        assert row["best no."] == best["number"]
+        assert row["average incremental accuracy"] == pytest.approx(best["average_incremental_accuracy"])
+        assert row["last accuracy"] == pytest.approx(best["last_accuracy"])
+        assert row["forgetting"] == pytest.approx(best["forgetting"])
+        default = mine.loc[mine["number"] == 0, "objective"]
+        assert row["default"] == pytest.approx(default.iloc[0])
+        assert row["s in all"] == pytest.approx(mine["seconds"].sum())
+    by = frame.set_index("label")
+    gap = by.loc["icarl", "last accuracy"] - by.loc["joint", "last accuracy"]
+    assert by.loc["icarl", "to joint"] == pytest.approx(gap)
+    assert by.loc["icarl", "bytes kept"] == 64 * 20 * 5
+    assert pd.isna(by.loc["joint", "to joint"])
+
+
+def test_class_orders_give_an_interval_and_test_rows_are_named(tmp_path):
+    plan = Plan(labels=("finetune", "joint"), trials=2, orders=3, splits=("val", "test"), rows=6)
+    found = section(open_results(write(tmp_path / "run", plan)), "leaderboard")
+    assert found.text.startswith("Measured on test rows.")
+    assert found.n.startswith("n = 3 class orders, 1 seed; ±")
+    assert found.table["last accuracy ±"].notna().all()
+    assert (found.table["done"] == 6).all()
+
+
+def test_a_stopped_run_with_a_better_average_is_not_chosen(tmp_path):
+    plan = Plan(labels=("finetune",), scenarios=(("B0-5tasks", (2, 2, 2, 2, 2)),), trials=3, stopped=(1,))
+    results = open_results(write(tmp_path / "run", plan))
+    trials = results.trials.set_index("number")
+    assert trials.loc[1, "objective"] > trials.loc[[0, 2], "objective"].max()
+    assert cells(results)[0].number in (0, 2)
+
+
+def test_a_configuration_with_fewer_class_orders_is_not_ranked(tmp_path):
+    plan = Plan(labels=("lwf",), scenarios=(("B0-2tasks", (2, 2)),), trials=3, orders=2)
+    folder = write(tmp_path / "run", plan)
+    best = cells(open_results(folder))[0].number
+    (folder / "tables" / "trials" / f"lwf@B0-2tasks--{best}--seed-1--s0.parquet").unlink()
+    assert cells(open_results(folder))[0].number != best
+
+
+def test_the_same_values_drawn_twice_do_not_shut_out_the_others(lake):
+    trials = lake / "tables" / "trials"
+    parts = {p.stem[-1]: pq.read_table(p) for p in trials.glob("icarl*.parquet")}
+    config = parts["1"].column("config")
+    pq.write_table(
+        parts["2"].set_column(parts["2"].column_names.index("config"), "config", config),
+        trials / "icarl@B0-3tasks--2.parquet",
+    )
+    icarl = next(cell for cell in cells(open_results(lake)) if cell.label == "icarl")
+    assert len(icarl.ranking) == 3
+    assert len(icarl.best) == 1
+    assert icarl.best["objective"].iloc[0] == icarl.trials["objective"].max()
+
+
+def test_a_minimised_objective_ranks_the_smallest_first(lake):
+    study = yaml.safe_load((lake / "study.yaml").read_text(encoding="utf-8"))
+    study["search"]["objective"] = {"forgetting": "min"}
+    (lake / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    results = open_results(lake)
+    assert objective(results) == ("forgetting", "min")
+    for cell in cells(results):
+        assert cell.selected["objective"].iloc[0] == cell.trials["objective"].min()
+
+
+def test_a_table_puts_numbers_right_and_intervals_in_their_column():
+    frame = pd.DataFrame({"label": ["<a>", "b"], "x": [0.5, None], "x ±": [0.01, None], "k": [12800, 3]})
+    text = table(frame)
+    assert '<td class="text">&lt;a&gt;</td><td class="num">0.500<small>± 0.010</small></td>' in text
+    assert '<td class="num">–</td><td class="num">3</td>' in text
+    assert "12,800" in text
+    assert "x ±" not in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are protected otherwise there")
+def test_a_page_that_cannot_be_written_is_a_bad_request(lake):
+    (lake / "report.html").mkdir()
+    with pytest.raises(BadRequest, match=r"cannot write .*report\.html"):
+        write_report(lake)
+    assert [p.name for p in lake.glob(".report*")] == []

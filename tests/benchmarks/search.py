@@ -1,0 +1,37 @@
+"""What the search costs beyond training: the time between trials, one at a time, start and end left out."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+from search import run_study
+
+STUDY = {
+    "study": "overhead",
+    "data": "digits",
+    "scenarios": ["B0-5tasks"],
+    "methods": ["lwf", "replay"],
+    "recipe": {"epochs": 1, "increment": {"lr": {"float": [0.01, 0.2], "log": True}}},
+    "search": {"trials": 10},
+    "resources": {"concurrent": 1},
+}
+
+
+def measure() -> dict[str, float]:
+    """Seconds a trial beyond training (evaluation, tables, boundaries, Tune and Optuna), and of the start."""
+    with tempfile.TemporaryDirectory() as folder:
+        started, clock = time.time(), time.perf_counter()
+        summary = run_study(STUDY, out=Path(folder) / "run")
+        wall = time.perf_counter() - clock
+        trials = summary.results.trials
+    span = trials["ended"].max() - trials["started"].min()
+    stages_of_own = trials["seconds"].sum()
+    return {
+        "overhead_seconds_per_trial": round((span - stages_of_own) / len(trials), 4),
+        "training_seconds_per_trial": round(stages_of_own / len(trials), 4),
+        "trials": len(trials),
+        "start_seconds": round(trials["started"].min() - started, 2),
+        "whole_seconds": round(wall, 2),
+    }

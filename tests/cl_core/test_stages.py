@@ -1,0 +1,309 @@
+"""The stage store: whole or not at all, nothing outside its folder, one trainer a stage."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import cl_core.stages
+from cl_core.errors import TrialError
+from cl_core.hparams import digest
+from cl_core.keys import numerics, sources_digest
+from cl_core.stages import Stage, StageStore, network_digest
+from cl_core.trainer import Training
+from tests import tiny
+
+KEY = digest("a stage")
+OTHER = digest("another")
+
+
+def _stage(value: float = 1.0) -> Stage:
+    tensors = {
+        "weight": torch.full((3, 2), value),
+        "count": torch.tensor(4),
+        "empty": torch.empty(0, dtype=torch.int64),
+    }
+    return Stage(tensors, {"images": 5, "phases": [{"term": "ce", "value": 0.1}], "none": None})
+
+
+def _files(root: Path) -> list[str]:
+    return sorted(p.name for p in root.rglob("*") if p.is_file())
+
+
+def test_a_stage_comes_back_as_it_was(tmp_path: Path) -> None:
+    store = StageStore(tmp_path)
+    assert KEY not in store
+    assert store.load(KEY) is None
+    store.save(KEY, _stage())
+    assert KEY in store
+    loaded = store.load(KEY)
+    assert loaded is not None
+    assert loaded.meta == _stage().meta
+    assert loaded.tensors.keys() == _stage().tensors.keys()
+    for name, tensor in _stage().tensors.items():
+        assert torch.equal(loaded.tensors[name], tensor)
+        assert loaded.tensors[name].dtype == tensor.dtype
+    assert _files(tmp_path) == [f"{KEY}.safetensors"]
+
+
+def test_saving_again_replaces(tmp_path: Path) -> None:
+    store = StageStore(tmp_path)
+    store.save(KEY, _stage(1.0))
+    store.save(KEY, _stage(2.0))
+    loaded = store.load(KEY)
+    assert loaded is not None
+    assert loaded.tensors["weight"].unique().tolist() == [2.0]
+
+
+@pytest.mark.parametrize("moment", ["write", "rename"])
+def test_a_save_that_dies_leaves_no_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    store = StageStore(tmp_path)
+
+    def die(*args: Any, **kwargs: Any) -> None:
+        if moment == "write":
+            Path(args[1]).write_bytes(b"half a fi")
+        raise OSError(28, "No space left on device")
+
+    if moment == "write":
+        monkeypatch.setattr(cl_core.stages, "save_file", die)
+    else:
+        monkeypatch.setattr(Path, "replace", die)
+    with pytest.raises(TrialError, match=r"a stage must be writable: .*No space left") as caught:
+        store.save(KEY, _stage())
+    assert "\n" not in str(caught.value)
+    assert KEY not in store
+    assert _files(tmp_path) == []
+
+
+def test_what_lies_aside_is_no_stage(tmp_path: Path) -> None:
+    store = StageStore(tmp_path)
+    store.save(KEY, _stage())
+    path = store.path(KEY)
+    path.rename(path.with_name(f".{KEY}.123"))
+    assert KEY not in store
+    assert store.load(KEY) is None
+
+
+@pytest.mark.parametrize("length", [0, 7, 8, 100, -1])
+def test_a_damaged_file_counts_as_none_and_is_removed(tmp_path: Path, length: int) -> None:
+    store = StageStore(tmp_path)
+    store.save(KEY, _stage())
+    path = store.path(KEY)
+    path.write_bytes(path.read_bytes()[:length])
+    assert store.load(KEY) is None
+    assert KEY not in store
+    store.save(KEY, _stage())
+    assert store.load(KEY) is not None
+
+
+@pytest.mark.parametrize("content", [b"not a tensor", b"\xff" * 300, b"\x02\0\0\0\0\0\0\0{}"])
+def test_another_kind_of_file_counts_as_none(tmp_path: Path, content: bytes) -> None:
+    store = StageStore(tmp_path)
+    store.save(KEY, _stage())
+    store.path(KEY).write_bytes(content)
+    assert store.load(KEY) is None
+
+
+def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
+    store = StageStore(tmp_path)
+    store.save(KEY, _stage())
+    trap = tmp_path / "trap"
+
+    class Trap:
+        def __reduce__(self) -> Any:
+            return trap.touch, ()
+
+    torch.save(Trap(), store.path(KEY))
+    assert store.load(KEY) is None
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    "key", ["../../etc/passwd", "", "short", "A" * 20, "0" * 100, f"../{KEY}", f"{KEY}/x", f"{KEY}\n"]
+)
+def test_no_key_leaves_the_folder(tmp_path: Path, key: str) -> None:
+    store = StageStore(tmp_path / "stages")
+    for use in (store.load, store.path, store.remove, lambda k: store.save(k, _stage())):
+        with pytest.raises(ValueError, match="hexadecimal"):
+            use(key)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_key_lies_below_the_root(tmp_path: Path) -> None:
+    path = StageStore(tmp_path).path(KEY)
+    assert path == tmp_path / f"{KEY}.safetensors"
+
+
+def test_removing_takes_stage_and_lock_and_nothing_else(tmp_path: Path) -> None:
+    store = StageStore(tmp_path)
+    neighbour = KEY[:2] + OTHER[2:]
+    for key in (KEY, neighbour):
+        store.save(key, _stage())
+        with store.lock(key):
+            pass
+    store.remove(KEY)
+    store.remove(KEY)
+    assert KEY not in store
+    assert neighbour in store
+    assert not [name for name in _files(tmp_path) if name.startswith(KEY)]
+
+
+def test_removing_a_stage_does_not_pull_the_folder_from_under_a_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, neighbour = StageStore(tmp_path), KEY[:2] + OTHER[2:]
+    store.save(neighbour, _stage())
+    write = cl_core.stages.save_file
+
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        store.remove(neighbour)  # another run ends between this one's mkdir and its write
+        write(*args, **kwargs)
+
+    monkeypatch.setattr(cl_core.stages, "save_file", interrupted)
+    store.save(KEY, _stage())
+    assert KEY in store
+
+
+def test_only_one_at_a_time_holds_a_stage(tmp_path: Path) -> None:
+    inside, most = [0], [0]
+
+    def work() -> None:
+        with StageStore(tmp_path).lock(KEY):
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            time.sleep(0.02)
+            inside[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    with StageStore(tmp_path).lock(OTHER):  # another stage is free
+        pass
+    for thread in threads:
+        thread.join(10)
+    assert most == [1]
+
+
+def _hold_and_die(root: str, ready: Any) -> None:
+    with StageStore(Path(root)).lock(KEY):
+        ready.set()
+        os._exit(9)
+
+
+def test_the_lock_of_a_holder_that_died_is_free(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=_hold_and_die, args=(str(tmp_path), ready))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 9
+    assert ready.is_set()
+    started = time.monotonic()
+    with StageStore(tmp_path).lock(KEY):
+        assert time.monotonic() - started < 5
+
+
+# What addresses a stage
+
+
+def test_the_digest_of_a_network_follows_names_types_shapes_and_bits() -> None:
+    base = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor(3)}
+    assert network_digest(base) == network_digest(dict(reversed(base.items())))
+    wide = torch.tensor([[1.0, 9.0], [2.0, 9.0]])
+    assert network_digest({**base, "a": wide[:, 0]}) == network_digest(base)
+    for other in (
+        {"c": base["a"], "b": base["b"]},
+        {**base, "a": base["a"].double()},
+        {**base, "a": base["a"][None]},
+        {**base, "a": torch.tensor([1.0, 2.0000002])},
+        {**base, "a": torch.tensor([1.0, -2.0])},
+    ):
+        assert network_digest(other) != network_digest(base)
+    assert network_digest({"z": torch.tensor(0.0)}) != network_digest({"z": torch.tensor(-0.0)})
+
+
+def test_numerics_name_what_decides_the_bits() -> None:
+    here = numerics(torch.device("cpu"), "float32", 1)
+    assert here["sources"] == sources_digest()
+    assert here["torch"] == torch.__version__
+    for other in (
+        numerics(torch.device("cpu"), "bfloat16", 1),
+        numerics(torch.device("cpu"), "float32", 2),
+    ):
+        assert digest(other) != digest(here)
+
+
+BASE_CHANGES: dict[str, dict[str, Any]] = {
+    "seed": {"seed": 1},
+    "validation": {"validation": 0.2},
+    "net": {"net": "convnet"},
+    "class order": {"class_order": "seed:1"},
+    "epochs": {"recipe": {"epochs": 3}},
+    "base recipe": {"recipe": {"base": {"lr": 0.01}}},
+    "first task": {"scenario": "B4-2tasks"},
+    "precision": {"precision": "bfloat16"},
+}
+SAME_BASE: dict[str, dict[str, Any]] = {
+    "later tasks": {"scenario": "B3-inc1"},
+    "increment recipe": {"recipe": {"increment": {"lr": 0.01}}},
+    "unsealed": {"unsealed": False},
+}
+
+
+@pytest.mark.parametrize("what", BASE_CHANGES)
+def test_the_base_key_follows_what_decides_the_first_task(what: str) -> None:
+    own = Training(tiny.configuration("lwf"), tiny.data())
+    other = Training(tiny.configuration("lwf", **BASE_CHANGES[what]), tiny.data())
+    assert other.base_key() != own.base_key()
+    assert other.boundary_key(0) != own.boundary_key(0)
+
+
+@pytest.mark.parametrize("what", SAME_BASE)
+def test_the_base_key_does_not_follow_what_comes_later(what: str) -> None:
+    own = Training(tiny.configuration("lwf"), tiny.data())
+    other = Training(tiny.configuration("lwf", **SAME_BASE[what]), tiny.data())
+    assert other.base_key() == own.base_key()
+    assert (other.boundary_key(1) == own.boundary_key(1)) == (what == "unsealed")
+
+
+def test_the_classes_that_follow_the_first_task_may_come_in_any_order(tmp_path: Path) -> None:
+    order = tmp_path / "order.txt"
+    order.write_text("0\n1\n2\n6\n5\n4\n3\n")
+    own = Training(tiny.configuration("lwf"), tiny.data())
+    other = Training(tiny.configuration("lwf", class_order=str(order)), tiny.data())
+    assert other.base_key() == own.base_key()
+    assert other.boundary_key(1) != own.boundary_key(1)
+
+
+def test_a_change_of_a_pixel_is_another_stage() -> None:
+    import dataclasses
+
+    from cl_core.dataset import Images
+
+    source = tiny.data()
+    x = source.train.x.copy()
+    x[0, 0, 0, 0] ^= 1
+    changed = dataclasses.replace(source, train=Images(x, source.train.y), fingerprint="")
+    own, other = (Training(tiny.configuration("lwf"), d) for d in (source, changed))
+    assert other.base_key() != own.base_key()
+
+
+def test_a_damaged_base_stage_is_trained_again(tmp_path: Path) -> None:
+    store = StageStore(tmp_path)
+    settings = tiny.configuration("lwf")
+    first = tiny.train(settings, store=store)
+    path = store.path(first.training.base_key())
+    path.write_bytes(path.read_bytes()[:500])
+    again = tiny.train(settings, store=store)
+    assert not again.results[0].shared
+    assert again.traces == first.traces
+    assert tiny.train(settings, store=store).results[0].shared

@@ -1,0 +1,413 @@
+"""The trainer: rows of an epoch, optimisers, frozen rows, bad requests, the Python entry point."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from cl_core import run
+from cl_core.configuration import Configuration
+from cl_core.device import resolve_device
+from cl_core.errors import BadRequest
+from cl_core.method import METHODS, Rows
+from cl_core.nets.network import build_network
+from cl_core.rng import Streams
+from cl_core.runs import Result
+from cl_core.stages import StageStore
+from cl_core.trainer import Training, epoch_rows
+from cl_core.weights import load_init
+from tests import tiny
+
+G = Streams(0, 1)
+
+
+# The rows of an epoch
+
+
+@given(n=st.integers(1, 60), batch=st.integers(1, 40), epoch=st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_an_epoch_passes_over_the_rows_once_and_completes_its_last_batch(
+    n: int, batch: int, epoch: int
+) -> None:
+    ids = torch.arange(100, 100 + n)
+    rows = epoch_rows([Rows(ids)], batch, G, ("train", epoch))
+    width = min(batch, n)
+    assert rows.shape == (math.ceil(n / width), width)
+    order = rows.flatten().tolist()
+    assert sorted(order[:n]) == ids.tolist()
+    assert order[n:] == order[: len(order) - n]
+
+
+def test_every_epoch_and_phase_has_its_own_order() -> None:
+    ids = [Rows(torch.arange(50))]
+    orders = [epoch_rows(ids, 10, G, p) for p in (("train", 0), ("train", 1), ("bias", 0))]
+    assert torch.equal(orders[0], epoch_rows(ids, 10, G, ("train", 0)))
+    assert not torch.equal(orders[0], orders[1])
+    assert not torch.equal(orders[0], orders[2])
+    assert not torch.equal(orders[0], epoch_rows(ids, 10, Streams(0, 2), ("train", 0)))
+
+
+@given(new=st.integers(1, 50), old=st.integers(1, 50), width=st.integers(1, 20))
+@settings(max_examples=60, deadline=None)
+def test_a_second_source_fills_its_places_of_every_step_and_is_used_evenly(
+    new: int, old: int, width: int
+) -> None:
+    sources = [Rows(torch.arange(new), 8), Rows(torch.arange(1000, 1000 + old), width)]
+    rows = epoch_rows(sources, 128, G, ("train", 0))
+    first = min(8, new)
+    assert rows.shape == (math.ceil(new / first), first + width)
+    assert (rows[:, :first] < 1000).all()
+    assert (rows[:, first:] >= 1000).all()
+    times = torch.bincount(rows[:, first:].flatten() - 1000, minlength=old)
+    assert times.max() - times.min() <= 1
+
+
+def test_an_empty_second_source_takes_no_place_and_an_empty_first_one_is_a_mistake() -> None:
+    empty = Rows(torch.empty(0, dtype=torch.int64), 4)
+    assert epoch_rows([Rows(torch.arange(6)), empty], 3, G, ("train", 0)).shape == (2, 3)
+    with pytest.raises(ValueError, match="at least one row"):
+        epoch_rows([empty], 3, G, ("train", 0))
+
+
+def test_replay_passes_over_each_exemplar_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    trained = Training._train_phase
+
+    def noted(self: Training, phase: Any, *rest: Any) -> int:
+        (source,) = phase.rows
+        assert len(source.ids) == len(source.ids.unique())
+        sizes.append(len(source.ids))
+        return trained(self, phase, *rest)
+
+    monkeypatch.setattr(Training, "_train_phase", noted)
+    tiny.train(tiny.configuration("replay"))
+    assert sizes == [3 * 14, 2 * 14 + 3 * 10, 2 * 14 + 5 * 10]
+
+
+# Optimisation
+
+
+def test_an_epoch_of_one_batch_is_one_step_of_plain_sgd() -> None:
+    recipe = {"epochs": 1, "batch": 64, "lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
+    source = dataclasses.replace(tiny.data(), augment=type(tiny.data().augment)())
+    settings_ = tiny.configuration("finetune", recipe=recipe)
+    training = Training(settings_, source)
+    task, g = training._task(0), Streams(0, 0)
+    expected = training.method.build(training._make_network)
+    training.method.begin(expected, task, training.view, g)
+    rows = epoch_rows([Rows(task.rows)], 64, g, ("train", 0))[0]
+    net = expected.net.train()
+    loss = torch.nn.functional.cross_entropy(
+        net(training.view.images(rows)).logits, training.view.labels(rows)
+    )
+    loss.backward()
+    with torch.no_grad():
+        for p in net.parameters():
+            p -= 0.1 * (p.grad + 0.01 * p)
+    result = training.next_task()
+    assert result.phases[0].value == pytest.approx(loss.item(), rel=1e-6)
+    for (name, a), b in zip(net.named_parameters(), training.state.net.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6), name
+
+
+def test_adam_has_coupled_decay_and_adamw_decoupled_decay() -> None:
+    results = {}
+    for optimizer in ("adam", "adamw"):
+        recipe = {"optimizer": optimizer, "lr": 0.01, "weight_decay": 0.1, "batch": 64, "epochs": 1}
+        results[optimizer] = tiny.run("finetune", recipe=recipe).states[0]["net.head.weight"]
+    assert not torch.allclose(results["adam"], results["adamw"], atol=1e-4)
+
+
+def test_the_schedule_is_that_of_the_phase_s_epochs() -> None:
+    recipe = {"epochs": 4, "schedule": "step", "milestones": [0.5], "gamma": 0.5, "lr": 0.08}
+    finished = tiny.run("finetune", recipe=recipe)
+    for result in finished.results:
+        assert [p.learning_rate for p in result.phases] == [0.08, 0.08, 0.04, 0.04]
+        assert [p.epoch for p in result.phases] == [0, 1, 2, 3]
+
+
+def test_base_and_increment_recipes_concern_their_own_tasks() -> None:
+    recipe = {"base": {"epochs": 3}, "increment": {"epochs": 1, "lr": 0.01}}
+    results = tiny.run("finetune", recipe=recipe).results
+    assert [r.recipe["epochs"] for r in results] == [3, 1, 1]
+    assert [len(r.phases) for r in results] == [3, 1, 1]
+    assert [r.phases[0].learning_rate for r in results] == [0.05, 0.01, 0.01]
+
+
+def test_joint_keeps_the_first_task_s_recipe_because_it_restarts() -> None:
+    recipe = {"base": {"epochs": 3}, "increment": {"epochs": 1, "lr": 0.01}}
+    results = tiny.run("joint", recipe=recipe).results
+    assert [(r.recipe["epochs"], r.recipe["lr"], len(r.phases)) for r in results] == [(3, 0.05, 3)] * 3
+
+
+def test_joint_starts_every_task_from_the_init_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = []
+    trained = Training._train_phase
+
+    def noted(self: Training, *rest: Any) -> int:
+        starts.append({n: t.clone() for n, t in self.state.net.backbone.state_dict().items()})
+        return trained(self, *rest)
+
+    monkeypatch.setattr(Training, "_train_phase", noted)
+    tiny.train(tiny.configuration("joint"))
+    assert len(starts) == 3
+    for start in starts[1:]:
+        assert all(torch.equal(start[n], t) for n, t in starts[0].items())
+
+
+def test_batch_norm_never_sees_one_image_alone() -> None:
+    # 43 rows in batches of 42 would leave one over.
+    recipe = {"batch": 41, "epochs": 1}
+    finished = tiny.run("finetune", recipe=recipe)
+    assert finished.results[0].images == 82
+    assert all(math.isfinite(p.value) for r in finished.results for p in r.phases)
+
+
+# Fine-tuning forgets, joint learns
+
+
+def test_fine_tuning_forgets_joint_learns_and_replay_lies_between() -> None:
+    recipe = {"epochs": 12, "batch": 8}
+    last = {}
+    for method in ("finetune", "replay", "joint"):
+        finished = tiny.run(method, {"exemplars_per_class": 1} if method == "replay" else None, recipe)
+        test = next(e for e in finished.results[-1].evaluations if e.split == "test")
+        last[method] = np.trace(test.confusion) / test.confusion.sum()
+    assert last["joint"] > 0.8
+    assert last["finetune"] < 2 / 7 + 0.02  # its last task has two of seven classes
+    assert last["finetune"] < last["replay"] < last["joint"]
+
+
+# Weights of one's own
+
+
+@pytest.mark.parametrize("stem", ["backbone.", ""])
+def test_a_run_may_start_from_given_weights(tmp_path: Path, stem: str) -> None:
+    donor = build_network("convnet-small", (3, 8, 8), 7, "linear", True, 5)
+    path = tmp_path / "weights.safetensors"
+    save_file({f"{stem}{name}": t for name, t in donor.backbone.state_dict().items()}, path)
+    training = Training(tiny.configuration("finetune", init=str(path)), tiny.data())
+    for name, t in training.state.net.backbone.state_dict().items():
+        assert torch.equal(t, donor.backbone.state_dict()[name])
+    assert training.base_key() != Training(tiny.configuration("finetune"), tiny.data()).base_key()
+    copied = tmp_path / "elsewhere.safetensors"
+    copied.write_bytes(path.read_bytes())
+    other = Training(tiny.configuration("finetune", init=str(copied)), tiny.data())
+    assert other.base_key() == training.base_key()
+
+
+def test_joint_restarts_from_given_weights(tmp_path: Path) -> None:
+    donor = build_network("convnet-small", (3, 8, 8), 7, "linear", True, 5)
+    path = tmp_path / "weights.safetensors"
+    save_file({f"backbone.{name}": t for name, t in donor.backbone.state_dict().items()}, path)
+    training = Training(tiny.configuration("joint", init=str(path)), tiny.data())
+    fresh = training.state.fresh().backbone.state_dict()
+    assert all(torch.equal(t, donor.backbone.state_dict()[name]) for name, t in fresh.items())
+
+
+def test_weights_that_do_not_fit_are_refused_in_one_line(tmp_path: Path) -> None:
+    net = build_network("convnet-small", (3, 8, 8), 7, "linear", True, 0)
+    absent, text, wrong = (tmp_path / n for n in ("absent", "text", "wrong.safetensors"))
+    text.write_text("not tensors")
+    save_file({"backbone.convs.0.weight": torch.zeros(2)}, wrong)
+    for path, rule in ((absent, "readable"), (text, "readable safetensors"), (wrong, "this backbone")):
+        with pytest.raises(BadRequest, match=f"init must .*{rule}") as caught:
+            load_init(net, str(path))
+        assert "\n" not in str(caught.value)
+
+
+# Bad requests
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"method": "lfw"}, "unknown method 'lfw': did you mean 'lwf'"),
+        ({"hp": {"kd_wieght": 1.0}}, "unknown hyperparameter of lwf 'kd_wieght': did you mean 'kd_weight'"),
+        ({"hp": {"kd_weight": 100.0}}, "kd_weight must lie in"),
+        ({"recipe": {"epoch": 1}}, "unknown recipe key 'epoch': did you mean 'epochs'"),
+        ({"recipe": {"base": {"epoch": 1}}}, "unknown recipe key 'epoch'"),
+        ({"net": "resnet"}, "unknown net 'resnet'"),
+        ({"class_order": "sorted"}, "unknown class order 'sorted'"),
+        ({"validation": 1.0}, "validation must lie in"),
+        ({"validation": 0.99}, "every class needs at least"),
+        ({"validation": 0.0, "unsealed": False}, "validation 0 leaves nothing to measure"),
+        ({"seed": -1}, "seed must not be negative"),
+        ({"threads": 0}, "threads must be at least 1"),
+        ({"device": "tpu"}, "device must be auto, cpu or cuda"),
+        ({"device": "cuda"}, "needs a GPU"),
+        ({"precision": "int8"}, "precision must be"),
+    ],
+    ids=str,
+)
+def test_a_bad_request_is_one_line_before_any_work(changes: dict[str, Any], rule: str) -> None:
+    if changes.get("device") == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    settings_ = dataclasses.replace(tiny.configuration("lwf"), **changes)
+    with pytest.raises(BadRequest, match=rule) as caught:
+        Training(settings_, tiny.data())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_base_larger_than_the_classes_is_refused() -> None:
+    with pytest.raises(BadRequest, match="base of 7 classes"):
+        Training(tiny.configuration("lwf", scenario="B7-2tasks"), tiny.data())
+
+
+def test_opening_a_test_split_that_is_not_there_is_refused_before_any_work() -> None:
+    source = dataclasses.replace(tiny.data(), test=None)
+    with pytest.raises(BadRequest, match="no test split"):
+        Training(tiny.configuration("lwf"), source)
+    Training(tiny.configuration("lwf", unsealed=False), source)
+
+
+def test_auto_means_the_gpu_with_bfloat16_or_the_cpu_with_float32() -> None:
+    device, precision = resolve_device("auto", "auto")
+    assert (device.type, precision) == (
+        ("cuda", "bfloat16") if torch.cuda.is_available() else ("cpu", "float32")
+    )
+    assert resolve_device("cpu", "auto") == (torch.device("cpu"), "float32")
+    assert resolve_device("cpu", "bfloat16")[1] == "bfloat16"
+
+
+# Configurations
+
+
+def test_a_configuration_survives_json() -> None:
+    import json
+
+    for method in METHODS:
+        made = tiny.configuration(method, recipe={"base": {"epochs": 3}}, seed=4, class_order="seed:1")
+        again = Configuration.from_dict(json.loads(json.dumps(made.to_dict())))
+        assert again == made
+        assert again.digest(tiny.data()) == made.digest(tiny.data())
+    with pytest.raises(BadRequest, match="unknown configuration key 'sed': did you mean 'seed'"):
+        Configuration.from_dict({**made.to_dict(), "sed": 1})
+
+
+# Sealed test rows
+
+
+def test_test_rows_are_counted_only_when_unsealed() -> None:
+    sealed = tiny.train(tiny.configuration("icarl", unsealed=False))
+    opened = tiny.run("icarl")
+    for a, b in zip(sealed.results, opened.results, strict=True):
+        assert {e.split for e in a.evaluations} == {"val"}
+        assert [tiny.counts(e) for e in a.evaluations] == [
+            tiny.counts(e) for e in b.evaluations if e.split == "val"
+        ]
+        assert a.stage == b.stage
+
+
+def test_without_validation_the_test_split_is_counted_alone() -> None:
+    finished = tiny.train(tiny.configuration("replay", validation=0.0))
+    assert {e.split for r in finished.results for e in r.evaluations} == {"test"}
+    assert finished.results[0].images == 2 * 48
+
+
+def test_accuracy_within_the_task_is_that_of_answers_among_its_classes() -> None:
+    finished = tiny.run("finetune")
+    training = finished.training
+    task = training._task(2)
+    training.state.net.eval()
+    for c, group in ((0, slice(0, 3)), (4, slice(3, 5)), (6, slice(5, 7))):
+        rows = training.view.rows([c], "test")
+        with torch.no_grad():
+            z = training.method.scores(training.state, training.view.images(rows, "test"), task)["head"]
+        answers = z[:, group].argmax(1) + group.start
+        test = next(e for e in finished.results[2].evaluations if e.split == "test")
+        assert test.correct_within_task[c] == (answers == c).sum().item()
+        assert test.confusion[c].tolist() == torch.bincount(z.argmax(1), minlength=7).tolist()
+        assert test.mean_true_score[c] == pytest.approx(z[:, c].double().mean().item(), rel=1e-6)
+        others = z.double().clone()
+        others[:, c] = -math.inf
+        assert test.mean_other_score is not None
+        assert test.mean_other_score[c] == pytest.approx(others.amax(1).mean().item(), rel=1e-6)
+
+
+# Python
+
+
+@pytest.fixture(scope="module")
+def result() -> Result:
+    recipe = {"epochs": 2, "batch": 16}
+    return run("replay", tiny.data(), "B3-2tasks", hp={"exemplars_per_class": 5}, recipe=recipe, threads=1)
+
+
+def test_run_gives_metrics_as_fractions(result: Result) -> None:
+    assert result.sizes == (3, 2, 2)
+    assert len(result.class_names) == 7
+    assert [c.shape for c in result.confusions()] == [(3, 3), (5, 5), (7, 7)]
+    matrix = result.accuracy_matrix()
+    assert matrix.shape == (3, 3)
+    assert np.isnan(matrix[0, 1:]).all()
+    assert np.nanmax(matrix) <= 1
+    step = [np.trace(c) / c.sum() for c in result.confusions()]
+    assert result.average_incremental_accuracy == pytest.approx(np.mean(step))
+    assert result.last_accuracy == pytest.approx(step[-1])
+    best = matrix[:2].max(axis=0)
+    expected = np.mean([np.nanmax(matrix[:2, 0]) - matrix[2, 0], matrix[1, 1] - matrix[2, 1]])
+    assert result.forgetting == pytest.approx(expected)
+    assert len(best) == 3
+
+
+def test_run_refuses_to_show_what_was_not_counted(result: Result) -> None:
+    with pytest.raises(BadRequest, match="no counts of split 'test'"):
+        result.confusions("test")
+    with pytest.raises(BadRequest, match="classifier 'nearest-mean'"):
+        result.metrics(classifier="nearest-mean")
+
+
+def test_run_equals_the_run_of_a_study(result: Result) -> None:
+    recipe = {"epochs": 2, "batch": 16}
+    settings_ = dataclasses.replace(
+        tiny.configuration("replay", {"exemplars_per_class": 5}), recipe=recipe, unsealed=False
+    )
+    assert [r.stage for r in tiny.train(settings_).results] == [r.stage for r in result.tasks]
+
+
+def test_a_run_of_one_task_has_no_forgetting() -> None:
+    one = run("finetune", tiny.data(), "B0-1tasks", recipe={"epochs": 1}, threads=1)
+    assert one.forgetting is None
+    assert one.last_accuracy == one.average_incremental_accuracy
+
+
+def test_arrays_are_enough() -> None:
+    from cl_core import Data
+
+    source = tiny.data()
+    x, y = source.train.x[:48].transpose(0, 3, 1, 2) / np.float32(255), source.train.y[:48]
+    own = Data.from_arrays(x, y, recipe={"epochs": 1, "batch": 8, "lr": 0.05}, net="convnet-small")
+    assert run("lwf", own, "B1-2tasks", threads=1).sizes == (1, 1, 1)
+
+
+# Stages of the base
+
+
+def test_training_the_base_alone_publishes_what_a_run_would(tmp_path: Path) -> None:
+    store = StageStore(tmp_path)
+    settings_ = tiny.configuration("bic")
+    Training(settings_, tiny.data(), store).train_base()
+    finished = tiny.train(settings_, store=store)
+    assert finished.results[0].shared
+    assert finished.traces == tiny.run("bic").traces
+    with pytest.raises(ValueError, match="needs a store"):
+        Training(settings_, tiny.data()).train_base()
+
+
+def test_the_seconds_of_a_shared_stage_are_those_of_its_training(tmp_path: Path) -> None:
+    store = StageStore(tmp_path)
+    first = tiny.train(tiny.configuration("lwf"), store=store).results[0]
+    second = tiny.train(tiny.configuration("replay"), store=store).results[0]
+    assert second.shared
+    assert second.seconds == first.seconds > 0
+    assert second.images == first.images

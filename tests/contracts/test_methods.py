@@ -1,0 +1,694 @@
+"""What every method must keep, whichever it is: a new file in cl_core/methods is tested here unasked."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import cl_core.rng
+import cl_core.trainer
+from cl_core.dataset import DataSpec
+from cl_core.errors import BadRequest, NonFiniteLoss
+from cl_core.hparams import from_dict, hparams
+from cl_core.memory import Budget
+from cl_core.method import METHODS, Method, Phase
+from cl_core.stages import StageStore, network_digest
+from cl_core.task import Batch, Task, Term
+from cl_core.trainer import Training
+from cl_core.view import _Store
+from tests import tiny
+
+METHOD_NAMES = METHODS.names()
+VARIANTS = tiny.variants()
+HYPERPARAMETERS = [(m, name) for m in METHOD_NAMES for name in hparams(METHODS[m].HP)]
+OPTIMIZERS = {
+    "sgd": {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.05},
+    "adam": {"optimizer": "adam", "lr": 0.01, "weight_decay": 0.05},
+    "adamw": {"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.05},
+}
+
+every_method = pytest.mark.parametrize("method", METHOD_NAMES)
+every_variant = pytest.mark.parametrize(("method", "hp"), VARIANTS)
+every_hyperparameter = pytest.mark.parametrize(("method", "name"), HYPERPARAMETERS)
+
+
+# What a method is
+
+
+@every_method
+def test_a_method_is_stateless(method: str) -> None:
+    made = METHODS[method]({})
+    with pytest.raises(AttributeError, match="stateless"):
+        made.count = 1  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError):
+        made.hp = None
+    assert vars(made) == {"hp": made.hp}
+
+
+@every_method
+def test_a_method_derives_from_method_alone(method: str) -> None:
+    assert METHODS[method].__bases__ == (Method,)
+
+
+@every_method
+def test_a_method_says_where_it_comes_from(method: str) -> None:
+    cls = METHODS[method]
+    assert cls.name == method
+    for field in ("title", "paper", "equation", "paradigm", "level", "kind"):
+        assert isinstance(getattr(cls, field), str), field
+        assert getattr(cls, field).strip(), field
+    assert cls.__doc__
+    assert cls.paradigm in {
+        "baseline",
+        "regularisation",
+        "data replay",
+        "feature replay",
+        "generated data",
+    }
+
+
+@every_method
+def test_the_defaults_of_hyperparameters_lie_in_their_domains(method: str) -> None:
+    for name, param in hparams(METHODS[method].HP).items():
+        checked = param.domain.check(name, param.default)
+        assert checked == param.default
+        assert type(checked) is param.type
+        assert param.doc, f"{name} needs a doc"
+        assert param.acts_from in (0, 1, 2)
+        for other, allowed in param.when.items():
+            domain = hparams(METHODS[method].HP)[other].domain
+            assert all(domain.check(other, value) == value for value in allowed)
+
+
+@every_method
+def test_an_unknown_hyperparameter_is_refused_in_one_line(method: str) -> None:
+    with pytest.raises(BadRequest, match=f"unknown hyperparameter of {method} 'no_such_thing'") as caught:
+        METHODS[method]({"no_such_thing": 1})
+    assert "\n" not in str(caught.value)
+
+
+# Equal runs are equal bit for bit
+
+
+@every_variant
+def test_two_equal_runs_give_equal_bits(method: str, hp: str) -> None:
+    first = tiny.run(method, json.loads(hp))
+    again = tiny.train(tiny.configuration(method, json.loads(hp)))
+    assert again.traces == first.traces
+    for a, b in zip(first.states, again.states, strict=True):
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@every_method
+def test_another_seed_gives_another_network(method: str) -> None:
+    other = tiny.train(tiny.configuration(method, seed=1))
+    assert all(a.stage != b.stage for a, b in zip(other.results, tiny.run(method).results, strict=True))
+
+
+@every_method
+def test_the_global_generators_are_left_alone(method: str) -> None:
+    before = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    tiny.train(tiny.configuration(method))
+    after = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    assert torch.equal(before[0], after[0])
+    assert str(before[1]) == str(after[1])
+    assert (before[1][1] == after[1][1]).all()  # type: ignore[index]
+    assert before[2] == after[2]
+
+
+@every_method
+def test_a_run_does_not_depend_on_the_global_generators(method: str) -> None:
+    torch.manual_seed(99)
+    np.random.seed(99)
+    assert tiny.train(tiny.configuration(method)).traces == tiny.run(method).traces
+
+
+@every_method
+def test_no_stream_is_named_after_a_method(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: set[str] = set()
+    seed = cl_core.rng._seed
+
+    def note(number: int, names: tuple[str | int, ...]) -> int:
+        drawn.update(str(name) for name in names)
+        return seed(number, names)
+
+    monkeypatch.setattr(cl_core.rng, "_seed", note)
+    tiny.train(tiny.configuration(method))
+    assert {"init", "head", "permutation", "crop", "flip"} <= drawn
+    assert not [name for name in drawn if any(known in name for known in METHOD_NAMES)]
+
+
+# Boundaries and shared stages
+
+
+@pytest.mark.parametrize(
+    ("method", "hp", "done"),
+    [(m, hp, done) for m, hp in VARIANTS for done in (1, 2, 3) if hp == "{}" or done == 2],
+)
+def test_a_run_resumed_at_a_boundary_equals_the_straight_one(
+    method: str, hp: str, done: int, tmp_path: Path
+) -> None:
+    straight = tiny.run(method, json.loads(hp))
+    settings = tiny.configuration(method, json.loads(hp))
+    store = StageStore(tmp_path)
+    first = Training(settings, tiny.data(), store, resume=True)
+    before = []
+    for _ in range(done):
+        before.append(first.next_task())
+        first.keep_boundary()
+    second = Training(settings, tiny.data(), store, resume=True)
+    assert second.done == done
+    assert second.state.head.seen == sum(tiny.SIZES[:done])
+    restored = second.state.tensors()
+    assert restored.keys() == straight.states[done - 1].keys()
+    assert all(torch.equal(restored[n], t) for n, t in straight.states[done - 1].items())
+    after = []
+    while not second.finished:
+        after.append(second.next_task())
+    assert [tiny.trace(r) for r in (*before, *after)] == straight.traces
+
+
+@every_method
+def test_a_run_keeps_one_boundary_and_forgets_it_at_the_end(method: str, tmp_path: Path) -> None:
+    training = tiny.train(tiny.configuration(method), store=StageStore(tmp_path), resume=True).training
+    base = f"{training.base_key()}.safetensors"
+    names = {p.name for p in tmp_path.rglob("*.safetensors")}
+    assert names == {base, f"{training.boundary_key(2)}.safetensors"}
+    training.forget_boundaries()
+    assert {p.name for p in tmp_path.rglob("*.safetensors")} == {base}
+
+
+@every_variant
+def test_a_shared_base_stage_changes_nothing(method: str, hp: str, tmp_path: Path) -> None:
+    settings = tiny.configuration(method, json.loads(hp))
+    store = StageStore(tmp_path)
+    published = tiny.train(settings, store=store)
+    shared = tiny.train(settings, store=store)
+    assert [r.shared for r in published.results] == [False, False, False]
+    assert [r.shared for r in shared.results] == [True, False, False]
+    assert published.traces == tiny.run(method, json.loads(hp)).traces
+    assert shared.traces == tiny.run(method, json.loads(hp)).traces
+
+
+def test_methods_of_one_family_share_one_base_network(tmp_path: Path) -> None:
+    families: dict[str, set[str]] = {}
+    keys: dict[str, set[str]] = {}
+    for method, hp in VARIANTS:
+        finished = tiny.run(method, json.loads(hp))
+        base = finished.training.method.base()
+        family = json.dumps([base.key(), dict(base.recipe)], sort_keys=True)
+        families.setdefault(family, set()).add(finished.results[0].stage)
+        keys.setdefault(family, set()).add(finished.training.base_key())
+    assert all(len(digests) == 1 for digests in families.values()), families
+    assert all(len(found) == 1 for found in keys.values()), keys
+    assert len({next(iter(found)) for found in keys.values()}) == len(keys)
+
+
+@every_variant
+def test_a_stage_that_another_method_of_the_family_published_is_as_good_as_one_s_own(
+    method: str, hp: str, tmp_path: Path
+) -> None:
+    plain = tiny.train(tiny.configuration("finetune"), store=StageStore(tmp_path))
+    settings = tiny.configuration(method, json.loads(hp))
+    finished = tiny.train(settings, store=StageStore(tmp_path))
+    assert finished.results[0].shared == (finished.training.base_key() == plain.training.base_key())
+    assert finished.traces == tiny.run(method, json.loads(hp)).traces
+
+
+# When a hyperparameter acts
+
+
+def _pair(method: str, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Hyperparameters in the branch where `name` is active, and copies with other values of it."""
+    known = hparams(METHODS[method].HP)
+    base: dict[str, Any] = {}
+    for other, allowed in known[name].when.items():
+        if known[other].default not in allowed:
+            base[other] = allowed[0]
+    now = tiny.full_hp(method, **base)[name]
+    return base, [{**base, name: value} for value in tiny.other_values(known[name], now)]
+
+
+@every_hyperparameter
+def test_a_hyperparameter_changes_nothing_before_it_acts(method: str, name: str) -> None:
+    param = hparams(METHODS[method].HP)[name]
+    base, others = _pair(method, name)
+    assert others
+    for other in others:
+        a, b = tiny.run(method, base), tiny.run(method, other)
+        for t in range(param.acts_from):
+            for part in ("stage", "phases", "evaluations"):
+                assert a.traces[t][part] == b.traces[t][part], f"{name}: {other[name]!r} acts on task {t}"
+        if param.at_boundary:  # never the training of the task whose boundary it acts on
+            assert a.results[0].stage == b.results[0].stage
+            assert a.results[0].phases == b.results[0].phases
+
+
+@every_hyperparameter
+def test_a_hyperparameter_changes_network_or_scores_where_it_acts(method: str, name: str) -> None:
+    task = hparams(METHODS[method].HP)[name].acts_from
+    base, others = _pair(method, name)
+    before = tiny.run(method, base).traces[task]
+    changed = [
+        before["stage"] != after["stage"] or before["evaluations"] != after["evaluations"]
+        for after in (tiny.run(method, other).traces[task] for other in others)
+    ]
+    assert any(changed), f"{name} does not act on task {task}"
+
+
+@every_hyperparameter
+def test_the_base_family_depends_on_what_acts_on_the_first_task_s_training(method: str, name: str) -> None:
+    param = hparams(METHODS[method].HP)[name]
+    base, others = _pair(method, name)
+
+    def family(hp: dict[str, Any]) -> Any:
+        found = METHODS[method](tiny.hp_of(method, **hp)).base()
+        return found.key(), dict(found.recipe)
+
+    for other in others:
+        assert (family(base) != family(other)) == (param.acts_from == 0 and not param.at_boundary)
+
+
+@every_hyperparameter
+def test_a_hyperparameter_outside_its_branch_changes_nothing(method: str, name: str) -> None:
+    known = hparams(METHODS[method].HP)
+    param, now = known[name], tiny.full_hp(method)
+    if param.active(now):
+        return
+    for value in tiny.other_values(param, now[name]):
+        assert tiny.run(method, {name: value}).traces == tiny.run(method).traces
+
+
+# Which rows are read
+
+
+class _Reader:
+    """Notes the training rows whose pixels are read outside evaluation, and whose rows are asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rows: set[int] = set()
+        self.on = True
+        gather, stream, evaluate = _Store.gather, _Store.stream, cl_core.trainer.evaluate
+
+        def noted_gather(store: _Store, rows: torch.Tensor) -> torch.Tensor:
+            self._note(rows)
+            return gather(store, rows)
+
+        def noted_stream(store: _Store, ids: torch.Tensor) -> Any:
+            self._note(ids)
+            return stream(store, ids)
+
+        def unnoted(*args: Any) -> Any:
+            self.on = False
+            try:
+                return evaluate(*args)
+            finally:
+                self.on = True
+
+        monkeypatch.setattr(_Store, "gather", noted_gather)
+        monkeypatch.setattr(_Store, "stream", noted_stream)
+        monkeypatch.setattr(cl_core.trainer, "evaluate", unnoted)
+
+    def _note(self, rows: torch.Tensor) -> None:
+        if self.on:
+            self.rows.update(rows.flatten().tolist())
+
+
+def _allowed(training: Training) -> torch.Tensor:
+    """Rows that the next task may read: its own and those in memory."""
+    memory = [m.ids() for m in training.state.memories.values()]
+    return torch.cat([training._task(training.done).rows, *memory])
+
+
+@every_variant
+def test_only_joint_reads_rows_outside_its_task_and_memory_and_none_reads_validation_rows(
+    method: str, hp: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = _Reader(monkeypatch)
+    training = Training(tiny.configuration(method, json.loads(hp)), tiny.data())
+    outside = set()
+    val = set(training.view.rows(range(tiny.CLASSES), "val").tolist())
+    assert len(val) == tiny.CLASSES * tiny.VAL
+    while not training.finished:
+        allowed = set(_allowed(training).tolist())
+        own = set(training._task(training.done).rows.tolist())
+        reader.rows.clear()
+        training.next_task()
+        outside |= reader.rows - allowed
+        assert own <= reader.rows, "the reader must see what is read"
+        assert not reader.rows & val
+        for memory in training.state.memories.values():
+            assert not set(memory.ids().tolist()) & val
+    assert bool(outside) == (method == "joint")
+
+
+@every_variant
+def test_pixels_outside_task_and_memory_do_not_matter_but_to_joint(method: str, hp: str) -> None:
+    source = tiny.copied(tiny.data())
+    training = Training(tiny.configuration(method, json.loads(hp)), source)
+    noise = np.random.default_rng(0)
+    clean = source.train.x.copy()
+    val = training.view.rows(range(tiny.CLASSES), "val").numpy()
+    traces = []
+    while not training.finished:
+        source.train.x[:] = noise.integers(0, 256, clean.shape, dtype=np.uint8)
+        for rows in (_allowed(training).numpy(), val):
+            source.train.x[rows] = clean[rows]
+        traces.append(tiny.trace(training.next_task()))
+    assert (traces == tiny.run(method, json.loads(hp)).traces) == (method != "joint")
+
+
+# Splits at the edges
+
+ODD_SPLITS = [
+    {"base": 2, "increments": [1, 1, 3]},
+    {"base": 1, "increments": [4, 2]},
+    {"base": 0, "increment": 1},
+    {"base": 6, "increments": [1]},
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "hp", "scenario"),
+    [(m, hp, split) for m, hp in VARIANTS for split in ODD_SPLITS if hp == "{}" or split is ODD_SPLITS[0]],
+)
+def test_increments_of_one_class_and_a_base_smaller_than_an_increment(
+    method: str, hp: str, scenario: dict[str, Any]
+) -> None:
+    settings = tiny.configuration(method, json.loads(hp), scenario, recipe={"epochs": 1})
+    finished = tiny.train(settings)
+    seen = 0
+    for result, size in zip(finished.results, finished.training.sizes, strict=True):
+        seen += size
+        for evaluation in result.evaluations:
+            assert evaluation.confusion.shape == (seen, seen)
+            assert np.isfinite(evaluation.mean_true_score).all()
+            assert (evaluation.mean_other_score is None) == (seen == 1)
+        # The rows of a class that came alone learn too.
+        if result.task and size == 1:
+            started = finished.states[result.task - 1]["net.head.weight"][seen - 1]
+            assert not started.any()
+            assert result.evaluations[0].weight_norm[seen - 1] > 0
+            terms = {p.term: p.value for p in result.phases}
+            assert all(np.isfinite(v) for v in terms.values())
+            cross_entropy = [v for name, v in terms.items() if name in ("ce", "bce")]
+            assert all(v > 1e-3 for v in cross_entropy), "one new class must not be learnt for nothing"
+
+
+@every_method
+def test_one_image_a_class_is_enough_to_train(method: str) -> None:
+    spec = DataSpec("synthetic", classes=7, per_class=3)
+    settings = tiny.configuration(method, spec=spec, recipe={"epochs": 1, "batch": 4})
+    finished = tiny.train(settings, tiny.data(7, 3))
+    assert len(finished.results) == 3
+
+
+# Head rows
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@every_method
+def test_unopened_rows_of_the_head_stay_zero(method: str, optimizer: str) -> None:
+    finished = tiny.run(method, recipe=OPTIMIZERS[optimizer])
+    for t, state in enumerate(finished.states):
+        seen = sum(tiny.SIZES[: t + 1])
+        for name in ("net.head.weight", "net.head.bias"):
+            if name in state:
+                assert not state[name][seen:].any()
+                assert state[name][:seen].any()
+
+
+@every_variant
+def test_no_loss_reads_logits_beyond_the_seen_classes(method: str, hp: str) -> None:
+    training = Training(tiny.configuration(method, json.loads(hp)), tiny.data())
+    begin = type(training.method).begin
+
+    def poisoned(self: Method, s: Any, task: Task, *rest: Any) -> None:
+        begin(self, s, task, *rest)
+        tiny.set_rows(s, task.seen, torch.nan)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(training.method), "begin", poisoned)
+        straight = tiny.run(method, json.loads(hp))
+        for t, expected in enumerate(straight.results):
+            result = training.next_task()
+            assert result.phases == expected.phases
+            assert [tiny.counts(e) for e in result.evaluations] == straight.traces[t]["evaluations"]
+
+
+@pytest.mark.parametrize(
+    ("method", "hp", "optimizer"),
+    [(m, hp, kind) for m, hp in VARIANTS for kind in OPTIMIZERS if kind == "adam" or "budget" not in hp],
+)
+def test_a_phase_changes_only_what_it_names(
+    method: str, hp: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = Training._train_phase
+    phases = []
+
+    def checked(self: Training, phase: Phase, *rest: Any) -> int:
+        net = self.state.net
+        before = {name: t.clone() for name, t in net.state_dict().items()}
+        images = trained(self, phase, *rest)
+        names = {id(p): name for name, p in net.named_parameters()}
+        open_names = set(names.values())
+        if phase.params is not None:
+            open_names = {names[id(p)] for p in phase.params if id(p) in names}
+        buffers = {name for name, _ in net.named_buffers()}
+        head = {name for name in before if any(before[name].shape == r.shape for r in net.head.rows())}
+        for name, value in net.state_dict().items():
+            free = phase.train_mode if name in buffers else name in open_names
+            if not free:
+                assert torch.equal(value, before[name]), f"{name} moved in phase {phase.name}"
+            elif phase.head_rows and name.startswith("head.") and name in head:
+                start, stop = phase.head_rows
+                assert torch.equal(value[:start], before[name][:start])
+                assert torch.equal(value[stop:], before[name][stop:])
+                assert not torch.equal(value[start:stop], before[name][start:stop])
+        phases.append(phase.name)
+        return images
+
+    monkeypatch.setattr(Training, "_train_phase", checked)
+    tiny.train(tiny.configuration(method, json.loads(hp), recipe={**OPTIMIZERS[optimizer], "epochs": 1}))
+    assert len(phases) >= 3
+
+
+# Scores and counts
+
+
+@every_variant
+def test_scores_cover_the_seen_classes_and_name_the_method_s_own_rule(method: str, hp: str) -> None:
+    training = Training(tiny.configuration(method, json.loads(hp)), tiny.data())
+    for t in range(3):
+        task = training._task(t)
+        training.next_task()
+        training.state.net.eval()
+        x = training.view.images(task.rows[:5])
+        with torch.no_grad():
+            scores = training.method.scores(training.state, x, task)
+        assert training.method.primary() in scores
+        for name, value in scores.items():
+            assert value.shape == (5, task.seen), name
+            assert value.isfinite().all(), name
+
+
+@every_variant
+def test_confusion_counts_sum_to_the_split_for_every_task_and_classifier(method: str, hp: str) -> None:
+    for result in tiny.run(method, json.loads(hp)).results:
+        seen = sum(tiny.SIZES[: result.task + 1])
+        found = {(e.split, e.classifier) for e in result.evaluations}
+        classifiers = {c for _, c in found}
+        assert found == {(s, c) for s in ("val", "test") for c in classifiers}
+        assert len(found) == len(result.evaluations)
+        for e in result.evaluations:
+            rows = tiny.VAL if e.split == "val" else tiny.TEST
+            assert e.confusion.shape == (seen, seen)
+            assert (e.confusion.sum(axis=1) == rows).all()
+            assert (np.diag(e.confusion) <= e.correct_within_task).all()
+            assert (e.correct_within_task <= rows).all()
+        for split in ("val", "test"):
+            assert sum(e.primary for e in result.evaluations if e.split == split) == 1
+
+
+@every_variant
+def test_what_is_kept_is_counted(method: str, hp: str) -> None:
+    finished = tiny.run(method, json.loads(hp))
+    for result, state in zip(finished.results, finished.states, strict=True):
+        exemplars = sum(len(t) for name, t in state.items() if name.startswith("memory."))
+        kept = sum(t.numel() * t.element_size() for name, t in state.items() if name.startswith("kept."))
+        assert result.exemplars == exemplars
+        assert result.exemplar_bytes == exemplars * 192
+        assert result.kept_bytes == exemplars * 192 + kept
+
+
+@every_method
+def test_exemplars_stay_within_the_budget_and_leave_no_class_out(method: str) -> None:
+    cls = METHODS[method]
+    if not issubclass(cls.HP, Budget):
+        assert all(r.exemplars == 0 for r in tiny.run(method).results)
+        return
+    for budget, limit in (("per_class", None), ("total", 48), ("bytes", 48)):
+        finished = tiny.run(method, {"budget": budget})
+        for t, state in enumerate(finished.states):
+            seen = sum(tiny.SIZES[: t + 1])
+            each = dict.fromkeys(range(seen), 0)
+            rows: list[int] = []
+            for name, ids in state.items():
+                if name.startswith("memory."):
+                    each[int(name.rsplit(".", 1)[1])] += len(ids)
+                    rows += ids.tolist()
+            assert len(rows) == len(set(rows)), "no image is stored twice"
+            assert min(each.values()) >= 1
+            assert max(each.values()) - min(each.values()) <= 1
+            if limit is None:
+                assert max(each.values()) <= 10
+            else:
+                assert sum(each.values()) <= limit
+
+
+@every_method
+def test_too_small_a_memory_is_refused_before_any_work(method: str) -> None:
+    if not issubclass(METHODS[method].HP, Budget):
+        return
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"budget": "total", "exemplars_total": 6}, "exemplars_total"),
+        ({"budget": "bytes", "exemplars_bytes": 6 * 192}, "exemplars_bytes"),
+    ]
+    for hp, name in cases:
+        with pytest.raises(BadRequest, match=f"{name} must leave every class") as caught:
+            tiny.configuration(method, hp).check(tiny.data())
+        assert "\n" not in str(caught.value)
+        remedy = int(str(caught.value).rsplit("set it to ", 1)[1].split()[0])
+        tiny.configuration(method, {**hp, name: remedy}).check(tiny.data())
+        with pytest.raises(BadRequest, match=name):
+            tiny.configuration(method, {**hp, name: remedy - 1}).check(tiny.data())
+
+
+# Losses, teachers, numbers
+
+
+@every_variant
+def test_every_term_is_a_scalar_with_a_name_and_a_weight(
+    method: str, hp: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = Training._train_phase
+
+    def checked(self: Training, phase: Phase, *rest: Any) -> int:
+        def loss(s: Any, batch: Batch, task: Task) -> dict[str, Term]:
+            state = torch.get_rng_state()
+            before = network_digest(s.net.state_dict())
+            terms = phase.loss(s, batch, task)
+            again = phase.loss(s, batch, task)
+            assert terms.keys() == again.keys()
+            for name, term in terms.items():
+                assert term.value.shape == ()
+                assert torch.equal(term.value, again[name].value), f"{name} is not deterministic"
+            assert torch.equal(state, torch.get_rng_state())
+            if not phase.train_mode:
+                assert network_digest(s.net.state_dict()) == before
+            return terms
+
+        return trained(self, dataclasses.replace(phase, loss=loss), *rest)
+
+    monkeypatch.setattr(Training, "_train_phase", checked)
+    finished = tiny.train(tiny.configuration(method, json.loads(hp), recipe={"epochs": 1}))
+    assert all(result.phases for result in finished.results)
+
+
+@every_variant
+def test_the_teacher_is_the_previous_network_and_never_moves(
+    method: str, hp: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = Training._train_phase
+    teachers = []
+
+    def checked(self: Training, phase: Phase, task: Task, *rest: Any) -> int:
+        teacher = self.state.teacher
+        assert (teacher is not None) == (task.index > 0 and self.method.teacher)
+        if teacher is None:
+            return trained(self, phase, task, *rest)
+        before = network_digest(teacher.state_dict())
+        images = trained(self, phase, task, *rest)
+        self.state.net.train()
+        teacher.train()
+        assert not any(module.training for module in teacher.modules())
+        assert not any(p.requires_grad or p.grad is not None for p in teacher.parameters())
+        assert network_digest(teacher.state_dict()) == before
+        out = teacher(self.view.images(task.rows[:3]))
+        assert out.logits.shape == (3, task.old)
+        assert not out.logits.requires_grad
+        teachers.append((task.index, network_digest(teacher.net.state_dict())))
+        return images
+
+    monkeypatch.setattr(Training, "_train_phase", checked)
+    finished = tiny.train(tiny.configuration(method, json.loads(hp)))
+    for index, digest in teachers:
+        assert digest == finished.results[index - 1].stage
+    assert bool(teachers) == finished.training.method.teacher
+    assert finished.training.state.teacher is None
+    assert not finished.training.state.local
+
+
+@every_method
+def test_a_loss_that_is_not_finite_fails_the_run_and_names_the_term(method: str) -> None:
+    recipe = {"lr": 100.0, "weight_decay": 1.0, "epochs": 30, "schedule": "constant"}
+    training = Training(tiny.configuration(method, recipe=recipe), tiny.data())
+
+    def to_the_end() -> None:
+        while not training.finished:
+            training.next_task()
+
+    with pytest.raises(NonFiniteLoss) as caught:
+        to_the_end()
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in ("became", "task", "phase", "epoch", "lower the learning rate"):
+        assert part in message
+    terms = {p.term for result in tiny.run(method).results for p in result.phases}
+    assert any(repr(term) in message for term in terms)
+
+
+@every_method
+def test_bfloat16_gives_finite_losses_and_float32_weights(method: str) -> None:
+    settings = tiny.configuration(method, precision="bfloat16", recipe={"epochs": 1})
+    finished = tiny.train(settings)
+    assert finished.training.precision == "bfloat16"
+    assert all(np.isfinite(p.value) for result in finished.results for p in result.phases)
+    for name, tensor in finished.states[-1].items():
+        if name.startswith(("net.", "kept.")):
+            assert tensor.isfinite().all(), name
+            assert tensor.dtype in (torch.float32, torch.int64), name
+    assert [r.stage for r in finished.results] != [r.stage for r in tiny.run(method).results]
+
+
+@every_method
+def test_the_recorded_recipe_is_the_one_in_force(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: dict[int, list[Any]] = {}
+    trained = Training._train_phase
+
+    def noted(self: Training, phase: Phase, task: Task, *rest: Any) -> int:
+        used.setdefault(task.index, []).append(phase.recipe)
+        return trained(self, phase, task, *rest)
+
+    monkeypatch.setattr(Training, "_train_phase", noted)
+    recipe = {"epochs": 1, "base": {"lr": 0.03}, "increment": {"lr": 0.07}}
+    finished = tiny.train(tiny.configuration(method, recipe=recipe))
+    for result in finished.results:
+        recorded = from_dict(type(used[0][0]), result.recipe)
+        assert recorded in used[result.task]
+        assert {p.learning_rate for p in result.phases if p.phase == "train"} == {recorded.lr}
+
+
+@every_method
+def test_images_count_the_steps_taken(method: str) -> None:
+    rows = 3 * tiny.TRAIN  # 42 rows in 3 steps of 16, twice
+    assert rows == 42
+    assert tiny.run(method).results[0].images == 2 * 3 * 16

@@ -1,0 +1,129 @@
+"""What every view must do, whatever the lake holds."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import json
+
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+
+from analysis.load import Results, open_results
+from analysis.section import VIEWS, Section
+from analysis.views.hyperparameters import searched
+from tests.analysis.lake import Plan, write
+
+LAKES = {
+    "fixture": Plan(trials=3, rows=8, splits=("val", "test")),
+    "empty": Plan(trials=0),
+    "one trial": Plan(labels=("lwf",), scenarios=(("B0-3tasks", (2, 2, 2)),), trials=1),
+    "one task": Plan(labels=("icarl",), scenarios=(("B0-1tasks", (4,)),), trials=2),
+    "failed and stopped": Plan(trials=3, rows=8, failed=(1,), stopped=(2,)),
+    "all failed": Plan(labels=("joint", "lwf"), trials=2, failed=(0, 1)),
+    "orders": Plan(labels=("finetune", "icarl"), trials=2, orders=2, rows=8),
+}
+
+
+@pytest.fixture(scope="module")
+def lakes(tmp_path_factory):
+    """Every lake of LAKES, written once."""
+    folder = tmp_path_factory.mktemp("lakes")
+    return {name: write(folder / name.replace(" ", "-"), plan) for name, plan in LAKES.items()}
+
+
+@pytest.fixture(scope="module")
+def show(lakes):
+    """A view's section over a lake, computed once."""
+    results = {name: open_results(folder) for name, folder in lakes.items()}
+    return functools.cache(lambda view, lake: VIEWS[view](results[lake]))
+
+
+@pytest.mark.parametrize("lake", LAKES)
+@pytest.mark.parametrize("name", VIEWS.names())
+def test_a_view_gives_a_whole_section_for_any_lake(name, lake, show):
+    found = show(name, lake)
+    assert isinstance(found, Section)
+    assert found.title
+    assert found.text.rstrip().endswith((".", "!", "?"))
+    if found.figure is None:
+        assert found.table is None or len(found.table)
+        return
+    assert isinstance(found.figure, go.Figure)
+    assert found.formulas, "a figure states its formula"
+    assert found.n.startswith("n = "), "a figure states its n"
+    assert len(found.table)
+    json.loads(found.figure.to_json())
+
+
+@pytest.mark.parametrize("name", VIEWS.names())
+def test_an_empty_lake_gives_a_sentence_and_nothing_to_look_at(name, show):
+    found = show(name, "empty")
+    assert found.figure is None
+    assert found.table is None
+    assert found.text.startswith("No ")
+
+
+@pytest.mark.parametrize("name", VIEWS.names())
+def test_the_fixture_lake_gives_a_figure_over_every_cell(name, lakes, show):
+    results = open_results(lakes["fixture"])
+    found = show(name, "fixture")
+    assert found.figure is not None
+    cells = set(results.trials["cell"])
+    shown = {
+        f"{label}@{scenario}"
+        for label, scenario in zip(found.table["label"], found.table["scenario"], strict=True)
+    }
+    assert shown == cells
+
+
+@pytest.mark.parametrize("name", VIEWS.names())
+def test_a_view_changes_no_table_and_gives_the_same_twice(name, lakes, show):
+    results = open_results(lakes["failed and stopped"])
+    before = results.trials.copy()
+    first, second = VIEWS[name](results), show(name, "failed and stopped")
+    pd.testing.assert_frame_equal(results.trials, before)
+    assert first.text == second.text
+    if first.table is not None:
+        pd.testing.assert_frame_equal(first.table, second.table)
+    if first.figure is not None:
+        assert first.figure.to_json() == second.figure.to_json()
+
+
+@pytest.mark.parametrize("name", VIEWS.names())
+def test_a_view_takes_results_alone_and_its_file_states_the_question(name):
+    view = VIEWS[name]
+    (parameter,) = inspect.signature(view).parameters.values()
+    assert parameter.annotation in (Results, "Results")
+    assert view.__doc__
+    assert importlib.import_module(view.__module__).__doc__
+
+
+def test_each_classifier_is_shown_apart(show):
+    for name in ("accuracy_curves", "forgetting", "recency_bias", "task_confusion"):
+        frame = show(name, "fixture").table
+        mine = frame[(frame["label"] == "icarl") & (frame["scenario"] == "B4-inc2")]
+        assert set(mine["classifier"]) == {"nearest-mean", "head"}
+        assert mine.iloc[0, 3:].tolist() != mine.iloc[1, 3:].tolist()
+
+
+def test_a_recipe_field_searched_for_base_and_increments_at_once_is_one_panel():
+    points = pd.DataFrame(
+        {"recipe.base.lr": [0.1, 0.2], "recipe.increment.lr": [0.1, 0.2], "hp.kd_weight": [1.0, 1.0]}
+    )
+    assert searched(points) == ["recipe.increment.lr"]
+    points["recipe.increment.lr"] = [0.3, 0.4]
+    assert searched(points) == ["recipe.base.lr", "recipe.increment.lr"]
+
+
+def test_a_label_has_one_colour_in_every_figure(show):
+    seen: dict[str, set[str]] = {}
+    for name in ("accuracy_curves", "recency_bias", "weight_norms"):
+        for trace in show(name, "fixture").figure.data:
+            if trace.name and trace.line.color:
+                seen.setdefault(trace.name.split(" ")[0], set()).add(trace.line.color)
+    assert set(seen) == {"finetune", "joint", "lwf", "icarl"}
+    assert all(len(colours) == 1 for colours in seen.values())
+    assert len(set.union(*seen.values())) == 4

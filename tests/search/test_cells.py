@@ -1,0 +1,588 @@
+"""The search without training: runs are simulated, drivers killed, folders grown."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from cl_core.dataset import Data
+from cl_core.errors import BadRequest
+from cl_core.records import TrialRow, as_dict
+from search import cells as module
+from search.cells import Cells, Job, read_progress
+from search.runner import RunSpec
+from search.stopping import pruner, should_stop
+from search.storage import JOURNAL, open_journal, read_journal
+from search.writer import study_schemas, write_rows
+from spaces.resolved import ResolvedStudy, resolve
+from spaces.study_file import load_study
+
+TASKS = 5
+SCHEMAS = study_schemas(["lwf", "bic", "finetune"])
+TWO = {"lwf": None, "bic": {"stage2_lr": 0.1}}
+
+Ending = tuple[str, float | None]
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    y = np.repeat(np.arange(10), 20)
+    x = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
+    return Data.from_arrays(x, y, name="arrays")
+
+
+@pytest.fixture
+def study(data: Data) -> Callable[..., ResolvedStudy]:
+    def make(
+        methods: Any = TWO, scenarios: Any = ("B0-5tasks",), protocol: Any = None, **search: Any
+    ) -> ResolvedStudy:
+        plain = {
+            "study": "simulated",
+            "data": "digits",
+            "scenarios": list(scenarios),
+            "methods": methods,
+            "search": {"sampler": "tpe", "trials": 12, **search},
+            "protocol": protocol or {},
+        }
+        return resolve(load_study(plain), data)
+
+    return make
+
+
+def worth(spec: RunSpec) -> float:
+    """A made-up objective of a run, from its configuration, class order and seed."""
+    made = spec.configuration
+    hp = {name: float(value) for name, value in made.hp.items() if isinstance(value, float)}
+    distance = sum((math.log(value + 1.0) - 1.0) ** 2 for value in hp.values())
+    return 0.9 / (1.0 + distance) + 0.01 * (zlib.crc32(f"{made.class_order}{made.seed}".encode()) % 7)
+
+
+class Driver:
+    """Carries out jobs in simulation, `concurrent` at a time, oldest first. `order`: what was started."""
+
+    def __init__(self, cells: Cells, folder: Path, concurrent: int = 1, bases: bool = True) -> None:
+        self.cells, self.folder, self.concurrent = cells, folder, concurrent
+        self.order: list[tuple[str, str]] = []  # (job, digest of the configuration)
+        self.open: list[Job] = []
+
+    def start(self) -> bool:
+        """Fill the slots; False when nothing runs and nothing can start."""
+        while len(self.open) < self.concurrent:
+            job = self.cells.next()
+            if job is None:
+                break
+            self.order.append((job.id, job.spec.config))
+            self.open.append(job)
+        return bool(self.open)
+
+    def end_oldest(
+        self, ending: Callable[[RunSpec], Ending] = lambda spec: ("completed", worth(spec))
+    ) -> None:
+        """Report every task of the oldest job and end it; its row is written before the cells hear of it."""
+        job = self.open.pop(0)
+        if job.kind == "base":
+            self.cells.done(job.id, "completed")
+            return
+        status, value = ending(job.spec)
+        if status == "completed" and value is not None:
+            for task in range(TASKS):
+                if self.cells.report(job.spec.trial, task, value * (1 - 0.1 * (TASKS - 1 - task) / TASKS)):
+                    status = "stopped"
+                    break
+        write_row(self.folder, job.spec, status, value)
+        self.cells.done(job.id, status, value, "it was made to fail" if status == "failed" else None)
+
+    def run(self, jobs: int | None = None, **how: Any) -> Driver:
+        """Carry out all jobs, or some and then drop everything like a killed driver."""
+        ended = 0
+        while self.start():
+            if ended == jobs:
+                return self
+            self.end_oldest(**how)
+            ended += 1
+        assert self.cells.finished
+        return self
+
+
+def write_row(folder: Path, spec: RunSpec, status: str, value: float | None) -> None:
+    """The `trials` row that a worker leaves."""
+    row = TrialRow(
+        cell=spec.cell,
+        label=spec.label,
+        method=spec.configuration.method,
+        trial=spec.trial,
+        config=spec.config,
+        number=spec.number,
+        purpose=spec.purpose,
+        dataset="digits",
+        scenario="s",
+        base=0,
+        increments="",
+        class_order=str(spec.configuration.class_order),
+        seed=spec.configuration.seed,
+        net="convnet",
+        status=status,
+        split="val",
+        tasks=TASKS,
+        tasks_done=TASKS,
+        error="it was made to fail" if status == "failed" else None,
+        objective=value,
+        ended=1.0,
+    )
+    write_rows(folder, "trials", spec.trial, [as_dict(row)], SCHEMAS["trials"])
+
+
+def told(folder: Path, cell: str) -> list[tuple[int, str, float | None]]:
+    """(number, state, value) of the configurations of a cell, later Optuna trials of a number superseding."""
+    storage = read_journal(folder)
+    assert storage is not None
+    found = {}
+    for trial in optuna.load_study(study_name=cell, storage=storage).trials:
+        if "number" in trial.user_attrs:
+            found[trial.user_attrs["number"]] = (trial.user_attrs["number"], trial.state.name, trial.value)
+    return [found[number] for number in sorted(found)]
+
+
+def trials_of(order: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(job, config) for job, config in order if not job.startswith("base/")]
+
+
+@pytest.fixture(autouse=True)
+def _no_lock_outlives_a_test() -> Iterator[None]:
+    yield
+    import gc
+
+    gc.collect()
+
+
+def test_every_cell_gets_its_budget_and_all_advance_together(study: Any, tmp_path: Path) -> None:
+    resolved = study({**TWO, "finetune": None}, trials=6)
+    driver = Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run()
+    assert Counter(job.split("/")[0] for job, _ in driver.order) == {
+        "lwf@B0-5tasks": 6,
+        "bic@B0-5tasks": 6,
+        "finetune@B0-5tasks": 1,
+    }
+    assert [job for job, _ in driver.order[:5]] == [
+        "lwf@B0-5tasks/0",
+        "bic@B0-5tasks/0",
+        "finetune@B0-5tasks/0",
+        "lwf@B0-5tasks/1",
+        "bic@B0-5tasks/1",
+    ]
+    progress = driver.cells.progress()
+    assert [(p.asked, p.completed, p.running, p.failed) for p in progress] == [(6, 6, 0, 0)] * 2 + [
+        (1, 1, 0, 0)
+    ]
+
+
+def test_published_defaults_come_first_and_only_where_asked_for(study: Any, tmp_path: Path) -> None:
+    job = Cells(study(), tmp_path / "a", bases=False).next()
+    assert job is not None
+    assert (job.spec.configuration.hp["kd_weight"], job.spec.configuration.hp["temperature"]) == (0.25, 2.0)
+    other = Cells(study(start_from=[]), tmp_path / "b", bases=False).next()
+    assert other is not None
+    assert other.spec.configuration.hp["kd_weight"] != 0.25
+
+
+def test_cells_and_seeds_propose_different_points(study: Any, tmp_path: Path) -> None:
+    twins = {"a": {"method": "lwf"}, "b": {"method": "lwf"}}
+    seen = set()
+    for seed in (0, 1):
+        folder = tmp_path / str(seed)
+        driver = Driver(Cells(study(twins, trials=3, seed=seed, start_from=[]), folder, bases=False), folder)
+        seen |= {config for _, config in driver.run().order}
+    assert len(seen) == 12
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("jobs", [0, 1, 13, 23])
+def test_an_interrupted_run_asks_what_an_undisturbed_one_asks(
+    sampler: str, jobs: int, study: Any, tmp_path: Path
+) -> None:
+    resolved = study(sampler=sampler)
+    straight = Driver(Cells(resolved, tmp_path / "straight", bases=False), tmp_path / "straight").run()
+    folder = tmp_path / "killed"
+    first = Driver(Cells(resolved, folder, bases=False), folder).run(jobs)
+    assert len(first.open) == 1
+    under_way = first.open[0].id
+    second = Driver(Cells(resolved, folder, bases=False), folder).run()
+    assert second.order[0][0] == under_way
+    assert first.order[:-1] + second.order == straight.order
+    for cell in resolved.cells:
+        assert told(folder, cell.name) == told(tmp_path / "straight", cell.name)
+
+
+def test_with_several_at_a_time_a_restart_loses_nothing_and_repeats_nothing(
+    study: Any, tmp_path: Path
+) -> None:
+    resolved = study(trials=7)
+    first = Driver(Cells(resolved, tmp_path, bases=False), tmp_path, concurrent=3).run(5)
+    under_way = {job.id for job in first.open}
+    second = Driver(Cells(resolved, tmp_path, bases=False), tmp_path, concurrent=3).run()
+    assert {job for job, _ in second.order[:3]} == under_way
+    ended = [pair for pair in first.order if pair[0] not in under_way] + second.order
+    assert Counter(job for job, _ in ended).most_common(1)[0][1] == 1
+    for cell in resolved.cells:
+        assert [number for number, state, _ in told(tmp_path, cell.name) if state == "COMPLETE"] == list(
+            range(7)
+        )
+
+
+def test_a_run_that_ended_before_the_driver_heard_of_it_is_not_repeated(study: Any, tmp_path: Path) -> None:
+    resolved = study(trials=3)
+    first = Driver(Cells(resolved, tmp_path, bases=False), tmp_path, concurrent=2)
+    first.start()
+    write_row(tmp_path, first.open[0].spec, "completed", 0.75)
+    write_row(tmp_path, first.open[1].spec, "failed", None)
+    second = Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run()
+    assert not {job.id for job in first.open} & {job for job, _ in second.order}
+    assert told(tmp_path, "lwf@B0-5tasks")[0] == (0, "COMPLETE", 0.75)
+    assert told(tmp_path, "bic@B0-5tasks")[0] == (0, "FAIL", None)
+
+
+def test_a_crash_at_any_byte_of_the_journal_is_survived(study: Any, tmp_path: Path) -> None:
+    resolved = study({"lwf": None}, trials=3)
+    whole = tmp_path / "whole"
+    expected = Driver(Cells(resolved, whole, bases=False), whole).run().order
+    journal = (whole / JOURNAL).read_bytes()
+    for cut in range(1, len(journal), len(journal) // 12):
+        folder = tmp_path / f"cut{cut}"
+        folder.mkdir()
+        (folder / JOURNAL).write_bytes(journal[:cut])
+        order = Driver(Cells(resolved, folder, bases=False), folder).run().order
+        assert order == expected[len(expected) - len(order) :], cut
+        assert [state for _, state, _ in told(folder, "lwf@B0-5tasks")] == ["COMPLETE"] * 3
+
+
+def test_a_finished_run_has_nothing_to_do(study: Any, tmp_path: Path) -> None:
+    resolved = study(trials=2)
+    Driver(Cells(resolved, tmp_path), tmp_path).run()
+    before = (tmp_path / JOURNAL).read_bytes()
+    again = Cells(resolved, tmp_path)
+    assert again.finished
+    assert again.next() is None
+    assert (tmp_path / JOURNAL).read_bytes() == before
+
+
+def test_a_failed_trial_counts_and_is_not_repeated_unless_asked_for(study: Any, tmp_path: Path) -> None:
+    resolved = study({"lwf": None}, trials=4)
+
+    def fails_at_two(spec: RunSpec) -> Ending:
+        return ("failed", None) if spec.number == 2 else ("completed", worth(spec))
+
+    first = Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run(ending=fails_at_two)
+    (progress,) = first.cells.progress()
+    assert (progress.asked, progress.completed, progress.failed) == (4, 3, 1)
+    assert Cells(resolved, tmp_path).finished
+    second = Driver(Cells(resolved, tmp_path, retry_failed=True, bases=False), tmp_path).run()
+    assert second.order == [first.order[2]]
+    (progress,) = second.cells.progress()
+    assert (progress.asked, progress.completed, progress.failed) == (4, 4, 0)
+    assert Cells(resolved, tmp_path, retry_failed=True).finished
+
+
+def test_a_retry_that_is_interrupted_goes_on(study: Any, tmp_path: Path) -> None:
+    resolved = study({"lwf": None}, trials=2)
+    Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run(ending=lambda spec: ("failed", None))
+    retry = Driver(Cells(resolved, tmp_path, retry_failed=True, bases=False), tmp_path).run(0)
+    assert [job.id for job in retry.open] == ["lwf@B0-5tasks/0"]
+    second = Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run()
+    assert [job for job, _ in second.order] == ["lwf@B0-5tasks/0", "lwf@B0-5tasks/1"]
+    assert [state for _, state, _ in told(tmp_path, "lwf@B0-5tasks")] == ["COMPLETE"] * 2
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
+def test_a_value_that_is_no_number_fails_the_trial(value: float | None, study: Any, tmp_path: Path) -> None:
+    cells = Cells(study({"lwf": None}, trials=1), tmp_path, bases=False)
+    job = cells.next()
+    assert job is not None
+    assert cells.report(job.id, 0, value) is False
+    cells.done(job.id, "completed", value)
+    cells.done(job.id, "completed", 0.5)  # told twice: the first one counts
+    assert told(tmp_path, "lwf@B0-5tasks") == [(0, "FAIL", None)]
+    assert cells.finished
+
+
+def test_a_trial_that_was_killed_from_outside_keeps_its_reason(study: Any, tmp_path: Path) -> None:
+    cells = Cells(study({"lwf": None}, trials=1), tmp_path, bases=False)
+    job = cells.next()
+    assert job is not None
+    cells.done(job.id, "failed", None, "the worker process died")
+    storage = read_journal(tmp_path)
+    assert storage is not None
+    (trial,) = optuna.load_study(study_name="lwf@B0-5tasks", storage=storage).trials
+    assert trial.user_attrs["error"] == "the worker process died"
+
+
+def test_a_grid_is_walked_once_with_the_defaults_first(study: Any, tmp_path: Path) -> None:
+    methods = {"lwf": {"kd_weight": {"choice": [0.1, 0.25, 4]}, "temperature": {"choice": [1, 2]}}}
+    resolved = study(methods, sampler="grid", trials=20)
+    first = Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run(2)
+    second = Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run()
+    configs = [config for _, config in first.order[:-1] + second.order]
+    assert len(set(configs)) == len(configs) == 6
+    start = RunSpec.from_dict(resolved.spec(resolved.cells[0], 0, resolved.cells[0].space.defaults())[0])
+    assert configs[0] == start.config
+
+
+def test_a_configuration_is_told_the_mean_over_its_runs(study: Any, tmp_path: Path) -> None:
+    resolved = study({"lwf": None}, trials=2, protocol={"orders": 2, "seeds": 2})
+    driver = Driver(Cells(resolved, tmp_path, bases=False), tmp_path, concurrent=3).run()
+    runs = ["", "/natural/s1", "/seed:1/s0", "/seed:1/s1"]
+    mine = [job for job, _ in driver.order if job.startswith("lwf@B0-5tasks/1")]
+    assert mine == [f"lwf@B0-5tasks/1{suffix}" for suffix in runs]
+    point = resolved.cells[0].space.defaults()
+    specs = [RunSpec.from_dict(s) for s in resolved.spec(resolved.cells[0], 0, point)]
+    assert len({worth(s) for s in specs}) > 1
+    expected = sum(worth(s) for s in specs) / 4
+    assert told(tmp_path, "lwf@B0-5tasks")[0] == (0, "COMPLETE", pytest.approx(expected))
+
+
+def test_runs_of_one_configuration_follow_one_another(study: Any, tmp_path: Path) -> None:
+    cells = Cells(study({"lwf": None}, trials=3, protocol={"seeds": 2}), tmp_path, bases=False)
+    first, second = cells.next(), cells.next()
+    assert first is not None
+    assert second is not None
+    assert [first.id, second.id] == ["lwf@B0-5tasks/0", "lwf@B0-5tasks/1"]
+    cells.done(first.id, "completed", 0.5)
+    third = cells.next()
+    assert third is not None
+    assert third.id == "lwf@B0-5tasks/0/natural/s1"
+
+
+def test_a_failed_run_fails_its_configuration_at_once(study: Any, tmp_path: Path) -> None:
+    resolved = study({"lwf": None}, trials=1, protocol={"seeds": 3})
+    fails = lambda spec: ("failed", None) if spec.configuration.seed == 1 else ("completed", 0.5)  # noqa: E731
+    driver = Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run(ending=fails)
+    assert len(driver.order) == 2
+    assert told(tmp_path, "lwf@B0-5tasks") == [(0, "FAIL", None)]
+    again = Driver(Cells(resolved, tmp_path, retry_failed=True, bases=False), tmp_path).run()
+    assert [job for job, _ in again.order] == ["lwf@B0-5tasks/0/natural/s1", "lwf@B0-5tasks/0/natural/s2"]
+
+
+def test_a_study_grows_by_trials_methods_scenarios_orders_and_seeds(study: Any, tmp_path: Path) -> None:
+    small = study({"lwf": None}, trials=2)
+    first = Driver(Cells(small, tmp_path, bases=False), tmp_path).run()
+    before = told(tmp_path, "lwf@B0-5tasks")
+    large = study(TWO, ["B0-5tasks", "B4-inc2"], trials=3, protocol={"seeds": 2})
+    second = Driver(Cells(large, tmp_path, bases=False), tmp_path).run()
+    names = [job for job, _ in first.order + second.order]
+    assert len(set(names)) == len(names) == 4 * 3 * 2
+    assert [job for job, _ in second.order[:2]] == [
+        "lwf@B0-5tasks/0/natural/s1",
+        "lwf@B0-5tasks/1/natural/s1",
+    ]
+    assert told(tmp_path, "lwf@B0-5tasks")[:2] == before  # what was told stays
+
+
+def test_a_run_that_was_added_later_and_failed_is_counted_and_retried(study: Any, tmp_path: Path) -> None:
+    Driver(Cells(study({"lwf": None}, trials=1), tmp_path, bases=False), tmp_path).run()
+    large = study({"lwf": None}, trials=1, protocol={"seeds": 2})
+    driver = Driver(Cells(large, tmp_path, bases=False), tmp_path).run(ending=lambda spec: ("failed", None))
+    (progress,) = driver.cells.progress()
+    assert (progress.completed, progress.failed) == (0, 1)
+    assert Cells(large, tmp_path).finished
+    retry = Driver(Cells(large, tmp_path, retry_failed=True, bases=False), tmp_path).run()
+    assert [job for job, _ in retry.order] == ["lwf@B0-5tasks/0/natural/s1"]
+    (progress,) = retry.cells.progress()
+    assert (progress.completed, progress.failed) == (1, 0)
+
+
+def test_an_ask_that_a_crash_cut_short_does_not_count(study: Any, tmp_path: Path) -> None:
+    resolved = study({"lwf": None}, trials=2)
+    Cells(resolved, tmp_path, bases=False).close()
+    torn = optuna.load_study(study_name="lwf@B0-5tasks", storage=open_journal(tmp_path))
+    torn.ask()
+    torn.enqueue_trial({"hp.kd_weight": 1.0})
+    driver = Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run()
+    assert [job for job, _ in driver.order] == ["lwf@B0-5tasks/0", "lwf@B0-5tasks/1"]
+    assert [state for _, state, _ in told(tmp_path, "lwf@B0-5tasks")] == ["COMPLETE"] * 2
+
+
+def test_a_step_that_is_reported_again_is_kept_once(study: Any, tmp_path: Path) -> None:
+    resolved = study({"lwf": None}, trials=1)
+    first = Cells(resolved, tmp_path, bases=False)
+    job = first.next()
+    assert job is not None
+    first.report(job.id, 0, 0.9)
+    second = Cells(resolved, tmp_path, bases=False)
+    again = second.next()
+    assert again is not None
+    assert again.id == job.id
+    second.report(again.id, 0, 0.1)  # Optuna would warn, and warnings are errors here
+    second.report(again.id, 1, 0.8)
+    second.done(again.id, "completed", 0.8)
+    storage = read_journal(tmp_path)
+    assert storage is not None
+    (trial,) = optuna.load_study(study_name="lwf@B0-5tasks", storage=storage).trials
+    assert trial.intermediate_values == {0: 0.9, 1: 0.8}
+
+
+def test_a_stopper_stops_what_falls_behind_but_nobody_before_the_second_task(
+    study: Any, tmp_path: Path
+) -> None:
+    for stopper in ("asha", "hyperband", "median"):
+        folder = tmp_path / stopper
+        cells = Cells(study({"lwf": None}, trials=15, stopper=stopper), folder, bases=False)
+        stops = []
+        while (job := cells.next()) is not None:
+            value = 1.0 - 0.05 * job.spec.number  # each is worse than all before it
+            for task in range(TASKS):
+                if cells.report(job.id, task, value):
+                    stops.append(task)
+                    break
+            cells.done(job.id, "stopped" if task < TASKS - 1 else "completed", value)
+        (progress,) = cells.progress()
+        assert progress.stopped == len(stops) > 0, stopper
+        assert progress.completed + progress.stopped == 15
+        assert min(stops) >= 1
+        assert max(stops) < TASKS - 1
+        assert progress.best == 1.0
+
+
+def test_a_metric_that_is_better_when_small_is_stopped_the_other_way_round(
+    study: Any, tmp_path: Path
+) -> None:
+    resolved = study({"lwf": None}, trials=9, stopper="asha", objective="forgetting")
+    cells = Cells(resolved, tmp_path, bases=False)
+    while (job := cells.next()) is not None:
+        status = "completed"
+        for task in range(TASKS):
+            if cells.report(job.id, task, 0.1 * job.spec.number):
+                status = "stopped"
+                break
+        cells.done(job.id, status, 0.1 * job.spec.number)
+    (progress,) = cells.progress()
+    assert progress.best == 0.0
+    assert progress.stopped > 0
+    assert resolved.direction == "min"
+
+
+def test_a_single_task_cannot_be_stopped_early() -> None:
+    with pytest.raises(BadRequest, match="there is one: use none"):
+        pruner("asha", tasks=1)
+    with pytest.raises(BadRequest, match="did you mean 'asha'"):
+        pruner("ashaa", tasks=3)
+
+
+def test_the_last_task_is_never_stopped() -> None:
+    study = optuna.create_study(direction="maximize", pruner=pruner("asha", tasks=2))
+    for number in range(6):
+        trial = study.ask()
+        for step in (0, 1):
+            trial.report(1.0 - number, step)
+        assert should_stop(study, study.trials[number], last_step=1) is False
+        assert should_stop(study, study.trials[number], last_step=2) is (number > 0)
+
+
+# Base stages.
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Base stages that stand in the store; the key is the base's number of classes."""
+    stand: set[str] = set()
+    key = lambda configuration, data: f"base{configuration.scenario.base}"  # noqa: E731
+    monkeypatch.setattr(module, "base_key", key)
+    monkeypatch.setattr(
+        module, "base_ready", lambda configuration, data, stages: key(configuration, data) in stand
+    )
+    return stand
+
+
+def test_bases_come_first_and_dependents_wait(trained: set[str], study: Any, tmp_path: Path) -> None:
+    cells = Cells(study(TWO, ["B0-5tasks", "B4-inc2"], trials=2), tmp_path)
+    first, second = cells.next(), cells.next()
+    assert first is not None
+    assert second is not None
+    assert [(first.kind, first.id), (second.kind, second.id)] == [
+        ("base", "base/base0"),
+        ("base", "base/base4"),
+    ]
+    assert cells.next() is None
+    assert [p.asked for p in cells.progress()] == [1, 1, 1, 1]  # no cell is asked ahead while it waits
+    cells.done(second.id, "completed")
+    started = [job.id for job in iter(cells.next, None)]
+    assert started == ["lwf@B4-inc2/0", "bic@B4-inc2/0", "lwf@B4-inc2/1", "bic@B4-inc2/1"]
+    cells.done(first.id, "completed")
+    started = [job.id for job in iter(cells.next, None)]
+    assert started == ["lwf@B0-5tasks/0", "bic@B0-5tasks/0", "lwf@B0-5tasks/1", "bic@B0-5tasks/1"]
+
+
+def test_a_base_that_stands_is_not_trained_again(trained: set[str], study: Any, tmp_path: Path) -> None:
+    trained.add("base0")
+    cells = Cells(study(trials=2), tmp_path)
+    assert [job.kind for job in iter(cells.next, None)] == ["trial"] * 4
+
+
+def test_a_failed_base_releases_those_that_wait(trained: set[str], study: Any, tmp_path: Path) -> None:
+    cells = Cells(study(trials=1), tmp_path)
+    base = cells.next()
+    assert base is not None
+    cells.done(base.id, "failed", None, "out of memory")
+    assert [job.kind for job in iter(cells.next, None)] == ["trial"] * 2
+
+
+def test_without_base_jobs_runs_start_at_once(trained: set[str], study: Any, tmp_path: Path) -> None:
+    cells = Cells(study(trials=2), tmp_path, bases=False)
+    assert [job.kind for job in iter(cells.next, None)] == ["trial"] * 4
+
+
+@pytest.mark.parametrize("concurrent", [1, 2])
+def test_bases_do_not_disturb_budgets_or_the_order_of_trials(
+    concurrent: int, trained: set[str], study: Any, tmp_path: Path
+) -> None:
+    resolved = study(TWO, ["B0-5tasks", "B4-inc2"], trials=4)
+    with_bases = Driver(Cells(resolved, tmp_path / "a"), tmp_path / "a", concurrent).run()
+    without = Driver(Cells(resolved, tmp_path / "b", bases=False), tmp_path / "b", concurrent).run()
+    assert Counter(trials_of(with_bases.order)) == Counter(without.order)
+    assert [job for job, _ in with_bases.order if job.startswith("base/")] == ["base/base0", "base/base4"]
+    if concurrent == 1:
+        assert trials_of(with_bases.order) == without.order
+
+
+def test_the_key_of_a_base_stage_does_not_move_with_what_acts_later(
+    study: Any, data: Data, tmp_path: Path
+) -> None:
+    resolved = study({"lwf": None, "replay": None}, trials=3)
+    cells = Cells(resolved, tmp_path)
+    base = cells.next()
+    assert base is not None
+    assert base.kind == "base"
+    cells.done(base.id, "completed")
+    assert {job.kind for job in iter(cells.next, None)} == {"trial"}
+    assert not cells.finished
+
+
+def test_progress_is_read_without_the_lock_and_without_the_data(study: Any, tmp_path: Path) -> None:
+    resolved = study(trials=3)
+    (tmp_path / "study.yaml").write_text(resolved.to_yaml())
+    assert [(p.budget, p.asked, p.best) for p in read_progress(tmp_path)] == [(3, 0, None)] * 2
+    driver = Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run(3)
+    assert read_progress(tmp_path) == driver.cells.progress()
+    with pytest.raises(BadRequest, match="holds no run"):
+        read_progress(tmp_path / "elsewhere")
+
+
+def test_closing_gives_the_folder_back(study: Any, tmp_path: Path) -> None:
+    with Cells(study(trials=1), tmp_path) as cells:
+        assert cells._lock.is_locked
+    assert not cells._lock.is_locked
+    cells.close()
+
+
+def test_device_and_threads_of_a_resolved_study_reach_the_runs(study: Any, tmp_path: Path) -> None:
+    resolved = dataclasses.replace(study(trials=1), device="cpu", threads=2)
+    job = Cells(resolved, tmp_path, bases=False).next()
+    assert job is not None
+    assert (job.spec.configuration.device, job.spec.configuration.threads) == ("cpu", 2)

@@ -1,0 +1,324 @@
+"""The command line: what it prints, where, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from analysis import equal
+from search.cli import app, main
+
+METHODS = ("bic", "finetune", "icarl", "joint", "lwf", "replay")
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def refused(*arguments: object) -> str:
+    """The one line that a bad request gets."""
+    result = call(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    """A study file: one cell, two configurations, a second of training."""
+    study = {
+        "study": "small",
+        "data": {"name": "digits", "per_class": 30},
+        "scenarios": ["B0-5tasks"],
+        "methods": ["finetune"],
+        "recipe": {"epochs": 1, "increment": {"lr": {"float": [0.01, 0.2], "log": True}}},
+        "search": {"trials": 2},
+        **changes,
+    }
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump(study))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run."""
+    place = tmp_path_factory.mktemp("cli")
+    result = call("run", write(place), "--local", "--out", place / "run")
+    assert result.exit_code == 0, result.output
+    assert "2 runs completed" in result.stdout
+    assert f"report: {place / 'run' / 'report.html'}" in result.stdout
+    return place / "run"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("serach.trials=3", "serach"),
+        ("methods=[lfw]", "did you mean 'lwf'?"),
+        ("data=cifar11", "did you mean 'cifar1"),
+        ("recipe.lr=-1", "lr"),
+        ("recipe.increment.lr={float: [0.0, 5000]}", "lr"),
+        ("methods={lwf: {kd_wieght: 2}}", "did you mean 'kd_weight'?"),
+        ("methods={lwf: {kd_weight: 1000}}", "kd_weight"),
+        ("scenarios=[B20-5tasks]", "make the base smaller"),
+        ("study=../../escape", "study"),
+        ("resources.cpu=100000", "resources.cpu"),
+        ("resources.gpu=100000", "resources.gpu"),
+        ("resources.concurrent=100000", "resources.concurrent"),
+        ("search.sampler=tpf", "did you mean 'tpe'?"),
+        ("storage.root=/proc/none", "must be writable"),
+    ],
+)
+def test_a_bad_study_is_refused_in_one_line_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert says in refused("run", write(tmp_path), "--local", "--set", override)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.yaml"]
+
+
+def test_names_that_do_not_exist_are_refused_with_the_nearest(tmp_path: Path) -> None:
+    assert "did you mean 'quickstart'?" in refused("run", "quickstrt")
+    assert "did you mean 'methods'?" in refused("list", "method")
+    assert "did you mean 'icarl'?" in refused("describe", "icral")
+    assert "no study file" in refused("run", tmp_path / "none.yaml")
+    assert "--trials takes a number" in refused("run", "quickstart", "--trials", "many")
+
+
+def test_folders_that_hold_no_run_are_refused(tmp_path: Path) -> None:
+    for verb in ("status", "report", "gather"):
+        refused(verb, tmp_path / "none")
+        refused(verb, tmp_path)
+    refused("logs", tmp_path, "lwf@B0-5tasks/0")
+    refused("rerun", tmp_path, "lwf@B0-5tasks/0")
+    (tmp_path / "holiday.jpg").touch()
+    assert "it is no run's folder" in refused("run", write(tmp_path), "--local", "--out", tmp_path)
+
+
+def test_a_changed_recipe_in_a_folder_that_stands_is_refused(finished: Path) -> None:
+    before = (finished / "study.yaml").read_bytes()
+    line = refused(
+        "run", finished.parent / "small.yaml", "--local", "--out", finished, "--set", "recipe.epochs=2"
+    )
+    assert "recipe.epochs was 1 when this folder was begun and is 2 now" in line
+    assert (finished / "study.yaml").read_bytes() == before
+
+
+def test_what_the_parser_complains_of_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (["trial", "--method", "lwf"], ["rnu", "quickstart"], ["status", "--jsn", "x"]):
+        monkeypatch.setattr(sys, "argv", ["cl-search", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+
+
+def test_a_dry_run_shows_the_cells_and_writes_nothing(tmp_path: Path) -> None:
+    study = write(tmp_path, methods=["finetune", "lwf"], protocol={"orders": 3})
+    result = call("run", study, "--dry-run", "--out", tmp_path / "run")
+    assert result.exit_code == 0
+    for part in (
+        "finetune@B0-5tasks",
+        "lwf@B0-5tasks",
+        "2+2+2+2+2",
+        "hp.kd_weight [0.02, 8] log",
+        "12 runs at most",
+    ):
+        assert part in result.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_same_command_again_trains_nothing(finished: Path) -> None:
+    before = {
+        path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.suffix in (".parquet", ".html")
+    }
+    result = call("run", finished.parent / "small.yaml", "--out", finished)
+    assert result.exit_code == 0
+    assert "nothing to do: 2 runs completed" in result.stdout
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_status_counts_and_names_the_best(finished: Path) -> None:
+    shown = call("status", finished).stdout
+    assert "finished, 2 completed" in shown
+    assert "best so far:" in shown
+    state = json.loads(call("status", finished, "--json").stdout)
+    assert state["runs"] == {"completed": 2, "stopped": 0, "failed": 0}
+    assert (state["left"], state["active"], state["errors"]) == (0, False, {})
+    assert state["cells"][0]["completed"] == state["cells"][0]["budget"] == 2
+
+
+def test_logs_are_those_of_the_run(finished: Path) -> None:
+    result = call("logs", finished, "finetune@B0-5tasks/1")
+    assert result.exit_code == 0
+    assert "5 of 5 tasks" in result.stdout
+    assert "did you mean 'finetune@B0-5tasks/" in refused("logs", finished, "finetune@B0-5tasks/7")
+    assert "no trial's name" in refused("logs", finished, "../../../etc/passwd")
+
+
+def test_a_recorded_run_comes_out_the_same_again(finished: Path) -> None:
+    result = call("rerun", finished, "finetune@B0-5tasks/1")
+    assert result.exit_code == 0, result.output
+    assert "equal: 1 trials" in result.stdout
+    assert "finetune@B0-5tasks/1" in refused("rerun", finished, "finetune@B0-5tasks/11")
+
+
+def test_gathered_tables_hold_the_same_rows(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(finished), str(copy)], check=True)
+    result = call("gather", copy)
+    assert result.exit_code == 0
+    assert "trials: 2 rows" in result.stdout
+    assert equal(finished, copy)
+    assert call("report", copy).exit_code == 0
+    again = call("run", finished.parent / "small.yaml", "--local", "--out", copy)
+    assert "nothing to do: 2 runs completed" in again.stdout
+
+
+def test_a_failed_run_ends_the_command_with_1_and_a_line(tmp_path: Path) -> None:
+    recipe = {"lr": 100.0, "weight_decay": 1.0, "base": {"epochs": 30}}  # grows 99-fold a step
+    study = write(tmp_path, methods={"finetune": None, "wild": {"method": "finetune", "recipe": recipe}})
+    arguments = ("run", study, "--local", "--out", tmp_path / "run", "--set", "search.trials=1")
+    for _ in range(2):  # the second time there is nothing to do, and it still has failed
+        result = call(*arguments, "--set", "recipe.increment.lr=0.05")
+        assert result.exit_code == 1, result.output
+        assert "failed: wild@B0-5tasks/0: every loss term must stay finite" in result.stderr
+        assert "Traceback" not in result.output
+    assert "Traceback" in call("logs", tmp_path / "run", "wild@B0-5tasks/0").stdout
+    state = json.loads(call("status", tmp_path / "run", "--json").stdout)
+    assert list(state["errors"]) == ["wild@B0-5tasks/0"]
+
+
+def test_a_trial_prints_json_alone_and_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["trial", "--method", "lwf", "--data", "digits", "--scenario", "B4-inc3", "--seed", "1"]
+    arguments += ["--set", "hp.kd_weight=1", "--set", "recipe.epochs=1", "--set", "data.per_class=30"]
+    shown = json.loads(call(*arguments, "--json").stdout)
+    matrix = shown["accuracy_matrix"]
+    assert [len(row) for row in matrix] == [3, 3, 3]
+    assert matrix[0][1] is matrix[0][2] is matrix[1][2] is None
+    assert matrix[0][0] == shown["first_task_accuracy"]
+    assert shown["split"] == "val"
+    assert {"average_incremental_accuracy", "last_accuracy", "forgetting"} <= set(shown)
+    tested = json.loads(call(*arguments, "--json", "--unsealed").stdout)
+    assert tested["split"] == "test"
+    assert tested["accuracy_matrix"] != matrix
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_trial_is_kept_where_asked_with_its_model(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    base = ["trial", "--method", "finetune", "--data", "digits", "--scenario", "B0-5tasks"]
+    base += ["--set", "recipe.epochs=1", "--set", "data.per_class=30"]
+    for name in ("a", "b"):
+        result = call(*base, "--out", tmp_path / name, "--save", tmp_path / f"{name}.safetensors")
+        assert result.exit_code == 0, result.output
+        assert "task 5 of 5: completed" in result.stdout
+    assert equal(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
+        meta = json.loads(file.metadata()["cl_search"])
+    assert meta["class_names"] == [str(digit) for digit in range(10)]
+    assert call("rerun", tmp_path / "a", "finetune@B0-5tasks/0").exit_code == 0
+    assert "holds another trial" in refused(*base, "--out", tmp_path / "a", "--seed", "3")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (["--method", "lfw"], "did you mean 'lwf'?"),
+        (["--data", "digit"], "did you mean 'digits'?"),
+        (["--scenario", "B20-5tasks"], "make the base smaller"),
+        (["--set", "hp.temprature=2"], "did you mean 'temperature'?"),
+        (["--set", "hp.temperature=0"], "temperature"),
+        (["--set", "recipe.epochs=many"], "epochs"),
+        (["--set", "epochs=2"], "begin with hp., recipe. or data."),
+        (["--net", "resnet33"], "did you mean 'resnet32'?"),
+        (["--device", "tpu"], "device"),
+        (["--threads", "0"], "threads"),
+        (["--class-order", "random"], "random"),
+        (["--validation", "1"], "validation"),
+        (["--out", "/proc/none"], "--out must be writable"),
+        (["--data", "cifar10", "--set", "data.root=/nowhere"], "/nowhere"),
+    ],
+)
+def test_a_bad_trial_is_refused_in_one_line(changes: Sequence[str], says: str) -> None:
+    base = ["trial", "--method", "lwf", "--data", "digits", "--scenario", "B0-5tasks", "--json"]
+    assert says in refused(*base, *changes)
+
+
+def test_what_there_is_can_be_listed_and_described() -> None:
+    assert set(METHODS) <= set(json.loads(call("list", "methods", "--json").stdout))
+    assert "quickstart" in call("list", "presets").stdout
+    shown = call("describe", "lwf").stdout
+    for part in ("paradigm: regularisation", "kd_weight", "0.25", "[0.02, 8] log"):
+        assert part in shown
+    card = json.loads(call("describe", "icarl", "--json").stdout)
+    assert card["hyperparameters"]["loss"]["acts from"] == 0
+    assert "search.objective" in call("describe", "study").stdout
+
+
+def test_the_doctor_sees_versions_and_data(tmp_path: Path) -> None:
+    result = call("doctor", "--json", "--root", tmp_path, "--out", tmp_path)
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert found["data"]["digits"]["found"] is True
+    assert found["data"]["cifar100"]["found"] is False
+    assert found["storage"]["writable"] is True
+    assert found["versions"]["torch"]
+
+
+def test_help_comes_without_the_heavy_imports() -> None:
+    code = (
+        "import sys, search.cli; print([m for m in ('torch', 'ray', 'optuna', 'pandas') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_a_killed_command_given_again_leaves_the_rows_of_an_undisturbed_one(tmp_path: Path) -> None:
+    study = write(tmp_path, search={"trials": 6})
+    begin = [sys.executable, "-m", "search.cli", "run", str(study), "--local", "--out"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    for ending, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130)):
+        process = subprocess.Popen(
+            [*begin, str(tmp_path / "killed")],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        ended = len(list((tmp_path / "killed").glob("tables/trials/f*.parquet")))
+        deadline = time.monotonic() + 60
+        while len(list((tmp_path / "killed").glob("tables/trials/f*.parquet"))) <= ended:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(ending)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == code
+        if code == 130:
+            assert "interrupted; finished tasks are kept, continue with: cl-search run" in said
+    again = call("run", study, "--local", "--out", tmp_path / "killed")
+    assert "6 runs completed" in again.stdout
+    assert call("run", study, "--local", "--out", tmp_path / "whole").exit_code == 0
+    assert equal(tmp_path / "killed", tmp_path / "whole"), equal(tmp_path / "killed", tmp_path / "whole")

@@ -1,0 +1,160 @@
+"""A few short runs on a real Ray, which is started once for all of them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis import equal
+from cl_core.errors import BadRequest
+from search.logs import log_file
+from search.quiet import ray_environment
+from search.run import run_study
+from search.writer import recorded
+
+# Ray leaves sockets and files to the collector, in this process and in what it starts.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+NET = """
+import os, pathlib, signal, time
+from cl_core.nets.network import NETS
+
+def make(*args, **kwargs):
+    return NETS["convnet-small"](*args, **kwargs)
+
+def deadly(*args, **kwargs):
+    marks = pathlib.Path(os.environ["CL_SEARCH_TEST_MARKS"])
+    deaths = int((marks.parent / "deaths").read_text())
+    if os.environ.get("RAY_RAYLET_PID") and len(list(marks.iterdir())) < deaths:
+        (marks / str(time.time_ns())).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return make(*args, **kwargs)
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a module of one's own on the workers' path, while a Ray of two CPUs runs."""
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("ignore")
+        folder = tmp_path_factory.mktemp("ray")
+        (folder / "marks").mkdir()
+        (folder / "deaths").write_text("0")
+        (folder / "own_nets.py").write_text(NET)
+        patch.syspath_prepend(str(folder))
+        patch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        patch.setenv("CL_SEARCH_TEST_MARKS", str(folder / "marks"))
+        patch.delenv("RAY_ADDRESS", raising=False)
+        with ray_environment():
+            import ray
+
+            ray.init(
+                "local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL"
+            )
+            try:
+                yield folder
+            finally:
+                ray.shutdown()
+
+
+def study(**changes: Any) -> dict[str, Any]:
+    """Two cells of three configurations, a second of training each."""
+    return {
+        "study": "small",
+        "data": {"name": "digits", "per_class": 30},
+        "scenarios": ["B0-5tasks"],
+        "methods": ["finetune", "lwf"],
+        "recipe": {"epochs": 1, "increment": {"lr": {"float": [0.01, 0.2], "log": True}}},
+        "search": {"trials": 3},
+        "resources": {"concurrent": 1},
+        **changes,
+    }
+
+
+def test_a_study_on_ray_equals_the_same_study_in_one_process(place: Path, tmp_path: Path) -> None:
+    before = dict(os.environ)
+    on_ray = run_study(study(), tmp_path / "ray")
+    alone = run_study(study(), tmp_path / "alone", local=True)
+    assert (on_ray.completed, on_ray.failed, on_ray.worked) == (6, 0, True)
+    assert equal(on_ray.folder, alone.folder), equal(on_ray.folder, alone.folder)
+    ours = {name: value for name, value in os.environ.items() if name.startswith(("RAY", "TUNE", "OMP"))}
+    assert ours == {name: value for name, value in before.items() if name in ours}
+    assert on_ray.report is not None
+    assert on_ray.report.exists()
+    # lwf and finetune share their base stage: one file, and nothing of the runs' own is left.
+    assert len(list((on_ray.folder / "stages").rglob("*.safetensors"))) == 1
+    assert not [path for path in on_ray.folder.rglob("*") if path.suffix == ".pkl"]
+
+
+def test_the_same_command_again_has_nothing_to_do_and_more_trials_extend(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import search.tuner
+
+    first = run_study(study(methods=["finetune"]), tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(search.tuner, "run_tune", None)
+        again = run_study(study(methods=["finetune"]), tmp_path / "run")
+    assert not again.worked
+    assert again.completed == first.completed == 3
+    more = run_study(study(methods=["finetune"]), tmp_path / "run", trials_more=2)
+    assert more.completed == 5
+    whole = run_study(study(methods=["finetune"]), tmp_path / "whole", ["search.trials=5"], local=True)
+    assert equal(more.folder, whole.folder), equal(more.folder, whole.folder)
+
+
+def test_runs_that_fall_behind_are_stopped_and_have_their_rows(place: Path, tmp_path: Path) -> None:
+    plain = study(methods=["finetune"], resources={"concurrent": 2}, search={"trials": 6, "stopper": "asha"})
+    summary = run_study(plain, tmp_path / "run")
+    rows = recorded(summary.folder)
+    assert summary.stopped > 0
+    assert summary.completed + summary.stopped == len(rows) == 6
+    assert {row["tasks_done"] for row in rows.values() if row["status"] == "stopped"} <= {2, 3, 4}
+    assert {row["tasks_done"] for row in rows.values() if row["status"] == "completed"} == {5}
+
+
+def test_a_killed_worker_costs_an_attempt_and_nothing_else(place: Path, tmp_path: Path) -> None:
+    (place / "deaths").write_text(str(len(list((place / "marks").iterdir())) + 1))
+    plain = study(methods=["finetune"], search={"trials": 1})
+    plain["recipe"] = {"epochs": 1, "net": "own_nets:deadly"}
+    summary = run_study(plain, tmp_path / "run")
+    assert (summary.completed, summary.failed) == (1, 0)
+    assert len(list((place / "marks").iterdir())) == int((place / "deaths").read_text())
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_again_and_again_is_a_failed_run_and_the_study_goes_on(
+    place: Path, tmp_path: Path
+) -> None:
+    (place / "deaths").write_text("1000")
+    own = study(methods=["finetune"], search={"trials": 1})
+    own["recipe"] = {"epochs": 1}
+    own["methods"] = {"finetune": None, "bad": {"method": "finetune", "recipe": {"net": "own_nets:deadly"}}}
+    summary = run_study(own, tmp_path / "run")
+    (place / "deaths").write_text("0")
+    assert summary.completed == 1
+    assert list(summary.failures) == ["bad@B0-5tasks/0"]
+    assert "worker process died 3 times" in summary.failures["bad@B0-5tasks/0"]
+    text = log_file(summary.folder, "bad@B0-5tasks/0").read_text()
+    assert "died 3 times" in text
+    assert [f"attempt {n}" for n in (1, 2, 3, 4) if f"attempt {n}" in text] == [
+        "attempt 1",
+        "attempt 2",
+        "attempt 3",
+    ]
+    again = run_study(own, tmp_path / "run", retry_failed=True)
+    assert (again.completed, again.failed) == (2, 0)
+
+
+def test_what_the_cluster_has_not_is_a_bad_request(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match=r"resources\.cpu"):
+        run_study(study(resources={"cpu": 10_000}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

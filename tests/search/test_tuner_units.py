@@ -1,0 +1,368 @@
+"""The driver's parts without a cluster: orders, answers, resources, the session, searcher and scheduler."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import json
+import pickle
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from cl_core.configuration import Configuration
+from cl_core.dataset import DataSpec
+from cl_core.errors import BadRequest, TrialError
+from cl_core.scenarios import parse_scenario
+from search import resources, work
+from search.cells import CellProgress, Job
+from search.describe import KINDS, listing, study_keys
+from search.failures import first_line, is_storage, storage_trouble
+from search.live import Live, clock
+from search.local import run_local
+from search.logs import checked_trial, log_file, recorded
+from search.runner import RunSpec
+from search.session import Session, StorageError
+from search.trial import TrialRequest, plain, run_trial, settings
+from search.work import NO_STORAGE, Answer, Order, Work, end_run
+from search.writer import recorded as rows_of
+from search.writer import start_tables, study_schemas
+
+
+def spec(trial: str = "finetune@B0-5tasks/0", **changes: Any) -> RunSpec:
+    configuration = Configuration(
+        method="finetune",
+        data=DataSpec("digits", per_class=20),
+        scenario=parse_scenario("B0-5tasks"),
+        recipe={"epochs": 1},
+        threads=1,
+        device="cpu",
+    )
+    return RunSpec(
+        trial, "finetune@B0-5tasks", "finetune", 0, "search", "d" * 16, replace(configuration, **changes)
+    )
+
+
+def order(folder: Path, trial: str = "finetune@B0-5tasks/0", kind: str = "trial", **changes: Any) -> Order:
+    start_tables(folder, study_schemas(["finetune"]))
+    given = spec(trial, **changes).to_dict()
+    return Order(trial, kind, given, ["finetune"], str(folder), str(folder / "stages"), 1)
+
+
+class StandIn:
+    """Cells that hand out given jobs one at a time, and remember what they were told."""
+
+    def __init__(self, jobs: list[Job], stop_at: tuple[str, int] | None = None) -> None:
+        self.todo, self.stop_at = jobs, stop_at
+        self.running: set[str] = set()
+        self.told: list[tuple[Any, ...]] = []
+
+    @property
+    def finished(self) -> bool:
+        return not self.todo and not self.running
+
+    def next(self) -> Job | None:
+        if not self.todo or self.running:
+            return None
+        job = self.todo.pop(0)
+        self.running.add(job.id)
+        return job
+
+    def report(self, trial: str, task: int, value: float | None) -> bool:
+        self.told.append(("report", trial, task))
+        return (trial, task) == self.stop_at
+
+    def done(self, job: str, status: str, value: float | None = None, error: str | None = None) -> None:
+        self.running.remove(job)
+        self.told.append(("done", job, status, error))
+
+
+def session(cells: StandIn, folder: Path) -> Session:
+    start_tables(folder, study_schemas(["finetune"]))
+    return Session(cells, ["finetune"], folder, folder / "stages", threads=1)  # type: ignore[arg-type]
+
+
+def jobs(*names: str) -> list[Job]:
+    return [Job("trial", f"finetune@B0-5tasks/{name}", spec(f"finetune@B0-5tasks/{name}")) for name in names]
+
+
+def test_an_order_and_an_answer_survive_json(tmp_path: Path) -> None:
+    given = order(tmp_path)
+    assert Order.from_dict(json.loads(json.dumps({**given.to_dict(), "more": 1}))) == given
+    answer = Answer("a/0", 1, 5, 0.5, "running")
+    assert Answer.from_dict(json.loads(json.dumps(answer.to_dict()))) == answer
+    assert not answer.to_dict()["done"]
+    assert Answer("a/0", 4, 5, 0.5, "completed").to_dict()["done"]
+
+
+def test_work_trains_a_task_a_step_on_the_threads_it_is_told(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        job = Work(order(tmp_path))
+        answers = [job.step() for _ in range(5)]
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    assert [(a.task, a.status) for a in answers] == [(t, "running") for t in range(4)] + [(4, "completed")]
+    assert rows_of(tmp_path)["finetune@B0-5tasks/0"]["status"] == "completed"
+    assert "4 of 5 tasks, objective" in log_file(tmp_path, "finetune@B0-5tasks/0").read_text()
+
+
+def test_work_that_is_taken_up_again_answers_first_for_the_last_finished_task(tmp_path: Path) -> None:
+    given = order(tmp_path)
+    first = Work(given)
+    said = [first.step() for _ in range(2)][-1]
+    again = Work(given)
+    assert again.step() == said
+    assert again.step().task == 2
+
+
+def test_an_unexpected_error_is_a_failed_run_with_a_row_and_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(given: Order) -> None:
+        raise KeyError("a net of one's own may raise anything")
+
+    monkeypatch.setattr(work, "_runner", broken)
+    answer = Work(order(tmp_path)).step()
+    assert answer.status == "failed"
+    assert answer.error is not None
+    assert answer.error.startswith("KeyError")
+    row = rows_of(tmp_path)["finetune@B0-5tasks/0"]
+    assert (row["status"], row["error"]) == ("failed", answer.error)
+    assert "Traceback" in log_file(tmp_path, "finetune@B0-5tasks/0").read_text()
+
+
+def test_a_full_disk_is_not_the_failure_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverges(given: Order) -> None:
+        raise TrialError("a stage must be writable")
+
+    monkeypatch.setattr(work, "_runner", diverges)
+    monkeypatch.setattr(work, "storage_trouble", lambda folder: "No space left on device")
+    cells = StandIn(jobs("0", "1"))
+    with pytest.raises(StorageError, match="No space left on device; make room and run the same again"):
+        run_local(session(cells, tmp_path))
+    assert rows_of(tmp_path) == {}
+    assert cells.told == []
+
+
+def test_a_stopped_run_gets_its_row_from_the_driver(tmp_path: Path) -> None:
+    cells = StandIn(jobs("0", "1"), stop_at=("finetune@B0-5tasks/0", 1))
+    run_local(session(cells, tmp_path))
+    rows = rows_of(tmp_path)
+    assert [(r["status"], r["tasks_done"]) for _, r in sorted(rows.items())] == [
+        ("stopped", 2),
+        ("completed", 5),
+    ]
+    assert ("done", "finetune@B0-5tasks/0", "stopped", None) in cells.told
+    assert rows["finetune@B0-5tasks/0"]["average_incremental_accuracy"] is not None
+    assert len(list((tmp_path / "stages").rglob("*.safetensors"))) == 1  # the base stage alone
+
+
+def test_a_run_whose_worker_is_gone_gets_a_failed_row(tmp_path: Path) -> None:
+    cells = StandIn(jobs("0"))
+    driver = session(cells, tmp_path)
+    given = driver.next()
+    assert given is not None
+    assert not driver.answer(Work(given).step())
+    driver.lost(given.job, "the worker process died 3 times")
+    row = rows_of(tmp_path)[given.job]
+    assert (row["status"], row["tasks_done"]) == ("failed", 1)
+    assert "died 3 times" in row["error"]
+    assert not driver.is_open(given.job)
+
+
+def test_a_row_is_written_even_for_a_run_that_cannot_begin(tmp_path: Path) -> None:
+    end_run(order(tmp_path, data=DataSpec("cifar10", root=str(tmp_path / "nowhere"))), "failed", "died")
+    row = rows_of(tmp_path)["finetune@B0-5tasks/0"]
+    assert (row["status"], row["error"], row["dataset"]) == ("failed", "died", "cifar10")
+
+
+def test_a_base_stage_leaves_no_row(tmp_path: Path) -> None:
+    job = Work(order(tmp_path, "base/" + "0" * 20, "base"))
+    assert job.step().status == "completed"
+    assert rows_of(tmp_path) == {}
+    assert len(list((tmp_path / "stages").rglob("*.safetensors"))) == 1
+
+
+@pytest.fixture
+def tuner() -> Any:
+    from search import tuner as module
+
+    return module
+
+
+def test_the_searcher_holds_back_at_its_limit_and_ends_when_the_cells_do(tuner: Any, tmp_path: Path) -> None:
+    cells = StandIn(jobs("0", "1"))
+    driver = session(cells, tmp_path)
+    tuner._SESSIONS["key"] = driver
+    try:
+        searcher = tuner.CellSearcher("key", concurrent=1)
+        first = searcher.suggest("tune-a")
+        assert first["job"] == "finetune@B0-5tasks/0"
+        assert searcher.suggest("tune-b") is None
+        scheduler = tuner.CellScheduler("key")
+        running = Answer(first["job"], 0, 5, 0.5, "running").to_dict()
+        assert scheduler.on_trial_result(None, SimpleNamespace(config=first), running) == "CONTINUE"
+        searcher.on_trial_complete("tune-a", Answer(first["job"], 4, 5, 0.5, "completed").to_dict())
+        searcher.on_trial_complete("tune-a", Answer(first["job"], 4, 5, 0.5, "completed").to_dict())
+        second = searcher.suggest("tune-b")
+        searcher.on_trial_complete("tune-b", error=True)
+        assert searcher.suggest("tune-c") == tuner.Searcher.FINISHED
+    finally:
+        del tuner._SESSIONS["key"]
+    assert [told for told in cells.told if told[0] == "done"] == [
+        ("done", first["job"], "completed", None),
+        ("done", second["job"], "failed", "the worker process died"),
+    ]
+
+
+def test_searcher_and_scheduler_survive_what_tune_does_to_them(tuner: Any, tmp_path: Path) -> None:
+    for part in (tuner.CellSearcher("key", 2), tuner.CellScheduler("key")):
+        assert pickle.loads(pickle.dumps(part))._key == "key"
+        assert copy.deepcopy(part)._key == "key"
+        part.save(str(tmp_path / "state"))
+        part.restore(str(tmp_path / "state"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_as_many_runs_as_fit_unless_the_study_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "machine_cpus", lambda: 8)
+    monkeypatch.setattr(resources, "machine_gpus", lambda: 0)
+    assert resources.plan(None, None, None) == resources.Plan(1.0, 0.0, 8, 8, 0)
+    assert resources.plan(3, None, None).concurrent == 2
+    assert resources.plan(3, None, 1).concurrent == 1
+    assert resources.plan(0.5, None, None).concurrent == 16
+    assert resources.plan(0.5, None, None).threads == 1
+
+
+def test_gpus_are_shared_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "machine_cpus", lambda: 16)
+    monkeypatch.setattr(resources, "machine_gpus", lambda: 2)
+    plan = resources.plan(None, None, None)
+    assert (plan.gpu, plan.concurrent) == (0.25, 8)
+    assert resources.plan(None, None, 3).gpu == 0.5
+    assert resources.plan(None, 1, None).concurrent == 2
+    assert resources.plan(None, 2, None).concurrent == 1
+    assert resources.plan(None, 0, None).concurrent == 16
+
+
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "concurrent", "says"),
+    [
+        (9, None, None, "resources.cpu = 9, but there are 8 CPUs here; ask for 8 at most"),
+        (1, 1, None, "resources.gpu = 1, but there are 0 GPUs here"),
+        (4, None, 3, "3 runs of cpu 4 and gpu 0 do not fit into the 8 CPUs and 0 GPUs here; 2 do"),
+    ],
+)
+def test_what_the_machine_has_not_is_a_bad_request(
+    monkeypatch: pytest.MonkeyPatch, cpu: float, gpu: float | None, concurrent: int | None, says: str
+) -> None:
+    monkeypatch.setattr(resources, "machine_cpus", lambda: 8)
+    monkeypatch.setattr(resources, "machine_gpus", lambda: 0)
+    with pytest.raises(BadRequest, match=says):
+        resources.plan(cpu, gpu, concurrent)
+
+
+def test_a_cluster_needs_one_node_that_holds_a_run() -> None:
+    plan = resources.Plan(4.0, 1.0, 100, 2, 0)
+    resources.check_cluster(plan, [{"CPU": 2.0}, {"CPU": 4.0, "GPU": 1.0}])
+    with pytest.raises(BadRequest, match="the largest has 8 CPUs and 1 GPUs"):
+        resources.check_cluster(plan, [{"CPU": 8.0}, {"CPU": 2.0, "GPU": 1.0}])
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/../../b", "", "a\0b", "a b"])
+def test_no_name_of_a_trial_leaves_the_run_folder(name: str, tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match="no trial's name"):
+        log_file(tmp_path, name)
+
+
+def test_a_trial_has_one_log(tmp_path: Path) -> None:
+    assert checked_trial("lwf@B0-5tasks/3/seed:1/s0") == "lwf@B0-5tasks/3/seed:1/s0"
+    path = log_file(tmp_path, "lwf@B0-5tasks/3/seed:1/s0")
+    assert path == tmp_path / "logs" / "lwf@B0-5tasks--3--seed-1--s0.log"
+    with recorded(path):
+        print("said")
+        print("complained", file=sys.stderr)
+    with recorded(path):
+        print("again")
+    assert path.read_text() == "said\ncomplained\nagain\n"
+
+
+def test_a_log_that_cannot_be_written_harms_no_run(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("a file where the folder should be")
+    with recorded(tmp_path / "logs" / "x.log"):
+        pass
+
+
+def test_what_a_disk_says_is_told_from_what_a_run_says(tmp_path: Path) -> None:
+    assert is_storage(OSError(errno.ENOSPC, "No space left on device"))
+    assert not is_storage(FileNotFoundError(errno.ENOENT, "gone"))
+    assert not is_storage(ValueError("no"))
+    assert storage_trouble(tmp_path) is None
+    assert storage_trouble(tmp_path / "gone") == "No such file or directory"
+    assert not list(tmp_path.iterdir())
+    assert first_line(ValueError("one\ntwo")) == "ValueError: one"
+    assert NO_STORAGE not in ("completed", "stopped", "failed")
+
+
+def test_settings_of_a_trial_are_sorted_by_what_they_belong_to() -> None:
+    sets = [
+        "hp.kd_weight=3",
+        "recipe.lr=5e-4",
+        "recipe.base.epochs=2",
+        "data.root=~/x",
+        "recipe.net=resnet32",
+    ]
+    hp, recipe, data, rest = settings(sets)
+    assert hp == {"kd_weight": 3}
+    assert recipe == {"lr": 5e-4, "base": {"epochs": 2}}
+    assert (data, rest) == ({"root": "~/x"}, {"net": "resnet32"})
+    assert plain("true") is True
+    assert plain("1e3") == 1000.0
+    for bad in ("hp.kd_weight", "lr=1", "protocol.orders=2"):
+        with pytest.raises(BadRequest, match="--set"):
+            settings([bad])
+
+
+def test_a_trial_folder_takes_no_other_trial(tmp_path: Path) -> None:
+    request = TrialRequest(
+        "finetune", "digits", "B5-1tasks", ["recipe.epochs=1", "data.per_class=20"], out=tmp_path / "a"
+    )
+    first = run_trial(request)
+    assert run_trial(request) == first
+    with pytest.raises(BadRequest, match="holds another trial"):
+        run_trial(replace(request, seed=1))
+    with pytest.raises(BadRequest, match="leaves nothing to measure on"):
+        run_trial(replace(request, out=None, validation=0.0))
+
+
+def test_progress_counts_what_ended_and_names_the_best() -> None:
+    cells = [CellProgress("a@s", 4, 3, 1, 1, 1, 0, 0.25), CellProgress("b@s", 4, 1, 0, 0, 0, 1, None)]
+    console = Console(file=sys.__stderr__, force_terminal=False)
+    live = Live(lambda: cells, "max", console)
+    assert live.line().startswith("3/8 ended, 1 running, 1 failed, best 0.2500 (a@s), 0 s")
+    assert [clock(s) for s in (5, 119.4, 600, 3 * 3600 + 61)] == ["5 s", "119 s", "10 min", "3 h 01 min"]
+
+
+def test_every_key_of_the_study_file_says_what_it_is() -> None:
+    keys = {key["key"]: key for key in study_keys()}
+    assert keys["search.trials"]["default"] == "20"
+    assert keys["search.trials"]["type"] == "int"
+    assert keys["study"]["default"] == "required"
+    assert "methods.<label>.<hyperparameter>" in keys
+    assert [name for name, key in keys.items() if not key["description"]] == []
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_everything_listed_has_a_sentence(kind: str) -> None:
+    items = listing(kind)
+    assert items
+    assert [name for name, text in items.items() if not text] == []

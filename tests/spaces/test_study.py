@@ -1,0 +1,421 @@
+"""Study files: what they may say, what is refused in one line, what may grow."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from cl_core.configuration import Configuration
+from cl_core.dataset import Data
+from cl_core.errors import BadRequest
+from spaces import presets
+from spaces.resolved import ResolvedStudy, resolve
+from spaces.study import Study
+from spaces.study_file import existing_study, load_study, read_yaml
+
+PLAIN: dict[str, Any] = {
+    "study": "tiny",
+    "data": "digits",
+    "scenarios": ["B0-5tasks"],
+    "methods": ["finetune", "lwf"],
+}
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    y = np.repeat(np.arange(10), 20)
+    x = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
+    return Data.from_arrays(x, y, name="arrays")
+
+
+def study(*overrides: str, **changes: Any) -> Study:
+    plain = {key: value for key, value in {**PLAIN, **changes}.items() if value is not ...}
+    return load_study(plain, overrides)
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    plain = study().to_plain()
+    assert plain["search"] == {
+        "sampler": "tpe",
+        "trials": 20,
+        "seed": 0,
+        "objective": {"average_incremental_accuracy": "max"},
+        "stopper": "none",
+        "start_from": ["paper"],
+    }
+    assert plain["protocol"] == {"select_on": "validation", "validation": 0.1, "orders": 1, "seeds": 1}
+    assert plain["scenarios"][0]["class_order"] == "natural"
+    assert plain["storage"] == {"root": "runs/", "stages": None, "optuna": None}
+
+
+def test_a_study_file_with_every_default_spelled_out_is_the_same_study() -> None:
+    first = study(methods={"a": {"method": "icarl", "loss": "ce", "recipe": {"epochs": 3}}, "lwf": None})
+    assert load_study(first.to_plain()) == load_study(yaml.safe_load(yaml.safe_dump(first.to_plain())))
+    assert load_study(first.to_plain()).to_plain() == first.to_plain()
+
+
+def test_the_example_of_a_study_file_is_understood(data: Data) -> None:
+    example = """
+    study: c100-b50
+    data: {name: cifar100, root: ~/data, per_class: 200}
+    scenarios: [B0-10tasks, {base: 5, increments: [2, 3], class_order: "seed:7"}]
+    methods:
+      lwf:
+      lwf-all: {method: lwf, ce_scope: all_seen}
+      icarl: {exemplars_per_class: 3, temperature: {choice: [1, 2, 4]},
+              old_weight: {float: [0.1, 10], log: true}}
+    recipe: {net: resnet32, epochs: 100, lr: 0.1, batch: 128, optimizer: sgd, schedule: step,
+             weight_decay: 5e-4, base: {epochs: 160}, increment: {lr: {float: [0.01, 0.2], log: true}}}
+    search: {sampler: tpe, trials: 30, seed: 0, objective: {average_incremental_accuracy: max}, stopper: asha,
+             start_from: [paper]}
+    protocol: {select_on: validation, validation: 0.1, orders: 1, seeds: 1}
+    final: {orders: 5, seeds: 1}
+    resources: {cpu: 1, gpu: 0.25, concurrent: 8}
+    storage: {root: runs/, stages: null, optuna: null}
+    """
+    resolved = resolve(load_study(read_yaml(example, "example")), data)
+    assert [c.name for c in resolved.cells][:2] == ["lwf@B0-10tasks", "lwf@B5-2-3-seed7"]
+    assert len(resolved.cells) == 6
+    config = resolved.cells[0].space.defaults()
+    assert config["recipe.weight_decay"] == 5e-4
+    assert config["recipe.increment.lr"] == 0.1
+    assert resolved.warnings == [
+        "icarl: hp.temperature never acts, it does only where hp.loss = ce: it is left out"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methds": []}, "unknown study key 'methds': did you mean 'methods'"),
+        ({"search": {"trails": 3}}, "unknown study key 'search.trails': did you mean 'search.trials'"),
+        ({"search": {"trials": "many"}}, "search.trials must be a whole number, not 'many'"),
+        ({"search": {"trials": True}}, "search.trials must be a whole number, not True"),
+        ({"search": {"trials": 0}}, "search.trials must be at least 1, not 0"),
+        (
+            {"search": {"sampler": "tpee"}},
+            "search.sampler must be random, grid or tpe, .* did you mean 'tpe'",
+        ),
+        ({"search": {"objective": "accuracy"}}, "unknown objective 'accuracy'"),
+        (
+            {"search": {"objective": {"last_accuracy": "max", "forgetting": "min"}}},
+            "exactly one of .* not 2 of them",
+        ),
+        ({"search": {"objective": {"last_accuracy": "min"}}}, "search.objective.last_accuracy must be max"),
+        ({"search": {"sampler": "grid"}}, "lwf: a grid needs finite domains, but hp.kd_weight"),
+        ({"protocol": {"select_on": "test"}}, "protocol.select_on must be validation, not 'test'"),
+        ({"protocol": {"validation": 1.0}}, "protocol.validation must be less than 1, not 1.0"),
+        ({"resources": {"cpu": float("inf")}}, "resources.cpu must be a finite number"),
+        ({"study": "a/b"}, "study's name .* not 'a/b'"),
+        ({"study": ".."}, "study's name .* not '..'"),
+        ({"data": ...}, "data is missing: write data: digits"),
+        ({"data": {"root": "x"}}, "data.name is missing"),
+        ({"methods": ["lfw"]}, "unknown method 'lfw': did you mean 'lwf'"),
+        ({"methods": {"a b": {"method": "lwf"}}}, "label .* not 'a b'"),
+        ({"methods": ["lwf", "lwf"]}, "methods names 'lwf' twice"),
+        ({"methods": {"lwf": {"kd_wight": 2}}}, "unknown hyperparameter of lwf 'kd_wight'"),
+        ({"methods": {"lwf": {"kd_weight": 1e6}}}, r"methods\.lwf\.kd_weight must lie in"),
+        ({"scenarios": ["B10-inc1"]}, "base of 10 classes, but the data has 10"),
+        ({"scenarios": ["B0-5tasks", "B0-5tasks"]}, "scenarios names 'B0-5tasks' twice"),
+        ({"scenarios": []}, "scenarios must not be empty"),
+        (
+            {"scenarios": ["B0-1tasks"], "search": {"stopper": "median"}},
+            "has one task: set search.stopper to none",
+        ),
+        ({"recipe": {"net": "resnet33"}}, "unknown net 'resnet33': did you mean 'resnet32'"),
+        ({"recipe": {"epochs": 0}}, r"recipe\.epochs must lie in"),
+        ({"methods": {"replay": {"exemplars_per_class": -1}}}, r"exemplars_per_class must lie in"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(changes: dict[str, Any], message: str, data: Data) -> None:
+    with pytest.raises(BadRequest, match=message) as caught:
+        resolve(study(**changes), data)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1, 2", "file.yaml, line 1: expected ',' or ']'"),
+        ("a: 1\nb: 2\na: 3", "file.yaml, line 3: the key 'a' stands twice"),
+        ("- lwf", "a study file is a mapping"),
+        ("", "a study file is a mapping"),
+        ("study: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+    ],
+)
+def test_a_file_that_is_no_study_is_refused_with_its_line(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_text(text)
+    with pytest.raises(BadRequest, match=message.replace("[", r"\[")) as caught:
+        load_study(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["quickstar", "nowhere/quickstart.yaml"])
+def test_a_study_that_is_not_there_names_the_presets(name: str) -> None:
+    with pytest.raises(BadRequest, match="cifar100-small, quickstart"):
+        load_study(name)
+
+
+def test_a_file_without_a_name_is_named_after_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in PLAIN.items() if k != "study"}))
+    assert load_study(path).study == "mine"
+
+
+@pytest.mark.parametrize("text", ["5e-4", "5.0e-4", "+5E-4", "0.0005", ".0005", "5.e-4"])
+def test_numbers_in_every_notation_are_numbers(text: str) -> None:
+    assert read_yaml(text, "text") == 5e-4
+
+
+@pytest.mark.parametrize("text", ["e5", "5e", "2024-01-01", "abc"])
+def test_words_stay_words(text: str) -> None:
+    assert read_yaml(text, "text") == text
+
+
+@pytest.mark.parametrize(
+    ("override", "where", "value"),
+    [
+        ("search.trials=3", ("search", "trials"), 3),
+        ("data.per_class=50", ("data", "per_class"), 50),
+        ("methods.lwf.kd_weight=3", ("methods", "lwf", "kd_weight"), 3),
+        ("methods.lwf.kd_weight={float: [1, 2]}", ("methods", "lwf", "kd_weight"), {"float": [1, 2]}),
+        ("recipe.increment.lr=5e-4", ("recipe", "increment", "lr"), 5e-4),
+        ("methods=[bic]", ("methods",), {"bic": {"method": "bic"}}),
+        ("resources.gpu=null", ("resources", "gpu"), None),
+    ],
+)
+def test_an_override_sets_one_value(override: str, where: tuple[str, ...], value: Any) -> None:
+    at: Any = study(override).to_plain()
+    for key in where:
+        at = at[key]
+    assert at == value
+
+
+def test_an_override_reaches_a_label_with_dots_in_it() -> None:
+    plain = study("methods.lwf-0.5.kd_weight=3", methods={"lwf-0.5": {"method": "lwf", "kd_weight": 0.5}})
+    assert plain.methods["lwf-0.5"].hp == {"kd_weight": 3}
+
+
+@pytest.mark.parametrize("override", ["search.trials", "=3", "a..b=1", "study.x=1", "search.trials=[1"])
+def test_an_override_that_sets_nothing_is_refused(override: str) -> None:
+    with pytest.raises(BadRequest, match="--set"):
+        study(override)
+
+
+def test_cells_stand_in_study_order(data: Data) -> None:
+    resolved = resolve(study(methods=["lwf", "bic"], scenarios=["B0-5tasks", "B4-inc2"]), data)
+    assert [cell.name for cell in resolved.cells] == [
+        "lwf@B0-5tasks",
+        "lwf@B4-inc2",
+        "bic@B0-5tasks",
+        "bic@B4-inc2",
+    ]
+    assert resolved.cells[1].sizes == (4, 2, 2, 2)
+
+
+def test_a_cell_without_anything_to_search_runs_once_and_a_small_grid_runs_out(data: Data) -> None:
+    assert [c.budget for c in resolve(study(), data).cells] == [1, 20]
+    grid = resolve(
+        study(
+            search={"sampler": "grid", "trials": 10},
+            methods={
+                "few": {"method": "lwf", "kd_weight": {"choice": [1, 2]}, "temperature": {"choice": [1, 2]}},
+                "many": {
+                    "method": "lwf",
+                    "kd_weight": 1,
+                    "temperature": {"choice": [1 + i / 8 for i in range(20)]},
+                },
+            },
+        ),
+        data,
+    )
+    assert [c.budget for c in grid.cells] == [4, 10]
+    assert [row["budget"] for row in grid.table()] == ["4 (the whole grid)", "10"]
+    assert resolve(study(), data).table()[0]["budget"] == "1 (nothing to search)"
+
+
+@pytest.mark.parametrize(
+    ("order", "orders", "seeds", "runs"),
+    [
+        ("natural", 1, 1, [("natural", 0)]),
+        ("natural", 2, 2, [("natural", 0), ("natural", 1), ("seed:1", 0), ("seed:1", 1)]),
+        ("seed:1", 3, 1, [("seed:1", 0), ("seed:2", 0), ("seed:3", 0)]),
+        ("numpy-1993", 2, 1, [("numpy-1993", 0), ("seed:1", 0)]),
+    ],
+)
+def test_a_configuration_has_a_run_for_each_class_order_and_seed(
+    order: str, orders: int, seeds: int, runs: list[tuple[str, int]], data: Data
+) -> None:
+    resolved = resolve(
+        study(
+            protocol={"orders": orders, "seeds": seeds},
+            scenarios=[{"base": 0, "tasks": 5, "class_order": order}],
+        ),
+        data,
+    )
+    assert resolved.runs(resolved.cells[0]) == runs
+
+
+def test_the_runs_of_a_configuration_share_its_digest_and_differ_in_name(data: Data) -> None:
+    resolved = resolve(study(protocol={"orders": 2, "seeds": 2}), data)
+    cell = resolved.cells[1]
+    specs = resolved.spec(cell, 3, cell.space.defaults())
+    assert [s["trial"] for s in specs] == [
+        "lwf@B0-5tasks/3",
+        "lwf@B0-5tasks/3/natural/s1",
+        "lwf@B0-5tasks/3/seed:1/s0",
+        "lwf@B0-5tasks/3/seed:1/s1",
+    ]
+    assert len({s["config"] for s in specs}) == 1
+    first = Configuration.from_dict(specs[3]["configuration"])
+    assert (first.class_order, first.seed, first.hp["kd_weight"]) == ("seed:1", 1, 0.25)
+
+
+def test_a_sampled_configuration_reaches_the_trainer_in_its_parts(data: Data) -> None:
+    resolved = resolve(
+        study(
+            methods={"lwf": {"recipe": {"epochs": 2, "increment": {"lr": 0.02}}}},
+            recipe={
+                "net": "convnet-small",
+                "epochs": 9,
+                "base": {"lr": 0.3},
+                "increment": {"lr": 0.5, "batch": 16},
+            },
+            resources={"cpu": 2},
+        ),
+        data,
+    )
+    cell = resolved.cells[0]
+    made = resolved.configuration(cell, cell.space.defaults(), "natural", 0)
+    assert made.recipe == {"epochs": 2, "base": {"lr": 0.3}, "increment": {"lr": 0.02, "batch": 16}}
+    assert (made.net, made.threads, made.validation) == ("convnet-small", 2, 0.1)
+
+
+GROWN = [
+    {"search": {"trials": 99}},
+    {"methods": ["finetune", "lwf", "bic"]},
+    {"scenarios": ["B0-5tasks", "B4-inc2"]},
+    {"protocol": {"orders": 3, "seeds": 2}},
+    {"resources": {"concurrent": 7}},
+    {"final": {"orders": 2}},
+    {"storage": {"root": "elsewhere"}},
+    {"data": {"name": "digits", "root": "/elsewhere"}},
+]
+CHANGED = [
+    {"search": {"seed": 1}},
+    {"search": {"sampler": "random"}},
+    {"search": {"start_from": []}},
+    {"recipe": {"epochs": 3}},
+    {"protocol": {"validation": 0.2}},
+    {"data": {"name": "digits", "per_class": 10}},
+]
+
+
+@pytest.mark.parametrize("change", GROWN, ids=str)
+def test_the_identity_leaves_out_what_may_grow(change: dict[str, Any], data: Data) -> None:
+    first, second = resolve(study(), data), resolve(study(**change), data)
+    assert first.identity == second.identity
+    assert second.merge(yaml.safe_load(first.to_yaml())).identity == first.identity
+
+
+@pytest.mark.parametrize("change", CHANGED, ids=str)
+def test_the_identity_holds_what_may_not_change_and_merging_names_it(
+    change: dict[str, Any], data: Data
+) -> None:
+    first, second = resolve(study(), data), resolve(study(**change), data)
+    assert first.identity != second.identity
+    part, values = next(iter(change.items()))
+    key = next(k for k in values if k != "name")
+    pattern = rf"{part}\.{key} was .* when this folder was begun and is .* now: .* another --out"
+    with pytest.raises(BadRequest, match=pattern) as caught:
+        second.merge(yaml.safe_load(first.to_yaml()))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_grows_by_the_union_and_never_shrinks(data: Data) -> None:
+    old = resolve(study(methods=["lwf", "bic"], search={"trials": 9}, protocol={"orders": 3}), data)
+    new = resolve(study(methods=["finetune", "lwf"], scenarios=["B4-inc2"], search={"trials": 4}), data)
+    merged = new.merge(yaml.safe_load(old.to_yaml()))
+    assert list(merged.study.methods) == ["lwf", "bic", "finetune"]
+    assert [spec.name for spec in merged.study.specs()] == ["B0-5tasks", "B4-inc2"]
+    assert (merged.study.search.trials, merged.study.protocol.orders) == (9, 3)
+    assert len(merged.cells) == 6
+
+
+def test_a_label_and_a_scenario_that_stand_may_not_change(data: Data) -> None:
+    old = yaml.safe_load(resolve(study(methods={"a": {"method": "lwf", "kd_weight": 1}}), data).to_yaml())
+    with pytest.raises(BadRequest, match=r"methods\.a\.kd_weight was 1 .* and is 2 now"):
+        resolve(study(methods={"a": {"method": "lwf", "kd_weight": 2}}), data).merge(old)
+    other = study(
+        methods={"a": {"method": "lwf", "kd_weight": 1}},
+        scenarios=[{"name": "B0-5tasks", "base": 0, "tasks": 5, "class_order": "seed:1"}],
+    )
+    with pytest.raises(BadRequest, match=r"scenarios\.B0-5tasks\.class_order was 'natural' .* 'seed:1' now"):
+        resolve(other, data).merge(old)
+
+
+def test_other_images_under_the_same_name_are_refused(data: Data) -> None:
+    old = yaml.safe_load(resolve(study(), data).to_yaml())
+    other = dataclasses.replace(data, fingerprint="0" * 64)
+    with pytest.raises(BadRequest, match="the images are not those"):
+        resolve(study(), other).merge(old)
+
+
+def test_what_a_run_writes_down_is_a_study_file_again(data: Data, tmp_path: Path) -> None:
+    resolved: ResolvedStudy = resolve(study(), data)
+    (tmp_path / "study.yaml").write_text(resolved.to_yaml())
+    assert load_study(tmp_path / "study.yaml") == load_study(study().to_plain())
+    found = (existing_study(tmp_path) or {})["resolved"]
+    assert found["identity"] == resolved.identity
+    assert {"python", "torch", "ray", "optuna", "cl-search"} <= set(found["versions"])
+    assert [c["name"] for c in found["cells"]] == ["finetune@B0-5tasks", "lwf@B0-5tasks"]
+    again = yaml.safe_load(resolved.to_yaml({"resolved": {"created": "then"}}))
+    assert again["resolved"]["created"] == "then"
+    assert existing_study(tmp_path / "nowhere") is None
+
+
+def test_every_key_of_a_study_file_is_described() -> None:
+    from pydantic import BaseModel
+
+    def walk(model: type[BaseModel]) -> None:
+        for name, field in model.model_fields.items():
+            assert field.description, f"{model.__name__}.{name}"
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                walk(field.annotation)
+
+    walk(Study)
+
+
+def test_a_method_that_restarts_has_nothing_to_search_in_the_increments_recipe(data: Data) -> None:
+    resolved = resolve(
+        study(
+            methods=["finetune", "joint"],
+            recipe={"epochs": 3, "increment": {"lr": {"float": [0.01, 0.2], "log": True}}},
+        ),
+        data,
+    )
+    finetune, joint = resolved.cells
+    assert [p.name for p in finetune.space.searched] == ["recipe.increment.lr"]
+    assert (finetune.budget, joint.budget, joint.note) == (20, 1, "nothing to search")
+    assert joint.space.defaults() == {"recipe.epochs": 3}
+    assert resolved.warnings == [
+        "joint: recipe.increment.lr never acts, it does only where a method goes on from the task before: "
+        "it is left out"
+    ]
+
+
+def test_a_searched_memory_for_accuracy_alone_is_warned_of(data: Data) -> None:
+    resolved = resolve(study(methods={"replay": {"exemplars_per_class": {"int": [1, 3]}}}), data)
+    assert len(resolved.warnings) == 1
+    assert "largest wins by construction" in resolved.warnings[0]
+
+
+def test_a_preset_is_read_by_its_name() -> None:
+    for name in presets.names():
+        assert load_study(name, ["search.trials=2"]).search.trials == 2
