@@ -28,7 +28,7 @@ class TrialError(ClSearchError):
 
 
 class NonFiniteLoss(TrialError):
-    """A loss term became NaN or infinite; the message names the term, task, phase and epoch."""
+    """A loss term, or a weight in the last step, became NaN or infinite; the message names it."""
 
 
 def first_line(error: BaseException) -> str:

@@ -43,13 +43,18 @@ class Training:
         while not training.finished:
             result = training.next_task()
 
-    With a `store` the first task is shared with every run of its base family, and with `resume` the run
-    continues from its last saved boundary; both give the numbers that an undisturbed run gives. Raises
-    BadRequest before any work.
+    With a `store` the first task is shared with every run of its base family, unless `share` is off, and with
+    `resume` the run continues from its last saved boundary; both give the numbers that an undisturbed run
+    gives. Raises BadRequest before any work.
     """
 
     def __init__(
-        self, configuration: Configuration, data: Data, store: StageStore | None = None, resume: bool = False
+        self,
+        configuration: Configuration,
+        data: Data,
+        store: StageStore | None = None,
+        resume: bool = False,
+        share: bool = True,
     ) -> None:
         configuration.check(data)
         self.configuration, self.data, self.store = configuration, data, store
@@ -67,6 +72,7 @@ class Training:
         self.state: State = self.method.build(self._make_network)
         self.done = 0
         self._keep_boundaries = resume and store is not None
+        self._share = share
         if self._keep_boundaries:
             self._resume()
 
@@ -155,7 +161,7 @@ class Training:
 
     def _train_task(self, task: Task, g: Streams) -> tuple[Trained, bool]:
         self.method.begin(self.state, task, self.view, g)
-        if task.index or self.store is None:
+        if task.index or self.store is None or not self._share:
             return self._train(task, g), False
         key = self.base_key()
         with self.store.lock(key):
@@ -217,6 +223,13 @@ class Training:
                         f"phase {phase.name!r}, epoch {epoch}; lower the learning rate or the weight"
                     )
                 values.append(PhaseValue(phase.name, epoch, name, mean, float(term.weight), rate))
+        # The last step may have broken what no loss has seen yet.
+        for name, tensor in net.state_dict().items():
+            if not tensor.isfinite().all():
+                raise NonFiniteLoss(
+                    f"every weight must stay finite: {name!r} did not in task {task.index}, phase "
+                    f"{phase.name!r}; lower the learning rate or the weight"
+                )
         return images
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:

@@ -172,6 +172,7 @@ def _print_plan(prepared: Prepared) -> None:
     runs = sum(int(row["runs"]) for row in study.table())
     gpu = f", gpu {plan.gpu:g}" if plan.gpu else ""
     for line in (
+        *(f"warning: {warning}" for warning in study.warnings),
         f"{study.name}: {len(study.cells)} cells, {runs} runs at most, base stages apart",
         f"data: {study.data.name}, {study.data.num_classes} classes, {len(study.data.train)} training images "
         f"of {'x'.join(map(str, study.data.shape))}",

@@ -169,7 +169,7 @@ def _work(prepared: Prepared, local: bool, retry_failed: bool, console: Console 
         prepared.study,
         prepared.folder,
         retry_failed=retry_failed,
-        bases=not local,
+        bases=not local and prepared.study.study.storage.share,
         stages=prepared.stages.absolute(),
     ) as cells:
         if cells.finished:
@@ -189,7 +189,8 @@ def _carry_out(prepared: Prepared, cells: Cells, local: bool, watch: Callable[[]
     from search.session import Session
 
     study = prepared.study
-    session = Session(cells, study.methods, prepared.folder, prepared.stages, study.threads, watch)
+    share = study.study.storage.share
+    session = Session(cells, study.methods, prepared.folder, prepared.stages, study.threads, share, watch)
     if local:
         from search.local import run_local
 
@@ -212,6 +213,8 @@ def _announce(console: Console, prepared: Prepared, local: bool) -> None:
     console.print(
         f"{prepared.study.name}: {count} cells in {prepared.folder}, {way}", highlight=False, soft_wrap=True
     )
+    for warning in prepared.study.warnings:
+        console.print(f"warning: {warning}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _report(folder: Path, worked: bool) -> Path:

@@ -89,14 +89,14 @@ class Runner:
         schemas: Schemas | None = None,
         data: Data | None = None,
         attempt: int = 0,
+        share: bool = True,
     ) -> None:
-        self.spec, self.folder, self.attempt = spec, folder, attempt
+        self.spec, self.folder, self.attempt, self.share = spec, folder, attempt, share
         self.data = data if data is not None else cached_data(spec.configuration.data)
         self.schemas = schemas or study_schemas([spec.configuration.method])
         store = StageStore(stages) if stages is not None else None
-        self.training = Training(
-            spec.configuration, self.data, store, resume=store is not None and folder is not None
-        )
+        resume = store is not None and folder is not None
+        self.training = Training(spec.configuration, self.data, store, resume, share)
         self.started = time.time()
         self.results: list[TaskResult] = []
         self.rows: dict[str, list[dict[str, Any]]] = {table: [] for table in _TASK_TABLES}
@@ -200,9 +200,11 @@ class Runner:
         for table, column in _TASK_TABLES.items():
             rows = read_rows(folder, table, self.spec.trial)
             self.rows[table] = [row for row in rows if row[column] < done]
-        if {row["task"] for row in self.rows["stages"]} != set(range(done)):
+        tasks = [{row[column] for row in self.rows[table]} for table, column in _TASK_TABLES.items()]
+        if any(found != set(range(done)) for found in tasks):  # of a damaged file, all is trained again
             self.training.forget_boundaries()
-            self.training = Training(self.spec.configuration, self.data, self.training.store, resume=True)
+            again = (self.spec.configuration, self.data, self.training.store)
+            self.training = Training(*again, resume=True, share=self.share)
             self.rows = {table: [] for table in _TASK_TABLES}
         drop_trial(folder, self.spec.trial, ["trials"])
 

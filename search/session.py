@@ -32,6 +32,7 @@ class Session:
         folder: Path,
         stages: Path,
         threads: int,
+        share: bool = True,
         watch: Callable[[], None] = lambda: None,
     ) -> None:
         self.cells = cells
@@ -39,6 +40,7 @@ class Session:
         self.folder = folder.absolute()
         self.stages = stages.absolute()
         self.threads = threads
+        self.share = share
         self.watch = watch
         self.aborted: Exception | None = None  # why no further job may start
         self.trouble: dict[str, str] = {}  # job -> why its worker did not answer
@@ -67,6 +69,7 @@ class Session:
             folder=str(self.folder),
             stages=str(self.stages),
             threads=self.threads,
+            share=self.share,
         )
         self._open[job.id] = order
         self.watch()

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from cl_core.errors import BadRequest, TrialError, unknown
 from search.logs import checked_trial, log_file, recorded, stamp
 
@@ -184,6 +182,8 @@ def rerun(folder: Path, trial: str, say: Callable[[str], None] = lambda line: No
 
 def settings(sets: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], dict[str, Any]]:
     """`key=value` texts as (hp, recipe, data, rest). Raises BadRequest on a key that is none."""
+    from spaces.study_file import read_yaml
+
     hp: dict[str, Any] = {}
     recipe: dict[str, Any] = {}
     data: dict[str, Any] = {}
@@ -193,7 +193,7 @@ def settings(sets: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any], dict[
         if not equals:
             raise BadRequest(f"--set takes key=value, not {text!r}; e.g. --set hp.kd_weight=3")
         group, _, name = key.strip().partition(".")
-        parsed = plain(value)
+        parsed = read_yaml(value, f"--set {key.strip()}")
         if group == "hp" and name:
             hp[name] = parsed
         elif group == "data" and name:
@@ -211,20 +211,6 @@ def settings(sets: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any], dict[
                 f"--set {key.strip()!r}: a trial's keys begin with hp., recipe. or data. (hp.kd_weight=3)"
             )
     return hp, recipe, data, rest
-
-
-def plain(text: str) -> Any:
-    """A value as YAML reads it; 5e-4 is a number here, as it is everywhere but in YAML 1.1."""
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise BadRequest(f"{text!r} is not a value: {str(error).splitlines()[0]}; quote it") from error
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            number = float(value)
-            if math.isfinite(number):
-                return number
-    return value
 
 
 def check_writable(folder: Path, what: str) -> None:

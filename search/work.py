@@ -35,6 +35,7 @@ class Order:
     folder: str
     stages: str
     threads: int  # of torch
+    share: bool = True  # whether the first task comes from, and goes to, the shared stage
     attempt: int = 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -159,9 +160,14 @@ def end_run(order: Order, status: str, reason: str | None = None) -> None:
 
 
 def _runner(order: Order) -> Runner:
-    schemas = study_schemas(order.methods)
-    spec = RunSpec.from_dict(order.spec)
-    return Runner(spec, Path(order.folder), Path(order.stages), schemas=schemas, attempt=order.attempt)
+    return Runner(
+        RunSpec.from_dict(order.spec),
+        Path(order.folder),
+        Path(order.stages),
+        schemas=study_schemas(order.methods),
+        attempt=order.attempt,
+        share=order.share,
+    )
 
 
 def _write_failure(order: Order, reason: str) -> None:

@@ -140,6 +140,10 @@ class StoragePart(Part):
         min_length=1,
         description="a stage store shared with other runs; left out, the run's own",
     )
+    share: bool = Field(
+        default=True,
+        description="train a first task once for all runs that share it; off, each trains its own",
+    )
     optuna: Literal["journal"] | None = Field(
         default=None, description="journal (optuna.journal in the run's folder); left out, the same"
     )

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
@@ -44,6 +44,7 @@ def test_kd_is_the_mean_over_the_batch_and_not_over_classes() -> None:
 
 
 @given(seed=st.integers(0, 10_000), temperature=st.floats(1, 8))
+@settings(max_examples=25)
 def test_the_gradient_of_kd_is_t_times_the_difference_of_probabilities(seed: int, temperature: float) -> None:
     z, z_old = _logits(seed).requires_grad_(), _logits(seed + 1)
     expected = temperature * ((z / temperature).softmax(1) - (z_old / temperature).softmax(1)) / len(z)
@@ -51,6 +52,7 @@ def test_the_gradient_of_kd_is_t_times_the_difference_of_probabilities(seed: int
 
 
 @given(seed=st.integers(0, 10_000), temperature=st.floats(1, 8))
+@settings(max_examples=25)
 def test_cross_entropy_form_and_kl_form_have_one_gradient_up_to_t_squared(
     seed: int, temperature: float
 ) -> None:

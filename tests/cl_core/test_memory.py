@@ -53,7 +53,7 @@ def test_herding_normalises_features() -> None:
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 30), k=st.integers(1, 40))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_herding_is_the_greedy_form_without_repetition(seed: int, n: int, k: int) -> None:
     features = _features(seed, n)
     picked = herding(features, k).tolist()
@@ -62,14 +62,14 @@ def test_herding_is_the_greedy_form_without_repetition(seed: int, n: int, k: int
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 30), data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_shorter_ranking_is_a_prefix(seed: int, n: int, data: Any) -> None:
     k = data.draw(st.integers(1, n))
     assert herding(_features(seed, n), n)[:k].tolist() == herding(_features(seed, n), k).tolist()
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 30))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_first_pick_is_nearest_to_the_mean(seed: int, n: int) -> None:
     x = torch.nn.functional.normalize(_features(seed, n).double(), dim=1)
     distance = (x - x.mean(dim=0)).norm(dim=1)

@@ -167,7 +167,7 @@ def runs(draw):
     return counts, tuple(sizes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(runs())
 def test_identities_between_metrics_hold_for_any_counts(run):
     counts, sizes = run

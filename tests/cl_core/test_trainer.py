@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from cl_core import run
 from cl_core.configuration import Configuration
 from cl_core.device import resolve_device
-from cl_core.errors import BadRequest
+from cl_core.errors import BadRequest, NonFiniteLoss
 from cl_core.method import METHODS, Rows
 from cl_core.nets.network import build_network
 from cl_core.rng import Streams
@@ -34,7 +34,7 @@ G = Streams(0, 1)
 
 
 @given(n=st.integers(1, 60), batch=st.integers(1, 40), epoch=st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_an_epoch_passes_over_the_rows_once_and_completes_its_last_batch(
     n: int, batch: int, epoch: int
 ) -> None:
@@ -57,7 +57,7 @@ def test_every_epoch_and_phase_has_its_own_order() -> None:
 
 
 @given(new=st.integers(1, 50), old=st.integers(1, 50), width=st.integers(1, 20))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_second_source_fills_its_places_of_every_step_and_is_used_evenly(
     new: int, old: int, width: int
 ) -> None:
@@ -162,6 +162,19 @@ def test_joint_starts_every_task_from_the_init_stream(monkeypatch: pytest.Monkey
     assert len(starts) == 3
     for start in starts[1:]:
         assert all(torch.equal(start[n], t) for n, t in starts[0].items())
+
+
+@pytest.mark.parametrize(("batch", "epochs"), [(16, 1), (42, 2)])
+def test_a_network_that_breaks_in_its_last_step_fails_though_every_loss_was_finite(
+    batch: int, epochs: int
+) -> None:
+    recipe = {"lr": 100.0, "weight_decay": 1.0, "epochs": epochs, "batch": batch, "schedule": "constant"}
+    training = Training(tiny.configuration("finetune", recipe=recipe), tiny.data())
+    with pytest.raises(
+        NonFiniteLoss, match=r"every weight must stay finite: .* in task 0, phase 'train'"
+    ) as e:
+        training.next_task()
+    assert "\n" not in str(e.value)
 
 
 def test_batch_norm_never_sees_one_image_alone() -> None:

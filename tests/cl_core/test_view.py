@@ -175,7 +175,7 @@ def _slow(images: Tensor, crop: int, top: list[int], left: list[int], flip: list
     channels=st.sampled_from([1, 3]),
     seed=st.integers(0, 999),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_crop_and_flip_equal_the_slow_ones(
     crop: int, flips: bool, height: int, width: int, channels: int, seed: int
 ) -> None:

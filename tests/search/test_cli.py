@@ -319,6 +319,6 @@ def test_a_killed_command_given_again_leaves_the_rows_of_an_undisturbed_one(tmp_
         if code == 130:
             assert "interrupted; finished tasks are kept, continue with: cl-search run" in said
     again = call("run", study, "--local", "--out", tmp_path / "killed")
-    assert "6 runs completed" in again.stdout
+    assert "6 runs completed" in again.stdout, again.stderr
     assert call("run", study, "--local", "--out", tmp_path / "whole").exit_code == 0
     assert equal(tmp_path / "killed", tmp_path / "whole"), equal(tmp_path / "killed", tmp_path / "whole")

@@ -29,7 +29,7 @@ from search.local import run_local
 from search.logs import checked_trial, log_file, recorded
 from search.runner import RunSpec
 from search.session import Session, StorageError
-from search.trial import TrialRequest, plain, run_trial, settings
+from search.trial import TrialRequest, run_trial, settings
 from search.work import NO_STORAGE, Answer, Order, Work, end_run
 from search.writer import recorded as rows_of
 from search.writer import start_tables, study_schemas
@@ -325,8 +325,6 @@ def test_settings_of_a_trial_are_sorted_by_what_they_belong_to() -> None:
     assert hp == {"kd_weight": 3}
     assert recipe == {"lr": 5e-4, "base": {"epochs": 2}}
     assert (data, rest) == ({"root": "~/x"}, {"net": "resnet32"})
-    assert plain("true") is True
-    assert plain("1e3") == 1000.0
     for bad in ("hp.kd_weight", "lr=1", "protocol.orders=2"):
         with pytest.raises(BadRequest, match="--set"):
             settings([bad])
