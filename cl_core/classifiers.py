@@ -22,5 +22,5 @@ def bias_corrected(z: Tensor, pairs: Tensor, groups: tuple[tuple[int, int], ...]
     z [B, K], pairs [G, 2] -> [B, K]; the groups cover the K classes.
     """
     sizes = torch.tensor([b - a for a, b in groups], device=z.device)
-    each = pairs.to(z.device).repeat_interleave(sizes, dim=0)
+    each = pairs.to(z.device).repeat_interleave(sizes, dim=0, output_size=z.shape[1])
     return z * each[:, 0] + each[:, 1]

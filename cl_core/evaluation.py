@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from cl_core.method import Method
 from cl_core.state import State
@@ -45,9 +46,11 @@ class _Tally:
         within = scores.masked_fill(foreign, -torch.inf).argmax(dim=1)
         self.within += torch.bincount(y[within == y], minlength=self.k)
         scores = scores.double()
-        self.true.index_add_(0, y, scores.gather(1, y[:, None])[:, 0])
+        # A product with the one-hot labels sums in a fixed order; index_add_ does not on a GPU.
+        by_class = F.one_hot(y, self.k).double().T
+        self.true += by_class @ scores.gather(1, y[:, None])[:, 0]
         if self.k > 1:
-            self.other.index_add_(0, y, scores.scatter(1, y[:, None], -torch.inf).amax(dim=1))
+            self.other += by_class @ scores.scatter(1, y[:, None], -torch.inf).amax(dim=1)
 
 
 @torch.no_grad()

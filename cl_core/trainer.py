@@ -61,6 +61,8 @@ class Training:
         self.device, self.precision = resolve_device(configuration.device, configuration.precision)
         if self.device.type == "cpu":
             keep_freed_memory()
+        else:  # the same bits twice: cuDNN may not choose its kernels by timing them
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         if configuration.threads is not None:
             torch.set_num_threads(configuration.threads)
         self.method: Method = configuration.make_method()

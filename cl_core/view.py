@@ -15,7 +15,7 @@ from cl_core.errors import BadRequest
 from cl_core.rng import stream
 from cl_core.task import Batch
 
-EVALUATION_BATCH = 512
+EVALUATION_BATCH = 256
 
 
 class _Store:
