@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import html
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ import plotly.offline
 from analysis.load import Results, open_results
 from analysis.section import VIEWS, Section
 from analysis.selection import Cell, cells, labels, scenarios, split_of
+from cl_core.aside import aside
 from cl_core.errors import BadRequest
 from cl_core.metrics import accuracy_matrix, step_accuracy
 
@@ -47,14 +47,11 @@ def write_report(folder: str | Path | Results) -> Path:
     """
     results = open_results(folder)
     path = results.folder / "report.html"
-    aside = results.folder / f".report.html.{os.getpid()}"
     page = render(results)
     try:
-        aside.write_text(page, encoding="utf-8")
-        aside.replace(path)
+        with aside(path) as hidden:
+            hidden.write_text(page, encoding="utf-8")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            aside.unlink()
         raise BadRequest(
             f"cannot write {path}: {error.strerror or error}; make the folder writable"
         ) from error

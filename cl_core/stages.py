@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cl_core.aside import aside
 from cl_core.errors import TrialError
 
 
@@ -52,8 +52,11 @@ class StageStore:
         path = self.path(key)
         try:
             with safe_open(path, framework="pt", device="cpu") as file:
-                meta = json.loads(file.metadata()["stage"])
+                metadata = file.metadata()
+                meta = json.loads(metadata["stage"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                if network_digest(tensors) != metadata["digest"]:
+                    raise ValueError("the tensors are not those that were saved")
         except FileNotFoundError:
             return None
         except (SafetensorError, KeyError, ValueError, TypeError):
@@ -63,17 +66,13 @@ class StageStore:
 
     def save(self, key: str, stage: Stage) -> None:
         """Publish a stage. Raises TrialError where the disk does not take it."""
-        path = self.path(key)
-        aside = path.with_name(f".{key}.{os.getpid()}")
+        metadata = {"stage": json.dumps(stage.meta), "digest": network_digest(stage.tensors)}
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(stage.tensors, aside, metadata={"stage": json.dumps(stage.meta)})
-            aside.replace(path)
+            with aside(self.path(key)) as path:
+                save_file(stage.tensors, path, metadata=metadata)
         except (OSError, SafetensorError) as error:
-            with contextlib.suppress(OSError):
-                aside.unlink(missing_ok=True)
             raise TrialError(
-                f"a stage must be writable: {path.parent}: {error}; free space and run again"
+                f"stages must be writable: {self.root}: {error}; free space and run again"
             ) from error
 
     def remove(self, key: str) -> None:

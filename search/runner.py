@@ -17,7 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
+from cl_core.aside import aside
 from cl_core.configuration import Configuration
 from cl_core.dataset import Data, DataSpec, load
 from cl_core.errors import BadRequest, ClSearchError
@@ -172,8 +175,6 @@ class Runner:
 
     def save_model(self, path: Path) -> None:
         """Write the network as safetensors, with what prediction needs in its metadata."""
-        from safetensors.torch import save_file
-
         meta = {
             "class_names": list(
                 self.training.view.class_names[: sum(self.training.sizes[: self.training.done])]
@@ -186,12 +187,10 @@ class Runner:
             "classifier": self.training.method.primary(),
         }
         tensors = self.training.state.tensors()
-        aside = path.with_name(f".{path.name}.aside")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, aside, metadata={"cl_search": json.dumps(meta)})
-            aside.replace(path)
-        except OSError as error:
+            with aside(path) as hidden:
+                save_file(tensors, hidden, metadata={"cl_search": json.dumps(meta)})
+        except (OSError, SafetensorError) as error:
             raise BadRequest(f"the model must be written to a writable place: {path}: {error}") from error
 
     def _take_up(self, folder: Path) -> None:

@@ -7,8 +7,6 @@ table.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock
 
+from cl_core.aside import aside
 from cl_core.errors import BadRequest, TrialError
 from cl_core.hparams import HParam, hparams
 from cl_core.method import METHODS
@@ -175,14 +174,10 @@ def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _write(path: Path, table: pa.Table) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, aside, compression="zstd")
-        aside.replace(path)
+        with aside(path) as hidden:
+            pq.write_table(table, hidden, compression="zstd")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
         raise TrialError(
             f"tables must be writable: {path.parent}: {error}; free space and run again"
         ) from error

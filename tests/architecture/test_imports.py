@@ -29,6 +29,7 @@ FOR_ANALYSIS = {
     "cl_core.registry",
     "cl_core.errors",
     "cl_core.hparams",
+    "cl_core.aside",
 }
 FORBIDDEN: dict[str, set[str]] = {
     "cl_core": {"ray", "optuna", "pydantic", "pandas", "pyarrow", "plotly", "typer", "rich", "duckdb"},

@@ -77,7 +77,7 @@ def test_a_save_that_dies_leaves_no_stage(
         monkeypatch.setattr(cl_core.stages, "save_file", die)
     else:
         monkeypatch.setattr(Path, "replace", die)
-    with pytest.raises(TrialError, match=r"a stage must be writable: .*No space left") as caught:
+    with pytest.raises(TrialError, match=r"stages must be writable: .*No space left") as caught:
         store.save(KEY, _stage())
     assert "\n" not in str(caught.value)
     assert KEY not in store
@@ -307,3 +307,13 @@ def test_a_damaged_base_stage_is_trained_again(tmp_path: Path) -> None:
     assert not again.results[0].shared
     assert again.traces == first.traces
     assert tiny.train(settings, store=store).results[0].shared
+
+
+def test_a_flipped_bit_in_a_stage_counts_as_none(tmp_path: Path) -> None:
+    store = StageStore(tmp_path)
+    store.save(KEY, Stage({"w": torch.arange(64.0)}, {"images": 1}))
+    content = bytearray(store.path(KEY).read_bytes())
+    content[-3] ^= 1
+    store.path(KEY).write_bytes(bytes(content))
+    assert store.load(KEY) is None
+    assert KEY not in store
