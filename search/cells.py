@@ -428,10 +428,17 @@ def read_progress(folder: Path) -> list[CellProgress]:
     storage = read_journal(folder)
     known = {s.study_name: s for s in storage.get_all_studies()} if storage else {}
     out = []
-    for cell in study["resolved"]["cells"]:
+    try:
+        direction = str(study["resolved"]["direction"])
+        cells = [(str(cell["name"]), int(cell["budget"])) for cell in study["resolved"]["cells"]]
+    except (KeyError, TypeError, ValueError):
+        raise BadRequest(
+            f"{folder / 'study.yaml'} is damaged under 'resolved': run the study again, which writes it anew"
+        ) from None
+    for name, budget in cells:
         points: dict[int, tuple[str, float | None, bool, bool]] = {}
-        if storage and cell["name"] in known:
-            for trial in storage.get_all_trials(known[cell["name"]]._study_id, deepcopy=False):
+        if storage and name in known:
+            for trial in storage.get_all_trials(known[name]._study_id, deepcopy=False):
                 if NUMBER in trial.user_attrs:
                     status = _STATUS.get(trial.state, "running")
                     value = trial.value if status == "completed" else None
@@ -441,9 +448,7 @@ def read_progress(folder: Path) -> list[CellProgress]:
                         status == "running",
                         status == "failed",
                     )
-        out.append(
-            _progress(cell["name"], cell["budget"], list(points.values()), study["resolved"]["direction"])
-        )
+        out.append(_progress(name, budget, list(points.values()), direction))
     return out
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -125,7 +125,9 @@ def run(
             else:
                 overrides.append(f"search.trials={trials}")
         if dry_run:
-            _print_plan(prepare(study, out, overrides, trials_more=more, local=local))
+            prepared = prepare(study, out, overrides, trials_more=more, local=local)
+            _note(prepared.study.warnings)
+            _print_plan(prepared)
             return
         summary = run_study(
             study,
@@ -135,6 +137,7 @@ def run(
             local=local,
             retry_failed=retry_failed,
             console=_console(),
+            warn=_note,
         )
         counts = f"{summary.completed} runs completed"
         counts += f", {summary.stopped} stopped early" if summary.stopped else ""
@@ -149,6 +152,12 @@ def run(
                 f"full output: {shlex.join(['cl-search', 'logs', str(summary.folder), first])}", err=True
             )
             raise typer.Exit(1)
+
+
+def _note(warnings: Sequence[str]) -> None:
+    """What is allowed, but hardly meant, on stderr."""
+    for warning in warnings:
+        typer.echo(f"note: {warning}", err=True)
 
 
 def _print_plan(prepared: Prepared) -> None:
@@ -172,7 +181,6 @@ def _print_plan(prepared: Prepared) -> None:
     runs = sum(int(row["runs"]) for row in study.table())
     gpu = f", gpu {plan.gpu:g}" if plan.gpu else ""
     for line in (
-        *(f"warning: {warning}" for warning in study.warnings),
         f"{study.name}: {len(study.cells)} cells, {runs} runs at most, base stages apart",
         f"data: {study.data.name}, {study.data.num_classes} classes, {len(study.data.train)} training images "
         f"of {'x'.join(map(str, study.data.shape))}",

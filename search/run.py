@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cl_core.errors import BadRequest
+from cl_core.aside import aside
+from cl_core.errors import BadRequest, ClSearchError
 from search.failures import terminable
 from search.resources import Plan, plan
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 STUDY = "study.yaml"
+STALE = 60.0  # seconds after which nobody writes an aside file of a stage any more
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,13 @@ def run_study(
     local: bool = False,
     retry_failed: bool = False,
     console: Console | None = None,
+    warn: Callable[[Sequence[str]], None] = lambda warnings: None,
 ) -> Summary:
     """Run a study, or continue it: what is finished in its folder is not done again.
 
     `study` is a preset's name, a YAML file, a mapping or a `Study`; `overrides` are "a.b=value". `local`
     works in this process, one run after another, without Ray. `console` shows progress; None keeps silent.
+    `warn` is given what is allowed, but hardly meant, before work begins.
     Raises BadRequest before any work, StorageError when nothing can be written any more, and
     KeyboardInterrupt on Ctrl-C and SIGTERM; after either, the same call continues.
     """
@@ -85,6 +90,7 @@ def run_study(
     with held(folder), terminable():
         # Under the lock, what stands in the folder is looked at again: another command may have grown it.
         prepared = prepare(study, out, overrides, trials_more=trials_more, local=local)
+        warn(prepared.study.warnings)
         _begin(prepared)
         worked = _work(prepared, local, retry_failed, console)
         report = _report(folder, worked)
@@ -101,9 +107,10 @@ def prepare(
 ) -> Prepared:
     """Check everything that can be checked before work; nothing is left behind. Raises BadRequest."""
     from search.runner import cached_data
+    from search.trial import check_writable
     from spaces.resolved import resolve
     from spaces.study import Study
-    from spaces.study_file import existing_study, load_study
+    from spaces.study_file import existing_study, load_study, standing_study
 
     asked = study if isinstance(study, Study) else load_study(study, overrides)
     if isinstance(study, Study) and overrides:
@@ -115,8 +122,8 @@ def prepare(
     if trials_more < 0:
         raise BadRequest(f"--trials +N takes a positive number, not {trials_more}")
     if trials_more:
-        before = existing["search"]["trials"] if existing else asked.search.trials
-        asked = asked.with_trials(before + trials_more)
+        before = standing_study(existing) if existing else asked
+        asked = asked.with_trials(before.search.trials + trials_more)
     wanted = asked.resources
     planned = plan(
         wanted.cpu, wanted.gpu, wanted.concurrent, cluster=bool(os.environ.get("RAY_ADDRESS")) and not local
@@ -125,7 +132,10 @@ def prepare(
     if existing is not None:
         resolved = resolved.merge(existing)
     check_folder(folder)
-    stages = Path(asked.storage.stages).expanduser() if asked.storage.stages else folder / "stages"
+    stages = folder / "stages"
+    if asked.storage.stages:
+        stages = Path(asked.storage.stages).expanduser()
+        check_writable(stages, "storage.stages")
     return Prepared(resolved, folder, stages, planned)
 
 
@@ -148,6 +158,7 @@ def _begin(prepared: Prepared) -> None:
     from spaces.study_file import existing_study
 
     folder = prepared.folder
+    mend_folder(folder)
     for name in ("logs", "tables"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     try:
@@ -156,9 +167,26 @@ def _begin(prepared: Prepared) -> None:
         raise BadRequest(f"storage.stages must be writable: {prepared.stages}: {error.strerror}") from error
     existing = existing_study(folder)
     start_tables(folder, study_schemas(prepared.study.methods))
-    aside = folder / f".{STUDY}.{os.getpid()}"
-    aside.write_text(prepared.study.to_yaml(existing), encoding="utf-8")
-    aside.replace(folder / STUDY)
+    with aside(folder / STUDY) as hidden:
+        hidden.write_text(prepared.study.to_yaml(existing), encoding="utf-8")
+
+
+def mend_folder(folder: Path) -> None:
+    """Remove what a killed process was writing aside in a run's own folder, and the rows of trials of which
+    a file is damaged or gone: they are trained again. The caller holds the run's lock.
+    """
+    from search.writer import drop_damaged, tables_of, while_gathering
+
+    if tables_of(folder).is_dir():
+        with while_gathering(folder):  # a `gather` that works now writes aside as well
+            drop_damaged(folder)
+            for path in tables_of(folder).glob("*/.*.parquet.*"):
+                path.unlink(missing_ok=True)
+    for path in (folder / "stages").glob(".*"):
+        # Another run may use this store: what it writes now is younger.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > STALE:
+                path.unlink()
 
 
 def _work(prepared: Prepared, local: bool, retry_failed: bool, console: Console | None) -> bool:
@@ -213,8 +241,6 @@ def _announce(console: Console, prepared: Prepared, local: bool) -> None:
     console.print(
         f"{prepared.study.name}: {count} cells in {prepared.folder}, {way}", highlight=False, soft_wrap=True
     )
-    for warning in prepared.study.warnings:
-        console.print(f"warning: {warning}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _report(folder: Path, worked: bool) -> Path:
@@ -222,7 +248,10 @@ def _report(folder: Path, worked: bool) -> Path:
     if worked or not path.exists():
         from analysis.report import write_report
 
-        path = write_report(folder)
+        try:
+            path = write_report(folder)
+        except BadRequest as error:  # what was asked was fine: all of it is done but this
+            raise ClSearchError(f"the runs have ended, but the report is not written: {error}") from error
     return path
 
 

@@ -75,7 +75,12 @@ def read_journal(folder: Path) -> JournalStorage | None:
     nothing."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = folder / JOURNAL
-    return JournalStorage(JournalFileBackend(str(path))) if path.exists() else None
+    try:
+        return JournalStorage(JournalFileBackend(str(path))) if path.exists() else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadRequest(
+            f"{path} is damaged ({error}): restore it from a copy, or use another --out"
+        ) from error
 
 
 def mend(path: Path) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cl_core.aside import aside
 from cl_core.errors import BadRequest, TrialError, unknown
 from search.logs import checked_trial, log_file, recorded, stamp
 
@@ -45,13 +45,24 @@ class TrialRequest:
         """The run. Raises BadRequest for what can be known without the data."""
         from cl_core.configuration import Configuration
         from cl_core.dataset import DataSpec
+        from cl_core.method import METHODS
+        from cl_core.recipe import resolve_recipe
         from cl_core.scenarios import parse_scenario
         from search.runner import RunSpec, config_digest
 
         hp, recipe, data, rest = settings(self.sets)
+        # What no digest can be made of, such as .inf, is refused here.
+        METHODS[self.method](hp)
+        own = {key: value for key, value in recipe.items() if key not in ("base", "increment")}
+        for part in ("base", "increment"):
+            resolve_recipe(own, recipe.get(part) or {})
         if self.download:
             data["download"] = True
         net = rest.get("net", self.net)
+        if net is not None and not isinstance(net, str):
+            raise BadRequest(f"recipe.net must be a net's name, or module:function, not {net!r}")
+        if not -(2**63) <= self.seed < 2**63:
+            raise BadRequest(f"seed must fit into 64 bits, not {self.seed}")
         if not self.validation and not self.unsealed:
             raise BadRequest(
                 "validation 0 leaves nothing to measure on: take 0.1, or add --unsealed for the test split"
@@ -87,6 +98,8 @@ def run_trial(request: TrialRequest, say: Callable[[str], None] = lambda line: N
 
     spec = request.spec()
     if request.save is not None:
+        if request.save.is_dir():
+            raise BadRequest(f"--save needs a file's name, and {request.save} is a folder: add one")
         check_writable(request.save.parent, "--save")
     if request.out is not None:
         check_writable(request.out, "--out")
@@ -204,6 +217,10 @@ def settings(sets: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any], dict[
             part, dot, inner = name.partition(".")
             if dot:
                 recipe.setdefault(part, {})[inner] = parsed
+            elif name in ("base", "increment"):
+                raise BadRequest(
+                    f"--set recipe.{name}: a field of it is set alone, as in recipe.{name}.epochs=2"
+                )
             else:
                 recipe[name] = parsed
         else:
@@ -237,8 +254,8 @@ def check_own(out: Path, spec: RunSpec) -> None:
     if (out / SPEC).exists():
         if _read_json(out / SPEC) != _identity(spec):
             raise BadRequest(f"{out} holds another trial: name an empty folder")
-    elif (out / "tables").exists():
-        raise BadRequest(f"{out} holds tables already: name an empty folder")
+    elif out.exists() and (strange := sorted(p.name for p in out.iterdir() if not p.name.startswith("."))):
+        raise BadRequest(f"{out} holds {strange[0]!r} and no {SPEC}: name an empty folder")
 
 
 def _identity(spec: RunSpec) -> dict[str, Any]:
@@ -249,9 +266,9 @@ def _identity(spec: RunSpec) -> dict[str, Any]:
 def _recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
     """The run of a `trials` row, from the row itself and, for what it does not hold, the folder."""
     from cl_core.configuration import Configuration
-    from cl_core.dataset import DataSpec
     from cl_core.scenarios import ScenarioSpec
     from search.runner import RunSpec
+    from spaces.study_file import standing_study
 
     if (folder / SPEC).exists():
         spec = RunSpec.from_dict(_read_json(folder / SPEC))
@@ -259,7 +276,7 @@ def _recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
     from analysis import open_results
 
     results = open_results(folder)
-    study = results.study
+    study = standing_study(results.study)
     if not row["tasks"]:
         raise BadRequest(
             f"{row['trial']} failed before it began ({row['error']}): there is nothing to run again"
@@ -276,26 +293,27 @@ def _recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
         if increments
         else ScenarioSpec(row["scenario"], 0, tasks=1)
     )
-    protocol = study.get("protocol") or {}
     splits = results.read("classes", [row["trial"]])["split"].unique()
-    objectives = list((study.get("search") or {}).get("objective") or ["average_incremental_accuracy"])
+    entry = study.methods.get(row["label"])
+    init = {**study.recipe, **(entry.recipe if entry else {})}.get("init")
     configuration = Configuration(
         method=row["method"],
-        data=DataSpec.from_dict(study.get("data") or {"name": row["dataset"]}),
+        data=study.data.spec(),
         scenario=scenario,
         hp=hp,
         recipe=recipe,
         net=row["net"],
         class_order=row["class_order"],
         seed=row["seed"],
-        validation=float(protocol.get("validation", 0.1)),
+        validation=study.protocol.validation,
         unsealed="test" in splits,
         device=row["device"] or "auto",
         precision=row["precision"] or "auto",
         threads=row["threads"],
+        init=init,
     )
     known = {name: row[name] for name in ("trial", "cell", "label", "number", "purpose", "config")}
-    return RunSpec(**known, configuration=configuration, objective=objectives[0])
+    return RunSpec(**known, configuration=configuration, objective=next(iter(study.search.objective)))
 
 
 @contextlib.contextmanager
@@ -328,6 +346,5 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _write_text(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text + "\n", encoding="utf-8")
-    aside.replace(path)
+    with aside(path) as hidden:
+        hidden.write_text(text + "\n", encoding="utf-8")

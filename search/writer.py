@@ -7,6 +7,7 @@ table.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,55 @@ def recorded(folder: Path) -> dict[str, dict[str, Any]]:
     return out
 
 
+def drop_damaged(folder: Path) -> list[str]:
+    """Remove every file of the trials of which one is damaged or gone, so that they are trained again.
+
+    Returns the names of their files. Only the ending of a file is looked at: files are renamed into place
+    whole. The caller holds the run's lock. Raises BadRequest where a gathered file is damaged: it holds many.
+    """
+    bad: set[str] = set()
+    for table in TABLES:
+        place = tables_of(folder) / table
+        bad |= {path.stem for path in _own(place) if not _is_whole(path)}
+        if (place / GATHERED).exists() and not _is_whole(place / GATHERED):
+            raise BadRequest(
+                f"{place / GATHERED} is damaged: restore it from a copy, or remove the folder's tables/ and "
+                "optuna.journal and run again"
+            )
+    ended = {path.stem for path in _own(tables_of(folder) / "trials")} - bad
+    rows = recorded(folder) if ended else {}
+    failed = {file_of(trial) for trial, row in rows.items() if row["status"] == "failed"}
+    for table in (name for name in TABLES if name != "trials"):
+        place = tables_of(folder) / table
+        gone = ended - failed - {path.stem for path in _own(place)}
+        if gone and (place / GATHERED).exists():
+            merged = pq.read_table(place / GATHERED, columns=["trial"], partitioning=None)["trial"]
+            gone -= {file_of(trial) for trial in pc.unique(merged).to_pylist()}
+        bad |= gone
+    for table in TABLES:
+        for stem in bad:
+            (tables_of(folder) / table / f"{stem}.parquet").unlink(missing_ok=True)
+    return sorted(bad)
+
+
+def _own(place: Path) -> list[Path]:
+    """The files of single trials."""
+    return [path for path in place.glob("[!.]*.parquet") if path.name not in (GATHERED, SCHEMA)]
+
+
+def _is_whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) < 12:
+            return False
+        file.seek(-4, os.SEEK_END)
+        return file.read() == b"PAR1"
+
+
+def while_gathering(folder: Path) -> FileLock:
+    """The lock under which files are merged."""
+    return FileLock(tables_of(folder) / ".gather.lock")
+
+
 def gather(folder: Path) -> dict[str, int]:
     """Merge the files of ended trials into one sorted file a table; returns the rows of each.
 
@@ -143,9 +193,15 @@ def gather(folder: Path) -> dict[str, int]:
     """
     if not (tables_of(folder) / "trials").is_dir():
         raise BadRequest(f"gather needs the folder of a run: {folder} has no tables; name the run's folder")
-    with FileLock(tables_of(folder) / ".gather.lock"):
+    with while_gathering(folder):
         ended = {trial for trial, row in recorded(folder).items() if row["status"] != "failed"}
-        return {table: _gather_table(tables_of(folder) / table, table, ended) for table in TABLES}
+        try:
+            return {table: _gather_table(tables_of(folder) / table, table, ended) for table in TABLES}
+        except pa.ArrowInvalid as error:
+            reason = str(error).splitlines()[0]
+            raise BadRequest(
+                f"a table is damaged: {reason} Run the study again, which trains such trials anew"
+            ) from error
 
 
 def _gather_table(place: Path, table: str, ended: set[str]) -> int:

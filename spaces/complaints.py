@@ -23,6 +23,7 @@ _MESSAGES: dict[str, Callable[[dict[str, Any]], str]] = {
     "model_type": lambda _: "must be a mapping",
     "greater_than": lambda c: f"must be greater than {c['gt']:g}",
     "greater_than_equal": lambda c: f"must be at least {c['ge']:g}",
+    "less_than_equal": lambda c: f"must be at most {c['le']}",
     "less_than": lambda c: f"must be less than {c['lt']:g}",
     "literal_error": lambda c: f"must be {c['expected']}".replace("'", ""),
     "too_short": lambda _: "must not be empty",

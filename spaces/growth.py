@@ -12,7 +12,7 @@ from typing import Any
 from cl_core.errors import BadRequest
 from spaces.complaints import cut
 from spaces.study import Study, flat
-from spaces.study_file import RESOLVED, parse_study
+from spaces.study_file import standing_study
 
 
 def grown(existing: Mapping[str, Any], new: Study) -> Study:
@@ -21,7 +21,7 @@ def grown(existing: Mapping[str, Any], new: Study) -> Study:
     The larger number of trials, orders and seeds wins; methods and scenarios are united, the old ones
     first. Raises BadRequest naming the first key that may not change.
     """
-    old = parse_study({k: v for k, v in existing.items() if k != RESOLVED})
+    old = standing_study(existing)
     _same(old.fixed_part(), new.fixed_part(), "")
     for label in old.methods:
         if label in new.methods:

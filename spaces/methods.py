@@ -21,7 +21,6 @@ from spaces.space import Parameter, Space, condition, narrow, values_of
 Given = Mapping[str, object]
 
 INCREMENT = "recipe.increment."
-GOES_ON = "a method goes on from the task before"  # in words, the branch in which an increment's recipe acts
 
 
 def space_of(
@@ -50,9 +49,8 @@ def space_of(
         "increment": [data_recipe or {}, made.recipe()],
     }
     said = _recipe(recipe or {}, layers, data_net)
-    if cls.restarts:
-        inert |= {p.name: GOES_ON for p in said if p.name.startswith(INCREMENT)}
-        said = [p for p in said if p.name not in inert]
+    if cls.restarts:  # it trains every task with the first one's recipe; the others' is for other methods
+        said = [p for p in said if not p.name.startswith(INCREMENT)]
     return Space((*own, *said), inert)
 
 

@@ -9,10 +9,11 @@ seeds), so that the same folder can be continued with more of these and with not
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +24,12 @@ import yaml
 from cl_core.configuration import PARTS, Configuration
 from cl_core.dataset import Data
 from cl_core.errors import BadRequest, unknown
-from cl_core.hparams import Value, digest
+from cl_core.hparams import Choice, Value, digest
+from cl_core.method import METHODS
 from cl_core.metrics import OBJECTIVES
+from cl_core.nets.network import build_network
 from cl_core.scenarios import ScenarioSpec
+from cl_core.weights import load_init
 from spaces.growth import grown
 from spaces.methods import space_of
 from spaces.space import Config, Space
@@ -257,11 +261,59 @@ def resolve(study: Study, data: Data) -> ResolvedStudy:
     for cell in cells:
         first = cell.space.defaults()
         for order, seed in resolved.runs(cell):
-            try:
+            with _within(cell):
                 resolved.configuration(cell, first, order, seed).check(data)
-            except BadRequest as error:
-                raise BadRequest(f"{cell.name}: {error}") from error
+        order, seed = resolved.runs(cell)[0]
+        with _within(cell):
+            for config in corners(cell.space):
+                resolved.configuration(cell, config, order, seed).check(data)
+    _check_networks(cells, data)
     return resolved
+
+
+def corners(space: Space) -> Iterator[Config]:
+    """Configurations that put one searched parameter at an end of its domain, the others at their defaults.
+
+    What a study allows at its ends, such as a memory too small for the classes, would fail trial by trial.
+    """
+    for p in space.searched:
+        assert p.domain is not None
+        ends = p.domain.options if isinstance(p.domain, Choice) else (p.domain.low, p.domain.high)
+        for value in dict.fromkeys(ends):
+            given = {name: allowed[0] for name, allowed in p.when.items()} | {p.name: value}
+            fixed = tuple(
+                dataclasses.replace(q, default=given[q.name], domain=None) if q.name in given else q
+                for q in space.parameters
+            )
+            yield dataclasses.replace(space, parameters=fixed).defaults()
+
+
+@contextlib.contextmanager
+def _within(cell: Cell) -> Iterator[None]:
+    """Name the cell in what is refused."""
+    try:
+        yield
+    except BadRequest as error:
+        raise BadRequest(f"{cell.name}: {error}") from error
+
+
+def _check_networks(cells: Sequence[Cell], data: Data) -> None:
+    """Raise BadRequest unless each network of one's own takes the images, and given weights fit theirs."""
+    seen: set[tuple[Value, str | None]] = set()
+    for cell in cells:
+        known = {p.name: p for p in cell.space.parameters}.get("recipe.net")
+        nets: tuple[Value, ...] = (data.net,) if known is None else (known.default,)
+        if known is not None and isinstance(known.domain, Choice):
+            nets = known.domain.options
+        base = METHODS[cell.method]().base()
+        for net in nets:
+            if (net, cell.init) in seen or (":" not in str(net) and cell.init is None):
+                continue
+            seen.add((net, cell.init))
+            with _within(cell):
+                network = build_network(str(net), data.shape, data.num_classes, base.head, base.last_relu, 0)
+                if cell.init is not None:
+                    load_init(network, cell.init)
 
 
 def _cell(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data: Data) -> Cell:

@@ -15,6 +15,8 @@ from cl_core.metrics import OBJECTIVES
 from cl_core.scenarios import ScenarioSpec, parse_scenario
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+MOST_TRIALS = 1_000_000  # a cell; beyond it stands a slip of the hand, not a search
+MOST_REPEATS = 1_000  # class orders or seeds of a configuration
 
 
 class Part(BaseModel):
@@ -66,7 +68,7 @@ class SearchPart(Part):
         default="tpe", description="who proposes configurations"
     )
     trials: int = Field(
-        default=20, ge=1, description="configurations a cell; every cell gets the same number"
+        default=20, ge=1, le=MOST_TRIALS, description="configurations a cell; every cell gets the same number"
     )
     seed: int = Field(default=0, ge=0, description="of the sampler; training seeds are in `protocol`")
     objective: dict[str, Literal["max", "min"]] = Field(
@@ -107,9 +109,14 @@ class ProtocolPart(Part):
         default=0.1, gt=0, lt=1, description="share of each class's training rows held out"
     )
     orders: int = Field(
-        default=1, ge=1, description="class orders a configuration: natural, then seed:1, seed:2, ..."
+        default=1,
+        ge=1,
+        le=MOST_REPEATS,
+        description="class orders a configuration: natural, then seed:1, seed:2, ...",
     )
-    seeds: int = Field(default=1, ge=1, description="training seeds a configuration: 0, 1, ...")
+    seeds: int = Field(
+        default=1, ge=1, le=MOST_REPEATS, description="training seeds a configuration: 0, 1, ..."
+    )
 
 
 class FinalPart(Part):
@@ -214,8 +221,8 @@ class Study(Part):
 
     def with_trials(self, trials: int) -> Study:
         """The same study with another number of trials a cell."""
-        if trials < 1:
-            raise BadRequest(f"search.trials must be at least 1, not {trials}")
+        if not 1 <= trials <= MOST_TRIALS:
+            raise BadRequest(f"search.trials must lie in [1, {MOST_TRIALS}], not {trials}")
         return self.model_copy(update={"search": self.search.model_copy(update={"trials": trials})})
 
     def to_plain(self) -> dict[str, Any]:

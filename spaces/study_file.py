@@ -54,7 +54,18 @@ def existing_study(folder: Path) -> dict[str, Any] | None:
     path = folder / "study.yaml"
     if not path.exists():
         return None
-    return _mapping(read_yaml(_text(path), str(path)), str(path))
+    study = _mapping(read_yaml(_text(path), str(path)), str(path))
+    if not isinstance(study.get(RESOLVED, {}), dict):
+        raise BadRequest(f"{path} is damaged under {RESOLVED!r}: remove that key, or restore the file")
+    return study
+
+
+def standing_study(existing: Mapping[str, Any]) -> Study:
+    """The study that a folder's study.yaml describes. Raises BadRequest when it is damaged."""
+    try:
+        return parse_study({k: v for k, v in existing.items() if k != RESOLVED})
+    except BadRequest as error:
+        raise BadRequest(f"the folder's study.yaml is damaged ({error}): restore it from a copy") from None
 
 
 def parse_study(plain: Mapping[str, Any]) -> Study:

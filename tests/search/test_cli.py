@@ -17,6 +17,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from analysis import equal
+from cl_core.errors import BadRequest
 from search.cli import app, main
 
 METHODS = ("bic", "finetune", "icarl", "joint", "lwf", "replay")
@@ -81,6 +82,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("resources.concurrent=100000", "resources.concurrent"),
         ("search.sampler=tpf", "did you mean 'tpe'?"),
         ("storage.root=/proc/none", "must be writable"),
+        ("storage.stages=/proc/none", "storage.stages must be writable"),
     ],
 )
 def test_a_bad_study_is_refused_in_one_line_before_any_work(
@@ -147,6 +149,32 @@ def test_a_dry_run_shows_the_cells_and_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_what_is_hardly_meant_is_noted_on_stderr(tmp_path: Path) -> None:
+    study = write(tmp_path, methods={"replay": {"exemplars_total": 5}})
+    dry = call("run", study, "--dry-run", "--out", tmp_path / "run")
+    assert dry.exit_code == 0
+    note = "note: replay: hp.exemplars_total never acts"
+    assert dry.stderr.startswith(note)
+    assert "never acts" not in dry.stdout
+    run = call("run", study, "--local", "--out", tmp_path / "run", "--set", "search.trials=1")
+    assert run.exit_code == 0
+    assert run.stderr.count(note) == 1
+
+
+def test_what_a_killed_run_was_writing_aside_is_removed_by_the_next(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(finished), str(copy)], check=True)
+    table = copy / "tables" / "classes" / ".finetune@B0-5tasks--0.parquet.77"
+    old, young = copy / "stages" / ".0123456789abcdef.77", copy / "stages" / ".fedcba9876543210.78"
+    for path in (table, old, young):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    os.utime(old, (0, 0))
+    assert call("run", finished.parent / "small.yaml", "--local", "--out", copy).exit_code == 0
+    assert [path.exists() for path in (table, old, young)] == [False, False, True]
+    assert equal(finished, copy)
+
+
 def test_the_same_command_again_trains_nothing(finished: Path) -> None:
     before = {
         path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.suffix in (".parquet", ".html")
@@ -155,6 +183,60 @@ def test_the_same_command_again_trains_nothing(finished: Path) -> None:
     assert result.exit_code == 0
     assert "nothing to do: 2 runs completed" in result.stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_report_that_cannot_be_written_after_the_work_is_no_bad_request(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path) -> Path:
+        raise BadRequest("cannot write report.html: No space left on device")
+
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(finished), str(copy)], check=True)
+    (copy / "report.html").unlink()
+    monkeypatch.setattr("analysis.report.write_report", full)
+    result = call("run", finished.parent / "small.yaml", "--local", "--out", copy)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: the runs have ended, but the report is not written: cannot write")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "removed"])
+def test_a_damaged_table_is_said_in_one_line_and_trained_again(
+    finished: Path, tmp_path: Path, damage: str
+) -> None:
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(finished), str(copy)], check=True)
+    part = copy / "tables" / "classes" / "finetune@B0-5tasks--1.parquet"
+    if damage == "cut":
+        os.truncate(part, 100)
+        assert "Run the study again" in refused("gather", copy)
+        assert str(part) in refused("rerun", copy, "finetune@B0-5tasks/1")
+    else:
+        part.unlink()
+    before = (copy / "tables" / "classes" / "finetune@B0-5tasks--0.parquet").stat().st_mtime_ns
+    again = call("run", finished.parent / "small.yaml", "--local", "--out", copy)
+    assert again.exit_code == 0, again.output
+    assert again.stdout.splitlines()[-2] == "2 runs completed"
+    assert equal(finished, copy)
+    assert (copy / "tables" / "classes" / "finetune@B0-5tasks--0.parquet").stat().st_mtime_ns == before
+    assert call("gather", copy).exit_code == 0
+    assert "nothing to do" in call("run", finished.parent / "small.yaml", "--local", "--out", copy).stdout
+
+
+def test_a_damaged_study_or_journal_is_said_in_one_line(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(finished), str(copy)], check=True)
+    for text in ("resolved: 3", "resolved: {cells: 3}\nsearch: 3", "3", "{"):
+        (copy / "study.yaml").write_text(text)
+        refused("status", copy)
+        refused("rerun", copy, "finetune@B0-5tasks/1")
+        refused("run", finished.parent / "small.yaml", "--local", "--out", copy, "--trials", "+1")
+    subprocess.run(["cp", str(finished / "study.yaml"), str(copy)], check=True)
+    journal = (copy / "optuna.journal").read_text().splitlines()
+    (copy / "optuna.journal").write_text("\n".join([journal[0], "garbage", *journal[1:], ""]))
+    assert "optuna.journal is damaged" in refused("status", copy)
+    assert "damaged in line 2" in refused("run", finished.parent / "small.yaml", "--local", "--out", copy)
 
 
 def test_status_counts_and_names_the_best(finished: Path) -> None:
@@ -259,6 +341,12 @@ def test_a_trial_is_kept_where_asked_with_its_model(tmp_path: Path) -> None:
         (["--class-order", "random"], "random"),
         (["--validation", "1"], "validation"),
         (["--out", "/proc/none"], "--out must be writable"),
+        (["--out", str(Path(__file__).parent)], "name an empty folder"),
+        (["--save", str(Path(__file__).parent)], "is a folder"),
+        (["--seed", "9" * 20], "64 bits"),
+        (["--set", "recipe.net=3"], "recipe.net"),
+        (["--set", "recipe.base=3"], "recipe.base.epochs=2"),
+        (["--set", "recipe.lr=.inf"], "lr"),
         (["--data", "cifar10", "--set", "data.root=/nowhere"], "/nowhere"),
     ],
 )

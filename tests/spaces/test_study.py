@@ -14,7 +14,7 @@ from cl_core.configuration import Configuration
 from cl_core.dataset import Data
 from cl_core.errors import BadRequest
 from spaces import presets
-from spaces.resolved import ResolvedStudy, resolve
+from spaces.resolved import ResolvedStudy, corners, resolve
 from spaces.study import Study
 from spaces.study_file import existing_study, load_study, read_yaml
 
@@ -38,6 +38,46 @@ def study(*overrides: str, **changes: Any) -> Study:
     return load_study(plain, overrides)
 
 
+def test_a_domain_is_refused_whose_ends_the_method_cannot_run_with(data: Data) -> None:
+    small = {"method": "bic", "budget": "total", "exemplars_total": {"int": [10, 50]}}
+    with pytest.raises(
+        BadRequest, match=r"m@B0-5tasks: exemplars_total must leave every class 2 .* 20 or more"
+    ):
+        resolve(study(methods={"m": small}), data)
+    resolve(study(methods={"m": {**small, "exemplars_total": {"int": [20, 50]}}}), data)
+
+
+def test_the_ends_of_a_domain_are_tried_in_the_branch_where_it_acts(data: Data) -> None:
+    memory = {"budget": {"choice": ["per_class", "total"]}, "exemplars_total": {"choice": [5, 50]}}
+    space = resolve(study(methods=["lwf"]), data).cells[0].space
+    assert [config["hp.kd_weight"] for config in corners(space)][:2] == [0.02, 8.0]
+    with pytest.raises(BadRequest, match="exemplars_total must leave"):
+        resolve(study(methods={"replay": memory}), data)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "says"),
+    [
+        ({"net": "os:getcwd"}, "must take images of 1x8x8"),
+        ({"init": "/none.safetensors"}, "/none.safetensors"),
+    ],
+)
+def test_a_network_or_weights_that_do_not_fit_are_refused_before_work(
+    data: Data, recipe: dict[str, str], says: str
+) -> None:
+    with pytest.raises(BadRequest, match=says):
+        resolve(study(recipe=recipe), data)
+
+
+def test_numbers_that_no_study_can_mean_are_refused() -> None:
+    with pytest.raises(BadRequest, match=r"search.trials must be at most 1000000, not 2000000"):
+        study("search.trials=2000000")
+    with pytest.raises(BadRequest, match=r"protocol.seeds must be at most 1000"):
+        study("protocol.seeds=2000")
+    with pytest.raises(BadRequest, match=r"search.trials must lie in \[1, 1000000\]"):
+        study().with_trials(10**20)
+
+
 def test_the_defaults_are_the_documented_ones() -> None:
     plain = study().to_plain()
     assert plain["search"] == {
@@ -50,7 +90,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
     }
     assert plain["protocol"] == {"select_on": "validation", "validation": 0.1, "orders": 1, "seeds": 1}
     assert plain["scenarios"][0]["class_order"] == "natural"
-    assert plain["storage"] == {"root": "runs/", "stages": None, "optuna": None}
+    assert plain["storage"] == {"root": "runs/", "stages": None, "share": True, "optuna": None}
 
 
 def test_a_study_file_with_every_default_spelled_out_is_the_same_study() -> None:
@@ -404,10 +444,7 @@ def test_a_method_that_restarts_has_nothing_to_search_in_the_increments_recipe(d
     assert [p.name for p in finetune.space.searched] == ["recipe.increment.lr"]
     assert (finetune.budget, joint.budget, joint.note) == (20, 1, "nothing to search")
     assert joint.space.defaults() == {"recipe.epochs": 3}
-    assert resolved.warnings == [
-        "joint: recipe.increment.lr never acts, it does only where a method goes on from the task before: "
-        "it is left out"
-    ]
+    assert resolved.warnings == []
 
 
 def test_a_searched_memory_for_accuracy_alone_is_warned_of(data: Data) -> None:
