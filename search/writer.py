@@ -146,6 +146,8 @@ def drop_damaged(folder: Path) -> list[str]:
     for table in TABLES:
         place = tables_of(folder) / table
         bad |= {path.stem for path in _own(place) if not _is_whole(path)}
+        if not _is_whole(place / SCHEMA):
+            (place / SCHEMA).unlink()  # `start_tables` writes it again
         if (place / GATHERED).exists() and not _is_whole(place / GATHERED):
             raise BadRequest(
                 f"{place / GATHERED} is damaged: restore it from a copy, or remove the folder's tables/ and "
@@ -173,11 +175,15 @@ def _own(place: Path) -> list[Path]:
 
 
 def _is_whole(path: Path) -> bool:
-    with path.open("rb") as file:
-        if file.seek(0, os.SEEK_END) < 12:
-            return False
-        file.seek(-4, os.SEEK_END)
-        return file.read() == b"PAR1"
+    """Whether a Parquet file has its ending; a file that a run has just removed is not damaged."""
+    try:
+        with path.open("rb") as file:
+            if file.seek(0, os.SEEK_END) < 12:
+                return False
+            file.seek(-4, os.SEEK_END)
+            return file.read() == b"PAR1"
+    except FileNotFoundError:
+        return True
 
 
 def while_gathering(folder: Path) -> FileLock:
@@ -194,14 +200,14 @@ def gather(folder: Path) -> dict[str, int]:
     if not (tables_of(folder) / "trials").is_dir():
         raise BadRequest(f"gather needs the folder of a run: {folder} has no tables; name the run's folder")
     with while_gathering(folder):
+        for table in TABLES:  # all before any: a trial is merged in every table or in none
+            for path in tables_of(folder).glob(f"{table}/[!.]*.parquet"):
+                if not _is_whole(path):
+                    raise BadRequest(
+                        f"{path} is damaged: run the study again, which trains such trials anew, then gather"
+                    )
         ended = {trial for trial, row in recorded(folder).items() if row["status"] != "failed"}
-        try:
-            return {table: _gather_table(tables_of(folder) / table, table, ended) for table in TABLES}
-        except pa.ArrowInvalid as error:
-            reason = str(error).splitlines()[0]
-            raise BadRequest(
-                f"a table is damaged: {reason} Run the study again, which trains such trials anew"
-            ) from error
+        return {table: _gather_table(tables_of(folder) / table, table, ended) for table in TABLES}
 
 
 def _gather_table(place: Path, table: str, ended: set[str]) -> int:
