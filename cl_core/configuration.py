@@ -79,6 +79,10 @@ class Configuration:
         for key in self.recipe:
             if key not in known:
                 raise unknown("recipe key", key, known)
+        for part in PARTS:
+            given = self.recipe.get(part) or {}
+            if not isinstance(given, Mapping):
+                raise BadRequest(f"recipe.{part} must be a mapping of recipe fields, not {given!r}")
         common = {k: v for k, v in self.recipe.items() if k not in PARTS}
         own = {"base": method.base().recipe, "increment": method.recipe()}
         base, increment = (

@@ -24,7 +24,12 @@ from cl_core.task import Batch, Task, Term
 if TYPE_CHECKING:
     from cl_core.view import View
 
-METHODS: Registry[type[Method]] = Registry("method", "cl_core.methods")
+METHODS: Registry[type[Method]] = Registry(
+    "method",
+    "cl_core.methods",
+    accepts=lambda item: isinstance(item, type) and issubclass(item, Method),
+    what="a subclass of cl_core.method.Method",
+)
 register = METHODS.register
 
 Loss = Callable[[State, Batch, Task], dict[str, Term]]

@@ -23,12 +23,19 @@ class Registry(Generic[T]):
     """Items of one kind, by name.
 
     `kind` is the word used in messages; `package` the dotted package whose modules register the built-in
-    items.
+    items. What `module:attribute` points at must pass `accepts`, described by `what`.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(
+        self,
+        kind: str,
+        package: str,
+        accepts: Callable[[object], bool] = callable,
+        what: str = "a function",
+    ) -> None:
         self.kind = kind
         self.package = package
+        self._accepts, self._what = accepts, what
         self._items: dict[str, T] = {}
         self._loaded = False
 
@@ -84,4 +91,6 @@ class Registry(Generic[T]):
             raise BadRequest(
                 f"cannot load {self.kind} {path!r}: {first_line(error)}; is the module on PYTHONPATH?"
             ) from error
+        if not self._accepts(item):
+            raise BadRequest(f"{self.kind} {path!r} must be {self._what}, not {type(item).__name__}")
         return item

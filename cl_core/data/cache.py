@@ -28,7 +28,7 @@ import numpy as np
 from filelock import FileLock
 
 from cl_core.dataset import Array, Images, Moments, combine_digests
-from cl_core.errors import BadRequest
+from cl_core.errors import BadRequest, first_line
 
 _FORMAT = 1  # of the entries; another number makes other entries
 
@@ -229,7 +229,7 @@ class _Work:
             try:
                 out[i] = self.decode(self.files.read(item.name), self.size)
             except Exception as error:  # Pillow's readers raise almost anything on broken files
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                reason = "unknown format" if "BytesIO" in str(error) else first_line(error)
                 raise BadRequest(
                     f"{self.files.where(item.name)} is not a readable image ({reason}): repair or remove it"
                 ) from error

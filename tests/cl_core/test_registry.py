@@ -21,7 +21,8 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry[str]:
     (package / "apple.py").write_text("from fruit_list import SHOP\nSHOP.register('apple')('an apple')\n")
     (package / "pear.py").write_text("from fruit_list import SHOP\nSHOP.register('pear')('a pear')\n")
     (tmp_path / "fruit_list.py").write_text(
-        "from cl_core.registry import Registry\nSHOP = Registry('fruit', 'fruit_shop')\nNUTS = 'nuts'\n"
+        "from cl_core.registry import Registry\nSHOP = Registry('fruit', 'fruit_shop', "
+        "lambda item: isinstance(item, str), 'a text')\nNUTS, STONE = 'nuts', 1\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
@@ -56,6 +57,8 @@ def test_two_items_of_one_name_are_a_mistake_of_the_programmer(shop: Registry[st
 
 def test_an_item_of_one_s_own_is_named_by_module_and_attribute(shop: Registry[str]) -> None:
     assert shop["fruit_list:NUTS"] == "nuts"
+    with pytest.raises(BadRequest, match="fruit 'fruit_list:STONE' must be a text, not int"):
+        shop["fruit_list:STONE"]
     assert shop.names() == ["apple", "pear"]
 
 
@@ -83,3 +86,10 @@ def test_built_in_names_need_no_list_to_be_kept() -> None:
     assert files == set(METHODS.names())
     assert {"finetune", "joint", "replay", "lwf", "icarl", "bic"} <= files
     assert {"convnet", "convnet-small", "resnet32", "resnet18"} <= set(NETS.names())
+
+
+def test_a_method_of_ones_own_must_be_a_method() -> None:
+    from cl_core.method import METHODS
+
+    with pytest.raises(BadRequest, match=r"'os:getcwd' must be a subclass of cl_core\.method\.Method, not"):
+        METHODS["os:getcwd"]
