@@ -195,7 +195,7 @@ def rerun(folder: Path, trial: str, say: Callable[[str], None] = lambda line: No
 
 def settings(sets: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], dict[str, Any]]:
     """`key=value` texts as (hp, recipe, data, rest). Raises BadRequest on a key that is none."""
-    from spaces.study_file import read_yaml
+    from spaces.yaml_text import read_yaml
 
     hp: dict[str, Any] = {}
     recipe: dict[str, Any] = {}

@@ -6,18 +6,17 @@ study = load_study("quickstart", ["search.trials=10"])
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from cl_core.errors import BadRequest, unknown
 from spaces import presets
 from spaces.complaints import cut, known_keys, one_line
 from spaces.study import Study
+from spaces.yaml_text import read_yaml
 
 RESOLVED = "resolved"  # the key of study.yaml under which a run notes what it found
 
@@ -102,44 +101,6 @@ def apply_override(plain: dict[str, Any], override: str) -> None:
         if not isinstance(inner, dict):
             raise BadRequest(f"--set {override!r}: {done} is {inner!r}, not a mapping, so it has no {rest}")
         at[key] = at = inner
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without its two traps: 5e-4 is a number, and a key that stands twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen and key.value != "<<":
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value!r} stands twice in one mapping", key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
-    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+"),
-    list("-+.0123456789"),
-)
-
-
-def read_yaml(text: str, source: str) -> Any:
-    """The value of a YAML text. Raises BadRequest, one line, with the line number."""
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f", line {mark.line + 1}" if mark else ""
-        raise BadRequest(f"{source}{line}: {error.problem or error.context}; is it valid YAML?") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise BadRequest(f"{source}: {str(error).splitlines()[0]}; is it valid YAML?") from None
 
 
 def _text(path: Path) -> str:

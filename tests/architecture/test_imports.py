@@ -192,6 +192,19 @@ def test_the_core_trains_where_nothing_of_the_search_is_installed() -> None:
     assert done.stdout == "(2, 2)"
 
 
+def test_one_run_needs_neither_ray_nor_optuna_nor_pydantic() -> None:
+    done = _run(
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(['ray', 'optuna', 'pydantic', 'plotly']))\n"
+        "from search.trial import TrialRequest, run_trial\n"
+        "sets = ('recipe.epochs=1', 'data.classes=4', 'data.per_class=6', 'hp.kd_weight=3')\n"
+        "request = TrialRequest('lwf', 'synthetic', 'B0-2tasks', sets)\n"
+        "print(len(run_trial(request)['accuracy_matrix']), end='')"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "2"
+
+
 # The top level
 
 

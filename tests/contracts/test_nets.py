@@ -264,7 +264,7 @@ def test_a_net_of_one_s_own_needs_no_packaging() -> None:
         ("own_nets:silent", "AssertionError"),
         ("own_nets:talkative", "first line"),
         ("own_nets:wrong_channels", "3x8x8"),
-        ("own_nets:NUMBER", "3x8x8"),
+        ("own_nets:NUMBER", "must be a function, not int"),
         ("own_nets:missing", "missing"),
         ("no_such_module:make", "no_such_module"),
         ("broken_nets:oops", "broken_nets"),
