@@ -10,7 +10,7 @@ from analysis.load import Results
 from analysis.section import VIEWS, Section
 from analysis.selection import cells, orders_sentence, split_of, split_sentence
 from analysis.stats import Mean, over_orders
-from analysis.style import DASHES, colours, fade, panels, place
+from analysis.style import colours, curve, fade, panels, place
 from cl_core.metrics import FORMULAS, step_accuracy
 
 TITLE = "Accuracy over tasks"
@@ -62,23 +62,9 @@ def accuracy_curves(results: Results) -> Section:
                 ),
                 **where,
             )
+        hover = "task %{x}: %{y:.3f}"
         figure.add_trace(
-            go.Scatter(
-                x=x,
-                y=y,
-                name=label if rank == 0 else f"{label} · {classifier}",
-                legendgroup=f"{label} {classifier}",
-                showlegend=key not in listed,
-                mode="lines+markers",
-                line={
-                    "color": colour[label],
-                    "width": 2.2 if rank == 0 else 1.4,
-                    "dash": DASHES[min(rank, 4)],
-                },
-                marker={"size": 6 if rank == 0 else 4},
-                hovertemplate=f"{label} · {classifier}<br>task %{{x}}: %{{y:.3f}}<extra></extra>",
-            ),
-            **where,
+            curve(label, classifier, rank, x, y, colour[label], hover, key not in listed), **where
         )
         listed.add(key)
     figure.update_xaxes(title_text="after task", tickmode="linear", tick0=0, dtick=_dtick(curves))

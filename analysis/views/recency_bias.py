@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from analysis.load import Results
 from analysis.section import VIEWS, Section
 from analysis.selection import cells, orders_sentence, split_of, split_sentence
 from analysis.stats import over_orders
-from analysis.style import DASHES, colours, panels, place
+from analysis.style import colours, curve, panels, place
 from cl_core.metrics import FORMULAS, new_to_old, old_to_new, recency_ratio
 
 TITLE = "Recency bias"
@@ -56,24 +55,18 @@ def recency_bias(results: Results) -> Section:
     colour = colours(results)
     listed: set[tuple[str, str]] = set()
     for scenario, label, rank, classifier, values in lines:
-        figure.add_trace(
-            go.Scatter(
-                x=list(values),
-                y=list(values.values()),
-                name=label if rank == 0 else f"{label} · {classifier}",
-                legendgroup=f"{label} {classifier}",
-                showlegend=(label, classifier) not in listed,
-                mode="lines+markers",
-                line={
-                    "color": colour[label],
-                    "width": 2.2 if rank == 0 else 1.4,
-                    "dash": DASHES[min(rank, 4)],
-                },
-                marker={"size": 6 if rank == 0 else 4},
-                hovertemplate=f"{label} · {classifier}<br>task %{{x}}: %{{y:.2f}}<extra></extra>",
-            ),
-            **place(names.index(scenario), figure),
+        shown = (label, classifier) not in listed
+        line = curve(
+            label,
+            classifier,
+            rank,
+            list(values),
+            list(values.values()),
+            colour[label],
+            "task %{x}: %{y:.2f}",
+            shown,
         )
+        figure.add_trace(line, **place(names.index(scenario), figure))
         listed.add((label, classifier))
     figure.add_hline(y=1, line={"dash": "dot", "width": 1.2, "color": "#5b6675"})
     longest = max(max(values) for *_, values in lines)
