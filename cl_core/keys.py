@@ -7,6 +7,7 @@ belong to a run.
 from __future__ import annotations
 
 import hashlib
+import importlib
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +29,7 @@ def base_identity(configuration: Configuration, data: Data) -> dict[str, Any]:
     method = configuration.make_method()
     recipe, _ = configuration.recipes(data, method)
     first = configuration.scenario.sizes(data.num_classes)[0]
+    net = configuration.net or data.net
     return {
         "stage": "base",
         "data": data.fingerprint,
@@ -36,12 +38,21 @@ def base_identity(configuration: Configuration, data: Data) -> dict[str, Any]:
         "validation": configuration.validation,
         "classes": list(configuration.order(data.num_classes, data.class_names)[:first]),
         "width": data.num_classes,
-        "net": configuration.net or data.net,
+        "net": net,
         "init": file_digest(configuration.init) if configuration.init else None,
         "base": method.base().key(),
+        "own code": [_own_code(name) for name in (configuration.method, net)],
         "recipe": recipe_dict(recipe),
         "seed": configuration.seed,
     }
+
+
+def _own_code(name: str) -> str | None:
+    """The digest of the file of a `module:attribute`; cl_core's own files are part of the numerics."""
+    if ":" not in name:
+        return None
+    module = importlib.import_module(name.split(":")[0])
+    return file_digest(module.__file__) if module.__file__ else None
 
 
 def numerics_digest(configuration: Configuration) -> str:
@@ -55,13 +66,15 @@ def base_stage_key(configuration: Configuration, data: Data, numerics: str) -> s
     return digest({**base_identity(configuration, data), "numerics": numerics})
 
 
-def boundary_key(configuration: Configuration, data: Data, numerics: str, task: int) -> str:
-    """The address of a run's own boundary after `task`: all that decided its state."""
+def boundary_key(configuration: Configuration, data: Data, numerics: str, task: int, scope: str) -> str:
+    """The address of a run's own boundary after `task`: all that decided its state, and whose it is."""
     method = configuration.make_method()
     return digest(
         {
             "stage": "boundary",
+            "scope": scope,
             "task": task,
+            "unsealed": configuration.unsealed,
             "base": base_stage_key(configuration, data, numerics),
             "method": method.digest(),
             "recipes": [recipe_dict(recipe) for recipe in configuration.recipes(data, method)],

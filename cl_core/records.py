@@ -84,6 +84,7 @@ class StageRow(Identity):
     exemplar_bytes: int
     kept_bytes: int  # exemplars, prototypes, covariances, generators; never teacher or network
     numerics: str  # digest of what decides the bits: sources, torch, threads, dtype
+    key: str | None = None  # address of the stage: the file's name in the stage store
     note: str | None = None  # a fallback that was taken
     shared: bool = volatile(False)  # the network came from the stage store
     seconds: float = volatile(0.0)  # of training, wherever it happened

@@ -28,6 +28,7 @@ class TaskResult:
 
     task: int
     stage: str  # digest of the network's bits
+    key: str  # address of the stage in a store
     classes: int
     images: int  # image-steps of training
     seconds: float  # of training, wherever it happened

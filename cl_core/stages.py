@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,6 +88,14 @@ class StageStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path):
             yield
+
+
+@dataclass(frozen=True)
+class Boundaries:
+    """Where one run keeps the boundary it resumes from, and whose it is: equal runs do not share theirs."""
+
+    store: StageStore
+    scope: str = ""  # the trial's name
 
 
 def network_digest(tensors: dict[str, Tensor]) -> str:

@@ -29,7 +29,7 @@ from cl_core.nets.network import Network, build_network
 from cl_core.recipe import Recipe, recipe_dict
 from cl_core.result import PhaseValue, TaskResult, Trained
 from cl_core.rng import Streams
-from cl_core.stages import Stage, StageStore, network_digest
+from cl_core.stages import Boundaries, Stage, StageStore, network_digest
 from cl_core.state import State
 from cl_core.task import Task
 from cl_core.view import View
@@ -53,7 +53,7 @@ class Training:
         configuration: Configuration,
         data: Data,
         store: StageStore | None = None,
-        resume: bool = False,
+        resume: Boundaries | None = None,
         share: bool = True,
     ) -> None:
         configuration.check(data)
@@ -73,10 +73,8 @@ class Training:
         self.numerics = numerics_digest(configuration)
         self.state: State = self.method.build(self._make_network)
         self.done = 0
-        self._keep_boundaries = resume and store is not None
-        self._share = share
-        if self._keep_boundaries:
-            self._resume()
+        self._boundaries, self._share = resume, share
+        self._resume()
 
     @property
     def tasks(self) -> int:
@@ -96,7 +94,8 @@ class Training:
 
     def boundary_key(self, task: int) -> str:
         """The address of this run's own boundary after `task`."""
-        return boundary_key(self.configuration, self.data, self.numerics, task)
+        scope = self._boundaries.scope if self._boundaries else ""
+        return boundary_key(self.configuration, self.data, self.numerics, task, scope)
 
     # One task
 
@@ -121,6 +120,7 @@ class Training:
         return TaskResult(
             task=index,
             stage=network_digest(self.state.net.state_dict()),
+            key=self.boundary_key(index) if index else self.base_key(),
             classes=task.new,
             images=trained.images,
             seconds=trained.seconds,
@@ -143,17 +143,17 @@ class Training:
 
     def keep_boundary(self) -> None:
         """Save the last finished task as the point to resume from, once its rows are written."""
-        if not self._keep_boundaries or self.store is None:
+        if self._boundaries is None:
             return
-        self.store.save(self.boundary_key(self.done - 1), Stage(self.state.tensors(), {}))
+        self._boundaries.store.save(self.boundary_key(self.done - 1), Stage(self.state.tensors(), {}))
         if self.done > 1:
-            self.store.remove(self.boundary_key(self.done - 2))
+            self._boundaries.store.remove(self.boundary_key(self.done - 2))
 
     def forget_boundaries(self) -> None:
         """Remove this run's own boundaries; the shared base stage stays."""
-        if self.store is not None:
+        if self._boundaries is not None:
             for task in range(self.tasks):
-                self.store.remove(self.boundary_key(task))
+                self._boundaries.store.remove(self.boundary_key(task))
 
     def _task(self, index: int) -> Task:
         sizes = self.sizes[: index + 1]
@@ -257,9 +257,10 @@ class Training:
         return net.to(self.device)
 
     def _resume(self) -> None:
-        assert self.store is not None
+        if self._boundaries is None:
+            return
         for task in reversed(range(self.tasks)):
-            stage = self.store.load(self.boundary_key(task))
+            stage = self._boundaries.store.load(self.boundary_key(task))
             if stage is not None:
                 self.state.restore(stage.tensors, sum(self.sizes[: task + 1]))
                 self.done = task + 1

@@ -243,9 +243,15 @@ def _announce(console: Console, prepared: Prepared, local: bool) -> None:
     )
 
 
+def _newest(folder: Path) -> float:
+    """When a run's end was last written: a report that is older has not seen it."""
+    written = (folder / "tables" / "trials").glob("[!.]*.parquet")
+    return max((path.stat().st_mtime for path in written), default=0.0)
+
+
 def _report(folder: Path, worked: bool) -> Path:
     path = folder / REPORT
-    if worked or not path.exists():
+    if worked or not path.exists() or path.stat().st_mtime < _newest(folder):
         from analysis.report import write_report
 
         try:

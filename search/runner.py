@@ -30,7 +30,7 @@ from cl_core.metrics import summary
 from cl_core.recipe import recipe_dict
 from cl_core.records import ClassRow, ConfusionRow, Identity, PhaseRow, StageRow, TrialRow, as_dict
 from cl_core.result import TaskResult
-from cl_core.stages import StageStore
+from cl_core.stages import Boundaries, StageStore
 from cl_core.trainer import Training
 from search.writer import Schemas, drop_trial, read_rows, study_schemas, write_rows
 
@@ -98,8 +98,8 @@ class Runner:
         self.data = data if data is not None else cached_data(spec.configuration.data)
         self.schemas = schemas or study_schemas([spec.configuration.method])
         store = StageStore(stages) if stages is not None else None
-        resume = store is not None and folder is not None
-        self.training = Training(spec.configuration, self.data, store, resume, share)
+        self.boundaries = None if folder is None or store is None else _boundaries(folder, spec)
+        self.training = Training(spec.configuration, self.data, store, self.boundaries, share)
         self.started = time.time()
         self.results: list[TaskResult] = []
         self.rows: dict[str, list[dict[str, Any]]] = {table: [] for table in _TASK_TABLES}
@@ -203,7 +203,7 @@ class Runner:
         if any(found != set(range(done)) for found in tasks):  # of a damaged file, all is trained again
             self.training.forget_boundaries()
             again = (self.spec.configuration, self.data, self.training.store)
-            self.training = Training(*again, resume=True, share=self.share)
+            self.training = Training(*again, self.boundaries, self.share)
             self.rows = {table: [] for table in _TASK_TABLES}
         drop_trial(folder, self.spec.trial, ["trials"])
 
@@ -218,8 +218,7 @@ class Runner:
             row = self.trial_row(status, error)
             write_rows(self.folder, "trials", self.spec.trial, [row], self.schemas["trials"])
         self.status = status
-        if status != "failed" and self.folder is not None:
-            self.training.forget_boundaries()
+        self.training.forget_boundaries()
 
     def trial_row(self, status: str, error: str | None = None) -> dict[str, Any]:
         """The row of the `trials` table as things stand."""
@@ -238,7 +237,7 @@ class Runner:
 
 
 def end_from_rows(
-    spec: RunSpec, folder: Path, stages: Path, schemas: Schemas, status: str, error: str | None = None
+    spec: RunSpec, folder: Path, schemas: Schemas, status: str, error: str | None = None
 ) -> None:
     """End a run whose worker will not: write its `trials` row from the rows on disk, remove its boundary.
 
@@ -250,10 +249,15 @@ def end_from_rows(
     row = trial_row(spec, data, rows, status, error)
     row |= {"ended": time.time(), "numerics": known.pop() if len(known) == 1 else None}
     write_rows(folder, "trials", spec.trial, [row], schemas["trials"])
-    if status != "failed":
-        for stage in rows["stages"]:
-            key = boundary_key(spec.configuration, data, stage["numerics"], stage["task"])
-            StageStore(stages).remove(key)
+    own = _boundaries(folder, spec)
+    for stage in rows["stages"]:
+        key = boundary_key(spec.configuration, data, stage["numerics"], stage["task"], own.scope)
+        own.store.remove(key)
+
+
+def _boundaries(folder: Path, spec: RunSpec) -> Boundaries:
+    """Boundaries lie in the run's own folder, even where the first tasks are shared with other runs."""
+    return Boundaries(StageStore(folder / "stages"), spec.trial)
 
 
 def trial_row(
@@ -324,6 +328,7 @@ def task_rows(
         exemplar_bytes=result.exemplar_bytes,
         kept_bytes=result.kept_bytes,
         numerics=training.numerics,
+        key=result.key,
         note=result.note,
         shared=result.shared,
         seconds=result.seconds,

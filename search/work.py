@@ -151,7 +151,7 @@ def end_run(order: Order, status: str, reason: str | None = None) -> None:
         schemas = study_schemas(order.methods)
         spec = RunSpec.from_dict(order.spec)
         try:
-            end_from_rows(spec, Path(order.folder), Path(order.stages), schemas, status, error)
+            end_from_rows(spec, Path(order.folder), schemas, status, error)
         except ClSearchError:
             if error is None:
                 raise

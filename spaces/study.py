@@ -139,6 +139,13 @@ class ResourcesPart(Part):
 class StoragePart(Part):
     """Where a run's folder lies."""
 
+    @field_validator("root", "stages")
+    @classmethod
+    def _mounted(cls, value: str | None) -> str | None:
+        if value is not None and "://" in value:
+            raise BadRequest(f"storage takes folders that are local or mounted here, not {value!r}: mount it")
+        return value
+
     root: str = Field(
         default="runs/", min_length=1, description="the run's folder is made in here, named as the study"
     )

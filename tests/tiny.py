@@ -21,7 +21,7 @@ from cl_core.nets.network import Frozen, LinearHead
 from cl_core.recipe import Recipe
 from cl_core.result import TaskResult
 from cl_core.scenarios import parse_scenario
-from cl_core.stages import StageStore
+from cl_core.stages import Boundaries, StageStore
 from cl_core.state import State
 from cl_core.task import Out, Task, no_rows
 from cl_core.trainer import Training
@@ -111,7 +111,8 @@ def train(
     resume: bool = False,
 ) -> Run:
     """Train to the end, keeping boundaries where the run may resume."""
-    training = Training(settings, source or data(), store, resume)
+    boundaries = Boundaries(store) if store is not None and resume else None
+    training = Training(settings, source or data(), store, boundaries)
     results, states = [], []
     while not training.finished:
         results.append(training.next_task())
@@ -138,7 +139,8 @@ def counts(evaluation: Evaluation) -> tuple[Any, ...]:
 
 def trace(result: TaskResult) -> dict[str, Any]:
     """All of a task's result but what may differ between equal runs."""
-    volatile = {"seconds", "shared", "peak_memory_bytes"}
+    # The key follows every hyperparameter, acting or not.
+    volatile = {"seconds", "shared", "peak_memory_bytes", "key"}
     kept = {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name not in volatile}
     return {**kept, "evaluations": [counts(e) for e in result.evaluations]}
 

@@ -22,7 +22,10 @@ from cl_core.task import Batch, Task, Term
 from cl_core.view import View
 
 # The official learning rate 2.0 belongs to the mean over 100 outputs, and its L2 term has no one-half.
-_SIGMOID_RECIPE: Mapping[str, Value] = {"lr": 0.02, "weight_decay": 2e-3}
+_SIGMOID_RECIPE: Mapping[str, Mapping[str, Value]] = {
+    "sum": {"lr": 0.02, "weight_decay": 2e-3},
+    "mean": {"lr": 2.0, "weight_decay": 2e-5},
+}
 
 
 @register("icarl")
@@ -93,12 +96,11 @@ class ICaRL(Method):
     def base(self) -> Base:
         if self.hp.loss == "ce":
             return Base()
-        return Base(
-            "sigmoid", last_relu=False, parameters={"reduction": self.hp.reduction}, recipe=_SIGMOID_RECIPE
-        )
+        parameters, recipe = {"reduction": self.hp.reduction}, _SIGMOID_RECIPE[self.hp.reduction]
+        return Base("sigmoid", last_relu=False, parameters=parameters, recipe=recipe)
 
     def recipe(self) -> Mapping[str, Value]:
-        return _SIGMOID_RECIPE if self.hp.loss == "bce" else {}
+        return _SIGMOID_RECIPE[self.hp.reduction] if self.hp.loss == "bce" else {}
 
     def primary(self) -> str:
         return str(self.hp.classifier)

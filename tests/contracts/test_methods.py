@@ -19,7 +19,7 @@ from cl_core.errors import BadRequest, NonFiniteLoss
 from cl_core.hparams import from_dict, hparams
 from cl_core.memory import Budget
 from cl_core.method import METHODS, Method, Phase
-from cl_core.stages import StageStore, network_digest
+from cl_core.stages import Boundaries, StageStore, network_digest
 from cl_core.task import Batch, Task, Term
 from cl_core.trainer import Training
 from cl_core.view import _Store
@@ -159,12 +159,12 @@ def test_a_run_resumed_at_a_boundary_equals_the_straight_one(
     straight = tiny.run(method, json.loads(hp))
     settings = tiny.configuration(method, json.loads(hp))
     store = StageStore(tmp_path)
-    first = Training(settings, tiny.data(), store, resume=True)
+    first = Training(settings, tiny.data(), store, Boundaries(store))
     before = []
     for _ in range(done):
         before.append(first.next_task())
         first.keep_boundary()
-    second = Training(settings, tiny.data(), store, resume=True)
+    second = Training(settings, tiny.data(), store, Boundaries(store))
     assert second.done == done
     assert second.state.head.seen == sum(tiny.SIZES[:done])
     restored = second.state.tensors()

@@ -203,7 +203,7 @@ def test_a_run_ended_by_the_driver_has_the_row_that_its_worker_would_write(tmp_p
         if by == "worker":
             runner.stop()
         else:
-            end_from_rows(runner.spec, folder, folder / "stages", SCHEMAS, "stopped")
+            end_from_rows(runner.spec, folder, SCHEMAS, "stopped")
         rows.append(_rows(folder, runner.spec.trial))
         assert not list((folder / "stages").rglob(f"{runner.training.boundary_key(0)}*"))
     assert rows[0] == rows[1]

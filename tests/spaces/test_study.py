@@ -457,3 +457,9 @@ def test_a_searched_memory_for_accuracy_alone_is_warned_of(data: Data) -> None:
 def test_a_preset_is_read_by_its_name() -> None:
     for name in presets.names():
         assert load_study(name, ["search.trials=2"]).search.trials == 2
+
+
+@pytest.mark.parametrize("key", ["storage.root", "storage.stages"])
+def test_a_store_that_is_no_folder_is_refused(key: str) -> None:
+    with pytest.raises(BadRequest, match="local or mounted here, not 's3://bucket/x'"):
+        study(f"{key}=s3://bucket/x")
