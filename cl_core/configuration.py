@@ -107,8 +107,7 @@ class Configuration:
             raise BadRequest(f"threads must be at least 1, not {self.threads}")
         if self.seed < 0:
             raise BadRequest(f"seed must not be negative: {self.seed}")
-        channels, height, width = data.shape
-        method.check(sizes, channels * height * width)
+        method.check(sizes, data.shape)
 
     def digest(self, data: Data) -> str:
         """Equal for runs with equal numbers on one machine: leaves out where the data lies."""

@@ -43,10 +43,11 @@ def first_line(error: BaseException) -> str:
 def unknown(kind: str, name: object, known: Iterable[str]) -> BadRequest:
     """The error for a name that does not exist, with the nearest one that does.
 
-    >>> str(unknown("method", "lfw", ["lwf", "bic"]))
-    "unknown method 'lfw': did you mean 'lwf'? (known: bic, lwf)"
+    >>> str(unknown("method", "lfw", ["lwf", "lwm", "bic"]))
+    "unknown method 'lfw': did you mean 'lwf'? (known: bic, lwf, lwm)"
     """
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    near.sort(key=lambda other: sorted(other) != sorted(str(name)))  # exchanged letters before wrong ones
     hint = f"did you mean {near[0]!r}? " if near else ""
     return BadRequest(f"unknown {kind} {str(name)!r}: {hint}(known: {', '.join(names) or 'none'})")

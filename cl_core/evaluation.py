@@ -83,3 +83,21 @@ def evaluate(method: Method, s: State, task: Task, data: View, split: str) -> li
             )
         )
     return out
+
+
+@torch.no_grad()
+def teacher_agreement(s: State, task: Task, data: View, split: str) -> float | None:
+    """The share of `split`'s images of old classes on which the network and its teacher name the same old
+    class.
+
+    None without a teacher. How strictly a distillation binds is read off it.
+    """
+    if s.teacher is None:
+        return None
+    s.net.eval()
+    agreed = torch.zeros((), dtype=torch.int64, device=data.device)
+    rows = data.rows(range(task.old), split)
+    for batch in data.batches(rows, split):
+        answers = s.net(batch.x).logits[:, : task.old].argmax(dim=1)
+        agreed += (answers == s.teacher(batch.x).logits.argmax(dim=1)).sum()
+    return int(agreed) / len(rows)

@@ -7,10 +7,11 @@ terms.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from cl_core.hparams import Value, digest, from_dict, to_dict
@@ -33,14 +34,16 @@ METHODS: Registry[type[Method]] = Registry(
 register = METHODS.register
 
 Loss = Callable[[State, Batch, Task], dict[str, Term]]
+OnGrad = Callable[[Sequence[nn.Parameter], int, torch.Generator], None]
 
 
 @dataclass(frozen=True)
 class Base:
     """What decides the first task's training besides data, net and recipe.
 
-    Methods with equal `Base` train the same first task bit for bit and share it. `recipe` holds the family's
-    own recipe defaults; a study's recipe overrides them.
+    Methods with equal `Base` train the same first task bit for bit and share it. `side_heads` names the heads
+    that training needs beside the one that answers, with their rows a class. `recipe` holds the family's own
+    recipe defaults; a study's recipe overrides them.
     """
 
     family: str = "plain"  # cross-entropy over the classes of the task
@@ -48,6 +51,7 @@ class Base:
     last_relu: bool = True
     parameters: Mapping[str, Value] = field(default_factory=dict)
     recipe: Mapping[str, Value] = field(default_factory=dict)
+    side_heads: Mapping[str, int] = field(default_factory=dict)
 
     def key(self) -> dict[str, Any]:
         """The part of a stage's key that the family decides; its recipe enters resolved."""
@@ -56,6 +60,7 @@ class Base:
             "head": self.head,
             "last_relu": self.last_relu,
             "parameters": dict(self.parameters),
+            "side_heads": dict(self.side_heads),
         }
 
 
@@ -75,7 +80,9 @@ class Phase:
 
     `params` are the parameters that train (all of the network's by default); of the head, only the rows
     [head_rows[0], head_rows[1]) do, and the others are bitwise unchanged afterwards. With `train_mode` off
-    the network stays in evaluation mode, so that no BatchNorm statistic moves.
+    the network stays in evaluation mode, so that no BatchNorm statistic moves. With `augment` off images
+    are read as in evaluation and the method draws nothing. `on_grad` may change the gradients of a step: it
+    is given the parameters that train, the 0-based epoch and a generator of that step.
     """
 
     name: str
@@ -86,6 +93,7 @@ class Phase:
     head_rows: tuple[int, int] | None = None
     train_mode: bool = True
     augment: bool = True
+    on_grad: OnGrad | None = None
 
 
 class Method:
@@ -118,8 +126,8 @@ class Method:
 
     # What the study asks before any work.
 
-    def check(self, sizes: tuple[int, ...], image_bytes: int) -> None:
-        """Raise BadRequest where this method cannot run on tasks of these sizes and images."""
+    def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
+        """Raise BadRequest where this method cannot run on tasks of these sizes and images [C, H, W]."""
 
     def base(self) -> Base:
         """The base family of the first task."""
@@ -128,6 +136,10 @@ class Method:
     def recipe(self) -> Mapping[str, Value]:
         """The method's own recipe defaults for the increments; a study's recipe overrides them."""
         return {}
+
+    def schedule(self, recipe: Recipe, index: int) -> Recipe:
+        """The recipe of task `index`, 1 or later, from that of the increments."""
+        return recipe
 
     def primary(self) -> str:
         """The name of the classifier that is the method's own."""
@@ -140,13 +152,15 @@ class Method:
         if task.index and self.teacher:
             s.remember_teacher()
         s.head.open(task.old, task.seen, g("head"))
+        for name, head in s.net.side.items():
+            head.open(task.old, task.seen, g("head", name))  # type: ignore[operator]
 
     def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
         """The phases of a task; what follows a yield runs when that phase has been trained."""
         yield Phase("train", (Rows(task.rows),), task.recipe, self.loss)
 
     def augment(self, s: State, batch: Batch, task: Task, g: Streams) -> Batch:
-        """Every random draw of a step beyond the data set's own augmentation."""
+        """Every random draw of a step beyond the data set's own augmentation; `g` are that step's streams."""
         return batch
 
     def loss(self, s: State, batch: Batch, task: Task) -> dict[str, Term]:

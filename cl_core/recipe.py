@@ -41,10 +41,18 @@ class Recipe:
         "0.5,0.75", Fractions(), searched=False, doc="of the step schedule, fractions of the epochs"
     )
 
+    period: float = hp(
+        1.0,
+        Float(0.01, 1.0),
+        searched=False,
+        doc="of the cosine schedule: share of the epochs from the highest rate to the lowest; below 1 the "
+        "rate then rises again, as with PRAKA's official T_max of 32 in 100 epochs",
+    )
+
     def learning_rate(self, epoch: int) -> float:
         """The learning rate of a 0-based epoch."""
         if self.schedule == "cosine":
-            return 0.5 * self.lr * (1.0 + math.cos(math.pi * epoch / self.epochs))
+            return 0.5 * self.lr * (1.0 + math.cos(math.pi * epoch / (self.period * self.epochs)))
         if self.schedule == "step":
             # 0.55 * 100 is a hair above 55, which must not delay the milestone by an epoch.
             ends = [math.ceil(float(m) * self.epochs - 1e-9) for m in self.milestones.split(",") if m]

@@ -14,7 +14,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def volatile(default: Any = dataclasses.MISSING) -> Any:
@@ -86,6 +86,7 @@ class StageRow(Identity):
     numerics: str  # digest of what decides the bits: sources, torch, threads, dtype
     key: str | None = None  # address of the stage: the file's name in the stage store
     note: str | None = None  # a fallback that was taken
+    teacher_agreement: float | None = None  # share of validation images of old classes with its answer
     shared: bool = volatile(False)  # the network came from the stage store
     seconds: float = volatile(0.0)  # of training, wherever it happened
     peak_memory_bytes: int | None = volatile(None)

@@ -38,6 +38,7 @@ class TaskResult:
     kept_bytes: int
     peak_memory_bytes: int
     note: str | None
+    teacher_agreement: float | None  # on validation images of old classes
     recipe: Mapping[str, Value]  # in force
     phases: tuple[PhaseValue, ...]
     evaluations: tuple[Evaluation, ...]

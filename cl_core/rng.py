@@ -35,6 +35,11 @@ class Streams:
 
     seed: int
     task: int
+    within: tuple[str | int, ...] = ()
 
     def __call__(self, *names: str | int) -> torch.Generator:
-        return stream(self.seed, "task", self.task, *names)
+        return stream(self.seed, "task", self.task, *self.within, *names)
+
+    def at(self, *names: str | int) -> Streams:
+        """The streams of a part of the task, such as one step: `g.at("train", 3)("noise")`."""
+        return Streams(self.seed, self.task, (*self.within, *names))

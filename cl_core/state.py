@@ -15,7 +15,8 @@ class State:
     """The network and what a method keeps beside it.
 
     `net`, `memories` (ranked row ids) and `kept` (named tensors: class means, prototypes, bias pairs) survive
-    a task and are saved at its boundary. `teacher` and `local` live during a task and are dropped before.
+    a task and are saved at its boundary. `teacher` (the previous task's network), `copies` (further frozen
+    networks) and `local` (parameters) live during a task and are dropped before.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class State:
         self.memories = {name: Memory() for name in memories}
         self.kept: dict[str, Tensor] = {}
         self.teacher: Frozen | None = None
+        self.copies: dict[str, Frozen] = {}
         self.local: dict[str, nn.Parameter] = {}
 
     @property
@@ -45,6 +47,7 @@ class State:
     def drop_local(self) -> None:
         """Forget what lives only during a task."""
         self.teacher = None
+        self.copies.clear()
         self.local.clear()
 
     def tensors(self) -> dict[str, Tensor]:
@@ -59,7 +62,8 @@ class State:
         """Take over what `tensors()` gave after a task with `seen` classes."""
         part = {n.removeprefix("net."): t for n, t in tensors.items() if n.startswith("net.")}
         self.net.load_state_dict(part)
-        self.head.seen = seen
+        for head in self.net.heads():
+            head.seen = seen
         device = self.head.weight.device
         self.kept = {
             n.removeprefix("kept."): t.to(device) for n, t in tensors.items() if n.startswith("kept.")

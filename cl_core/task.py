@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
@@ -52,10 +53,11 @@ class Out(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One step's images after augmentation."""
+    """One step's images after augmentation, and what the method drew for the step."""
 
     x: Tensor  # [B, C, H, W] float, normalised
     y: Tensor  # [B] int64, arrival order
+    drawn: Mapping[str, Tensor] = {}
 
 
 class Term(NamedTuple):

@@ -22,7 +22,7 @@ from cl_core.configuration import Configuration
 from cl_core.dataset import Augment, Data
 from cl_core.device import peak_memory, resolve_device
 from cl_core.errors import NonFiniteLoss
-from cl_core.evaluation import evaluate
+from cl_core.evaluation import evaluate, teacher_agreement
 from cl_core.keys import base_stage_key, boundary_key, numerics_digest
 from cl_core.method import Method, Phase, Rows
 from cl_core.nets.network import Network, build_network
@@ -108,9 +108,10 @@ class Training:
             torch.cuda.reset_peak_memory_stats(self.device)
         trained, shared = self._train_task(task, g)
         self.method.end(self.state, task, self.view, g)
-        self.state.drop_local()
         splits = ["val"] if self.configuration.validation else []
         splits += ["test"] if self.configuration.unsealed else []
+        agreement = teacher_agreement(self.state, task, self.view, splits[0])
+        self.state.drop_local()
         evaluations = [
             e for split in splits for e in evaluate(self.method, self.state, task, self.view, split)
         ]
@@ -130,6 +131,7 @@ class Training:
             kept_bytes=exemplar_bytes + self.state.kept_bytes(),
             peak_memory_bytes=peak_memory(self.device),
             note=self.method.note(task),
+            teacher_agreement=agreement,
             recipe=recipe_dict(task.recipe),
             phases=trained.phases,
             evaluations=tuple(evaluations),
@@ -158,7 +160,7 @@ class Training:
     def _task(self, index: int) -> Task:
         sizes = self.sizes[: index + 1]
         rows = self.view.rows(range(sum(sizes[:-1]), sum(sizes)))
-        recipe = self.increment_recipe if index else self.base_recipe
+        recipe = self.method.schedule(self.increment_recipe, index) if index else self.base_recipe
         return Task(index, sizes, rows, recipe)
 
     def _train_task(self, task: Task, g: Streams) -> tuple[Trained, bool]:
@@ -200,8 +202,9 @@ class Training:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             total: Tensor | None = None
-            for batch in self.view.epoch(ids, draws):
-                batch = self.method.augment(self.state, batch, task, g)
+            for step, batch in enumerate(self.view.epoch(ids, draws)):
+                if phase.augment:
+                    batch = self.method.augment(self.state, batch, task, g.at(*purpose, step))
                 with self._autocast():
                     terms = phase.loss(self.state, batch, task)
                 objective = sum(
@@ -209,6 +212,8 @@ class Training:
                 )
                 optimizer.zero_grad(set_to_none=True)
                 objective.backward()
+                if phase.on_grad is not None:
+                    phase.on_grad(params, epoch, g(*purpose, step, "gradient"))
                 optimizer.step()
                 for rows, before, start, stop in kept_rows:
                     with torch.no_grad():
@@ -250,6 +255,7 @@ class Training:
             base.head,
             base.last_relu,
             self.configuration.seed,
+            base.side_heads,
         )
         if self.configuration.init:
             load_init(net, self.configuration.init)

@@ -330,6 +330,7 @@ def task_rows(
         numerics=training.numerics,
         key=result.key,
         note=result.note,
+        teacher_agreement=result.teacher_agreement,
         shared=result.shared,
         seconds=result.seconds,
         peak_memory_bytes=result.peak_memory_bytes,

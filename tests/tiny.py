@@ -184,7 +184,8 @@ def task(*sizes: int, rows: Tensor | None = None) -> Task:
 
 
 def set_rows(state: State, start: int, value: float) -> None:
-    """Overwrite the head's rows from `start` on."""
+    """Overwrite the rows of class `start` and later ones, in every head."""
     with torch.no_grad():
-        for rows in state.head.rows():
-            rows[start:] = value
+        for head in state.net.heads():
+            for rows in head.rows():
+                rows[start * getattr(head, "per_class", 1) :] = value

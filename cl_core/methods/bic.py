@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -79,8 +80,8 @@ class BiC(Method):
             doc="which groups of classes keep a pair",
         )
 
-    def check(self, sizes: tuple[int, ...], image_bytes: int) -> None:
-        self.hp.check_budget(sum(sizes), image_bytes, at_least=2)
+    def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
+        self.hp.check_budget(sum(sizes), math.prod(shape), at_least=2)
 
     def primary(self) -> str:
         return "corrected"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -90,8 +91,8 @@ class ICaRL(Method):
             doc="mirrored exemplars count in the class means, where the data set's augmentation mirrors",
         )
 
-    def check(self, sizes: tuple[int, ...], image_bytes: int) -> None:
-        self.hp.check_budget(sum(sizes), image_bytes)
+    def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
+        self.hp.check_budget(sum(sizes), math.prod(shape))
 
     def base(self) -> Base:
         if self.hp.loss == "ce":

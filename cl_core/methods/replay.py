@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -38,8 +39,8 @@ class Replay(Method):
             doc="global: over all seen classes; separated: new samples over new classes, exemplars over old",
         )
 
-    def check(self, sizes: tuple[int, ...], image_bytes: int) -> None:
-        self.hp.check_budget(sum(sizes), image_bytes)
+    def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
+        self.hp.check_budget(sum(sizes), math.prod(shape))
 
     def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
         rows = torch.cat([task.rows, s.memory.ids()])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,31 +37,37 @@ class Head(Protocol):
 
 
 class LinearHead(nn.Module):
-    """z = W f + b with one row a class. Rows not yet opened are zero and never read."""
+    """z = W f + b with `per_class` rows a class, those of class c from row c * per_class on.
 
-    def __init__(self, dim: int, num_classes: int) -> None:
+    Rows not yet opened are zero and never read.
+    """
+
+    def __init__(self, dim: int, num_classes: int, per_class: int = 1) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(num_classes, dim))
-        self.bias = nn.Parameter(torch.zeros(num_classes))
+        self.weight = nn.Parameter(torch.zeros(num_classes * per_class, dim))
+        self.bias = nn.Parameter(torch.zeros(num_classes * per_class))
+        self.per_class = per_class
         self.seen = 0
 
     def open(self, start: int, stop: int, g: torch.Generator) -> None:
-        """Initialise rows [start, stop) as torch.nn.Linear does, U(-1/sqrt(D), 1/sqrt(D)), and score them
-        from now on.
+        """Initialise the rows of classes [start, stop) as torch.nn.Linear does, U(-1/sqrt(D), 1/sqrt(D)), and
+        score them from now on.
         """
         bound = 1.0 / math.sqrt(self.weight.shape[1])
+        a, b = start * self.per_class, stop * self.per_class
         with torch.no_grad():
-            for rows in (self.weight[start:stop], self.bias[start:stop]):
+            for rows in (self.weight[a:b], self.bias[a:b]):
                 rows.copy_(torch.empty(rows.shape).uniform_(-bound, bound, generator=g))
         self.seen = stop
 
     def rows(self) -> list[nn.Parameter]:
-        """The parameters with one row a class."""
+        """The parameters with `per_class` rows a class."""
         return [self.weight, self.bias]
 
     def forward(self, features: Tensor) -> Tensor:
-        """[B, D] -> [B, seen]."""
-        return F.linear(features, self.weight[: self.seen], self.bias[: self.seen])
+        """[B, D] -> [B, seen * per_class]."""
+        stop = self.seen * self.per_class
+        return F.linear(features, self.weight[:stop], self.bias[:stop])
 
 
 class CosineHead(nn.Module):
@@ -98,12 +104,22 @@ HEADS: dict[str, Callable[[int, int], nn.Module]] = {"linear": LinearHead, "cosi
 
 
 class Network(nn.Module):
-    """Backbone and head; one forward gives features, logits of the seen classes and every stage's maps."""
+    """Backbone and head; one forward gives features, logits of the seen classes and every stage's maps.
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    `head` answers, with one row a class. `side` holds further heads by name, which a loss calls on features.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, head: nn.Module, side: Mapping[str, LinearHead] | None = None
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.side = nn.ModuleDict(side or {})
+
+    def heads(self) -> list[Head]:
+        """The head that answers, then the others."""
+        return [cast(Head, self.head), *(cast(Head, head) for head in self.side.values())]
 
     def forward(self, x: Tensor) -> Out:
         """[B, C, H, W] -> features [B, D] and logits [B, seen] in float32, and the backbone's maps."""
@@ -131,10 +147,19 @@ class Frozen(nn.Module):
         return out
 
 
-def build_network(net: str, shape: Shape, num_classes: int, head: str, last_relu: bool, seed: int) -> Network:
+def build_network(
+    net: str,
+    shape: Shape,
+    num_classes: int,
+    head: str,
+    last_relu: bool,
+    seed: int,
+    side_heads: Mapping[str, int] | None = None,
+) -> Network:
     """A fresh network on the CPU, drawn from `stream(seed, "init")`; the global generator is left as it was.
 
-    Raises BadRequest where the net does not take images of `shape` [C, H, W].
+    `side_heads` names further heads with their rows a class. Raises BadRequest where the net does not take
+    images of `shape` [C, H, W].
     """
     make = NETS[net]
     with torch.random.fork_rng(devices=[]):
@@ -153,4 +178,6 @@ def build_network(net: str, shape: Shape, num_classes: int, head: str, last_relu
     if not isinstance(features, Tensor) or features.ndim != 2:
         got = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise BadRequest(f"net {net!r} must give features [B, D] or (features, maps), not {got}")
-    return Network(backbone, HEADS[head](features.shape[1], num_classes))
+    dim = features.shape[1]
+    side = {name: LinearHead(dim, num_classes, rows) for name, rows in (side_heads or {}).items()}
+    return Network(backbone, HEADS[head](dim, num_classes), side)

@@ -17,6 +17,13 @@ def test_the_step_schedule_by_hand() -> None:
     assert _rates(recipe) == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
+def test_a_cosine_with_a_shorter_period_rises_again() -> None:
+    rates = _rates(Recipe(epochs=100, lr=1.0, schedule="cosine", period=0.32))
+    assert [rates[0], rates[16], rates[32], rates[64], rates[96]] == pytest.approx([1, 0.5, 0, 1, 0])
+    assert rates[99] == pytest.approx(0.0215, abs=1e-4)
+    assert _rates(Recipe(epochs=4, lr=1.0, schedule="cosine"))[2] == pytest.approx(0.5)
+
+
 def test_milestones_scale_with_the_epochs() -> None:
     assert _rates(Recipe(epochs=2, lr=1.0)) == pytest.approx([1, 0.1])
     assert _rates(Recipe(epochs=1, lr=1.0)) == [1]

@@ -48,3 +48,10 @@ def test_streams_stay_what_they_were() -> None:
     # A change here makes every published number irreproducible.
     assert stream(0, "init").initial_seed() == 3330654677893223573
     assert numpy_stream(0, "class-order").permutation(6).tolist() == [0, 5, 1, 3, 4, 2]
+
+
+def test_the_streams_of_a_part_are_those_of_its_full_name() -> None:
+    g = Streams(3, 1)
+    drawn = torch.rand(4, generator=g.at("train", 0, 5)("noise"))
+    assert torch.equal(drawn, torch.rand(4, generator=g("train", 0, 5, "noise")))
+    assert not torch.equal(drawn, torch.rand(4, generator=g.at("train", 0, 6)("noise")))

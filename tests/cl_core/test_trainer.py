@@ -18,6 +18,7 @@ from cl_core import run
 from cl_core.configuration import Configuration
 from cl_core.device import resolve_device
 from cl_core.errors import BadRequest, NonFiniteLoss
+from cl_core.evaluation import teacher_agreement
 from cl_core.method import METHODS, Rows
 from cl_core.nets.network import build_network
 from cl_core.rng import Streams
@@ -196,6 +197,30 @@ def test_fine_tuning_forgets_joint_learns_and_replay_lies_between() -> None:
     assert last["joint"] > 0.8
     assert last["finetune"] < 2 / 7 + 0.02  # its last task has two of seven classes
     assert last["finetune"] < last["replay"] < last["joint"]
+
+
+# Agreement with the teacher
+
+
+def test_a_network_agrees_with_a_teacher_that_is_its_copy_and_not_with_a_reversed_one() -> None:
+    training = Training(tiny.configuration("lwf"), tiny.data())
+    training.next_task()
+    task = training._task(1)
+    training.method.begin(training.state, task, training.view, Streams(0, 1))
+    assert teacher_agreement(training.state, task, training.view, "val") == 1.0
+    teacher = training.state.teacher
+    assert teacher is not None
+    with torch.no_grad():
+        for rows in (teacher.net.head.weight, teacher.net.head.bias):
+            rows.neg_()  # type: ignore[operator]
+    assert teacher_agreement(training.state, task, training.view, "val") == 0.0
+
+
+def test_the_record_says_how_far_teacher_and_network_agree() -> None:
+    bound = tiny.run("lwf", {"kd_weight": 8.0}).results
+    assert bound[0].teacher_agreement is None
+    assert all(0 <= r.teacher_agreement <= 1 for r in bound[1:] if r.teacher_agreement is not None)
+    assert all(r.teacher_agreement is None for r in tiny.run("finetune").results)
 
 
 # Weights of one's own

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from cl_core.method import METHODS, Method, Phase
 from cl_core.stages import Boundaries, StageStore, network_digest
 from cl_core.task import Batch, Task, Term
 from cl_core.trainer import Training
-from cl_core.view import _Store
+from cl_core.view import View, _Store
 from tests import tiny
 
 METHOD_NAMES = METHODS.names()
@@ -296,7 +297,7 @@ class _Reader:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.rows: set[int] = set()
         self.on = True
-        gather, stream, evaluate = _Store.gather, _Store.stream, cl_core.trainer.evaluate
+        gather, stream = _Store.gather, _Store.stream
 
         def noted_gather(store: _Store, rows: torch.Tensor) -> torch.Tensor:
             self._note(rows)
@@ -306,16 +307,20 @@ class _Reader:
             self._note(ids)
             return stream(store, ids)
 
-        def unnoted(*args: Any) -> Any:
-            self.on = False
-            try:
-                return evaluate(*args)
-            finally:
-                self.on = True
+        def unnoted(evaluate: Callable[..., Any]) -> Callable[..., Any]:
+            def quietly(*args: Any) -> Any:
+                self.on = False
+                try:
+                    return evaluate(*args)
+                finally:
+                    self.on = True
+
+            return quietly
 
         monkeypatch.setattr(_Store, "gather", noted_gather)
         monkeypatch.setattr(_Store, "stream", noted_stream)
-        monkeypatch.setattr(cl_core.trainer, "evaluate", unnoted)
+        for name in ("evaluate", "teacher_agreement"):
+            monkeypatch.setattr(cl_core.trainer, name, unnoted(getattr(cl_core.trainer, name)))
 
     def _note(self, rows: torch.Tensor) -> None:
         if self.on:
@@ -416,14 +421,18 @@ def test_one_image_a_class_is_enough_to_train(method: str) -> None:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @every_method
-def test_unopened_rows_of_the_head_stay_zero(method: str, optimizer: str) -> None:
+def test_unopened_rows_of_every_head_stay_zero(method: str, optimizer: str) -> None:
     finished = tiny.run(method, recipe=OPTIMIZERS[optimizer])
+    side = finished.training.method.base().side_heads
+    heads = {"net.head": 1, **{f"net.side.{name}": rows for name, rows in side.items()}}
     for t, state in enumerate(finished.states):
-        seen = sum(tiny.SIZES[: t + 1])
-        for name in ("net.head.weight", "net.head.bias"):
-            if name in state:
-                assert not state[name][seen:].any()
-                assert state[name][:seen].any()
+        for head, per_class in heads.items():
+            opened = sum(tiny.SIZES[: t + 1]) * per_class
+            for name in (f"{head}.weight", f"{head}.bias"):
+                if name in state:
+                    assert len(state[name]) == tiny.CLASSES * per_class
+                    assert not state[name][opened:].any()
+                    assert state[name][:opened].any()
 
 
 @every_variant
@@ -603,6 +612,37 @@ def test_every_term_is_a_scalar_with_a_name_and_a_weight(
     assert all(result.phases for result in finished.results)
 
 
+@pytest.mark.parametrize("only", ["new samples", "old samples", "one sample", "one class"])
+@every_method
+def test_a_batch_of_one_kind_alone_trains_with_finite_terms(
+    method: str, only: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(tiny.configuration(method, recipe={"epochs": 1}), tiny.data())
+    epoch = View.epoch
+    reduced = 0
+
+    def reduced_epoch(self: View, *args: Any) -> Any:
+        nonlocal reduced
+        old = sum(tiny.SIZES[: training.done])
+        for batch in epoch(self, *args):
+            keep = {
+                "new samples": batch.y >= old,
+                "old samples": batch.y < old,
+                "one sample": torch.arange(len(batch.y)) == 0,
+                "one class": batch.y == batch.y[0],
+            }[only]
+            if keep.any() and not keep.all():
+                reduced += 1
+                batch = Batch(batch.x[keep], batch.y[keep])
+            yield batch
+
+    monkeypatch.setattr(View, "epoch", reduced_epoch)
+    while not training.finished:
+        assert all(np.isfinite(p.value) for p in training.next_task().phases)
+    replays = any(len(memory) for memory in training.state.memories.values()) or method == "joint"
+    assert (reduced > 0) == (replays or only in ("one sample", "one class"))
+
+
 @every_variant
 def test_the_teacher_is_the_previous_network_and_never_moves(
     method: str, hp: str, monkeypatch: pytest.MonkeyPatch
@@ -639,7 +679,7 @@ def test_the_teacher_is_the_previous_network_and_never_moves(
 
 @every_method
 def test_a_loss_that_is_not_finite_fails_the_run_and_names_the_term(method: str) -> None:
-    recipe = {"lr": 100.0, "weight_decay": 1.0, "epochs": 30, "schedule": "constant"}
+    recipe = {"optimizer": "sgd", "lr": 100.0, "weight_decay": 1.0, "epochs": 30, "schedule": "constant"}
     training = Training(tiny.configuration(method, recipe=recipe), tiny.data())
 
     def to_the_end() -> None:

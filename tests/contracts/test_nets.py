@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_core.errors import BadRequest
-from cl_core.nets.network import HEADS, NETS, Frozen, Network, Shape, build_network
+from cl_core.nets.network import HEADS, NETS, Frozen, LinearHead, Network, Shape, build_network
 from cl_core.stages import network_digest
 from tests import tiny
 
@@ -279,3 +279,18 @@ def test_a_net_that_does_not_work_is_refused_in_one_line(net: str, told: str) ->
         tiny.train(tiny.configuration("finetune", net=net))
     assert "\n" not in str(caught.value)
     sys.modules.pop("own_nets", None)
+
+
+@every_net
+def test_side_heads_change_nothing_in_the_net_beside_them(net: str) -> None:
+    plain = _build(net)
+    beside = build_network(net, (3, 8, 8), 7, "linear", True, 0, {"rotated": 3})
+    assert network_digest(beside.backbone.state_dict()) == network_digest(plain.backbone.state_dict())
+    side = beside.side["rotated"]
+    assert isinstance(side, LinearHead)
+    side.open(2, 4, torch.Generator().manual_seed(0))
+    assert side.weight.shape[0] == 21
+    opened = side.weight.detach().any(dim=1)
+    assert opened.tolist() == [6 <= row < 12 for row in range(21)]
+    assert side(torch.zeros(2, side.weight.shape[1])).shape == (2, 12)
+    assert beside.heads() == [beside.head, side]
