@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from cl_core.distillation import Distilled
 from cl_core.exemplars import update_exemplars
 from cl_core.hparams import Choice, hp
 from cl_core.losses import fallback_note, separated
@@ -22,16 +23,20 @@ from cl_core.view import View
 
 @register("replay")
 class Replay(Method):
-    """Cross-entropy on new images and exemplars, shuffled together; each exemplar once an epoch."""
+    """Cross-entropy on new images and exemplars, shuffled together; each exemplar once an epoch.
+
+    A distillation loss may be added, on all images of the batch; every row of the head trains.
+    """
 
     name, title = "replay", "Replay"
     paper = "the field's data-replay reference; separated softmax: Ahn et al., SS-IL, ICCV 2021, eq. 4"
-    equation = "CE(softmax(z), y) on new data and exemplars"
+    equation = "CE(softmax(z), y) on new data and exemplars, + usual weight x distillation where chosen"
     paradigm, level, kind = "baseline", "none", "none"
+    teacher = True
 
     @dataclass(frozen=True)
-    class HP(Budget):
-        """The budget of exemplars, and the softmax."""
+    class HP(Distilled, Budget):
+        """The budget of exemplars, the distillation and the softmax."""
 
         softmax: str = hp(
             "global",
@@ -42,15 +47,20 @@ class Replay(Method):
     def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
         self.hp.check_budget(sum(sizes), math.prod(shape))
 
+    def begin(self, s: State, task: Task, data: View, g: Streams) -> None:
+        super().begin(s, task, data, g)
+        if not task.index:
+            self.hp.check_maps(s, data.images(task.rows[:2]))
+
     def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
         rows = torch.cat([task.rows, s.memory.ids()])
         yield Phase("train", (Rows(rows),), task.recipe, self.loss)
 
     def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
-        z = s.net(b.x).logits  # [B, seen]
-        if self.hp.softmax == "separated":
-            return {"ce": Term(separated(z, b.y, task))}
-        return {"ce": Term(F.cross_entropy(z, b.y))}
+        out = s.net(b.x)
+        apart = self.hp.softmax == "separated"
+        ce = separated(out.logits, b.y, task) if apart else F.cross_entropy(out.logits, b.y)
+        return {"ce": Term(ce), **self.hp.terms(s, out, b, task)}
 
     def end(self, s: State, task: Task, data: View, g: Streams) -> None:
         update_exemplars(self.hp, s.memory, s.net, data, task, g)
