@@ -1,0 +1,140 @@
+"""PRAKA: prototype reminiscence and augmented asymmetric knowledge aggregation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from cl_core.hparams import Choice, Float, Value, hp
+from cl_core.losses import feature_distance, kd
+from cl_core.method import Base, Method, register
+from cl_core.prototypes import TRANSFORM_DOC, TRANSFORMS, draw_old_classes, keep_prototypes
+from cl_core.rng import Streams
+from cl_core.rotations import check_square, matched, rotated, rotation_labels
+from cl_core.state import State
+from cl_core.task import Batch, Task, Term
+from cl_core.view import View
+
+_ADAM: Mapping[str, Value] = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 2e-4}
+_RECIPE: Mapping[str, Value] = {**_ADAM, "batch": 128, "schedule": "cosine"}
+
+
+@register("praka")
+class PRAKA(Method):
+    """A head over classes times rotations teaches the head that answers; old classes are replayed as mixtures
+    of their prototype with features of the batch.
+
+    The side head "rotated" has the 4n joint outputs, 4c + r for class c turned r times; the head that answers
+    sees unrotated images alone. The joint head is never pulled towards the other (stop-gradient on the target
+    of both KL terms, temperature 1). A prototype mixes with the gradient-free feature of any of the 4B views.
+    The official schedule's T_max of 32 in 100 epochs is `recipe.period: 0.32`; here the rate falls once.
+    """
+
+    name, title = "praka", "PRAKA"
+    paper = "Shi & Ye, Prototype Reminiscence and Augmented Asymmetric Knowledge Aggregation, ICCV 2023"
+    equation = (
+        "L = CE(g/tau, 4y + r) + CE(h/tau, y) + KL(mean_r g[4c + r] || h) + lambda_p L_pr(phi) "
+        "+ lambda ||F - F_old||_F, phi = mu_c + m (f - mu_c)"
+    )
+    paradigm, level, kind = "feature replay", "features", "instance feature"
+    teacher = True
+    memories = ()
+
+    @dataclass(frozen=True)
+    class HP:
+        """Weights of the terms, and how prototypes are mixed."""
+
+        kd_weight: float = hp(
+            15.0,
+            Float(0.1, 100, log=True),
+            when={"distill": (True,)},
+            doc="lambda of ||F - F_old||_F over the batch, a norm that grows with sqrt(4B): 15 at B = 128",
+        )
+        proto_weight: float = hp(15.0, Float(0.5, 50, log=True), doc="lambda_p of the prototypes' loss")
+        beta_a: float = hp(0.5, Float(0.1, 5, log=True), doc="a of the mixing weight's Beta(a, a)")
+        mix_threshold: float = hp(
+            0.6,
+            Float(0.3, 1),
+            searched=False,
+            doc="mixing weights above are multiplied by mix_shrink (official)",
+        )
+        mix_shrink: float = hp(0.6, Float(0.3, 1), searched=False, doc="see mix_threshold")
+        p_extrapolate: float = hp(
+            0.5,
+            Float(0, 1),
+            searched=False,
+            doc="chance of moving away from the feature",
+        )
+        proto_transform: str = hp(
+            "training", Choice(*TRANSFORMS), at_boundary=True, searched=False, doc=TRANSFORM_DOC
+        )
+        logit_temperature: float = hp(
+            0.1, Float(0.05, 1, log=True), acts_from=0, searched=False, doc="tau of every cross-entropy"
+        )
+        single_weight: float = hp(
+            1.0, Float(0.1, 10, log=True), acts_from=0, searched=False, doc="of CE(h/tau, y); paper 1"
+        )
+        aka_weight: float = hp(
+            1.0, Float(0.1, 10, log=True), acts_from=0, searched=False, doc="of KL(joint || single); paper 1"
+        )
+        distill: bool = hp(
+            True,
+            Choice(True, False),
+            searched=False,
+            doc="off: without the feature distance; prototypes and the KL between the own heads stay",
+        )
+
+    def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
+        check_square(shape, self.name)
+
+    def base(self) -> Base:
+        names = ("logit_temperature", "single_weight", "aka_weight")
+        parameters = {name: getattr(self.hp, name) for name in names}
+        return Base("rotations-single", parameters=parameters, recipe=_RECIPE, side_heads={"rotated": 4})
+
+    def recipe(self) -> Mapping[str, Value]:
+        return _RECIPE
+
+    def augment(self, s: State, b: Batch, task: Task, g: Streams) -> Batch:
+        if not task.index:
+            return b
+        n, a = len(b.y), self.hp.beta_a  # as many prototypes as images
+        view = torch.randint(0, 4 * n, (n,), generator=g("prototypes", "view"))
+        mix = torch.from_numpy(np.random.default_rng(g("prototypes", "mix").initial_seed()).beta(a, a, n))
+        mix = torch.where(mix > self.hp.mix_threshold, self.hp.mix_shrink * mix, mix)
+        away = torch.rand(n, generator=g("prototypes", "away")) < self.hp.p_extrapolate
+        mix = torch.where(away, -mix, mix).float()
+        drawn = {"class": draw_old_classes(task, n, g), "view": view, "mix": mix}
+        return b._replace(drawn={name: t.to(b.x.device) for name, t in drawn.items()})
+
+    def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
+        tau, joint = self.hp.logit_temperature, s.net.side["rotated"]
+        x = rotated(b.x)  # [4B, C, H, H]
+        out = s.net(x)
+        g = joint(out.features).float()  # [4B, 4n]
+        h = out.logits[::4]  # [B, n], of the unrotated images
+        terms = {
+            "joint": Term(F.cross_entropy(g / tau, rotation_labels(b.y))),
+            "ce": Term(F.cross_entropy(h / tau, b.y), self.hp.single_weight),
+            "aka": Term(kd(h, matched(g).detach(), 1.0), self.hp.aka_weight),
+        }
+        if s.teacher is None:
+            return terms
+        c = b.drawn["class"]  # [B]
+        mu, f = s.kept["prototypes"][c], out.features.detach()[b.drawn["view"]]  # [B, D] both
+        # (1 - m) mu + m f with m > 0, (1 + |m|) mu - |m| f with m < 0.
+        phi = mu + b.drawn["mix"][:, None] * (f - mu)
+        g, h = joint(phi).float(), s.net.head(phi).float()
+        replayed = F.cross_entropy(h / tau, c) + F.cross_entropy(g / tau, 4 * c)
+        terms["prototype"] = Term(replayed + kd(h, g[:, ::4].detach(), 1.0), self.hp.proto_weight)
+        if self.hp.distill:
+            distance = feature_distance(out.features, s.teacher(x).features)
+            terms["feature_kd"] = Term(distance, self.hp.kd_weight)
+        return terms
+
+    def end(self, s: State, task: Task, data: View, g: Streams) -> None:
+        keep_prototypes(s, data, task, self.hp.proto_transform, g)
