@@ -51,10 +51,20 @@ class BiC(Method):
     class HP(Budget):
         """Distillation, validation share and the second stage."""
 
-        temperature: float = hp(2.0, Float(1, 5), doc="T of the distillation, which carries no T^2 here")
-        kd_schedule: str = hp("auto", Choice("auto", "fixed"), searched=False, doc="auto: lambda = n_old/n")
+        distill: bool = hp(
+            True, Choice(True, False), searched=False, doc="off: lambda 0, so cross-entropy with weight 1"
+        )
+        temperature: float = hp(
+            2.0,
+            Float(1, 5),
+            when={"distill": (True,)},
+            doc="T of the distillation, which carries no T^2 here",
+        )
+        kd_schedule: str = hp(
+            "auto", Choice("auto", "fixed"), searched=False, when={"distill": (True,)}, doc="auto: n_old/n"
+        )
         kd_lambda: float = hp(
-            0.5, Float(0.0, 0.95), when={"kd_schedule": ("fixed",)}, doc="lambda where fixed"
+            0.5, Float(0.0, 0.95), when={"kd_schedule": ("fixed",), "distill": (True,)}, doc="lambda, fixed"
         )
         val_fraction: float = hp(
             0.1,
@@ -90,10 +100,6 @@ class BiC(Method):
         # v of the m exemplars of a class.
         return max(1, int(self.hp.val_fraction * exemplars))
 
-    def _pairs(self, s: State, task: Task) -> Tensor:
-        # [tasks before this one, 2]: the corrections that the teacher answers with.
-        return s.kept.get("bias", torch.ones(0, 2, device=s.head.weight.device))
-
     def begin(self, s: State, task: Task, data: View, g: Streams) -> None:
         super().begin(s, task, data, g)
         if task.index:
@@ -101,10 +107,11 @@ class BiC(Method):
 
     def _draw_validation(self, s: State, task: Task, data: View, g: Streams, classes: range) -> None:
         validation = s.memories["validation"]
-        held = {c: self._held(m) for c, m in self.hp.counts(task.seen, data.image_bytes).items()}
+        counts = self.hp.counts(task.seen, data.image_bytes)
+        held = {c: self._held(m) for c, m in counts.items()}
         for c in classes:
             rows = data.rows([c])
-            held[c] = self._held(min(len(rows), self.hp.counts(task.seen, data.image_bytes)[c]))
+            held[c] = self._held(min(len(rows), counts[c]))
             validation.rows[c] = rows[torch.randperm(len(rows), generator=g("held", c))]
         validation.keep(dict.fromkeys(held, min(*held.values(), *map(len, validation.rows.values()))))
 
@@ -114,48 +121,36 @@ class BiC(Method):
         yield Phase("train", (Rows(torch.cat([fresh, s.memory.ids()])),), task.recipe, self.loss)
         if not task.index:
             return
-        pair = nn.Parameter(torch.tensor([[1.0, 0.0]], device=s.head.weight.device))  # alpha, beta
-        s.local["pair"] = pair
-        yield Phase(
-            "bias",
-            (Rows(validation.ids()),),
-            self._stage2(task.recipe),
-            self.bias_loss,
-            params=(pair,),
-            train_mode=False,
-            augment=False,
-        )
+        s.local["pair"] = pair = nn.Parameter(_raw(s, 1))
+        rows, recipe = (Rows(validation.ids()),), self._stage2(task.recipe)
+        yield Phase("bias", rows, recipe, self.bias_loss, params=(pair,), train_mode=False, augment=False)
         s.kept["bias"] = torch.cat([self._past(s, task), pair.detach()])
 
     def _stage2(self, stage1: Recipe) -> Recipe:
         epochs = max(1, round(self.hp.stage2_epochs * stage1.epochs))
-        return Recipe(
-            epochs, stage1.batch, "sgd", self.hp.stage2_lr, 0.9, 0.0, "step", 0.1, "0.3,0.6,0.8,0.9"
-        )
+        lr, milestones = self.hp.stage2_lr, "0.3,0.6,0.8,0.9"
+        return Recipe(epochs, stage1.batch, "sgd", lr, 0.9, 0.0, "step", 0.1, milestones)
 
     def _past(self, s: State, task: Task) -> Tensor:
-        # The pairs of earlier groups that stay live while this task's own is trained.
-        pairs = self._pairs(s, task)
-        if self.hp.bias_layers == "single_last" or not len(pairs):
-            return torch.tensor([[1.0, 0.0]], device=s.head.weight.device).repeat(task.index, 1)
-        return pairs
+        # [tasks before this one, 2]: the pairs that stay live while this task's own is trained.
+        live = self.hp.bias_layers == "per_task" and task.index > 1
+        return s.kept["bias"] if live else _raw(s, task.index)
 
     def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
         z = s.net(b.x).logits  # [B, seen]
-        if s.teacher is None:
-            return {"ce": Term(F.cross_entropy(z, b.y))}
+        if task.index and self.hp.bias_layers == "per_task":
+            z = bias_corrected(z, torch.cat([self._past(s, task), _raw(s, 1)]), task.groups)
+        ce = F.cross_entropy(z, b.y)
+        if s.teacher is None or not self.hp.distill:
+            return {"ce": Term(ce)}
         z_old = s.teacher(b.x).logits  # [B, old]
         if task.index > 1:
-            z_old = bias_corrected(z_old, self._pairs(s, task), task.groups[:-1])
-            if self.hp.bias_layers == "per_task":
-                raw = torch.tensor([[1.0, 0.0]], device=z.device)
-                z = bias_corrected(z, torch.cat([self._past(s, task), raw]), task.groups)
+            z_old = bias_corrected(z_old, s.kept["bias"], task.groups[:-1])
         t = self.hp.temperature
         # Cross-entropy form without T^2: its weight is scheduled by class counts.
-        target = F.softmax(z_old / t, dim=1)
-        distilled = F.cross_entropy(z[:, : task.old] / t, target)
+        distilled = F.cross_entropy(z[:, : task.old] / t, F.softmax(z_old / t, dim=1))
         share = task.old / task.seen if self.hp.kd_schedule == "auto" else self.hp.kd_lambda
-        return {"ce": Term(F.cross_entropy(z, b.y), 1.0 - share), "kd": Term(distilled, share)}
+        return {"ce": Term(ce, 1.0 - share), "kd": Term(distilled, share)}
 
     def bias_loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
         """Stage 2: cross-entropy of the corrected logits, and the decay of beta."""
@@ -184,3 +179,8 @@ class BiC(Method):
         z = s.net(x).logits
         corrected = bias_corrected(z, s.kept["bias"], task.groups) if task.index else z
         return {"head": z, "corrected": corrected}
+
+
+def _raw(s: State, pairs: int) -> Tensor:
+    # [pairs, 2]: alpha 1 and beta 0, which change nothing.
+    return torch.tensor([[1.0, 0.0]], device=s.head.weight.device).repeat(pairs, 1)

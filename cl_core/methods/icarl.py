@@ -33,9 +33,10 @@ _SIGMOID_RECIPE: Mapping[str, Mapping[str, Value]] = {
 class ICaRL(Method):
     """Sigmoid cross-entropy with the teacher's sigmoids as targets of the old outputs; nearest-mean answers.
 
-    In the BCE form (the paper's) an exemplar's true label never enters the old outputs. The CE form is the
-    field's common variant: cross-entropy over all seen classes plus softened distillation. The official CIFAR
-    net has no ReLU before the pooling, so that features are signed; the sigmoid family includes that.
+    In the BCE form (the paper's) an exemplar's true label never enters the old outputs, unless the targets
+    of the teacher are taken away (`distill`, `old_targets`). The CE form is the field's common variant:
+    cross-entropy over all seen classes plus softened distillation. The official CIFAR net has no ReLU before
+    the pooling, so that features are signed; the sigmoid family includes that.
     """
 
     name, title = "icarl", "iCaRL"
@@ -64,16 +65,34 @@ class ICaRL(Method):
             when={"loss": ("bce",)},
             doc="over the seen outputs; mean over the batch either way",
         )
+        distill: bool = hp(
+            True,
+            Choice(True, False),
+            searched=False,
+            doc="off: no teacher's targets; the BCE form needs others for the old outputs, the CE form none",
+        )
+        old_targets: str = hp(
+            "labels",
+            Choice("labels", "none"),
+            searched=False,
+            when={"loss": ("bce",), "distill": (False,)},
+            doc="of the old outputs: labels, which is plain BCE over all seen classes, or no loss at all",
+        )
         old_weight: float = hp(
             1.0,
             Float(0.1, 10, log=True),
-            when={"loss": ("bce",)},
+            when={"loss": ("bce",), "distill": (True,)},
             doc="weight of the old outputs' BCE; the paper's is 1",
         )
         kd_weight: float = hp(
-            0.25, Float(0.02, 10, log=True), when={"loss": ("ce",)}, doc="of the CE form; PyCIL 1 without T^2"
+            0.25,
+            Float(0.02, 10, log=True),
+            when={"loss": ("ce",), "distill": (True,)},
+            doc="of the CE form; PyCIL 1 without T^2",
         )
-        temperature: float = hp(2.0, Float(1, 5), when={"loss": ("ce",)}, doc="T of the CE form")
+        temperature: float = hp(
+            2.0, Float(1, 5), when={"loss": ("ce",), "distill": (True,)}, doc="T of the CE form"
+        )
         classifier: str = hp(
             "nearest-mean",
             Choice("nearest-mean", "head"),
@@ -112,21 +131,23 @@ class ICaRL(Method):
 
     def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
         z = s.net(b.x).logits  # [B, seen]
-        z_old = s.teacher(b.x).logits if s.teacher is not None else None  # [B, old]
+        z_old = s.teacher(b.x).logits if s.teacher is not None and self.hp.distill else None  # [B, old]
         if self.hp.loss == "ce":
             terms = {"ce": Term(F.cross_entropy(z, b.y))}
             if z_old is not None:
                 terms["kd"] = Term(kd(z[:, : task.old], z_old, self.hp.temperature), self.hp.kd_weight)
             return terms
         divisor = len(b.y) * (task.seen if self.hp.reduction == "mean" else 1)
-        # New outputs only: an exemplar is a negative of every new class, whatever its label (one_hot has no
-        # row for it).
-        target = F.one_hot(b.y, task.seen)[:, task.old :].to(z.dtype)
-        new = F.binary_cross_entropy_with_logits(z[:, task.old :], target, reduction="sum")
+        labels = F.one_hot(b.y, task.seen).to(z.dtype)
+        # New outputs: an exemplar is a negative of every new class, whatever its label.
+        new = F.binary_cross_entropy_with_logits(z[:, task.old :], labels[:, task.old :], reduction="sum")
         terms = {"bce": Term(new / divisor)}
         if z_old is not None:
             old = F.binary_cross_entropy_with_logits(z[:, : task.old], z_old.sigmoid(), reduction="sum")
             terms["bce_old"] = Term(old / divisor, self.hp.old_weight)
+        elif task.index and self.hp.old_targets == "labels":
+            old = F.binary_cross_entropy_with_logits(z[:, : task.old], labels[:, : task.old], reduction="sum")
+            terms["bce_old"] = Term(old / divisor)
         return terms
 
     def end(self, s: State, task: Task, data: View, g: Streams) -> None:

@@ -39,15 +39,22 @@ class LwF(Method):
     class HP:
         """Weight, temperature and scope of the distillation."""
 
-        kd_weight: float = hp(
-            0.25, Float(0.02, 8, log=True), doc="lambda_o / T^2: paper 1 and PyCIL 3 are 0.25 and 0.75"
+        distill: bool = hp(
+            True, Choice(True, False), searched=False, doc="off: fine-tuning in the same scope; warm-up stays"
         )
-        temperature: float = hp(2.0, Float(1, 5), doc="T, eq. 3")
+        kd_weight: float = hp(
+            0.25,
+            Float(0.02, 8, log=True),
+            when={"distill": (True,)},
+            doc="lambda_o / T^2: paper 1 and PyCIL 3 are 0.25 and 0.75",
+        )
+        temperature: float = hp(2.0, Float(1, 5), when={"distill": (True,)}, doc="T, eq. 3")
         kd_softmax: str = hp(
             "joint",
             Choice("joint", "per_task"),
             acts_from=2,
             searched=False,
+            when={"distill": (True,)},
             doc="one softmax over all old classes, or one a task (paper)",
         )
         ce_scope: str = hp(
@@ -82,7 +89,7 @@ class LwF(Method):
             terms = {"ce": Term(new_only(z, b.y, task))}
         else:
             terms = {"ce": Term(F.cross_entropy(z, b.y))}
-        if s.teacher is not None:
+        if s.teacher is not None and self.hp.distill:
             z_old = s.teacher(b.x).logits  # [B, old]
             if self.hp.kd_softmax == "joint":
                 value = kd(z[:, : task.old], z_old, self.hp.temperature)

@@ -187,3 +187,60 @@ def test_both_rules_are_counted_and_the_choice_says_which_is_the_method_s() -> N
         for result in tiny.run("icarl", {"classifier": rule}).results:
             assert {e.classifier for e in result.evaluations} == {"head", "nearest-mean"}
             assert {e.classifier for e in result.evaluations if e.primary} == {rule}
+
+
+# Without distillation
+
+
+def test_without_distillation_the_labels_of_exemplars_make_it_plain_bce_over_all_seen_classes() -> None:
+    z, labels = _logits(0, 5), [3, 0, 4, 2]
+    for reduction, divisor in (("sum", 4), ("mean", 20)):
+        terms = _terms(z, _logits(1, 3), labels, 3, 2, distill=False, reduction=reduction, old_weight=7.0)
+        target = F.one_hot(torch.tensor(labels), 5).float()
+        expected = F.binary_cross_entropy_with_logits(z, target, reduction="sum") / divisor
+        assert [(name, term.weight) for name, term in terms.items()] == [("bce", 1.0), ("bce_old", 1.0)]
+        assert sum(t.value for t in terms.values()).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_without_distillation_an_exemplar_s_label_among_old_classes_matters() -> None:
+    z, z_old = _logits(0, 5), _logits(1, 3)
+    a, b = (_terms(z, z_old, labels, 3, 2, distill=False) for labels in ([0, 1, 2, 3], [2, 2, 0, 3]))
+    assert torch.equal(a["bce"].value, b["bce"].value)
+    assert not torch.equal(a["bce_old"].value, b["bce_old"].value)
+
+
+def test_without_targets_the_old_outputs_have_no_loss_and_exemplars_stay_negatives_of_new_classes() -> None:
+    z = _logits(0, 5).requires_grad_()
+    terms = _terms(z, _logits(1, 3), [3, 0, 4, 2], 3, 2, distill=False, old_targets="none")
+    assert list(terms) == ["bce"]
+    gradient = torch.autograd.grad(terms["bce"].value, z)[0]
+    assert not gradient[:, :3].any()
+    assert (gradient[[1, 3], 3:] > 0).all()
+    kept = _terms(z, _logits(1, 3), [3, 0, 4, 2], 3, 2)["bce"].value
+    assert torch.equal(terms["bce"].value, kept)
+
+
+def test_without_distillation_the_cross_entropy_form_is_replay_with_another_answer() -> None:
+    off, replay = tiny.run("icarl", {"loss": "ce", "distill": False}), tiny.run("replay")
+    assert (off.training.method.primary(), replay.training.method.primary()) == ("nearest-mean", "head")
+    for a, b in zip(off.results, replay.results, strict=True):
+        assert (a.stage, a.phases) == (b.stage, b.phases)
+
+
+@pytest.mark.parametrize("hp", [{}, {"old_targets": "none"}, {"loss": "ce"}], ids=str)
+def test_without_distillation_the_teacher_is_not_asked(hp: dict[str, Any]) -> None:
+    state = tiny.fixed_state(_logits(0, 5), _logits(1, 3))
+    terms = ICaRL({"distill": False, **hp}).loss(state, _batch([3, 0, 4, 2]), tiny.task(3, 2))
+    assert "kd" not in terms
+    assert state.teacher is not None
+    assert not state.teacher.net.asked
+
+
+def test_without_distillation_the_first_task_is_that_of_the_sigmoid_family() -> None:
+    z = _logits(0, 3)
+    for targets in ("labels", "none"):
+        terms = _terms(z, None, [0, 1, 2, 0], 3, distill=False, old_targets=targets)
+        assert list(terms) == ["bce"]
+        assert tiny.run("icarl", {"distill": False, "old_targets": targets}).results[0].stage == (
+            tiny.run("icarl").results[0].stage
+        )

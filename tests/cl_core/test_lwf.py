@@ -162,3 +162,31 @@ def test_one_new_class_is_recorded_as_a_fallback() -> None:
     assert LwF({"ce_scope": "all_seen"}).note(task) is None
     finished = tiny.train(tiny.configuration("lwf", scenario={"base": 5, "increments": [1, 1]}))
     assert [r.note is not None for r in finished.results] == [False, True, True]
+
+
+# Without distillation
+
+
+@pytest.mark.parametrize("scope", ["new_only", "all_seen"])
+def test_with_distillation_off_a_run_is_fine_tuning_s_in_the_same_scope(scope: str) -> None:
+    off = tiny.run("lwf", {"distill": False, "ce_scope": scope})
+    tuned = tiny.run("finetune", {"ce_scope": scope})
+    for a, b in zip(off.results, tuned.results, strict=True):
+        assert (a.stage, a.phases) == (b.stage, b.phases)
+    assert off.results[1].stage != tiny.run("lwf", {"ce_scope": scope}).results[1].stage
+
+
+def test_with_distillation_off_the_teacher_is_not_asked() -> None:
+    state = tiny.fixed_state(_logits(0, 5), _logits(1, 3))
+    terms = LwF({"distill": False}).loss(state, _batch([3, 4, 4, 3]), tiny.task(3, 2))
+    assert list(terms) == ["ce"]
+    assert state.teacher is not None
+    assert not state.teacher.net.asked
+
+
+def test_with_distillation_off_warm_up_and_frozen_rows_stay() -> None:
+    hp = {"distill": False, "warmup": 0.5, "train_old_head": False}
+    off = tiny.run("lwf", hp)
+    assert {p.phase for p in off.results[1].phases} == {"warmup", "train"}
+    for name in ("net.head.weight", "net.head.bias"):
+        assert torch.equal(off.states[1][name][:3], off.states[0][name][:3])

@@ -1,0 +1,94 @@
+"""SS-IL: separated softmax for incremental learning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch.nn import functional as F
+
+from cl_core.exemplars import update_exemplars
+from cl_core.hparams import Choice, Float, Int, hp
+from cl_core.losses import fallback_note, grouped_kd, separated
+from cl_core.memory import Budget
+from cl_core.method import Method, Phase, Rows, register
+from cl_core.recipe import Recipe
+from cl_core.rng import Streams
+from cl_core.state import State
+from cl_core.task import Batch, Task, Term
+from cl_core.view import View
+
+
+@register("ss_il")
+class SSIL(Method):
+    """Separated softmax, and distillation with a softmax a task, on steps of new and replayed images in a
+    fixed ratio.
+
+    New samples are classified among the new classes, exemplars among the old, so that no label pushes down
+    the logits of the other part; only the shared features and the distillation set one against the other. An
+    epoch is one pass over the new images; exemplars are reshuffled and repeated beside them, and one forward
+    takes both. The distillation is a sum over the old tasks and so grows with them. The official code keeps
+    the first images of a class; here herding ranks them (`selection`).
+    """
+
+    name, title = "ss_il", "SS-IL"
+    paper = "Ahn et al., SS-IL: Separated Softmax for Incremental Learning, ICCV 2021 (arXiv 2003.13947)"
+    equation = (
+        "eq. 4-5: CE(softmax(z_new), y) on new + CE(softmax(z_old), y) on exemplars "
+        "+ sum_s T^2 KL(softmax(z_s/T) of teacher || student) over the old tasks s"
+    )
+    paradigm, level, kind = "data replay", "logits", "probability matching"
+    teacher = True
+
+    @dataclass(frozen=True)
+    class HP(Budget):
+        """Distillation, replayed images a step, and the learning rate from task to task."""
+
+        distill: bool = hp(
+            True, Choice(True, False), searched=False, doc="off: no task-wise distillation, the rest stays"
+        )
+        kd_weight: float = hp(
+            1.0,
+            Float(0.1, 10, log=True),
+            when={"distill": (True,)},
+            doc="of the task-wise distillation; the paper's is 1, with T^2",
+        )
+        temperature: float = hp(
+            2.0, Float(1, 5), searched=False, when={"distill": (True,)}, doc="T, paper and official code 2"
+        )
+        replay_batch: int = hp(
+            32, Int(8, 128, log=True), doc="N_M: exemplars a step, beside the recipe's batch of new images"
+        )
+        lr_task_decay: str = hp(
+            "inverse",
+            Choice("inverse", "none"),
+            doc="inverse: the learning rate of task t is divided by t + 1 (official code); none: it stays",
+        )
+
+    def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
+        self.hp.check_budget(sum(sizes), math.prod(shape))
+
+    def schedule(self, recipe: Recipe, index: int) -> Recipe:
+        return recipe.replace(lr=recipe.lr / (index + 1)) if self.hp.lr_task_decay == "inverse" else recipe
+
+    def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
+        replayed = Rows(s.memory.ids(), batch=self.hp.replay_batch)
+        yield Phase("train", (Rows(task.rows), replayed), task.recipe, self.loss)
+
+    def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
+        z = s.net(b.x).logits  # [N_D + N_M, seen]
+        if s.teacher is None:
+            return {"ce": Term(F.cross_entropy(z, b.y))}
+        terms = {"ce": Term(separated(z, b.y, task))}
+        if self.hp.distill:
+            z_old = s.teacher(b.x).logits  # [N_D + N_M, old]
+            value = grouped_kd(z, z_old, self.hp.temperature, task.groups[:-1])
+            terms["kd"] = Term(value, self.hp.kd_weight)
+        return terms
+
+    def end(self, s: State, task: Task, data: View, g: Streams) -> None:
+        update_exemplars(self.hp, s.memory, s.net, data, task, g)
+
+    def note(self, task: Task) -> str | None:
+        return fallback_note(task)
