@@ -1,6 +1,6 @@
 """Run the benchmarks: `python -m tests.benchmarks [NAME] [--json]`; without a name all of them.
 
-With --json, JSON alone on stdout: {benchmark: {figure: value}}.
+With --json, JSON alone on stdout: {benchmark: {figure: value}}, for `terms` {run: {phase: {term: values}}}.
 """
 
 from __future__ import annotations
@@ -9,26 +9,32 @@ import argparse
 import json
 import sys
 import time
+from typing import Any
 
-from tests.benchmarks import search, step
+from tests.benchmarks import search, step, terms
 
-BENCHMARKS = {"step": step.measure, "search": search.measure}
+BENCHMARKS = ("step", "search", "terms")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("name", nargs="?", choices=sorted(BENCHMARKS), help="one benchmark; all without")
     parser.add_argument("--json", action="store_true", help="JSON alone on stdout")
+    terms.add_arguments(parser)
     asked = parser.parse_args()
-    figures = {}
+    measures = {"step": step.measure, "search": search.measure, "terms": lambda: terms.measure(asked)}
+    figures: dict[str, Any] = {}
     for name in [asked.name] if asked.name else BENCHMARKS:
         started = time.perf_counter()
-        figures[name] = BENCHMARKS[name]()
+        figures[name] = measures[name]()
         print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
     if asked.json:
         print(json.dumps(figures, indent=2))
         return
     for name, values in figures.items():
+        if name == "terms":
+            terms.show(values)
+            continue
         for figure, value in values.items():
             print(f"{name}.{figure} = {value:g}")
 

@@ -1,0 +1,184 @@
+"""How strongly each term of a method's loss pulls: its share of the gradient's norms in the second task.
+
+A term whose share is zero does not act, whatever its weight says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cl_core.configuration import Configuration
+from cl_core.dataset import Data, DataSpec, load
+from cl_core.hparams import Choice, Value, hparams
+from cl_core.memory import Budget
+from cl_core.method import METHODS, Loss, Phase
+from cl_core.result import PhaseValue
+from cl_core.rng import Streams
+from cl_core.scenarios import parse_scenario
+from cl_core.stages import StageStore
+from cl_core.state import State
+from cl_core.task import Batch, Task, Term
+from cl_core.trainer import Training
+
+Norms = dict[str, tuple[float, float]]  # term -> norm of the gradient of value x weight, and the weight
+Figures = dict[str, dict[str, dict[str, dict[str, float]]]]  # run -> phase -> term -> share and weight
+
+
+def term_shares(
+    configuration: Configuration, data: Data, steps: int = 8, store: StageStore | None = None
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Phase -> term -> its mean share of the sum of all terms' norms, and its mean weight.
+
+    Norms are those of the gradients over what the phase trains, at `steps` steps spread evenly over each
+    phase of the second task; the numbers of the training are those of any other run. Shares of a phase sum
+    to 1, or are all 0 where no term has a gradient. With a `store` the first task is shared.
+    """
+    training = _Watched(configuration, data, store)
+    training.watch(steps)
+    training.next_task()
+    training.next_task()
+    return {phase: _means(noted) for phase, noted in training.noted.items()}
+
+
+class _Watched(Training):
+    """A run that notes each term's gradient in its second task."""
+
+    def watch(self, steps: int) -> None:
+        self.steps, self.noted = steps, dict[str, list[Norms]]()
+
+    def _train_phase(self, phase: Phase, task: Task, g: Streams, values: list[PhaseValue]) -> int:
+        if task.index == 1:
+            phase = dataclasses.replace(phase, loss=self._noting(phase))
+        return super()._train_phase(phase, task, g, values)
+
+    def _noting(self, phase: Phase) -> Loss:
+        first = phase.rows[0]
+        width = min(first.batch or phase.recipe.batch, len(first.ids))
+        total = phase.recipe.epochs * math.ceil(len(first.ids) / width)
+        # The middles of equal stretches: at the very first step the student still is the teacher.
+        chosen = {(2 * k + 1) * total // (2 * self.steps) for k in range(self.steps)}
+        noted = self.noted.setdefault(phase.name, [])
+        step = 0
+
+        def loss(s: State, b: Batch, t: Task) -> dict[str, Term]:
+            nonlocal step
+            terms = phase.loss(s, b, t)
+            if step in chosen:
+                noted.append(gradient_norms(terms, phase, s))
+            step += 1
+            return terms
+
+        return loss
+
+
+def gradient_norms(terms: dict[str, Term], phase: Phase, s: State) -> Norms:
+    """The norm of each term's weighted gradient over the parameters and head rows that `phase` trains."""
+    params = list(phase.params) if phase.params is not None else list(s.net.parameters())
+    params = [p for p in params if p.requires_grad]
+    head = {id(rows) for rows in s.head.rows()} if phase.head_rows else set()
+    out: Norms = {}
+    for name, term in terms.items():
+        pull = term.value * term.weight
+        grads: Sequence[Tensor | None] = []
+        if pull.requires_grad:
+            grads = torch.autograd.grad(pull, params, retain_graph=True, allow_unused=True)
+        parts = [
+            gradient[slice(*phase.head_rows)] if phase.head_rows and id(p) in head else gradient
+            for p, gradient in zip(params, grads or [None] * len(params), strict=True)
+            if gradient is not None
+        ]
+        norms = [torch.linalg.vector_norm(part.float()) for part in parts]
+        norm = float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
+        out[name] = (norm, float(term.weight))
+    return out
+
+
+def _means(noted: list[Norms]) -> dict[str, dict[str, float]]:
+    shares: dict[str, list[float]] = {name: [] for step in noted for name in step}
+    weights: dict[str, list[float]] = {name: [] for name in shares}
+    for step in noted:
+        total = sum(norm for norm, _ in step.values())
+        for name in shares:
+            norm, weight = step.get(name, (0.0, 0.0))
+            weights[name].append(weight)
+            if total:
+                shares[name].append(norm / total)
+    return {
+        name: {"share": sum(each) / max(1, len(each)), "weight": sum(weights[name]) / len(noted)}
+        for name, each in shares.items()
+    }
+
+
+# The command
+
+
+def runs() -> Iterator[tuple[str, str, dict[str, Value]]]:
+    """(label, method, hyperparameters): each method that distils or replays, and each of its losses."""
+    for method in METHODS.names():
+        cls = METHODS[method]
+        if not cls.teacher and not issubclass(cls.HP, Budget):
+            continue
+        loss = hparams(cls.HP).get("loss")
+        if loss is None or not isinstance(loss.domain, Choice):
+            yield method, method, {}
+            continue
+        for option in loss.domain.options:
+            if option != "none":
+                yield f"{method} {option}", method, {"loss": option}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m tests.benchmarks terms`."""
+    group = parser.add_argument_group("terms")
+    group.add_argument("--data", default="digits", help="data set (digits)")
+    group.add_argument("--root", help="folder of its files")
+    group.add_argument("--per-class", type=int, default=100, help="training images a class (100)")
+    group.add_argument("--epochs", type=int, default=2, help="epochs a task (2)")
+    group.add_argument("--net", help="network; the data set's without")
+    group.add_argument("--scenario", default="B0-5tasks", help="scenario (B0-5tasks)")
+
+
+def measure(asked: argparse.Namespace) -> Figures:
+    """The shares and weights of every term, for every run."""
+    spec = DataSpec(asked.data, root=asked.root, per_class=asked.per_class)
+    data, figures = load(spec), Figures()
+    with tempfile.TemporaryDirectory() as folder:
+        for label, method, hp in runs():
+            print(f"terms: {label}", file=sys.stderr)
+            configuration = Configuration(
+                method,
+                spec,
+                parse_scenario(asked.scenario),
+                hp=hp,
+                recipe={"epochs": asked.epochs},
+                net=asked.net,
+            )
+            figures[label] = term_shares(configuration, data, store=StageStore(Path(folder)))
+    return figures
+
+
+def show(figures: Figures) -> None:
+    """A table: a row a term."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("run", "phase", "term", title="share of each term in the gradient's norms, second task")
+    for column in ("share", "weight"):
+        table.add_column(column, justify="right")
+    before = ("", "")
+    for run, phases in figures.items():
+        for phase, terms in phases.items():
+            for term, values in terms.items():
+                named = [run if run != before[0] else "", phase if (run, phase) != before else ""]
+                table.add_row(*named, term, f"{values['share']:.4f}", f"{values['weight']:.4g}")
+                before = (run, phase)
+    Console().print(table)
