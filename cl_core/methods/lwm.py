@@ -1,0 +1,156 @@
+"""LwM: learning without memorizing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cl_core.errors import BadRequest
+from cl_core.hparams import Choice, Float, hp
+from cl_core.losses import fallback_note, kd, new_only
+from cl_core.method import Method, register
+from cl_core.rng import Streams
+from cl_core.state import State
+from cl_core.task import Batch, Task, Term
+from cl_core.view import View
+
+DEAD = 1e-6  # a map of a smaller norm has no direction to compare
+
+
+def class_map(maps: Tensor, weight: Tensor) -> Tensor:
+    """ReLU(sum_k w_k A_k) of maps A [B, K, H, W], a head row w [B, K] a sample: [B, H*W], at least float32.
+
+    Grad-CAM of a linear head on average-pooled maps, but for its factor 1/(H*W): there the gradient of a
+    logit by a map is w_k/(H*W) everywhere.
+    """
+    wide = torch.promote_types(maps.dtype, torch.float32)
+    return (maps.to(wide).flatten(2) * weight.to(wide)[:, :, None]).sum(dim=1).relu()
+
+
+def attention_distance(q: Tensor, q_old: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean L1 distance of normalised maps, L_AD, and the share of samples without one; q, q_old [B, N].
+
+    A sample with a map of norm below `DEAD` counts as distance zero, with zero gradient.
+    """
+    norm, norm_old = (torch.linalg.vector_norm(m, dim=1, keepdim=True) for m in (q, q_old))
+    alive = ((norm >= DEAD) & (norm_old >= DEAD)).to(q.dtype)  # [B, 1]
+    difference = q / norm.clamp_min(DEAD) - q_old / norm_old.clamp_min(DEAD)
+    return (difference.abs() * alive).sum() / len(q), 1.0 - alive.mean()
+
+
+@register("lwm")
+class LwM(Method):
+    """LwF, and the maps that the network bases its top old class on must stay where the teacher has them.
+
+    Student and teacher map the same class b, each with its own head row. The student's map comes from the
+    forward of the other terms, so it trains the backbone and, through its weights, the head. The gradient of
+    Grad-CAM has a closed form where the features are the average of the last map: no other net is taken.
+    Old rows train. Without `distill` only the attention term goes; the distillation of logits stays.
+    """
+
+    name, title = "lwm", "Learning without Memorizing"
+    paper = "Dhar et al., Learning without Memorizing, CVPR 2019 (arXiv 1811.08051)"
+    equation = (
+        "L_C + beta L_D + gamma L_AD, L_AD = || Q/|Q| - Q_old/|Q_old| ||_1, "
+        "Q = ReLU(sum_k W[b,k] A_k), b = top old class"
+    )
+    paradigm, level, kind = "regularisation", "logits, features", "probability matching, hidden layer"
+    teacher = True
+    memories = ()
+
+    @dataclass(frozen=True)
+    class HP:
+        """Weights of the two distillations, and which map is compared."""
+
+        distill: bool = hp(
+            True, Choice(True, False), searched=False, doc="off: the attention term goes, L_D stays"
+        )
+        kd_weight: float = hp(
+            0.25, Float(0.02, 8, log=True), doc="beta / T^2: FACIL 1 is 0.25; the paper gives none"
+        )
+        logit_loss: str = hp(
+            "softmax",
+            Choice("softmax", "sigmoid"),
+            searched=False,
+            doc="L_D: softened softmax (FACIL), or a sigmoid an old output, summed (inclearn: mean)",
+        )
+        temperature: float = hp(
+            2.0, Float(1, 5), searched=False, when={"logit_loss": ("softmax",)}, doc="T of L_D"
+        )
+        attention_weight: float = hp(
+            1.0,
+            Float(1e-3, 10, log=True),
+            when={"distill": (True,)},
+            doc="gamma: FACIL 1, another code 0.8 (its 0.1 is for maps without the channel sum)",
+        )
+        attention_class: str = hp(
+            "student_top_old",
+            Choice("student_top_old", "teacher_top"),
+            searched=False,
+            when={"distill": (True,)},
+            doc="b of both maps: the student's top old class (paper, inclearn), or the teacher's (Avalanche)",
+        )
+        diff_through_alpha: bool = hp(
+            True,
+            Choice(True, False),
+            searched=False,
+            when={"distill": (True,)},
+            doc="whether the attention term trains the head too, through the weights of its map (inclearn)",
+        )
+        ce_scope: str = hp(
+            "new_only",
+            Choice("new_only", "all_seen"),
+            searched=False,
+            doc="classes in the cross-entropy; new_only: FACIL, inclearn",
+        )
+
+    def begin(self, s: State, task: Task, data: View, g: Streams) -> None:
+        super().begin(s, task, data, g)
+        if not task.index and self.hp.distill:
+            _check_pooling(s, data.images(task.rows[:2]))
+
+    def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
+        out = s.net(b.x)
+        z = out.logits  # [B, seen]
+        ce = new_only(z, b.y, task) if self.hp.ce_scope == "new_only" else F.cross_entropy(z, b.y)
+        if s.teacher is None:
+            return {"ce": Term(ce)}
+        z, before = z[:, : task.old], s.teacher(b.x)
+        if self.hp.logit_loss == "softmax":
+            distilled = kd(z, before.logits, self.hp.temperature)
+        else:
+            target = before.logits.sigmoid()
+            distilled = F.binary_cross_entropy_with_logits(z, target, reduction="sum") / len(b.y)
+        terms = {"ce": Term(ce), "kd": Term(distilled, self.hp.kd_weight)}
+        if self.hp.distill:
+            top = z if self.hp.attention_class == "student_top_old" else before.logits
+            # A product with the one-hot classes, whose gradient sums in a fixed order on every device.
+            chosen = F.one_hot(top.argmax(dim=1), task.old).to(s.head.weight.dtype)  # [B, old]
+            w, w_old = s.head.weight[: task.old], s.teacher.net.head.weight[: task.old]  # type: ignore[index]
+            alpha = chosen @ (w if self.hp.diff_through_alpha else w.detach())  # [B, K]
+            q, q_old = class_map(out.maps[-1], alpha), class_map(before.maps[-1], chosen @ w_old)
+            distance, dead = attention_distance(q, q_old)
+            terms["attention"] = Term(distance, self.hp.attention_weight)
+            terms["dead_maps"] = Term(dead, 0.0)  # for the record
+        return terms
+
+    def note(self, task: Task) -> str | None:
+        return fallback_note(task) if self.hp.ce_scope == "new_only" else None
+
+
+@torch.no_grad()
+def _check_pooling(s: State, x: Tensor) -> None:
+    was_training = s.net.training
+    out = s.net.eval()(x)
+    s.net.train(was_training)
+    pooled = out.maps and out.maps[-1].ndim == 4 and out.maps[-1].float().mean(dim=(2, 3))
+    same = isinstance(pooled, Tensor) and pooled.shape == out.features.shape
+    if not same or not torch.allclose(pooled, out.features, rtol=1e-3, atol=1e-5):
+        found = f"{len(out.maps)} maps" if not same else "another pooling"
+        raise BadRequest(
+            f"lwm needs a net whose features are the average of its last map [B, D, H, W], not one with "
+            f"{found}: use convnet, resnet32 or resnet18, or return that map last"
+        )
