@@ -1,0 +1,58 @@
+"""Class augmentation: the mixture of two classes is a class of its own (IL2A, Zhu et al., NeurIPS 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl_core.rng import Streams
+
+
+def pairs(k: int) -> int:
+    """Unordered pairs of k classes."""
+    return k * (k - 1) // 2
+
+
+def pair_index(a: Tensor, b: Tensor, k: int) -> Tensor:
+    """The number of the unordered pair {a, b}, a != b, in 0..k(k-1)/2 - 1: the upper triangle row by row.
+
+    a, b: integer tensors of one shape with values in 0..k-1; so is what is returned.
+    """
+    low, high = torch.minimum(a, b), torch.maximum(a, b)
+    return low * (2 * k - low - 1) // 2 + high - low - 1
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Which images of a batch are mixed with which, and how: drawn on the CPU."""
+
+    first: Tensor  # [M] int64, positions in the batch
+    second: Tensor  # [M] int64
+    share: Tensor  # [M] float32, of the first
+
+
+def draw_mix(n: int, times: int, beta: float, clip: float, g: Streams) -> Mix:
+    """Partners of n images by `times` permutations, M = times n, and for each a share ~ Beta(beta, beta).
+
+    A share further than `clip` from one half becomes one half, as in the official code.
+    """
+    partners = [torch.randperm(n, generator=g("mix", "partner", k)) for k in range(times)]
+    # torch's Beta takes no generator.
+    drawn = np.random.default_rng(g("mix", "share").initial_seed()).beta(beta, beta, times * n)
+    share = torch.from_numpy(drawn)
+    share = torch.where((share - 0.5).abs() > clip, 0.5, share).float()
+    return Mix(torch.arange(n).repeat(times), torch.cat(partners), share)
+
+
+def class_mix(x: Tensor, y: Tensor, mix: Mix, start: int, k: int) -> tuple[Tensor, Tensor]:
+    """The mixed images [M', C, H, W] and the numbers of their pairs [M'] of the k classes from `start` on.
+
+    Images of one class are not mixed with each other, so M' <= M depends on the labels [B] of x [B, C, H, W].
+    """
+    a, b, share = (t.to(x.device) for t in (mix.first, mix.second, mix.share))
+    different = (y[a] != y[b]).nonzero()[:, 0]
+    a, b, share = a[different], b[different], share[different, None, None, None]
+    return share * x[a] + (1.0 - share) * x[b], pair_index(y[a] - start, y[b] - start, k)

@@ -1,0 +1,154 @@
+"""IL2A: class-incremental learning via dual augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from cl_core.classmix import class_mix, draw_mix, pairs
+from cl_core.hparams import Choice, Float, Int, Value, hp
+from cl_core.isda import covariance, semantic_logits
+from cl_core.losses import feature_distance
+from cl_core.method import Base, Method, Phase, Rows, register
+from cl_core.nets.network import LinearHead
+from cl_core.prototypes import TRANSFORM_DOC, TRANSFORMS, draw_old_classes, keep_prototypes, prototypes_a_step
+from cl_core.rng import Streams
+from cl_core.state import State
+from cl_core.task import Batch, Task, Term
+from cl_core.view import View
+
+_ADAM: Mapping[str, Value] = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 2e-4}
+# The official StepLR(45, 0.1) of 101 epochs.
+_RECIPE: Mapping[str, Value] = {**_ADAM, "batch": 64, "schedule": "step", "milestones": "0.45,0.9"}
+_MIXES = {"classaug_times": (1, 2, 3, 4)}
+
+
+@register("il2a")
+class IL2A(Method):
+    """Mixtures of two new classes are classes of their own; old classes are replayed as mean and covariance.
+
+    The pairs' rows live for one task: the outputs are old classes, new classes, pairs of new ones, and only
+    classes answer. L_sem draws as many old classes as the recipe's batch has images; it reaches the head, not
+    the backbone. Dividing by tau after adding the variance is the official form, no upper bound of the
+    expected cross-entropy. The official student forwards twice from the second task on, here once.
+    """
+
+    name, title = "il2a", "IL2A"
+    paper = "Zhu et al., Class-Incremental Learning via Dual Augmentation, NeurIPS 2021"
+    equation = (
+        "L = CE(z/tau, y or pair) + lambda ||F - F_old||_F + alpha CE(v/tau, c), "
+        "v_j = w_j mu_c + b_j + rho/2 (w_j - w_c)^T Sigma_c (w_j - w_c)"
+    )
+    paradigm, level, kind = "feature replay", "features", "instance feature"
+    teacher = True
+    memories = ()
+
+    @dataclass(frozen=True)
+    class HP:
+        """Weights, prototypes, the mixing of classes and the temperature of the logits."""
+
+        kd_weight: float = hp(
+            10.0,
+            Float(0.1, 100, log=True),
+            when={"distill": (True,)},
+            doc="lambda of ||F - F_old||_F over all N images, a norm that grows with sqrt(N): 10 at B = 64",
+        )
+        semantic_weight: float = hp(10.0, Float(0.5, 50, log=True), doc="alpha of L_sem")
+        isda_ratio: float = hp(2.5, Float(0.1, 10, log=True), doc="rho of the variance in L_sem")
+        proto_ratio: float = hp(
+            1.0, Float(0.1, 10, log=True), searched=False, doc="prototypes a step over the recipe's batch"
+        )
+        proto_transform: str = hp(
+            "training", Choice(*TRANSFORMS), at_boundary=True, searched=False, doc=TRANSFORM_DOC
+        )
+        logit_temperature: float = hp(
+            0.1, Float(0.05, 1, log=True), acts_from=0, searched=False, doc="tau of both cross-entropies"
+        )
+        classaug_times: int = hp(
+            4,
+            Int(0, 4),
+            acts_from=0,
+            searched=False,
+            doc="mixtures an image, less those with its own class; 0 is without class augmentation",
+        )
+        classaug_beta: float = hp(
+            20.0,
+            Float(1, 50, log=True),
+            acts_from=0,
+            searched=False,
+            when=_MIXES,
+            doc="a of the share lambda ~ Beta(a, a) of an image in its mixture",
+        )
+        classaug_clip: float = hp(
+            0.1,
+            Float(0.0, 0.5),
+            acts_from=0,
+            searched=False,
+            when=_MIXES,
+            doc="shares further than this from one half become one half: outside [0.4, 0.6] officially",
+        )
+        distill: bool = hp(
+            True,
+            Choice(True, False),
+            searched=False,
+            doc="off: without the feature distance; mixtures and L_sem stay",
+        )
+
+    def base(self) -> Base:
+        names = ["logit_temperature", "classaug_times"]
+        names += ["classaug_beta", "classaug_clip"] if self.hp.classaug_times else []
+        return Base("class-mix", parameters={n: getattr(self.hp, n) for n in names}, recipe=_RECIPE)
+
+    def recipe(self) -> Mapping[str, Value]:
+        return _RECIPE
+
+    def begin(self, s: State, task: Task, data: View, g: Streams) -> None:
+        super().begin(s, task, data, g)
+        if self.hp.classaug_times and task.new > 1:
+            rows = LinearHead(s.head.weight.shape[1], pairs(task.new))
+            rows.open(0, pairs(task.new), g("head", "pairs"))
+            rows.to(s.head.weight.device)
+            s.local.update(pair_weight=rows.weight, pair_bias=rows.bias)
+
+    def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
+        params = (*s.net.parameters(), *s.local.values())
+        yield Phase("train", (Rows(task.rows),), task.recipe, self.loss, params=params)
+
+    def augment(self, s: State, b: Batch, task: Task, g: Streams) -> Batch:
+        x, y, drawn = b.x, b.y, dict(b.drawn)
+        if s.local:
+            mix = draw_mix(len(y), self.hp.classaug_times, self.hp.classaug_beta, self.hp.classaug_clip, g)
+            mixed, pair = class_mix(x, y, mix, task.old, task.new)
+            x, y = torch.cat([x, mixed]), torch.cat([y, task.seen + pair])
+        if task.index:
+            count = prototypes_a_step(task, self.hp.proto_ratio)
+            drawn["class"] = draw_old_classes(task, count, g).to(x.device)
+        return Batch(x, y, drawn)
+
+    def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
+        tau = self.hp.logit_temperature
+        f, z, _ = s.net(b.x)  # [N, D], [N, n]: N real and mixed images
+        if s.local:
+            z = torch.cat([z, F.linear(f, s.local["pair_weight"], s.local["pair_bias"]).float()], dim=1)
+        terms = {"ce": Term(F.cross_entropy(z / tau, b.y))}
+        if s.teacher is None:
+            return terms
+        if self.hp.distill:
+            terms["feature_kd"] = Term(feature_distance(f, s.teacher(b.x).features), self.hp.kd_weight)
+        c = b.drawn["class"]  # [P]
+        mu, sigma = s.kept["prototypes"][c], s.kept["covariances"][c]
+        w, bias = (rows[: task.seen] for rows in s.head.rows())
+        v = semantic_logits(mu, sigma, c, w, bias, self.hp.isda_ratio)  # [P, n]
+        terms["semantic"] = Term(F.cross_entropy(v / tau, c), self.hp.semantic_weight)
+        return terms
+
+    def end(self, s: State, task: Task, data: View, g: Streams) -> None:
+        features = keep_prototypes(s, data, task, self.hp.proto_transform, g)
+        new = torch.stack([covariance(f) for f in features])
+        s.kept["covariances"] = torch.cat([s.kept["covariances"], new]) if task.index else new
+
+    def note(self, task: Task) -> str | None:
+        return "one new class: no mixed images" if self.hp.classaug_times and task.new == 1 else None

@@ -1,0 +1,178 @@
+"""LUCIR: learning a unified classifier incrementally via rebalancing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cl_core.classifiers import nearest_mean
+from cl_core.cosine import imprint, margin_ranking
+from cl_core.exemplars import class_means, update_exemplars
+from cl_core.hparams import Choice, Float, Int, hp, hparams
+from cl_core.losses import feature_cosine
+from cl_core.memory import Budget
+from cl_core.method import Base, Method, Phase, Rows, register
+from cl_core.nets.network import CosineHead, Network
+from cl_core.recipe import Recipe
+from cl_core.rng import Streams
+from cl_core.state import State
+from cl_core.task import Batch, Task, Term
+from cl_core.view import View
+
+
+@register("lucir")
+class LUCIR(Method):
+    """Cosine logits, a teacher for the direction of the features, a margin between exemplars and new classes.
+
+    New rows begin as the mean direction of their class under the previous network; old rows stay as they are;
+    the scale eta goes on training from task to task. No ReLU before the pooling, so features are signed. The
+    nearest-mean rule uses one view (the official second view reverses colour channels by accident).
+    """
+
+    name, title = "lucir", "LUCIR"
+    paper = "Hou et al., Learning a Unified Classifier Incrementally via Rebalancing, CVPR 2019"
+    equation = (
+        "sec. 3.2-3.4: CE(eta s, y) + lambda sqrt(n_old/n_new) mean(1 - <f, f_old>) "
+        "+ w mean_{y old, k in top-K new} max(0, m - s_y + s_k), s_c = <f, w_c>, all unit vectors"
+    )
+    paradigm, level, kind = "data replay", "features", "instance feature"
+    teacher = True
+
+    @dataclass(frozen=True)
+    class HP(Budget):
+        """Scale, distillation, margin ranking, head rows, and the rule that answers."""
+
+        # Both rules are recorded, and the nearest-mean rule reads exemplars of the first task already.
+        ACTS_FROM: ClassVar[Mapping[str, int]] = dict.fromkeys(hparams(Budget), 0)
+
+        eta: float = hp(
+            1.0, Float(1, 30, log=True), acts_from=0, searched=False, doc="initial scale of the cosines"
+        )
+        kd_weight: float = hp(
+            5.0,
+            Float(0.5, 30, log=True),
+            when={"distill": (True,)},
+            doc="lambda_base of the less-forget term: 5 on CIFAR-100, 10 on ImageNet",
+        )
+        kd_schedule: str = hp(
+            "sqrt",
+            Choice("sqrt", "const"),
+            searched=False,
+            when={"distill": (True,)},
+            doc="sqrt: lambda = lambda_base sqrt(n_old/n_new), official adapt_lamda; const: lambda_base",
+        )
+        margin: float = hp(0.5, Float(0.05, 1), doc="m, on cosines")
+        margin_weight: float = hp(1.0, Float(0.1, 10, log=True), doc="of the margin ranking")
+        n_negatives: int = hp(2, Int(1, 5), searched=False, doc="K nearest new classes, at most all of them")
+        imprint: bool = hp(
+            True, Choice(True, False), searched=False, doc="new rows from class means, or random (FACIL)"
+        )
+        train_old_head: bool = hp(
+            False, Choice(False, True), searched=False, doc="whether the head's old rows train"
+        )
+        cbf: bool = hp(
+            False, Choice(False, True), searched=False, doc="then train the head on exemplars (ImageNet code)"
+        )
+        cbf_epochs: float = hp(
+            0.22, Float(0.01, 1), searched=False, when={"cbf": (True,)}, doc="over the task's; 20 of 90"
+        )
+        cbf_lr: float = hp(
+            0.01, Float(1e-4, 0.05, log=True), searched=False, when={"cbf": (True,)}, doc="/10 at half"
+        )
+        classifier: str = hp(
+            "head",
+            Choice("head", "nearest-mean"),
+            acts_from=0,
+            at_boundary=True,
+            searched=False,
+            doc="the rule that answers",
+        )
+        distill: bool = hp(True, Choice(True, False), searched=False, doc="off: without the less-forget term")
+        without: str = hp(
+            "term",
+            Choice("term", "official"),
+            searched=False,
+            when={"distill": (False,)},
+            doc="what goes: the term alone; or, as in the official code, margin ranking and frozen rows too",
+        )
+
+    def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
+        self.hp.check_budget(sum(sizes), math.prod(shape))
+
+    def base(self) -> Base:
+        return Base("cosine", head="cosine", last_relu=False, parameters={"eta": self.hp.eta})
+
+    def primary(self) -> str:
+        return str(self.hp.classifier)
+
+    def build(self, make: Callable[[], Network]) -> State:
+        def scaled() -> Network:
+            net = make()
+            torch.nn.init.constant_(cast(CosineHead, net.head).eta, self.hp.eta)
+            return net
+
+        return State(scaled(), scaled, self.memories)
+
+    @property
+    def _rebalances(self) -> bool:
+        # Whether margin ranking and frozen old rows are in force.
+        return self.hp.distill or self.hp.without == "term"
+
+    def begin(self, s: State, task: Task, data: View, g: Streams) -> None:
+        super().begin(s, task, data, g)
+        if task.index and self.hp.imprint:
+            imprint(s.net, data, task)
+
+    def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
+        rows = (Rows(torch.cat([task.rows, s.memory.ids()])),)
+        frozen = task.index and self._rebalances and not self.hp.train_old_head
+        kept = (task.old, task.seen) if frozen else None
+        yield Phase("train", rows, task.recipe, self.loss, head_rows=kept)
+        if task.index and self.hp.cbf:
+            update_exemplars(self.hp, s.memory, s.net, data, task, g)
+            rows, head = (Rows(s.memory.ids()),), (s.head.weight,)
+            recipe = self._balanced(task.recipe)
+            yield Phase("balanced", rows, recipe, self.balanced_loss, params=head, train_mode=False)
+
+    def _balanced(self, stage1: Recipe) -> Recipe:
+        epochs = max(1, round(self.hp.cbf_epochs * stage1.epochs))
+        decay = stage1.weight_decay
+        return Recipe(epochs, stage1.batch, "sgd", self.hp.cbf_lr, 0.9, decay, "step", 0.1, "0.5")
+
+    def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
+        f = s.net(b.x).features  # [B, D]
+        terms = self._of_the_head(s, f, b.y, task)
+        if s.teacher is not None and self.hp.distill:
+            growth = math.sqrt(task.old / task.new) if self.hp.kd_schedule == "sqrt" else 1.0
+            value = feature_cosine(f, s.teacher(b.x).features)
+            terms["feature_kd"] = Term(value, self.hp.kd_weight * growth)
+        return terms
+
+    def balanced_loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
+        """The loss of the balanced stage: the head's terms, with the features as they are."""
+        with torch.no_grad():
+            f = s.net(b.x).features
+        return self._of_the_head(s, f, b.y, task)
+
+    def _of_the_head(self, s: State, f: Tensor, y: Tensor, task: Task) -> dict[str, Term]:
+        head = cast(CosineHead, s.net.head)
+        cosines = head.similarity(f).float()  # [B, seen]
+        terms = {"ce": Term(F.cross_entropy(head.eta * cosines, y))}
+        if task.index and self._rebalances:
+            value = margin_ranking(cosines, y, task.old, self.hp.n_negatives, self.hp.margin)
+            terms["margin"] = Term(value, self.hp.margin_weight)
+        return terms
+
+    def end(self, s: State, task: Task, data: View, g: Streams) -> None:
+        update_exemplars(self.hp, s.memory, s.net, data, task, g)
+        s.kept["class_means"] = class_means(s.net, data, s.memory, flip=False)
+
+    def scores(self, s: State, x: Tensor, task: Task) -> dict[str, Tensor]:
+        out = s.net(x)
+        return {"head": out.logits, "nearest-mean": nearest_mean(out.features, s.kept["class_means"])}
