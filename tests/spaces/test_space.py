@@ -264,7 +264,7 @@ def test_what_a_method_does_not_have_is_refused(
 def test_a_hyperparameter_whose_branch_is_shut_is_left_out_and_named() -> None:
     space = space_of("icarl", {"loss": "bce", "kd_weight": 1.0})
     assert "hp.kd_weight" not in space.defaults()
-    assert space.inert == {"hp.kd_weight": "hp.loss = ce"}
+    assert space.inert == {"hp.kd_weight": "hp.loss = ce and hp.distill = True"}
 
 
 def test_a_method_that_restarts_leaves_out_the_recipe_of_the_increments() -> None:

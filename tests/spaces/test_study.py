@@ -126,7 +126,8 @@ def test_the_example_of_a_study_file_is_understood(data: Data) -> None:
     assert config["recipe.weight_decay"] == 5e-4
     assert config["recipe.increment.lr"] == 0.1
     assert resolved.warnings == [
-        "icarl: hp.temperature never acts, it does only where hp.loss = ce: it is left out"
+        "icarl: hp.temperature never acts, it does only where hp.loss = ce and hp.distill = True: "
+        "it is left out"
     ]
 
 
