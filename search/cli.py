@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +17,7 @@ from cl_core.errors import BadRequest, ClSearchError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from search.run import Prepared
 
@@ -162,6 +163,7 @@ def _note(warnings: Sequence[str]) -> None:
 
 def _print_plan(prepared: Prepared) -> None:
     study, plan = prepared.study, prepared.plan
+    first = study.study.search.start_from
     columns = ["cell", "method", "scenario", "tasks", "configurations", "runs", "searched"]
     _print_table(
         columns,
@@ -173,7 +175,8 @@ def _print_plan(prepared: Prepared) -> None:
                 row["tasks"],
                 row["budget"],
                 row["runs"],
-                row["space"],
+                # The first configuration is the published one.
+                "nothing, the defaults stand" if cell.budget == 1 and first else row["space"],
             ]
             for cell, row in zip(study.cells, study.table(), strict=True)
         ],
@@ -214,12 +217,20 @@ def logs(folder: Folder, trial: Trial) -> None:
 
 
 @app.command()
-def report(folder: Folder) -> None:
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR", help="The folder of a run; several are read as one.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The page; left out, report.html in the folder of one run."),
+    ] = None,
+) -> None:
     """Every view as one HTML page."""
     with _errors():
         from analysis.report import write_report
 
-        typer.echo(f"report: {write_report(folder)}")
+        typer.echo(f"report: {write_report(folders[0] if len(folders) == 1 else folders, out)}")
 
 
 @app.command()
@@ -317,20 +328,44 @@ def list_(
         items = listing(kind)
         if as_json:
             _json(items)
-            return
-        width = max(map(len, items), default=0)
-        for name, text in items.items():
-            typer.echo(f"{name:{width}}  {text}".rstrip())
+        elif kind == "methods":
+            _print_taxonomy(items)
+        else:
+            width = max(map(len, items), default=0)
+            for name, text in items.items():
+                typer.echo(f"{name:{width}}  {text}".rstrip())
+
+
+def _print_taxonomy(methods: Mapping[str, Mapping[str, str]]) -> None:
+    """A row a method below a row for each paradigm; the paper below the title where there is little room."""
+    console = _console()
+    columns = ["title", "level", "kind", "base family", "paper"]
+    if console.width < 160:
+        methods = {
+            k: {**card, "title, paper": f"{card['title']}\n{card['paper']}"} for k, card in methods.items()
+        }
+        columns = ["level", "kind", "base family", "title, paper"]
+    rows: list[list[str]] = []
+    previous = ""
+    for name, card in methods.items():
+        if card["paradigm"] != previous:
+            previous = card["paradigm"]
+            rows.append([previous])
+        rows.append([f"  {name}", *(card[key] for key in columns)])
+    console.print(_plain_table(["method", *columns], rows, console.width))
 
 
 @app.command()
 def describe(
-    name: Annotated[str, typer.Argument(metavar="METHOD|study", help="A method's name, or study.")],
+    name: Annotated[
+        str, typer.Argument(metavar="METHOD|PRESET|study", help="A method's or a preset's name, or study.")
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """A method's paper, equation, taxonomy and hyperparameters; or every key of the study file."""
+    """A method's paper, taxonomy, recipes and hyperparameters; a preset's file; or every key of one."""
     with _errors():
         from search import describe as verb
+        from spaces import presets
 
         if name == "study":
             keys = verb.study_keys()
@@ -338,28 +373,68 @@ def describe(
                 _json(keys)
                 return
             _print_table(["key", "type", "default", "description"], [list(key.values()) for key in keys])
-            return
-        card = verb.method(name)
-        if as_json:
-            _json(card)
-            return
-        params = card.pop("hyperparameters")
-        for key, value in card.items():
-            typer.echo(f"{key}: {value}")
-        typer.echo("")
-        columns = ["name", "default", "domain", "searched", "acts from", "at boundary", "when", "doc"]
-        rows = [
-            [key, *(_yes(value) if name in columns[3:6] else str(value) for name, value in param.items())]
-            for key, param in params.items()
-        ]
-        if rows:
-            _print_table(columns, rows)
+        elif name in presets.names():
+            if as_json:
+                from spaces.study_file import load_study
+
+                _json(load_study(name).to_plain())
+                return
+            typer.echo(presets.text(name), nl=False)
         else:
-            typer.echo("no hyperparameters")
+            card = verb.method(name)
+            if as_json:
+                _json(card)
+                return
+            _print_card(card)
 
 
-def _yes(value: Any) -> str:
-    return {True: "yes", False: ""}[value] if isinstance(value, bool) else str(value)
+def _print_card(card: Mapping[str, Any]) -> None:
+    """A method's card: a line a fact, then a row a hyperparameter."""
+    from rich.text import Text
+
+    console = _console()
+    for key, value in card.items():
+        if key == "hyperparameters":
+            continue
+        if key == "last relu":
+            value = "yes" if value else "no, features are signed"
+        elif isinstance(value, dict):
+            none = "as the data set's" if key.endswith("recipe") else "none"
+            value = ", ".join(f"{name} {inner}" for name, inner in value.items()) or none
+        console.print(Text(f"{key}: {value}"))
+    console.print()
+    rows = []
+    for name, param in card["hyperparameters"].items():
+        lines = [
+            param["domain"] + (", searched" if param["searched"] else ""),
+            param["doc"],
+            f"when {param['when']}" if param["when"] else "",
+        ]
+        acts = f"task {param['acts from']}" + (", its end" if param["at boundary"] else "")
+        rows.append([name, str(param["default"]), acts, "\n".join(line for line in lines if line)])
+    columns = ["hyperparameter", "default", "acts from", "range, meaning, condition"]
+    console.print(_plain_table(columns, rows, console.width) if rows else "no hyperparameters")
+
+
+def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> Table:
+    """A table `room` wide without lines, for cells of several lines each; a row of one cell is a heading."""
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [[row[k] for row in [columns, *rows] if k < len(row)] for k in range(len(columns))]
+    widths = [max(len(line) for cell in column for line in cell.splitlines()) for column in cells]
+    words = [min(max(len(word) for cell in column for word in cell.split()), 20) for column in cells]
+    words[0], gaps = widths[0], 2 * (len(columns) - 1)
+    # Left to itself, rich breaks words of one column where another could give room.
+    while sum(widths) + gaps > room and any(map(int.__gt__, widths, words)):
+        widest = max((k for k in range(len(widths)) if widths[k] > words[k]), key=widths.__getitem__)
+        widths[widest] -= 1
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, width in zip(columns, widths, strict=True):
+        table.add_column(Text(name, style="dim"), overflow="fold", width=width)
+    for row in rows:
+        table.add_row(*(Text(cell, style="bold" if len(row) == 1 else "") for cell in row))
+    return table
 
 
 def _print_table(columns: list[str], rows: list[list[str]]) -> None:

@@ -1,4 +1,4 @@
-"""What there is: `list KIND`, `describe METHOD`, `describe study`."""
+"""What there is: `list KIND`, `describe METHOD`, `describe PRESET`, `describe study`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,38 @@ from cl_core.hparams import HParam, hparams
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+PARADIGMS = ("baseline", "regularisation", "data replay", "feature replay")
+"""In the survey's order; a method of one's own may bring another, which comes after them."""
 
-def listing(kind: str) -> dict[str, str]:
-    """Every item of a kind, with a sentence. Raises BadRequest for a kind that is none."""
+
+def listing(kind: str) -> Mapping[str, Any]:
+    """Every item of a kind, with a sentence; a method with its taxonomy. Raises BadRequest for a kind that
+    is none."""
     if kind not in KINDS:
         raise unknown("list", kind, KINDS)
     return KINDS[kind]()
 
 
-def _methods() -> dict[str, str]:
+def taxonomy() -> dict[str, dict[str, str]]:
+    """Every method with its place in the survey's taxonomy, by paradigm, then by name."""
     from cl_core.method import METHODS
 
-    return {name: METHODS[name].title for name in METHODS}
+    def place(name: str) -> tuple[int, str, str]:
+        paradigm = METHODS[name].paradigm
+        known = PARADIGMS.index(paradigm) if paradigm in PARADIGMS else len(PARADIGMS)
+        return known, paradigm, name
+
+    return {
+        name: {
+            "title": cls.title,
+            "paradigm": cls.paradigm,
+            "level": cls.level,
+            "kind": cls.kind,
+            "base family": cls().base().family,
+            "paper": cls.paper,
+        }
+        for name, cls in ((name, METHODS[name]) for name in sorted(METHODS, key=place))
+    }
 
 
 def _datasets() -> dict[str, str]:
@@ -57,8 +77,8 @@ def _views() -> dict[str, str]:
     return {name: _sentence(VIEWS[name]) for name in VIEWS}
 
 
-KINDS: dict[str, Callable[[], dict[str, str]]] = {
-    "methods": _methods,
+KINDS: dict[str, Callable[[], Mapping[str, Any]]] = {
+    "methods": taxonomy,
     "datasets": _datasets,
     "nets": _nets,
     "scenarios": _scenarios,
@@ -68,11 +88,13 @@ KINDS: dict[str, Callable[[], dict[str, str]]] = {
 
 
 def method(name: str) -> dict[str, Any]:
-    """A method's card as plain values. Raises BadRequest for a name that is none."""
+    """A method's card as plain values; its base family and recipes are those of the default
+    hyperparameters. Raises BadRequest for a name that is none."""
     from cl_core.method import METHODS
 
     cls = METHODS[name]
-    base = cls().base()
+    made = cls()
+    base = made.base()
     return {
         "method": cls.name,
         "title": cls.title,
@@ -81,9 +103,14 @@ def method(name: str) -> dict[str, Any]:
         "paradigm": cls.paradigm,
         "level": cls.level,
         "kind": cls.kind,
+        "classifier": made.primary(),
         "base family": base.family,
         "head": base.head,
-        "classifier": cls().primary(),
+        "side heads": dict(base.side_heads),
+        "last relu": base.last_relu,
+        "base parameters": dict(base.parameters),
+        "base recipe": dict(base.recipe),
+        "increment recipe": dict(base.recipe if cls.restarts else made.recipe()),
         "hyperparameters": {name: _hparam(param) for name, param in hparams(cls.HP).items()},
     }
 

@@ -100,7 +100,7 @@ def apply_override(plain: dict[str, Any], override: str) -> None:
             inner = {}
         if not isinstance(inner, dict):
             raise BadRequest(f"--set {override!r}: {done} is {inner!r}, not a mapping, so it has no {rest}")
-        at[key] = at = inner
+        at[key] = at = dict(inner)  # of its own: a YAML alias makes one mapping stand in several places
 
 
 def _text(path: Path) -> str:

@@ -1,19 +1,31 @@
-"""What every preset that ships must hold."""
+"""What every preset that ships must hold, and what those of the survey promise."""
 
 from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cl_core.dataset import DATASETS, Data
+from cl_core.hparams import hparams
+from cl_core.keys import base_identity
 from cl_core.method import METHODS
 from spaces import presets
-from spaces.resolved import resolve
+from spaces.resolved import Cell, ResolvedStudy, resolve
 from spaces.study_file import load_study
 
 CLASSES = {"digits": (10, 8), "cifar10": (10, 32), "cifar100": (100, 32), "tiny-imagenet": (200, 64)}
+SURVEYS = [name for name in presets.names() if name.startswith("survey-")]
+TEN = ("lwf", "lwm", "icarl", "eeil", "bic", "lucir", "ss_il", "il2a", "pass", "praka")
+REFERENCES = ("finetune", "replay", "joint")
+OWN_FIRST_TASK = ("lucir", "il2a", "pass", "praka")  # what no plain cross-entropy can train
 
 
+@cache
 def stand_in(name: str) -> Data:
     """Data with the shape and the number of classes of a real data set."""
     classes, side = CLASSES[name]
@@ -22,24 +34,46 @@ def stand_in(name: str) -> Data:
     return Data.from_arrays(x, y, name=name)
 
 
+@cache
+def resolved(name: str) -> ResolvedStudy:
+    study = load_study(name)
+    return resolve(study, stand_in(study.data.name))
+
+
+def given(study: ResolvedStudy, cell: Cell) -> dict[str, Any]:
+    """The hyperparameters of a cell's first configuration."""
+    (order, seed), *_ = study.runs(cell)
+    configuration = study.configuration(cell, cell.space.defaults(), order, seed)
+    return METHODS[cell.method](configuration.hp).values()
+
+
+def labels(name: str, column: str) -> dict[str, dict[str, Any]]:
+    """Label without its column -> method and hyperparameters as the study file writes them."""
+    methods = load_study(name).methods
+    return {
+        label.removesuffix(f"-{column}"): {"method": entry.method, **entry.hp}
+        for label, entry in methods.items()
+        if label.endswith(f"-{column}")
+    }
+
+
 @pytest.mark.parametrize("name", presets.names())
 def test_a_preset_resolves_and_is_named_as_its_file(name: str) -> None:
-    study = load_study(name)
-    assert study.study == name
+    study = resolved(name)
+    assert study.name == name
     assert study.data.name in DATASETS.names()
-    resolved = resolve(study, stand_in(study.data.name))
-    assert len(resolved.cells) == len(study.methods) * len(study.scenarios)
+    assert len(study.cells) == len(study.study.methods) * len(study.study.scenarios)
 
 
 @pytest.mark.parametrize("name", presets.names())
-def test_every_cell_of_a_preset_that_has_increments_is_searched_with_the_same_budget(name: str) -> None:
-    study = load_study(name)
-    cells = resolve(study, stand_in(study.data.name)).cells
-    restarting = [cell for cell in cells if METHODS[cell.method].restarts]
-    searched = [cell for cell in cells if cell not in restarting]
-    assert {cell.budget for cell in searched} == {study.search.trials}
-    assert all(cell.space.searched for cell in searched)
-    assert [(cell.budget, cell.note) for cell in restarting] == [(1, "nothing to search")] * len(restarting)
+def test_every_cell_of_a_preset_that_has_something_to_search_has_the_same_budget(name: str) -> None:
+    study = resolved(name)
+    searched = [cell for cell in study.cells if cell.space.searched]
+    others = [cell for cell in study.cells if not cell.space.searched]
+    assert {cell.budget for cell in searched} == {study.study.search.trials}
+    assert [(cell.budget, cell.note) for cell in others] == [(1, "nothing to search")] * len(others)
+    if name not in SURVEYS:
+        assert all(METHODS[cell.method].restarts for cell in others)
 
 
 @pytest.mark.parametrize("name", presets.names())
@@ -47,8 +81,155 @@ def test_a_preset_says_in_its_first_line_what_it_is(name: str) -> None:
     assert presets.summary(name).endswith(".")
 
 
+@pytest.mark.parametrize("name", presets.names())
+def test_nothing_in_a_preset_is_hardly_meant(name: str) -> None:
+    assert resolved(name).warnings == []
+
+
 def test_the_quickstart_needs_no_download_and_compares_at_least_four_methods() -> None:
     study = load_study("quickstart")
     assert study.data.name == "digits"
     assert len(study.methods) >= 4
     assert study.search.trials >= 6
+
+
+@pytest.mark.parametrize("name", SURVEYS)
+def test_a_survey_runs_every_hyperparameter_at_its_default_or_as_its_label_says(name: str) -> None:
+    study = resolved(name)
+    assert (study.study.search.trials, study.study.search.start_from) == (1, ["paper"])
+    for cell in study.cells:
+        said = study.study.methods[cell.label].hp
+        defaults = {key: param.default for key, param in hparams(METHODS[cell.method].HP).items()}
+        assert given(study, cell) == {**defaults, **said}, cell.name
+        assert not any(p.name.startswith("recipe.") for p in cell.space.searched)
+
+
+@pytest.mark.parametrize("name", SURVEYS)
+def test_no_two_labels_of_a_survey_are_the_same_run(name: str) -> None:
+    study = resolved(name)
+    runs = Counter(
+        (repr(sorted(given(study, c).items())), c.method, repr(study.study.methods[c.label].recipe))
+        for c in study.cells
+        if c.scenario == study.cells[0].scenario
+    )
+    assert max(runs.values()) == 1
+
+
+@pytest.mark.parametrize("name", SURVEYS)
+def test_a_survey_has_every_label_in_both_columns_and_one_common_recipe(name: str) -> None:
+    study = load_study(name)
+    common = {label for label in study.methods if label.endswith("-common")}
+    paper = {label for label in study.methods if label.endswith("-paper")}
+    assert common | paper == set(study.methods)
+    assert {entry.recipe == {} for label, entry in study.methods.items() if label in paper} == {True}
+    assert len({repr(entry.recipe) for label, entry in study.methods.items() if label in common}) == 1
+    assert set(study.recipe) == {"net", "epochs"}
+    assert study.protocol.orders == 3
+
+
+@pytest.mark.parametrize("name", SURVEYS)
+def test_base_stages_are_shared_inside_a_column_wherever_the_family_allows_it(name: str) -> None:
+    study = resolved(name)
+    for scenario in study.study.specs():
+        first: dict[str, dict[str, Any]] = {}
+        for cell in study.cells:
+            if cell.scenario == scenario:
+                configuration = study.configuration(cell, cell.space.defaults(), "natural", 0)
+                first[cell.label] = base_identity(configuration, study.data)
+        for column in ("common", "paper"):
+            families: dict[str, list[Any]] = {}
+            for label, identity in first.items():
+                if label.endswith(column):
+                    families.setdefault(repr(identity["base"]), []).append(identity)
+            # One family, one first task: whoever has the family has its recipe.
+            assert all(identity == same[0] for same in families.values() for identity in same)
+        plain = {
+            study.study.methods[label].method
+            for label, identity in first.items()
+            if label.endswith("-common") and identity == first["finetune-common"]
+        }
+        everyone = {cell.method for cell in study.cells}
+        assert plain == everyone - set(OWN_FIRST_TASK)
+
+
+def test_the_survey_of_methods_has_all_ten_and_the_references() -> None:
+    for column in ("common", "paper"):
+        found = labels("survey-methods", column)
+        assert tuple(found) == (*REFERENCES, *TEN)
+        assert {label: entry["method"] for label, entry in found.items()} == {m: m for m in found}
+    assert labels("survey-methods", "common")["icarl"] == {"method": "icarl", "loss": "ce"}
+    assert labels("survey-methods", "paper")["icarl"] == {"method": "icarl"}
+
+
+def test_the_survey_without_distillation_pairs_every_label_with_its_plain_one() -> None:
+    for column in ("common", "paper"):
+        found = labels("survey-without-distillation", column)
+        without = {label: entry for label, entry in found.items() if entry.get("distill") is False}
+        assert {entry["method"] for entry in without.values()} == set(TEN)
+        pairs = {label: label.split("-without")[0] for label in without}
+        assert set(found) == {*REFERENCES, *pairs, *pairs.values()}
+        for label, plain in pairs.items():
+            rest = {k: v for k, v in without[label].items() if k not in ("distill", "old_targets", "without")}
+            assert rest == found[plain]
+        assert [without[f"lucir-without-{form}"]["without"] for form in ("term", "official")] == [
+            "term",
+            "official",
+        ]
+        assert found["bic-per-task"]["bias_layers"] == "per_task"
+    paper = labels("survey-without-distillation", "paper")
+    assert [paper[f"icarl-without-{form}"]["old_targets"] for form in ("labels", "none")] == [
+        "labels",
+        "none",
+    ]
+    # The form with cross-entropy has no targets but the labels.
+    assert "old_targets" not in labels("survey-without-distillation", "common")["icarl-without"]
+
+
+def test_the_surveys_of_losses_have_every_loss_that_their_method_knows() -> None:
+    for column in ("common", "paper"):
+        alone = labels("survey-losses", column)
+        options = hparams(METHODS["distill"].HP)["loss"].domain.options  # type: ignore[union-attr]
+        assert len(options) == 12
+        assert {label for label in alone if label in options} == set(options)
+        assert {label: alone[label] for label in options} == {
+            loss: {"method": "distill", "loss": loss} for loss in options
+        }
+        assert set(alone) - set(options) == {
+            "finetune",
+            "joint",
+            "cross-entropy-no-t-squared",
+            "none-all-seen",
+            "kl-all-seen",
+        }
+        replayed = labels("survey-replay-losses", column)
+        options = hparams(METHODS["replay"].HP)["loss"].domain.options  # type: ignore[union-attr]
+        assert replayed == {
+            "finetune": {"method": "finetune"},
+            "joint": {"method": "joint"},
+            **{
+                f"{softmax}-{loss}": {"method": "replay", "softmax": softmax, "loss": loss}
+                for softmax in ("global", "separated")
+                for loss in options
+            },
+        }
+
+
+@pytest.mark.parametrize("name", SURVEYS)
+def test_the_command_in_a_surveys_header_sets_the_papers_size(name: str) -> None:
+    header = presets.text(name).split("study:")[0]
+    sets = re.findall(r"--set (?:'([^']+)'|(\S+))", header)
+    overrides = [quoted or plain for quoted, plain in sets]
+    study = load_study(name, overrides)
+    assert (study.data.name, study.data.root) == ("cifar100", "~/data")
+    assert [spec.name for spec in study.specs()] == ["B0-10tasks", "B50-10tasks"]
+    assert (study.recipe, study.protocol.orders) == ({"net": "resnet32", "epochs": 100}, 5)
+    sizes = {cell.scenario.name: cell.sizes for cell in resolve(study, stand_in("cifar100")).cells}
+    assert sizes == {"B0-10tasks": (10,) * 10, "B50-10tasks": (50, *(5,) * 10)}
+
+
+def test_a_label_that_is_changed_alone_leaves_those_that_share_its_recipe() -> None:
+    study = load_study("survey-methods", ["methods.lwf-common.recipe.lr=0.5"])
+    before = load_study("survey-methods")
+    assert study.methods["lwf-common"].recipe["lr"] == 0.5
+    others = [label for label in study.methods if label != "lwf-common"]
+    assert all(study.methods[label] == before.methods[label] for label in others)

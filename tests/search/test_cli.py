@@ -14,13 +14,18 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from analysis import equal
 from cl_core.errors import BadRequest
+from cl_core.hparams import hparams
+from cl_core.method import METHODS
 from search.cli import app, main
+from spaces.study_file import load_study
 
-METHODS = ("bic", "finetune", "icarl", "joint", "lwf", "replay")
+README = Path(__file__).parents[2] / "README.md"
+PARADIGMS = ["baseline", "regularisation", "data replay", "feature replay"]
 
 
 def call(*arguments: object) -> Result:
@@ -147,6 +152,15 @@ def test_a_dry_run_shows_the_cells_and_writes_nothing(tmp_path: Path) -> None:
     ):
         assert part in result.stdout
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_of_the_defaults_names_no_search(tmp_path: Path) -> None:
+    study = write(tmp_path, methods=["lwf"], search={"trials": 1})
+    shown = call("run", study, "--dry-run", "--out", tmp_path / "run").stdout
+    assert "nothing, the defaults stand" in shown
+    assert "kd_weight" not in shown
+    shown = call("run", study, "--dry-run", "--out", tmp_path / "run", "--set", "search.start_from=[]").stdout
+    assert "kd_weight" in shown
 
 
 def test_what_is_hardly_meant_is_noted_on_stderr(tmp_path: Path) -> None:
@@ -277,6 +291,19 @@ def test_gathered_tables_hold_the_same_rows(finished: Path, tmp_path: Path) -> N
     assert "nothing to do: 2 runs completed" in again.stdout
 
 
+def test_several_runs_make_one_page(finished: Path, tmp_path: Path) -> None:
+    other = write(tmp_path, study="other", methods=["lwf"], search={"trials": 1})
+    assert call("run", other, "--local", "--out", tmp_path / "other").exit_code == 0
+    page = tmp_path / "page.html"
+    result = call("report", finished, tmp_path / "other", "--out", page)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"report: {page}\n"
+    assert all(label in page.read_text() for label in ("finetune", "lwf"))
+    assert "name its page with --out" in refused("report", finished, tmp_path / "other")
+    assert call("report", finished, "--out", tmp_path / "one.html").exit_code == 0
+    assert "lwf" not in (tmp_path / "one.html").read_text().split("<main>")[1]
+
+
 def test_a_failed_run_ends_the_command_with_1_and_a_line(tmp_path: Path) -> None:
     recipe = {"lr": 100.0, "weight_decay": 1.0, "base": {"epochs": 30}}  # grows 99-fold a step
     study = write(tmp_path, methods={"finetune": None, "wild": {"method": "finetune", "recipe": recipe}})
@@ -357,14 +384,94 @@ def test_a_bad_trial_is_refused_in_one_line(changes: Sequence[str], says: str) -
 
 
 def test_what_there_is_can_be_listed_and_described() -> None:
-    assert set(METHODS) <= set(json.loads(call("list", "methods", "--json").stdout))
     assert "quickstart" in call("list", "presets").stdout
     shown = call("describe", "lwf").stdout
     for part in ("paradigm: regularisation", "kd_weight", "0.25", "[0.02, 8] log"):
         assert part in shown
     card = json.loads(call("describe", "icarl", "--json").stdout)
     assert card["hyperparameters"]["loss"]["acts from"] == 0
+    assert (card["base family"], card["last relu"]) == ("sigmoid", False)
+    assert card["base recipe"] == card["increment recipe"] == {"lr": 0.02, "weight_decay": 0.002}
     assert "search.objective" in call("describe", "study").stdout
+
+
+def test_methods_are_listed_with_their_taxonomy_by_paradigm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.cli._console", lambda: Console(width=1000))
+    cards = json.loads(call("list", "methods", "--json").stdout)
+    assert set(cards) == set(METHODS)
+    paradigms = [card["paradigm"] for card in cards.values()]
+    assert paradigms == sorted(paradigms, key=PARADIGMS.index)
+    lines = [line.rstrip() for line in call("list", "methods").stdout.splitlines()]
+    assert [line for line in lines if line in PARADIGMS] == PARADIGMS
+    rows = {line.split()[0]: line for line in lines if line.startswith("  ")}
+    assert list(rows) == list(cards)
+    for name, card in cards.items():
+        assert list(card) == ["title", "paradigm", "level", "kind", "base family", "paper"]
+        assert all(card[key] in rows[name] for key in card if key != "paradigm")
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_a_method_is_described_whole(name: str) -> None:
+    shown = call("describe", name).stdout
+    card = json.loads(call("describe", name, "--json").stdout)
+    made = METHODS[name]()
+    for key in ("paper", "equation", "paradigm", "level", "kind", "base family", "head", "classifier"):
+        assert card[key], key
+        assert f"{key}: {card[key]}\n" in shown
+    assert card["side heads"] == dict(made.base().side_heads)
+    assert card["base parameters"] == dict(made.base().parameters)
+    assert card["base recipe"] == dict(made.base().recipe)
+    if not made.restarts:
+        assert card["increment recipe"] == dict(made.recipe())
+    for title, values in (("side heads", "none"), ("base recipe", "as the data set's")):
+        said = ", ".join(f"{key} {value}" for key, value in card[title].items()) or values
+        assert f"{title}: {said}\n" in shown
+    assert list(card["hyperparameters"]) == list(hparams(METHODS[name].HP))
+    flat = " ".join(shown.split())
+    for key, param in card["hyperparameters"].items():
+        searched = ", searched" if param["searched"] else ""
+        boundary = ", its end" if param["at boundary"] else ""
+        acts = f"task {param['acts from']}{boundary}"
+        assert f"{key} {param['default']} {acts} {param['domain']}{searched} " in flat
+        if param["when"]:
+            assert f"when {param['when']}" in flat
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_shows_methods_without_a_word_broken(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    def narrow() -> Console:
+        return Console(width=width)
+
+    monkeypatch.setattr("search.cli._console", narrow)
+    for arguments in (("list", "methods"), *(("describe", name) for name in METHODS)):
+        wide = json.loads(call(*arguments, "--json").stdout)
+        shown = call(*arguments).stdout
+        assert max(map(len, shown.splitlines())) <= width
+        cards = wide.values() if arguments[0] == "list" else [wide]
+        for card in cards:
+            words = " ".join(card[key] for key in ("title", "level", "kind", "base family", "paper")).split()
+            assert {word for word in words if len(word) <= 20} <= set(shown.split())  # a path may break
+
+
+def test_a_preset_is_described_by_its_file(tmp_path: Path) -> None:
+    shown = call("describe", "survey-methods").stdout
+    (tmp_path / "mine.yaml").write_text(shown)
+    assert load_study(tmp_path / "mine.yaml") == load_study("survey-methods")
+    assert shown.startswith("# ")
+    assert json.loads(call("describe", "quickstart", "--json").stdout)["search"]["trials"] == 6
+
+
+def test_the_readme_shows_the_methods_as_they_are() -> None:
+    text = README.read_text(encoding="utf-8").split("<!-- methods -->")[1].split("<!-- /methods -->")[0]
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
+    shown = {row[0].strip("`"): dict(zip(head[1:], row[1:], strict=True)) for row in rows}
+    listed = json.loads(call("list", "methods", "--json").stdout)
+    assert shown == listed
+    assert list(shown) == list(listed)
 
 
 def test_the_doctor_sees_versions_and_data(tmp_path: Path) -> None:
