@@ -27,6 +27,10 @@ from cl_core.records import SCHEMA_VERSION, SORT, TABLES, Column, columns
 
 VERSION_KEY = b"cl_search_schema_version"
 DYNAMIC = ("hp.", "recipe.")  # columns that a study adds
+LATER = {
+    "stages": ("teacher_agreement",)
+}  # columns that runs of an earlier version lack; missing values then
+AT_ONCE = 64  # runs whose confusion counts are read together
 ARROW: dict[type, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
@@ -44,6 +48,7 @@ class Results:
 
     folder: Path
     notices: list[str] = field(default_factory=list)
+    memo: dict[str, Any] = field(default_factory=dict, repr=False)  # what several views work out alike
     _counts: dict[tuple[str, str, str], list[NDArray[np.int64]]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -155,6 +160,9 @@ class Results:
                 "cl-search"
             )
         known = {c.name: c for c in columns(table)}
+        for name in LATER.get(table, ()):
+            if name not in part.column_names:
+                part = part.append_column(name, pa.nulls(len(part), ARROW[known[name].type]))
         missing = [name for name in known if name not in part.column_names]
         if missing:
             raise BadRequest(f"{path} has no column {', '.join(missing)}: it was not written by cl-search")
@@ -169,6 +177,12 @@ class Results:
         if text not in self.notices:
             self.notices.append(text)
 
+    @cached_property
+    def places(self) -> dict[str, tuple[str, str]]:
+        """(data set, scenario) of every value of the column `scenario`; the two differ over several runs."""
+        known = self.trials.drop_duplicates("scenario")
+        return {str(s): (str(d), str(s)) for s, d in zip(known["scenario"], known["dataset"], strict=True)}
+
     def row(self, trial: str) -> dict[str, Any]:
         """The `trials` row of one run. Raises BadRequest when there is none."""
         rows = self.trials[self.trials["trial"] == trial]
@@ -178,17 +192,22 @@ class Results:
 
     def sizes(self, trial: str) -> tuple[int, ...]:
         """Classes of every task of a run; of the tasks trained so far while it is running."""
-        rows = self.trials[self.trials["trial"] == trial]
-        if rows.empty:
+        if trial not in self._splits:
             rows = self.read("stages", [trial])
             if rows.empty:
                 raise unknown("trial", trial, self.trials["trial"])
             return tuple(int(n) for n in rows.sort_values("task")["classes"])
-        later = str(rows.iloc[0]["increments"])
+        base, later = self._splits[trial]
         try:
-            return (int(rows.iloc[0]["base"]), *(int(n) for n in later.split(",") if n.strip()))
+            return (int(base), *(int(n) for n in later.split(",") if n.strip()))
         except ValueError as error:
             raise BadRequest(f"increments of {trial} must read like '2,2,2', not {later!r}") from error
+
+    @cached_property
+    def _splits(self) -> dict[str, tuple[int, str]]:
+        """Trial -> classes of its first task, and of its later ones as text."""
+        columns_ = (self.trials[name] for name in ("trial", "base", "increments"))
+        return {str(trial): (base, str(later)) for trial, base, later in zip(*columns_, strict=True)}
 
     def classifiers(self, trial: str, split: str) -> list[str]:
         """The rules that answered in a run on `split`, the primary one first.
@@ -196,10 +215,9 @@ class Results:
         Empty when there are no rows.
         """
         rows = self._confusion_of(trial)
-        rows = rows[rows["split"] == split].drop_duplicates("classifier")
-        return [
-            str(c) for c in rows.sort_values(["primary", "classifier"], ascending=[False, True])["classifier"]
-        ]
+        mine = (rows["split"] == split).to_numpy()
+        known = set(zip(rows["primary"].to_numpy()[mine], rows["classifier"].to_numpy()[mine], strict=True))
+        return [str(name) for _, name in sorted((not primary, name) for primary, name in known)]
 
     def confusions(self, trial: str, split: str, classifier: str | None = None) -> list[NDArray[np.int64]]:
         """The counts [seen, seen] after each task of a run, rows true classes; of the primary classifier
@@ -220,8 +238,10 @@ class Results:
 
     def _matrices(self, trial: str, split: str, classifier: str) -> list[NDArray[np.int64]]:
         rows = self._confusion_of(trial)
-        rows = rows[(rows["split"] == split) & (rows["classifier"] == classifier)]
-        tasks = sorted({int(t) for t in rows["after_task"]})
+        mine = ((rows["split"] == split) & (rows["classifier"] == classifier)).to_numpy()
+        names = ("after_task", "true_class", "predicted_class", "count")
+        after, trues, answers, numbers = (rows[name].to_numpy()[mine] for name in names)
+        tasks = sorted({int(t) for t in after})
         seen = np.cumsum(self.sizes(trial))
         if tasks != list(range(len(tasks))) or len(tasks) > len(seen):
             raise BadRequest(
@@ -229,17 +249,28 @@ class Results:
             )
         out = []
         for task in tasks:
-            part = rows[rows["after_task"] == task]
-            true, answer = part["true_class"].to_numpy(), part["predicted_class"].to_numpy()
+            now = after == task
+            true, answer = trues[now], answers[now]
             n = int(seen[task])
             if min(true.min(), answer.min()) < 0 or max(true.max(), answer.max()) >= n:
                 raise BadRequest(
                     f"confusion counts of {trial} after task {task} name a class outside 0..{n - 1}"
                 )
             counts = np.zeros((n, n), dtype=np.int64)
-            np.add.at(counts, (true, answer), part["count"].to_numpy())
+            np.add.at(counts, (true, answer), numbers[now])
             out.append(counts)
         return out
+
+    def fetch(self, trials: Iterable[str]) -> None:
+        """Read the confusion counts of runs that will be asked for, many at a time."""
+        if "confusion" in self.__dict__:
+            return
+        wanted = [trial for trial in dict.fromkeys(map(str, trials)) if trial not in self._frames]
+        for start in range(0, len(wanted), AT_ONCE):
+            some = wanted[start : start + AT_ONCE]
+            rows = self.read("confusion", some)
+            parts = dict(iter(rows.groupby("trial", sort=False)))
+            self._frames.update({trial: parts.get(trial, rows.iloc[:0]) for trial in some})
 
     def _confusion_of(self, trial: str) -> pd.DataFrame:
         if "confusion" in self.__dict__:
@@ -253,10 +284,17 @@ class Results:
         return {}
 
 
-def open_results(folder: str | Path | Results) -> Results:
-    """The results of a run's folder. Raises BadRequest when it is not one."""
+def open_results(folder: str | Path | Results | Sequence[str | Path | Results]) -> Results:
+    """The results of a run's folder, or of several read as one (`analysis.runs`).
+
+    Raises BadRequest when it is not one.
+    """
     if isinstance(folder, Results):
         return folder
+    if not isinstance(folder, str | Path):
+        from analysis.runs import join
+
+        return join([open_results(one) for one in folder])
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise BadRequest(f"no folder {path}: name the folder of a run, such as runs/quickstart")

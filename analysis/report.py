@@ -10,7 +10,7 @@ import contextlib
 import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ import plotly.io
 import plotly.offline
 
 from analysis.load import Results, open_results
-from analysis.section import VIEWS, Section
+from analysis.runs import Runs
+from analysis.section import VIEWS, Section, Table
 from analysis.selection import Cell, cells, labels, scenarios, split_of
 from cl_core.aside import aside
 from cl_core.errors import BadRequest
@@ -28,6 +29,7 @@ from cl_core.metrics import accuracy_matrix, step_accuracy
 
 ORDER = (
     "leaderboard",
+    "survey",
     "accuracy_curves",
     "forgetting",
     "recency_bias",
@@ -39,14 +41,29 @@ ORDER = (
 
 MARK = {"OK": "ok", "NOT OK": "bad", "not in the study": "none", "no completed run": "none"}
 
+VERDICTS = {
+    "holds": "ok",
+    "contradicted": "bad",
+    **dict.fromkeys(("equivalent", "undecided", "not measured"), "none"),
+}
 
-def write_report(folder: str | Path | Results) -> Path:
-    """Write `report.html` into a run's folder and return its path.
 
-    Raises BadRequest when it cannot be written.
+def write_report(
+    folders: str | Path | Results | Sequence[str | Path | Results], out: str | Path | None = None
+) -> Path:
+    """Write the page of a run's folder, or of several as one, and return its path.
+
+    It goes to `out`; left out, to `report.html` in the folder. Raises BadRequest when it cannot be written,
+    or several folders are given without `out`.
     """
-    results = open_results(folder)
-    path = results.folder / "report.html"
+    results = open_results(folders)
+    if out is None and isinstance(results, Runs):
+        raise BadRequest(
+            f"a report of {len(results.parts)} runs belongs to no folder: name its page with --out"
+        )
+    path = results.folder / "report.html" if out is None else Path(out).expanduser()
+    if path.is_dir():
+        raise BadRequest(f"cannot write {path}: it is a folder; name a page, such as {path / 'report.html'}")
     page = render(results)
     try:
         with aside(path) as hidden:
@@ -62,11 +79,14 @@ def render(results: Results) -> str:
     """The page as text."""
     names = [n for n in ORDER if n in VIEWS.names()] + [n for n in VIEWS.names() if n not in ORDER]
     sections = [(name, section(results, name)) for name in names]
+    sections = [(name, part) for name, part in sections if not (part.optional and part.bare)]
     body = [_html(name, part) for name, part in sections]
     drawn = any(part.figure is not None for _, part in sections)
     title = str(results.study.get("study") or results.folder.resolve().name)
     contents = "".join(f'<a href="#{_id(name)}">{html.escape(part.title)}</a>' for name, part in sections)
     script = f"<script>{plotly.offline.get_plotlyjs()}</script>" if drawn else ""
+    parts = results.parts if isinstance(results, Runs) else [results]
+    beside = "" if len(parts) == 1 else " of " + ", ".join(html.escape(str(part.folder)) for part in parts)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -75,8 +95,8 @@ def render(results: Results) -> str:
         f"<header><h1>{html.escape(title)}</h1>{_header(results)}<nav>{contents}</nav></header>"
         f"<main>{''.join(body)}</main>"
         "<footer>Written by cl-search. Accuracies are fractions; tasks count from 0; every figure is "
-        "computed from the "
-        "counts in <code>tables/</code> beside this page.</footer></body></html>\n"
+        f"computed from the counts in <code>tables/</code>{beside or ' beside this page'}."
+        "</footer></body></html>\n"
     )
 
 
@@ -163,7 +183,8 @@ def _header(results: Results) -> str:
         "study digest": str(_resolved(results).get("identity", "")),
     }
     items = "".join(
-        f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>"
+        f"<div{' class=whole' if len(v) > 200 else ''}><dt>{html.escape(k)}</dt>"
+        f"<dd>{html.escape(v)}</dd></div>"
         for k, v in facts.items()
         if v.strip()
     )
@@ -223,7 +244,7 @@ def _versions(results: Results) -> str:
 def _html(name: str, part: Section) -> str:
     """One section of the page."""
     out = [f'<section id="{_id(name)}"><h2>{html.escape(part.title)}</h2>']
-    out += [f"<p>{html.escape(p)}</p>" for p in re.split(r"\n\s*\n", part.text.strip()) if p]
+    out += [_paragraph(text) for text in re.split(r"\n\s*\n", part.text.strip()) if text]
     if part.figure is not None:
         out.append('<div class="figure">')
         out.append(
@@ -246,36 +267,93 @@ def _html(name: str, part: Section) -> str:
         out.append(f'<div class="formulas"><ul>{"".join(lines)}</ul>{count}</div>')
     if part.table is not None:
         out.append(table(part.table))
+    out += [_further(one) for one in part.tables]
     return "".join([*out, "</section>"])
 
 
-def table(frame: pd.DataFrame) -> str:
-    """A frame as an HTML table.
+def _paragraph(text: str) -> str:
+    kind = ' class="note bad"' if text.startswith("Warning:") else ""
+    return f"<p{kind}>{html.escape(text)}</p>"
 
-    Numbers to the right, a column `x ±` inside column `x`, missing values a dash.
+
+def _further(one: Table) -> str:
+    """A table below its title, or behind it."""
+    title, text = html.escape(one.title), f"<p>{html.escape(one.text)}</p>" if one.text else ""
+    body = text + table(one.frame, one.group, one.heading)
+    if one.folded:
+        return f"<details><summary>{title}</summary>{body}</details>"
+    return f"<h3>{title}</h3>{body}"
+
+
+def table(frame: pd.DataFrame, group: str = "scenario", heading: Sequence[str] = ()) -> str:
+    """A frame as an HTML table, a line where column `group` changes, with the columns of `heading` on it.
+
+    Numbers to the right, a column `x ±` inside column `x`, missing values a dash. Columns of two levels get
+    two header rows, and the first column stays in sight.
     """
-    names = [c for c in frame.columns if not (str(c).endswith(" ±") and str(c)[:-2] in frame.columns)]
+    spread = frame.columns.nlevels > 1
+    half = {c: (*c[:-1], f"{c[-1]} ±") if spread else f"{c} ±" for c in frame.columns}
+    inside = {h for h in half.values() if h in frame.columns}
+    key = ("", group) if spread else group
+    hidden = {*inside, *heading, ("", "group")}
+    names = [c for c in frame.columns if c not in hidden]
     numeric = {c for c in names if pd.api.types.is_numeric_dtype(frame[c]) or frame[c].isna().all()}
+    kinds = {c: "num" if c in numeric else _text_kind(frame[c]) for c in names}
     digits = {c: _digits(frame[c]) for c in numeric}
-    head = "".join(
-        f'<th class="{"num" if c in numeric else "text"}">{html.escape(str(c))}</th>' for c in names
-    )
     body = []
     previous = None
     for row in frame.to_dict("records"):
         cells_ = []
         for c in names:
-            shown = _number(row[c], digits[c]) if c in numeric else _text(row[c])
-            half = row.get(f"{c} ±")
-            shown += "" if half is None or pd.isna(half) else f"<small>± {_number(half, digits[c])}</small>"
-            cells_.append(f'<td class="{"num" if c in numeric else "text"}">{shown}</td>')
-        group = row.get("scenario")
-        mark = " class=group" if previous is not None and group != previous else ""
+            shown = _number(row[c], digits[c]) if c in numeric else _badge(row[c]) or _text(row[c])
+            width = row.get(half[c])
+            shown += (
+                "" if width is None or pd.isna(width) else f"<small>± {_number(width, digits[c])}</small>"
+            )
+            cells_.append(f'<td class="{kinds[c]}">{shown}</td>')
+        value = row.get(key)
+        mark = " class=group" if previous is not None and value != previous else ""
+        if heading and value != previous:
+            parts = [f"<span>{_text(row[name])}</span>" for name in heading]
+            body.append(f'<tr class="heading"><th colspan={len(names)}>{" ".join(parts)}</th></tr>')
+            mark = ""
         body.append(f"<tr{mark}>{''.join(cells_)}</tr>")
-        previous = group
+        previous = value
     wide = " wide" if len(names) > 12 else ""
-    inner = f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
-    return f'<div class="table{wide}"><table>{inner}</table></div>'
+    sticky = " spread" if spread else ""
+    inner = f"<thead>{_head(names, kinds)}</thead><tbody>{''.join(body)}</tbody>"
+    return f'<div class="table{wide}{sticky}"><table>{inner}</table></div>'
+
+
+def _badge(value: Any) -> str:
+    """A verdict stands out; nothing for any other text."""
+    mark = VERDICTS.get(value) if isinstance(value, str) else None
+    return f'<span class="badge {mark}">{html.escape(value)}</span>' if mark else ""
+
+
+def _head(names: Sequence[Any], kinds: Mapping[Any, str]) -> str:
+    """The header row, or two: groups of columns over columns."""
+    if not names or not isinstance(names[0], tuple):
+        cells_ = (f'<th class="{kinds[c]}">{html.escape(str(c))}</th>' for c in names)
+        return f"<tr>{''.join(cells_)}</tr>"
+    upper, lower = [], []
+    for title in dict.fromkeys(c[0] for c in names):
+        mine = [c for c in names if c[0] == title]
+        if not title:
+            upper += [f'<th rowspan=2 class="{kinds[c]}">{html.escape(c[1])}</th>' for c in mine]
+            continue
+        upper.append(f'<th colspan={len(mine)} class="over">{html.escape(title)}</th>')
+        first = " first"
+        for c in mine:
+            lower.append(f'<th class="{kinds[c]}{first}">{html.escape(c[1])}</th>')
+            first = ""
+    return f"<tr>{''.join(upper)}</tr><tr>{''.join(lower)}</tr>"
+
+
+def _text_kind(values: pd.Series) -> str:
+    """Long texts are broken into lines, short ones are not."""
+    longest = max((len(str(v)) for v in values.dropna()), default=0)
+    return "text" if longest <= 40 else "text long"
 
 
 def _digits(values: pd.Series) -> int:
@@ -322,6 +400,8 @@ header, main, footer { max-width: 1240px; margin: 0 auto; padding: 0 28px; }
 header { padding-top: 30px; }
 h1 { font-size: 28px; line-height: 1.2; margin: 0 0 14px; letter-spacing: -0.01em; }
 h2 { font-size: 20px; margin: 0 0 8px; }
+h3 { font-size: 15.5px; margin: 18px 0 4px; }
+details > summary { cursor: pointer; font-weight: 600; margin: 10px 0; }
 p { margin: 0 0 10px; max-width: 92ch; }
 code { font: 12.5px/1.4 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 small { color: var(--soft); font-size: 12.5px; }
@@ -330,6 +410,7 @@ dl {
   margin: 0 0 16px; }
 dt { font-size: 11.5px; text-transform: uppercase; letter-spacing: 0.05em; color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; }
+dl .whole { grid-column: 1 / -1; }
 nav { display: flex; flex-wrap: wrap; gap: 8px; padding: 12px 0 16px; border-bottom: 1px solid var(--line); }
 nav a {
   color: var(--link); text-decoration: none; border: 1px solid var(--line); border-radius: 999px;
@@ -356,10 +437,19 @@ th {
   color: var(--soft); font-size: 12.5px; }
 th, td { padding: 5px 10px; border-bottom: 1px solid var(--line); }
 td.text, th.text { white-space: nowrap; }
+td.long, th.long { white-space: normal; min-width: 15em; max-width: 26em; }
+.table.spread th:first-child, .table.spread td:first-child {
+  position: sticky; left: 0; background: #fff; box-shadow: 1px 0 0 var(--line); }
+.table.spread thead tr:nth-child(2) th:first-child { position: static; box-shadow: none; }
+th.over { text-align: center; border-left: 1px solid var(--line); color: var(--ink); }
 td.num, th.num { text-align: right; }
 td.num { white-space: nowrap; }
 thead th { border-bottom: 1.5px solid #b6bec9; }
 tr.group td { border-top: 2px solid #8d97a5; }
+tr.heading th {
+  color: var(--ink); font-size: 13.5px; padding-top: 14px; white-space: normal; border-bottom: 0;
+  border-top: 1.5px solid #b6bec9; }
+tr.heading span:nth-child(n+3) { display: block; font-weight: 400; color: var(--soft); font-size: 12.5px; }
 tbody tr:hover { background: var(--wash); }
 .sanity { border: 1px solid var(--line); border-radius: 8px; padding: 10px 16px 6px; margin: 0 0 14px; }
 .sanity td, .sanity th { border: 0; padding: 3px 26px 3px 0; color: var(--ink); font-size: 13.5px; }

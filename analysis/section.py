@@ -8,7 +8,7 @@ A view is a function `(results) -> Section` in a file of `analysis/views`, one q
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -19,11 +19,29 @@ from cl_core.registry import Registry
 
 
 @dataclass(frozen=True)
+class Table:
+    """A further table of a section, below its title.
+
+    A frame whose columns have two levels is shown with two header rows, and its first column stays in sight
+    when the table scrolls; columns of descriptions have an empty upper level. A line is drawn where the
+    value of column `group` changes; the columns of `heading` are then written across the whole table.
+    """
+
+    title: str
+    frame: pd.DataFrame
+    text: str = ""
+    group: str = "scenario"
+    heading: tuple[str, ...] = ()
+    folded: bool = False  # only the title is shown until it is clicked
+
+
+@dataclass(frozen=True)
 class Section:
     """One part of the report.
 
-    `text` holds paragraphs, apart by an empty line. A table column named `x ±` is shown in column `x` as its
-    half width. Numbers in the table stay numbers; the report formats them.
+    `text` holds paragraphs, apart by an empty line; one that begins with "Warning:" stands out. A table
+    column named `x ±` is shown in column `x` as its half width. Numbers in the table stay numbers; the report
+    formats them. A section that is `optional` is left out where it has nothing but text.
     """
 
     title: str
@@ -32,6 +50,13 @@ class Section:
     n: str = ""
     table: pd.DataFrame | None = None
     figure: go.Figure | None = None
+    tables: Sequence[Table] = ()
+    optional: bool = False
+
+    @property
+    def bare(self) -> bool:
+        """Whether there is nothing but text."""
+        return self.figure is None and self.table is None and not self.tables
 
 
 VIEWS: Registry[Callable[[Results], Section]] = Registry("view", "analysis.views")

@@ -77,17 +77,24 @@ def scenarios(results: Results) -> list[str]:
 
 def cells(results: Results) -> list[Cell]:
     """Every cell with an ended run, by scenario, then label, in the study's order."""
+    if "cells" not in results.memo:
+        results.memo["cells"] = _cells(results)
+    return list(results.memo["cells"])
+
+
+def _cells(results: Results) -> list[Cell]:
     name, direction = objective(results)
     trials, smaller = results.trials, direction == "min"
     if name in trials:  # a run outside of a search has no objective, but the metric itself
         trials = trials.assign(objective=trials["objective"].fillna(trials[name]))
     paper = starts_from_paper(results)
+    rows = dict(iter(trials.groupby(["scenario", "label"], sort=False)))
     out = []
     for scenario in scenarios(results):
         for label in labels(results):
-            mine = trials[(trials["scenario"] == scenario) & (trials["label"] == label)]
-            if mine.empty:
+            if (scenario, label) not in rows:
                 continue
+            mine = rows[scenario, label]
             done = mine[mine["status"] == "completed"]
             search = done[(done["purpose"] != "final") & done["objective"].notna()]
             ranking = _ranking(search, smaller)
@@ -118,6 +125,7 @@ def cells(results: Results) -> list[Cell]:
 def split_of(results: Results, chosen: list[Cell]) -> str:
     """`test` when every run that stands for a cell has test counts, else `val`."""
     runs = [trial for cell in chosen for trial in cell.best["trial"]]
+    results.fetch(runs)
     return "test" if runs and all(results.classifiers(trial, "test") for trial in runs) else "val"
 
 

@@ -8,8 +8,10 @@ newest task with probability `bias`, else anywhere.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -224,3 +226,131 @@ def _run(folder, plan, label, scenario, sizes, number, order):
     for table, rows in tables.items():
         put(folder, table, stem, rows)
     put(folder, "trials", stem, [{**as_dict(ended), **hp, **recipe}])
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A label whose accuracies are planted: on every class but those of the newest task, and on these.
+
+    `accuracy` maps a scenario to the accuracy, or one number for all; `newest` is left out where it is the
+    same. A class order shifts all labels alike, and each label by a little of its own.
+    """
+
+    label: str
+    method: str
+    accuracy: float | Mapping[str, float]
+    newest: float | None = None
+    hp: Mapping[str, Any] = field(default_factory=dict)
+    kept: int = 0  # bytes a class
+    agreement: float | None = None
+
+    def old(self, scenario: str) -> float:
+        """The planted accuracy on older classes."""
+        return self.accuracy if isinstance(self.accuracy, float) else self.accuracy[scenario]
+
+
+SURVEY_SCENARIOS: Mapping[str, tuple[int, ...]] = {"B0-5tasks": (2, 2, 2, 2, 2), "B6-inc1": (6, 1, 1, 1, 1)}
+SHIFTS = (0.0, 0.03, -0.02, 0.05, -0.04)  # of class orders: far larger than the effects, and paired away
+ROWS = 2000  # of a class: an accuracy is exact to half a thousandth
+
+
+def plant(
+    folder: Path,
+    planted: Sequence[Planted],
+    scenarios: Mapping[str, tuple[int, ...]] = SURVEY_SCENARIOS,
+    orders: int = 5,
+    noise: float = 0.001,
+    dataset: str = "digits",
+    identity: str = "survey",
+    device: str | None = "cpu",
+) -> Path:
+    """A run's folder with planted accuracies, gathered; returns it. Metrics follow from the counts."""
+    study = {
+        "study": folder.name,
+        "data": {"name": dataset},
+        "scenarios": list(scenarios),
+        "methods": {one.label: {"method": one.method, **one.hp} for one in planted},
+        "search": {"objective": {"average_incremental_accuracy": "max"}, "start_from": ["paper"]},
+        "resolved": {"identity": identity},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
+    rows: dict[str, list[dict]] = {table: [] for table in TABLES}
+    for one in planted:
+        for scenario, sizes in scenarios.items():
+            for order in range(orders):
+                for table, found in _planted(one, scenario, sizes, order, noise, dataset, device).items():
+                    rows[table] += found
+    kinds = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
+    extra = {f"hp.{k}": kinds[type(v)] for one in planted for k, v in one.hp.items()}
+    for table in TABLES:
+        fields = [(c.name, ARROW[c.type]) for c in columns(table)]
+        fields += list(extra.items()) if table in ("trials", "stages") else []
+        version = {b"cl_search_schema_version": str(SCHEMA_VERSION).encode()}
+        path = folder / "tables" / table / "gathered.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows[table], schema=pa.schema(fields, metadata=version)), path)
+    return folder
+
+
+def _planted(one, scenario, sizes, order, noise, dataset, device):
+    cell, class_order = f"{one.label}@{scenario}", "natural" if order == 0 else f"seed:{order}"
+    trial = f"{cell}/0" + ("" if order == 0 else f"/{class_order}/s0")
+    identity = {"cell": cell, "label": one.label, "method": one.method, "trial": trial}
+    own = int(hashlib.sha256(trial.encode()).hexdigest()[:8], 16) / 2**32 - 0.5
+    shift = SHIFTS[order] + 2 * noise * own
+    hp = {f"hp.{name}": value for name, value in one.hp.items()}
+    confusions, confusion, stages = [], [], []
+    for task in range(len(sizes)):
+        seen = sum(sizes[: task + 1])
+        first = seen - sizes[task]
+        counts = np.zeros((seen, seen), dtype=np.int64)
+        for c in range(seen):
+            level = one.newest if one.newest is not None and c >= first else one.old(scenario)
+            right = round(ROWS * min(1.0, max(0.0, level + shift)))
+            counts[c, c] += right
+            # Mistakes go to the newest class where new classes are known better, else round about.
+            other = seen - 1 if one.newest is not None and c != seen - 1 else (c + 1) % seen
+            counts[c, other] += ROWS - right
+        confusions.append(counts)
+        at = {**identity, "split": "val", "after_task": task, "classifier": "head", "primary": True}
+        for c, p in zip(*np.nonzero(counts), strict=True):
+            pair = ConfusionRow(**at, true_class=int(c), predicted_class=int(p), count=int(counts[c, p]))
+            confusion.append(as_dict(pair))
+        stage = StageRow(
+            **identity,
+            task=task,
+            stage=hashlib.sha256(f"{trial}{task}".encode()).hexdigest()[:20],
+            classes=sizes[task],
+            images=1000,
+            exemplars=0,
+            exemplar_bytes=0,
+            kept_bytes=one.kept * seen,
+            numerics="0" * 20,
+            teacher_agreement=None if one.agreement is None or not task else one.agreement + shift / 10,
+            seconds=2.0,
+        )
+        stages.append({**as_dict(stage), **hp})
+    values = summary(confusions, sizes)
+    ended = TrialRow(
+        **identity,
+        config=hashlib.sha256(f"{one.method}{sorted(hp.items())}".encode()).hexdigest()[:20],
+        number=0,
+        purpose="search",
+        dataset=dataset,
+        scenario=scenario,
+        base=sizes[0],
+        increments=",".join(map(str, sizes[1:])),
+        class_order=class_order,
+        seed=0,
+        net="convnet-small",
+        status="completed",
+        split="val",
+        tasks=len(sizes),
+        tasks_done=len(sizes),
+        objective=values["average_incremental_accuracy"],
+        seconds=2.0 * len(sizes),
+        device=device,
+        **values,
+    )
+    return {"trials": [{**as_dict(ended), **hp}], "stages": stages, "confusion": confusion}
