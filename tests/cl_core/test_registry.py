@@ -82,7 +82,8 @@ def test_built_in_names_need_no_list_to_be_kept() -> None:
     import cl_core.methods
 
     folder = Path(cl_core.methods.__file__).parent
-    files = {p.stem for p in folder.glob("*.py")} - {"__init__"}
+    # A keyword is no module's name, so `pass` lives in pass_.py.
+    files = {p.stem.rstrip("_") for p in folder.glob("[a-z]*.py")}
     assert files == set(METHODS.names())
     assert {"finetune", "joint", "replay", "lwf", "icarl", "bic"} <= files
     assert {"convnet", "convnet-small", "resnet32", "resnet18"} <= set(NETS.names())
