@@ -21,6 +21,6 @@ def bias_corrected(z: Tensor, pairs: Tensor, groups: tuple[tuple[int, int], ...]
 
     z [B, K], pairs [G, 2] -> [B, K]; the groups cover the K classes.
     """
-    sizes = torch.tensor([b - a for a, b in groups], device=z.device)
-    each = pairs.to(z.device).repeat_interleave(sizes, dim=0, output_size=z.shape[1])
-    return z * each[:, 0] + each[:, 1]
+    # Group by group: the gradient of an index or a repetition does not sum in a fixed order on a GPU.
+    corrected = [z[:, a:b] * alpha + beta for (a, b), (alpha, beta) in zip(groups, pairs, strict=True)]
+    return torch.cat(corrected, dim=1)

@@ -52,7 +52,7 @@ def class_mix(x: Tensor, y: Tensor, mix: Mix, start: int, k: int) -> tuple[Tenso
 
     Images of one class are not mixed with each other, so M' <= M depends on the labels [B] of x [B, C, H, W].
     """
-    a, b, share = (t.to(x.device) for t in (mix.first, mix.second, mix.share))
+    a, b, share = (t.to(x.device, non_blocking=True) for t in (mix.first, mix.second, mix.share))
     different = (y[a] != y[b]).nonzero()[:, 0]
     a, b, share = a[different], b[different], share[different, None, None, None]
     return share * x[a] + (1.0 - share) * x[b], pair_index(y[a] - start, y[b] - start, k)

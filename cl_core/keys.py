@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import cl_core
@@ -95,8 +96,8 @@ def sources_digest() -> str:
 
 
 def numerics(device: torch.device, precision: str, threads: int | None = None) -> dict[str, Any]:
-    """What decides the bits beside the configuration: sources, torch, device kind, threads, instruction set,
-    dtype.
+    """What decides the bits beside the configuration: sources, torch, NumPy (whose generators draw Beta
+    variables), device kind, threads, instruction set, dtype.
     """
     kind = (
         torch.cuda.get_device_name(device)
@@ -106,6 +107,7 @@ def numerics(device: torch.device, precision: str, threads: int | None = None) -
     return {
         "sources": sources_digest(),
         "torch": torch.__version__,
+        "numpy": np.__version__,
         "device": device.type,
         "kind": kind,
         "threads": threads or torch.get_num_threads(),

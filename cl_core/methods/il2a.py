@@ -125,7 +125,7 @@ class IL2A(Method):
             x, y = torch.cat([x, mixed]), torch.cat([y, task.seen + pair])
         if task.index:
             count = prototypes_a_step(task, self.hp.proto_ratio)
-            drawn["class"] = draw_old_classes(task, count, g).to(x.device)
+            drawn["class"] = draw_old_classes(task, count, g).to(x.device, non_blocking=True)
         return Batch(x, y, drawn)
 
     def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:

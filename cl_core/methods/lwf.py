@@ -40,7 +40,7 @@ class LwF(Method):
         """Weight, temperature and scope of the distillation."""
 
         distill: bool = hp(
-            True, Choice(True, False), searched=False, doc="off: fine-tuning in the same scope; warm-up stays"
+            True, Choice(True, False), searched=False, doc="off: fine-tuning, old rows decaying too"
         )
         kd_weight: float = hp(
             0.25,

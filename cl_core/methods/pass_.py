@@ -108,7 +108,12 @@ class PASS(Method):
         classes = draw_old_classes(task, prototypes_a_step(task, self.hp.proto_ratio), g)
         dim = s.kept["prototypes"].shape[1]
         noise = torch.randn(len(classes), dim, generator=g("prototypes", "noise"))
-        return b._replace(drawn={"class": classes.to(b.x.device), "noise": noise.to(b.x.device)})
+        return b._replace(
+            drawn={
+                "class": classes.to(b.x.device, non_blocking=True),
+                "noise": noise.to(b.x.device, non_blocking=True),
+            }
+        )
 
     def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
         tau, k = self.hp.logit_temperature, self.hp.rotations

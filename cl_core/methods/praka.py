@@ -109,7 +109,7 @@ class PRAKA(Method):
         away = torch.rand(n, generator=g("prototypes", "away")) < self.hp.p_extrapolate
         mix = torch.where(away, -mix, mix).float()
         drawn = {"class": draw_old_classes(task, n, g), "view": view, "mix": mix}
-        return b._replace(drawn={name: t.to(b.x.device) for name, t in drawn.items()})
+        return b._replace(drawn={name: t.to(b.x.device, non_blocking=True) for name, t in drawn.items()})
 
     def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
         tau, joint = self.hp.logit_temperature, s.net.side["rotated"]

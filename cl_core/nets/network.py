@@ -92,8 +92,11 @@ class CosineHead(nn.Module):
         return [self.weight]
 
     def similarity(self, features: Tensor) -> Tensor:
-        """The cosines, [B, D] -> [B, seen] in [-1, 1]."""
-        return F.linear(F.normalize(features, dim=1), F.normalize(self.weight[: self.seen], dim=1))
+        """The cosines, [B, D] -> [B, seen] in [-1, 1]; in float32, since bfloat16 has few of them near 1."""
+        with torch.autocast(features.device.type, enabled=False):
+            return F.linear(
+                F.normalize(features.float(), dim=1), F.normalize(self.weight[: self.seen], dim=1)
+            )
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, D] -> [B, seen]."""
