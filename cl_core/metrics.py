@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 Counts = NDArray[np.int64]
 Matrix = NDArray[np.float64]
 
-OBJECTIVES: dict[str, tuple[str, str]] = {
+METRICS: dict[str, tuple[str, str]] = {
     "average_incremental_accuracy": (
         "max",
         "1/T · Σ_t A_t, first task included; A_t pooled over seen classes",
@@ -40,7 +40,23 @@ OBJECTIVES: dict[str, tuple[str, str]] = {
     "last_accuracy_task_mean": ("max", "1/T · Σ_k R[T−1][k]: tasks weigh the same"),
     "forgetting": ("min", "1/(T−1) · Σ_{j<T−1} max_{j≤l<T−1} (R[l][j] − R[T−1][j]); may be negative"),
     "backward_transfer": ("max", "1/(T−1) · Σ_{j<T−1} (R[T−1][j] − R[j][j]); negative means forgetting"),
+    "old_new_gap": (
+        "min",
+        "|A_new − A_old| after the last task: accuracy on its classes, and pooled over all older ones",
+    ),
 }
+"""What confusion counts give: name -> (direction, formula)."""
+
+COSTS: dict[str, tuple[str, str]] = {
+    "kept_bytes": (
+        "min",
+        "exemplars, prototypes, covariances and generators after the last task; no networks",
+    ),
+    "seconds": ("min", "of training, as recorded with each stage, whether it was shared or not"),
+}
+"""What a run costs: name -> (direction, formula)."""
+
+OBJECTIVES: dict[str, tuple[str, str]] = {**METRICS, **COSTS}
 """What a study may optimise: name -> (direction, formula). The names are columns of the `trials` table.
 
 In formulas `_x` and `_{...}` are subscripts.
@@ -231,6 +247,12 @@ def new_accuracy(confusion: Counts, sizes: Sequence[int]) -> float:
     return float(_shares(np.trace(confusion[new, new]), confusion[new].sum()))
 
 
+def old_new_gap(confusion: Counts, sizes: Sequence[int]) -> float | None:
+    """The distance between the accuracies on the newest task and on the older ones; None with one task."""
+    old = old_accuracy(confusion, sizes)
+    return None if old is None else abs(new_accuracy(confusion, sizes) - old)
+
+
 def harmonic_mean(confusion: Counts, sizes: Sequence[int]) -> float | None:
     """2 A_old A_new / (A_old + A_new), 0 if either is 0; None with one task."""
     old, new = old_accuracy(confusion, sizes), new_accuracy(confusion, sizes)
@@ -246,7 +268,7 @@ def task_accuracy(confusion: Counts, sizes: Sequence[int]) -> float:
 
 
 def summary(confusions: Sequence[Counts], sizes: Sequence[int]) -> dict[str, float | None]:
-    """Every metric of OBJECTIVES over the tasks trained so far, by name; None where it is undefined.
+    """Every metric of METRICS over the tasks trained so far, by name; None where it is undefined.
 
     `confusions` holds one matrix a task trained, at least one; `sizes` may name later tasks too.
     """
@@ -263,5 +285,6 @@ def summary(confusions: Sequence[Counts], sizes: Sequence[int]) -> dict[str, flo
         "last_accuracy_task_mean": last_accuracy(means),
         "forgetting": forgetting(matrix),
         "backward_transfer": backward_transfer(matrix),
+        "old_new_gap": old_new_gap(confusions[-1], sizes),
     }
     return {name: None if value is None or math.isnan(value) else value for name, value in values.items()}

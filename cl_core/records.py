@@ -14,7 +14,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def volatile(default: Any = dataclasses.MISSING) -> Any:
@@ -60,6 +60,11 @@ class TrialRow(Identity):
     last_accuracy_task_mean: float | None = None
     forgetting: float | None = None
     backward_transfer: float | None = None
+    old_new_gap: float | None = None
+    kept_bytes: int | None = None  # as in `stages`, after the last task done
+    audited_after: int | None = (
+        None  # the task after which the stopper would have ended this run; see `audit`
+    )
     numerics: str | None = None  # as in `stages`
     seconds: float | None = volatile(None)  # of training, wherever it happened
     wall_seconds: float | None = volatile(None)  # from start to end of this run here

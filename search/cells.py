@@ -1,44 +1,37 @@
-"""The search itself: one Optuna study per cell, asked and told; equal budgets; bases first; safe to
+"""The search itself: which job comes next, and what an end means; equal budgets; bases first; safe to
 interrupt.
 
 What is true lies in two places: which configurations were asked, and what they came to, in the journal;
-which runs have ended in the tables. A `Cells` that is opened on a folder reads both and goes on. Every ask
-is seeded by (the search's seed, cell, number of the configuration), so an ask does not depend on when the
-program was started.
+which runs have ended in the tables. A `Cells` that is opened on a folder reads both and goes on.
 
 A configuration has one run for each class order and seed, carried out one after another; it is told the
-mean over them. Its trial in the cell's Optuna study is PRUNED when a run is stopped and FAIL when one
-fails.
+mean or the worst of them. Its trial in the cell's Optuna study is PRUNED when it is stopped and FAIL when a
+run fails.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
-import optuna
-from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState
-
-from cl_core.errors import BadRequest, ClSearchError
-from cl_core.hparams import digest
-from search.runner import RunSpec, base_key, base_ready
-from search.stopping import pruner, should_stop
-from search.storage import acquire, open_journal, read_journal
+from cl_core.errors import ClSearchError
+from search.audit import mark
+from search.budget import Budget
+from search.cell_study import CellStudy
+from search.control import Control
+from search.points import Ending, Point, numbers
+from search.progress import CellProgress, Standing, counted
+from search.runner import INCREMENTS, RunSpec, base_key, base_ready
+from search.storage import acquire, open_journal
+from search.warm import Observation
 from search.writer import recorded
-from spaces.resolved import Cell, ResolvedStudy
-from spaces.space import Config
-from spaces.study_file import existing_study
+from spaces.budget import BudgetPart
+from spaces.resolved import ResolvedStudy
 
-NUMBER, CONFIG, ERROR, RETRY = "number", "config", "error", "retry"  # user attributes of an Optuna trial
-_STATUS = {TrialState.COMPLETE: "completed", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
+Known = Mapping[str, Mapping[str, Sequence[Observation]]]  # source -> cell -> what it found
 
 
 @dataclass(frozen=True)
@@ -51,69 +44,12 @@ class Job:
     spec: RunSpec
 
 
-@dataclass(frozen=True)
-class CellProgress:
-    """Where a cell stands, in configurations. `best` is the best value of a completed one."""
-
-    cell: str
-    budget: int
-    asked: int
-    running: int
-    completed: int
-    stopped: int
-    failed: int
-    best: float | None
-
-
-@dataclass
-class _Point:
-    """A configuration that was asked."""
-
-    place: int  # of its cell in the study
-    number: int
-    config: Config
-    specs: list[RunSpec]
-    trial: int  # number of its Optuna trial
-    trial_id: int
-    status: str = "running"  # running | completed | stopped | failed: what Optuna was told
-    value: float | None = None  # told
-    results: dict[int, tuple[str, float | None]] = field(default_factory=dict)  # run -> (status, objective)
-    flying: int | None = None  # the run that is being carried out
-
-    @property
-    def pending(self) -> int | None:
-        """The next run to start; None while one is under way, or when there is none."""
-        if self.flying is not None or self.status not in ("running", "completed"):
-            return None
-        return next((index for index in range(len(self.specs)) if index not in self.results), None)
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether something of it runs or is still to run."""
-        return self.flying is not None or self.pending is not None
-
-    @property
-    def failed(self) -> bool:
-        """Whether it, or a run that was added to it later, failed."""
-        return self.status == "failed" or any(status == "failed" for status, _ in self.results.values())
-
-
-@dataclass
-class _Search:
-    """A cell with its Optuna study and all configurations asked, by number."""
-
-    place: int
-    cell: Cell
-    optuna: optuna.Study
-    points: dict[int, _Point] = field(default_factory=dict)
-
-
 class Cells:
     """Every cell's search. Opening it takes the lock of the run's folder and takes up what stands there.
 
     With `retry_failed` runs that failed are handed out again. `bases` off hands out no base stages: whoever
-    comes first trains it. Raises BadRequest when another run works in the folder, or its journal is
-    damaged.
+    comes first trains it. `known` is what other runs have found. Raises BadRequest when another run works in
+    the folder, or its journal is damaged.
     """
 
     def __init__(
@@ -124,6 +60,8 @@ class Cells:
         retry_failed: bool = False,
         bases: bool = True,
         stages: Path | None = None,
+        budget: Budget | None = None,
+        known: Known | None = None,
     ) -> None:
         self.study = study
         self.folder = folder
@@ -132,16 +70,22 @@ class Cells:
         self._keys: dict[str, str | None] = {}  # trial -> key of its base stage
         self._ready: set[str | None] = {None}  # keys that nobody has to wait for (any more)
         self._training: dict[str, str] = {}  # id of a base job under way -> key
-        self._jobs: dict[str, _Point] = {}  # id of a run under way -> its configuration
-        self._unfinished: list[_Point] = []
+        self._jobs: dict[str, Point] = {}  # id of a run under way -> its configuration
+        self._unfinished: list[Point] = []
         self._lock = acquire(folder)
         try:
-            self._storage = open_journal(folder)
-            self._known = {study.study_name for study in self._storage.get_all_studies()}
+            self._budget = budget or Budget(BudgetPart(), folder)
+            self._control = Control(folder)
+            storage = open_journal(folder)
+            names = {study.study_name for study in storage.get_all_studies()}
+            self._cells = [
+                CellStudy(storage, study, place, cell, names) for place, cell in enumerate(study.cells)
+            ]
             rows = recorded(folder)
-            self._searches = [self._open(place, cell) for place, cell in enumerate(study.cells)]
-            for search in self._searches:
-                self._take_up(search, rows, retry_failed)
+            self._points = [self._take_up(cell, rows, retry_failed) for cell in self._cells]
+            for source, found in (known or {}).items():
+                for cell in self._cells:
+                    cell.learn(source, found.get(cell.cell.name, ()))
         except BaseException:
             self._lock.release()
             raise
@@ -165,52 +109,78 @@ class Cells:
     def next(self) -> Job | None:
         """The next job, or None when nothing can start now.
 
-        First what was begun: a configuration's further runs, and after a restart what was under way. Then
-        the cell with the fewest configurations is asked, the first in the study's order among equals. A
-        cell whose last configuration waits for a base stage is not asked for another.
+        First what was begun: a configuration's further runs, and after a restart what was under way. Then a
+        cell is asked: of the highest priority, with the fewest configurations, the first in the study's
+        order. A cell whose last configuration waits for a base stage is not asked for another, a paused one
+        for nothing, and no cell once the budget is spent.
         """
-        for point in sorted(self._unfinished, key=lambda p: (p.number, p.place)):
-            if point.pending is not None and (job := self._start(point)) is not None:
+        if self.halted:
+            return None
+        for point in sorted(self._unfinished, key=lambda p: (-self._priority(p.place), p.number, p.place)):
+            if self._may_go_on(point) and (job := self._start(point)) is not None:
                 return job
         while True:
             waiting = {point.place for point in self._unfinished if point.pending is not None}
-            askable = [s for s in self._searches if len(s.points) < s.cell.budget and s.place not in waiting]
+            askable = [cell for cell in self._cells if self._askable(cell) and cell.place not in waiting]
             if not askable:
                 return None
-            search = min(askable, key=lambda s: (len(s.points), s.place))
-            if (job := self._start(self._ask(search))) is not None:
+            cell = min(askable, key=lambda c: (-self._priority(c.place), len(self._points[c.place]), c.place))
+            points = self._points[cell.place]
+            point = points[len(points)] = cell.ask(len(points))
+            self._unfinished.append(point)
+            if (job := self._start(point)) is not None:
                 return job
 
     @property
+    def halted(self) -> bool:
+        """Whether the budget is spent: running tasks end, nothing else starts."""
+        return self._budget.over is not None
+
+    @property
     def finished(self) -> bool:
-        """Whether every cell has spent its budget and nothing is under way or waits."""
-        return (
-            not self._training
-            and not self._unfinished
-            and all(len(search.points) >= search.cell.budget for search in self._searches)
+        """Whether nothing is under way and nothing can start any more."""
+        if self._training or self._jobs:
+            return False
+        return self.halted or not (
+            any(self._may_go_on(point) for point in self._unfinished)
+            or any(self._askable(cell) for cell in self._cells)
         )
 
-    def report(self, trial: str, task: int, value: float | None) -> bool:
-        """Take in the objective after a task (0-based); True when the run should be stopped there."""
-        point = self._jobs.get(trial)
-        if point is None or point.status != "running" or value is None or not math.isfinite(value):
-            return False
-        search = self._searches[point.place]
-        assert point.flying is not None
-        step = point.flying * search.cell.tasks + task
-        known = self._storage.get_trial(point.trial_id)
-        if step not in known.intermediate_values:  # a run that is handed out again repeats itself
-            self._storage.set_trial_intermediate_value(point.trial_id, step, float(value))
-            known = self._storage.get_trial(point.trial_id)
-        last = len(point.specs) * search.cell.tasks - 1
-        return known.last_step == step and should_stop(search.optuna, known, last)
+    @property
+    def left(self) -> str | None:
+        """Why there is something left to do though this is `finished`; None where all is done."""
+        paused = self._control.state.paused
+        begun = {point.place for point in self._unfinished}
+        cells = [c for c in self._cells if c.place in begun or len(self._points[c.place]) < c.cell.budget]
+        if not cells:
+            return None
+        names = [cell.cell.name for cell in cells if cell.cell.name in paused]
+        return self._budget.over or (f"paused: {', '.join(names)}" if names else None)
 
-    def done(self, job: str, status: str, value: float | None = None, error: str | None = None) -> None:
-        """A job has ended: "completed", "stopped" or "failed", with the run's objective or the first line
-        of its error.
+    def report(self, trial: str, task: int, increments: float | None) -> bool:
+        """Take in the accuracy over the increments after a task (0-based); True when the run should be
+        stopped there."""
+        self._budget.reach(trial)
+        point = self._jobs.get(trial)
+        if point is None or point.status != "running":
+            return False
+        assert point.flying is not None
+        return self._reported(point, point.flying, task, increments)
+
+    def done(
+        self,
+        job: str,
+        status: str,
+        values: Sequence[float | None] = (),
+        increments: float | None = None,
+        error: str | None = None,
+    ) -> None:
+        """A job has ended: "completed", "stopped" or "failed", with the run's objectives and its accuracy
+        over the increments, or the first line of its error.
 
         A job that is not under way is ignored, so that an end which is told twice counts once.
         """
+        self._budget.reach(job, end=True)
         if job in self._training:
             # Failed or not, nobody waits any longer: a run whose base stage is missing trains it, or fails
             # by itself.
@@ -220,152 +190,84 @@ class Cells:
         if point is None:
             return
         assert point.flying is not None
-        if status == "completed" and not _is_number(value):
-            status, error = "failed", error or f"{self.study.objective} is {value}"
-        point.results[point.flying] = (status, value)
-        point.flying = None
-        self._settle(point, error)
+        index, point.flying = point.flying, None
+        if (task := self._cells[point.place].audited_task(point, index)) is not None:
+            mark(self.folder, job, task)
+        self._ended(point, index, status, values, increments, error)
         if not point.unfinished:
             self._unfinished.remove(point)
 
+    def hand_back(self, job: str) -> None:
+        """A run that is under way goes no further now; the next command takes it up at its last boundary."""
+        self._budget.reach(job, end=True)
+        point = self._jobs.pop(job, None)
+        if point is not None:
+            point.flying = None
+
     def progress(self) -> list[CellProgress]:
         """Where every cell stands, in the study's order."""
+        paused = self._control.state.paused
         return [
-            _progress(
-                search.cell.name,
-                search.cell.budget,
-                [(p.status, p.value, p.unfinished, p.failed) for p in search.points.values()],
+            counted(
+                cell.cell.name,
+                cell.cell.budget,
+                [Standing.of(point) for point in self._points[cell.place].values()],
                 self.study.direction,
+                paused,
             )
-            for search in self._searches
+            for cell in self._cells
         ]
 
-    # Opening.
+    # Taking up.
 
-    def _open(self, place: int, cell: Cell) -> _Search:
-        sampler = RandomSampler(seed=0)  # replaced at every ask
-        stopper = pruner(self.study.study.search.stopper, cell.tasks, len(self.study.runs(cell)))
-        if cell.name in self._known:  # creating it anew would add a line to the journal at every start
-            study = optuna.load_study(
-                study_name=cell.name, storage=self._storage, sampler=sampler, pruner=stopper
-            )
-        else:
-            direction: Literal["maximize", "minimize"] = (
-                "maximize" if self.study.direction == "max" else "minimize"
-            )
-            study = optuna.create_study(
-                study_name=cell.name,
-                storage=self._storage,
-                direction=direction,
-                sampler=sampler,
-                pruner=stopper,
-            )
-        return _Search(place, cell, study)
-
-    def _take_up(self, search: _Search, rows: Mapping[str, Mapping[str, Any]], retry_failed: bool) -> None:
-        """Read a cell's journal: what was asked, what it came to, what has still to run."""
-        study = search.optuna
-        # An ask that a crash cut short has no number yet: it was never handed out and does not count.
-        for trial in study.get_trials(deepcopy=False):
-            if trial.state == TrialState.WAITING:
-                study.tell(study.ask(), state=TrialState.FAIL)
-            elif trial.state == TrialState.RUNNING and NUMBER not in trial.user_attrs:
-                study.tell(trial.number, state=TrialState.FAIL)
-        for trial in study.get_trials(deepcopy=False):
-            if NUMBER in trial.user_attrs:
-                point = self._point(search, trial)
-                search.points[point.number] = point  # a later trial of the same number supersedes
-        for point in search.points.values():
-            trial = self._storage.get_trial(point.trial_id)
+    def _take_up(
+        self, cell: CellStudy, rows: Mapping[str, Mapping[str, Any]], retry_failed: bool
+    ) -> dict[int, Point]:
+        """Read back what a cell was asked, what it came to, what has still to run."""
+        points = cell.take_up()
+        for point in points.values():
             if point.status == "failed" and retry_failed:
-                trial = self._again(search, point)
-            self._recall(point, trial, rows, retry_failed)
+                cell.again(point)
+            self._recall(cell, point, rows, retry_failed)
             if point.unfinished:
                 self._unfinished.append(point)
-
-    def _point(self, search: _Search, trial: FrozenTrial) -> _Point:
-        number, config = int(trial.user_attrs[NUMBER]), dict(trial.user_attrs[CONFIG])
-        specs = [RunSpec.from_dict(plain) for plain in self.study.spec(search.cell, number, config)]
-        status = _STATUS.get(trial.state, "running")
-        value = trial.value if trial.state == TrialState.COMPLETE else None
-        return _Point(search.place, number, config, specs, trial.number, trial._trial_id, status, value)
-
-    def _again(self, search: _Search, point: _Point) -> FrozenTrial:
-        """A new Optuna trial for a configuration that failed."""
-        search.optuna.enqueue_trial(search.cell.space.searched_in(point.config))
-        trial = self._suggest(search, point.number, {RETRY: True})[0]
-        point.trial, point.trial_id, point.status = trial.number, trial._trial_id, "running"
-        return self._storage.get_trial(trial._trial_id)
+        return points
 
     def _recall(
-        self, point: _Point, trial: FrozenTrial, rows: Mapping[str, Mapping[str, Any]], retry_failed: bool
+        self, cell: CellStudy, point: Point, rows: Mapping[str, Mapping[str, Any]], retry_failed: bool
     ) -> None:
         """Take in the runs of a configuration that have ended according to the tables."""
         if point.status in ("stopped", "failed"):
             return
-        begun = (
-            trial.datetime_start.timestamp() if RETRY in trial.user_attrs and trial.datetime_start else 0.0
-        )
-        error = None
+        begun = cell.retried_since(point)
         for index, spec in enumerate(point.specs):
             row = rows.get(spec.trial)
             if row is None:
                 continue
-            status, value = str(row["status"]), row["objective"]
+            status = str(row["status"])
             if status == "failed" and (retry_failed or (row["ended"] or 0.0) < begun):
                 continue  # the failure that is being tried again
-            if status == "completed" and not _is_number(value):
-                status = "failed"
-            point.results[index] = (status, value)
-            error = error or row["error"]
-        self._settle(point, error)
+            task = cell.audited_task(point, index)
+            if task is not None and row["audited_after"] is None:
+                mark(self.folder, spec.trial, task)
+            values = [row[name] for name in self.study.objectives]
+            self._ended(point, index, status, values, row[INCREMENTS], row["error"])
 
-    # Asking, starting, telling.
+    # Starting, ending.
 
-    def _ask(self, search: _Search) -> _Point:
-        number = len(search.points)
-        planned = self._planned(search.cell, number)
-        if planned is not None:
-            search.optuna.enqueue_trial(search.cell.space.searched_in(planned))
-        trial, config = self._suggest(search, number, {})
-        specs = [RunSpec.from_dict(plain) for plain in self.study.spec(search.cell, number, config)]
-        point = _Point(search.place, number, config, specs, trial.number, trial._trial_id)
-        search.points[number] = point
-        self._unfinished.append(point)
-        return point
+    def _priority(self, place: int) -> int:
+        return self._control.state.priority.get(self._cells[place].cell.name, 0)
 
-    def _suggest(
-        self, search: _Search, number: int, attributes: Mapping[str, Any]
-    ) -> tuple[optuna.Trial, Config]:
-        """One ask of a cell's study. The number is written last: without it, an ask never happened."""
-        search.optuna.sampler = self._sampler(search.cell, number)
-        trial = search.optuna.ask()
-        config = search.cell.space.sample_with(trial)
-        for name, value in {**attributes, CONFIG: config, NUMBER: number}.items():
-            trial.set_user_attr(name, value)
-        return trial, config
+    def _paused(self, place: int) -> bool:
+        return self._cells[place].cell.name in self._control.state.paused
 
-    def _sampler(self, cell: Cell, number: int) -> BaseSampler:
-        """A fresh sampler: what it proposes depends on the seed, the cell, the number and what the cell was
-        told."""
-        seed = int(digest([self.study.study.search.seed, cell.name, number], 8), 16)
-        if self.study.study.search.sampler != "tpe":
-            return RandomSampler(seed=seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+    def _askable(self, cell: CellStudy) -> bool:
+        return len(self._points[cell.place]) < cell.cell.budget and not self._paused(cell.place)
 
-    def _planned(self, cell: Cell, number: int) -> Config | None:
-        """The configuration that comes `number`-th by plan: the published defaults first, then the grid's
-        points."""
-        search = self.study.study.search
-        first: list[Config] = [cell.space.defaults()] if search.start_from else []
-        plan: Iterator[Config] = iter(first)
-        if search.sampler == "grid":
-            plan = itertools.chain(first, (point for point in cell.space.points() if point not in first))
-        return next(itertools.islice(plan, number, None), None)
+    def _may_go_on(self, point: Point) -> bool:
+        return point.pending is not None and not self._paused(point.place)
 
-    def _start(self, point: _Point) -> Job | None:
+    def _start(self, point: Point) -> Job | None:
         """The next run of a configuration, or the base stage that it needs; None while somebody trains
         that."""
         index = point.pending
@@ -375,12 +277,14 @@ class Cells:
         if key in self._ready:
             point.flying = index
             self._jobs[spec.trial] = point
+            self._budget.begin(spec.trial)
             return Job("trial", spec.trial, spec)
         assert key is not None
         job = f"base/{key}"
         if job in self._training:
             return None
         self._training[job] = key
+        self._budget.begin(job)
         return Job("base", job, spec)
 
     def _base(self, spec: RunSpec) -> str | None:
@@ -397,77 +301,39 @@ class Cells:
                 self._keys[spec.trial] = None  # the run fails by itself and says why
         return self._keys[spec.trial]
 
-    def _settle(self, point: _Point, error: str | None) -> None:
-        """Tell Optuna what a configuration came to, once it is known."""
+    def _reported(self, point: Point, index: int, task: int, increments: float | None) -> bool:
+        """Keep what a run reports; whether its configuration ends there."""
+        if numbers([increments]) is None:  # the first task has no increments; a nan fails the run by itself
+            return False
+        assert increments is not None
+        cell = self._cells[point.place]
+        step = index * cell.cell.tasks + task
+        cell.report(point, step, float(increments))
+        return cell.should_stop(point, step)
+
+    def _ended(
+        self,
+        point: Point,
+        index: int,
+        status: str,
+        values: Sequence[float | None],
+        increments: float | None,
+        error: str | None,
+    ) -> None:
+        """Take in how a run ended, and tell Optuna what the configuration came to once that is known."""
+        known = numbers(values)
+        if status == "completed" and known is None:
+            missing = next(
+                (n for n, v in zip(self.study.objectives, values, strict=False) if v is None), None
+            )
+            status, error = "failed", error or f"{missing or self.study.objective} is no number"
+        point.endings[index] = Ending(status, known or ())
         if point.status != "running":
             return
-        statuses = [status for status, _ in point.results.values()]
-        tell = self._searches[point.place].optuna.tell
-        if "failed" in statuses:
-            if error:
-                self._storage.set_trial_user_attr(point.trial_id, ERROR, error)
-            tell(point.trial, state=TrialState.FAIL)
-            point.status = "failed"
-        elif "stopped" in statuses:
-            tell(point.trial, state=TrialState.PRUNED)
-            point.status = "stopped"
-        elif len(statuses) == len(point.specs):
-            point.value = math.fsum(value or 0.0 for _, value in point.results.values()) / len(statuses)
-            tell(point.trial, point.value)
-            point.status = "completed"
-
-
-def read_progress(folder: Path) -> list[CellProgress]:
-    """Where every cell of a run stands, from study.yaml and the journal; changes nothing and takes no lock.
-
-    A run that has not begun anything has no progress. Raises BadRequest where there is no run.
-    """
-    study = existing_study(folder)
-    if study is None or "resolved" not in study:
-        raise BadRequest(f"{folder} holds no run (no study.yaml): give the folder that `cl-search run` named")
-    storage = read_journal(folder)
-    known = {s.study_name: s for s in storage.get_all_studies()} if storage else {}
-    out = []
-    try:
-        direction = str(study["resolved"]["direction"])
-        cells = [(str(cell["name"]), int(cell["budget"])) for cell in study["resolved"]["cells"]]
-    except (KeyError, TypeError, ValueError):
-        raise BadRequest(
-            f"{folder / 'study.yaml'} is damaged under 'resolved': run the study again, which writes it anew"
-        ) from None
-    for name, budget in cells:
-        points: dict[int, tuple[str, float | None, bool, bool]] = {}
-        if storage and name in known:
-            for trial in storage.get_all_trials(known[name]._study_id, deepcopy=False):
-                if NUMBER in trial.user_attrs:
-                    status = _STATUS.get(trial.state, "running")
-                    value = trial.value if status == "completed" else None
-                    points[trial.user_attrs[NUMBER]] = (
-                        status,
-                        value,
-                        status == "running",
-                        status == "failed",
-                    )
-        out.append(_progress(name, budget, list(points.values()), direction))
-    return out
-
-
-def _progress(
-    cell: str, budget: int, points: list[tuple[str, float | None, bool, bool]], direction: str
-) -> CellProgress:
-    """`points` are (status, value, unfinished, failed)."""
-    values = [value for status, value, _, _ in points if status == "completed" and value is not None]
-    return CellProgress(
-        cell=cell,
-        budget=budget,
-        asked=len(points),
-        running=sum(unfinished for _, _, unfinished, _ in points),
-        completed=sum(status == "completed" and not failed for status, _, _, failed in points),
-        stopped=sum(status == "stopped" for status, *_ in points),
-        failed=sum(failed for *_, failed in points),
-        best=(max if direction == "max" else min)(values, default=None),
-    )
-
-
-def _is_number(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+        cell = self._cells[point.place]
+        if status == "completed" and self._reported(point, index, cell.cell.tasks - 1, increments):
+            status = "stopped"  # between two runs
+        if status in ("failed", "stopped"):
+            cell.tell(point, status, error)
+        elif len(point.endings) == len(point.specs):
+            cell.tell(point, "completed")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from search.control import State
     from search.run import Prepared
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ app = typer.Typer(
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run, such as runs/quickstart.")]
 Trial = Annotated[str, typer.Argument(metavar="TRIAL", help="A run's name, such as lwf@B0-5tasks/0.")]
+CellName = Annotated[str, typer.Argument(metavar="CELL", help="A cell's name, such as lwf@B0-5tasks.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 Sets = Annotated[
     list[str] | None,
@@ -143,8 +145,11 @@ def run(
         counts = f"{summary.completed} runs completed"
         counts += f", {summary.stopped} stopped early" if summary.stopped else ""
         counts += f", {summary.failed} failed" if summary.failed else ""
-        typer.echo(f"{'' if summary.worked else 'nothing to do: '}{counts}")
+        idle = not summary.worked and summary.left is None
+        typer.echo(f"{'nothing to do: ' if idle else ''}{counts}")
         typer.echo(f"report: {summary.report}")
+        if summary.left:
+            typer.echo(_continue(summary.left, summary.folder, again))
         if summary.failed:
             for trial, error in list(summary.failures.items())[:10]:
                 typer.echo(f"failed: {trial}: {error}", err=True)
@@ -153,6 +158,18 @@ def run(
                 f"full output: {shlex.join(['cl-search', 'logs', str(summary.folder), first])}", err=True
             )
             raise typer.Exit(1)
+
+
+def _continue(left: str, folder: Path, again: str) -> str:
+    """How to go on where something is left to do."""
+    what, _, cells = left.partition(": ")
+    if what == "paused":
+        wake = [shlex.join(["cl-search", "resume", str(folder), cell]) for cell in cells.split(", ")]
+        return f"{left}; continue with: {' && '.join([*wake, again])}"
+    limit = left.split()[0].removeprefix("budget.")
+    # A moment that is over, and GPU-hours that are spent, stay so: the limit has to move.
+    more = {"gpu_hours": " --set budget.gpu_hours=MORE", "until": " --set budget.until=LATER"}.get(limit, "")
+    return f"{left}; continue with: {again}{more}"
 
 
 def _note(warnings: Sequence[str]) -> None:
@@ -205,6 +222,43 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
         console = _console()
         for part in verb.show(folder):
             console.print(part, highlight=False, soft_wrap=True, markup=False)
+
+
+@app.command()
+def pause(folder: Folder, cell: CellName) -> None:
+    """Start nothing new of a cell, also while a run is going; what runs goes on."""
+    with _errors():
+        from search import control
+
+        _print_control(control.pause(folder, cell))
+
+
+@app.command()
+def resume(folder: Folder, cell: CellName) -> None:
+    """Let a paused cell go on: in the run that is going, or in the next one."""
+    with _errors():
+        from search import control
+
+        _print_control(control.resume(folder, cell))
+
+
+@app.command()
+def priority(
+    folder: Folder,
+    cell: CellName,
+    value: Annotated[int, typer.Argument(metavar="N", help="Higher ones are asked first; 0 unless said.")],
+) -> None:
+    """Ask a cell before all of lower priority, also while a run is going."""
+    with _errors():
+        from search import control
+
+        _print_control(control.prioritise(folder, cell, value))
+
+
+def _print_control(state: State) -> None:
+    typer.echo(f"paused: {', '.join(sorted(state.paused)) or 'none'}")
+    if state.priority:
+        typer.echo("priority: " + ", ".join(f"{cell} {value}" for cell, value in state.priority.items()))
 
 
 @app.command()

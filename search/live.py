@@ -13,7 +13,7 @@ from rich.live import Live as RichLive
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from search.cells import CellProgress
+    from search.progress import CellProgress
 
 PLAIN_EVERY = 10.0  # seconds between two lines where there is no terminal
 LOOK_EVERY = 0.5  # seconds between two looks into the cells, which read every trial of a study
@@ -117,7 +117,7 @@ def table(cells: Sequence[CellProgress]) -> Table:
         out.add_column(name, justify="right", no_wrap=True)
     for cell in cells:
         out.add_row(
-            cell.cell,
+            f"{cell.cell} (paused)" if cell.paused else cell.cell,
             str(cell.completed),
             str(cell.running or ""),
             str(cell.stopped or ""),

@@ -11,7 +11,7 @@ def run_local(session: Session) -> None:
     while not session.finished:
         order = session.next()
         if order is None:
-            if session.finished:
+            if session.finished:  # all is done, the budget is spent, or what is left is paused
                 return
             raise RuntimeError("nothing runs and nothing can start, though the study is not finished")
         work = Work(order)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from analysis import Results
-    from search.cells import Cells
+    from search.cells import Cells, Known
     from spaces.resolved import ResolvedStudy
     from spaces.study import Study
 
@@ -36,7 +36,8 @@ class Summary:
     completed: int = 0
     stopped: int = 0
     failures: Mapping[str, str] = field(default_factory=dict)  # trial -> first line of its error
-    worked: bool = False  # whether anything was left to do
+    worked: bool = False  # whether anything was done
+    left: str | None = None  # why something is left to do: the budget is spent, or cells are paused
     report: Path | None = None
     seconds: float = 0.0
 
@@ -61,6 +62,7 @@ class Prepared:
     folder: Path
     stages: Path
     plan: Plan
+    known: Known  # what the runs found that the search starts from
 
 
 def run_study(
@@ -92,9 +94,9 @@ def run_study(
         prepared = prepare(study, out, overrides, trials_more=trials_more, local=local)
         warn(prepared.study.warnings)
         _begin(prepared)
-        worked = _work(prepared, local, retry_failed, console)
+        worked, left = _work(prepared, local, retry_failed, console, time.time() - time.monotonic() + began)
         report = _report(folder, worked)
-    return _summary(folder, worked, report, time.monotonic() - began)
+    return _summary(folder, worked, left, report, time.monotonic() - began)
 
 
 def prepare(
@@ -106,8 +108,10 @@ def prepare(
     local: bool = False,
 ) -> Prepared:
     """Check everything that can be checked before work; nothing is left behind. Raises BadRequest."""
+    from search.budget import check_budget
     from search.runner import cached_data
     from search.trial import check_writable
+    from search.warm import observations
     from spaces.resolved import resolve
     from spaces.study import Study
     from spaces.study_file import existing_study, load_study, standing_study
@@ -128,15 +132,21 @@ def prepare(
     planned = plan(
         wanted.cpu, wanted.gpu, wanted.concurrent, cluster=bool(os.environ.get("RAY_ADDRESS")) and not local
     )
+    check_budget(asked.budget, planned.gpu)
     resolved = resolve(asked, cached_data(asked.data.spec()))
     if existing is not None:
         resolved = resolved.merge(existing)
     check_folder(folder)
+    known = {
+        source: observations(resolved, source)
+        for source in resolved.study.search.sources
+        if existing is None or Path(source).expanduser().is_dir()  # else its trials are in the journal
+    }
     stages = folder / "stages"
     if asked.storage.stages:
         stages = Path(asked.storage.stages).expanduser()
         check_writable(stages, "storage.stages")
-    return Prepared(resolved, folder, stages, planned)
+    return Prepared(resolved, folder, stages, planned, known)
 
 
 def check_folder(folder: Path) -> None:
@@ -189,19 +199,25 @@ def mend_folder(folder: Path) -> None:
                 path.unlink()
 
 
-def _work(prepared: Prepared, local: bool, retry_failed: bool, console: Console | None) -> bool:
-    """Carry out what is left; False when nothing was."""
+def _work(
+    prepared: Prepared, local: bool, retry_failed: bool, console: Console | None, began: float
+) -> tuple[bool, str | None]:
+    """Carry out what is left: whether there was anything, and why something is left all the same."""
+    from search.budget import Budget
     from search.cells import Cells
 
+    budget = Budget(prepared.study.study.budget, prepared.folder, prepared.plan.gpu, began)
     with Cells(
         prepared.study,
         prepared.folder,
         retry_failed=retry_failed,
         bases=not local and prepared.study.study.storage.share,
         stages=prepared.stages.absolute(),
+        budget=budget,
+        known=prepared.known,
     ) as cells:
         if cells.finished:
-            return False
+            return False, cells.left
         if console is None:
             _carry_out(prepared, cells, local, lambda: None)
         else:
@@ -210,7 +226,7 @@ def _work(prepared: Prepared, local: bool, retry_failed: bool, console: Console 
             _announce(console, prepared, local)
             with Live(cells.progress, prepared.study.direction, console) as live:
                 _carry_out(prepared, cells, local, live.update)
-    return True
+        return True, cells.left
 
 
 def _carry_out(prepared: Prepared, cells: Cells, local: bool, watch: Callable[[], None]) -> None:
@@ -261,7 +277,7 @@ def _report(folder: Path, worked: bool) -> Path:
     return path
 
 
-def _summary(folder: Path, worked: bool, report: Path, seconds: float) -> Summary:
+def _summary(folder: Path, worked: bool, left: str | None, report: Path, seconds: float) -> Summary:
     from search.writer import recorded
 
     rows = recorded(folder)
@@ -272,6 +288,7 @@ def _summary(folder: Path, worked: bool, report: Path, seconds: float) -> Summar
         stopped=by_status.count("stopped"),
         failures={t: row["error"] or "" for t, row in sorted(rows.items()) if row["status"] == "failed"},
         worked=worked,
+        left=left,
         report=report,
         seconds=seconds,
     )

@@ -9,7 +9,7 @@ import importlib.metadata
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -34,6 +34,7 @@ from cl_core.stages import Boundaries, StageStore
 from cl_core.trainer import Training
 from search.writer import Schemas, drop_trial, read_rows, study_schemas, write_rows
 
+INCREMENTS = "average_incremental_accuracy_without_first"  # what stoppers compare
 _TASK_TABLES = {"stages": "task", "phases": "task", "classes": "after_task", "confusion": "after_task"}
 
 
@@ -48,19 +49,22 @@ class RunSpec:
     purpose: str  # search | final | reference
     config: str  # digest of the sampled configuration
     configuration: Configuration
-    objective: str = "average_incremental_accuracy"
+    objectives: tuple[str, ...] = ("average_incremental_accuracy",)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can carry."""
         return {
             **{k: getattr(self, k) for k in self.__dataclass_fields__},
             "configuration": self.configuration.to_dict(),
+            "objectives": list(self.objectives),
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunSpec:
         """The run that `to_dict` described."""
-        return cls(**{**values, "configuration": Configuration.from_dict(values["configuration"])})
+        configuration = Configuration.from_dict(values["configuration"])
+        objectives = tuple(values["objectives"])
+        return cls(**{**values, "configuration": configuration, "objectives": objectives})
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,16 @@ class Progress:
     trial: str
     task: int  # the last finished one; -1 before the first
     tasks: int
-    value: float | None  # the objective over the tasks so far
+    values: tuple[float | None, ...]  # the objectives over the tasks so far
+    increments: float | None  # the accuracy over the increments so far, by which trials are stopped
     done: bool
     status: str  # running | completed | stopped | failed
     error: str | None = None
+
+    @property
+    def value(self) -> float | None:
+        """The first objective."""
+        return self.values[0]
 
 
 class Runner:
@@ -148,17 +158,13 @@ class Runner:
 
     def progress(self, error: str | None = None) -> Progress:
         """Where the run stands."""
-        metrics = self.metrics()
-        value = metrics.get(self.spec.objective)
-        if (
-            value is None and self.training.done == 1
-        ):  # what needs a second task begins with the first one's accuracy
-            value = metrics.get("first_task_accuracy") if self.spec.objective != "forgetting" else 0.0
+        known = {**self.metrics(), **costs(self.rows["stages"])}
         return Progress(
             self.spec.trial,
             self.training.done - 1,
             self.training.tasks,
-            value,
+            tuple(known.get(name) for name in self.spec.objectives),
+            known.get(INCREMENTS),
             self.status != "running",
             self.status,
             error,
@@ -270,6 +276,7 @@ def trial_row(
     split = "val" if configuration.validation else "test"
     confusions = primary_confusions(rows, sizes, split)
     metrics: dict[str, Any] = dict(summary(confusions, sizes[: len(confusions)])) if confusions else {}
+    metrics |= costs(rows["stages"])
     row = TrialRow(
         **_identity(spec),
         config=spec.config,
@@ -287,15 +294,23 @@ def trial_row(
         tasks=len(sizes),
         tasks_done=len(confusions),
         error=error,
-        objective=metrics.get(spec.objective),
+        objective=metrics.get(spec.objectives[0]),
         **metrics,
-        seconds=sum(stage["seconds"] for stage in rows["stages"]),
     )
     recipes = zip(("base", "increment"), configuration.recipes(data, method), strict=True)
     return {
         **as_dict(row),
         **{f"hp.{name}": value for name, value in method.values().items()},
         **{f"recipe.{part}.{n}": v for part, recipe in recipes for n, v in recipe_dict(recipe).items()},
+    }
+
+
+def costs(stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a run has cost so far, from its rows in `stages`, by the names of `cl_core.metrics.COSTS`."""
+    last = max(stages, key=lambda stage: stage["task"], default=None)
+    return {
+        "kept_bytes": last and last["kept_bytes"],
+        "seconds": sum(stage["seconds"] for stage in stages),
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,24 +87,28 @@ class Session:
         """A job that ended without an answer."""
         with self._guard():
             end_run(self._open[job], "failed", reason)
-            self._end(job, "failed", None, reason)
+            del self._open[job]
+            self.cells.done(job, "failed", error=reason)
         self.watch()
 
     def _answer(self, answer: Answer) -> bool:
         job = answer.job
-        stop = False
         if answer.status == NO_STORAGE:
             raise StorageError(
                 f"nothing can be written in {self.folder}: {answer.error}; make room and run the same again"
             )
         if answer.status == "running":
-            stop = self.cells.report(job, answer.task, answer.value)
-            if stop:
+            if self.cells.report(job, answer.task, answer.increments):
                 end_run(self._open[job], "stopped")
-                self._end(job, "stopped", answer.value, None)
+                self._end(replace(answer, status="stopped"))
+                return True
+            if self.cells.halted:  # its boundary is kept: the next command goes on from there
+                del self._open[job]
+                self.cells.hand_back(job)
+                return True
         else:
-            self._end(job, answer.status, answer.value, answer.error)
-        return stop
+            self._end(answer)
+        return False
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
@@ -114,6 +119,6 @@ class Session:
             self.aborted = self.aborted or error
             raise
 
-    def _end(self, job: str, status: str, value: float | None, error: str | None) -> None:
-        del self._open[job]
-        self.cells.done(job, status, value, error)
+    def _end(self, answer: Answer) -> None:
+        del self._open[answer.job]
+        self.cells.done(answer.job, answer.status, answer.values, answer.increments, answer.error)

@@ -16,7 +16,7 @@ def status(folder: Path) -> dict[str, Any]:
 
     Cells count configurations, `runs` counts runs by state. Raises BadRequest where there is no run.
     """
-    from search.cells import read_progress
+    from search.progress import read_progress
     from search.writer import recorded
 
     if not folder.is_dir():
@@ -45,7 +45,7 @@ def status(folder: Path) -> dict[str, Any]:
 
 def show(folder: Path) -> list[Any]:
     """What `status` prints: rich tables and lines."""
-    from search.cells import read_progress
+    from search.progress import read_progress
 
     state = status(folder)
     out: list[Any] = [table(read_progress(folder))]

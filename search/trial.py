@@ -120,8 +120,8 @@ def run_trial(request: TrialRequest, say: Callable[[str], None] = lambda line: N
         while True:
             with recorded(log):
                 progress = runner.step()
-                stamp(_line(progress, spec.objective))
-            say(_line(progress, spec.objective))
+                stamp(_line(progress, spec.objectives[0]))
+            say(_line(progress, spec.objectives[0]))
             if progress.done:
                 break
         if progress.status == "failed":
@@ -187,7 +187,7 @@ def rerun(folder: Path, trial: str, say: Callable[[str], None] = lambda line: No
                 progress = runner.step()
                 if row["status"] == "stopped" and progress.task + 1 == row["tasks_done"]:
                     progress = runner.stop()
-            say(_line(progress, spec.objective))
+            say(_line(progress, spec.objectives[0]))
             if progress.done:
                 break
         return equal(folder, again, trials=[trial])
@@ -313,7 +313,7 @@ def _recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
         init=init,
     )
     known = {name: row[name] for name in ("trial", "cell", "label", "number", "purpose", "config")}
-    return RunSpec(**known, configuration=configuration, objective=next(iter(study.search.objective)))
+    return RunSpec(**known, configuration=configuration, objectives=tuple(study.search.objective))
 
 
 @contextlib.contextmanager

@@ -55,9 +55,10 @@ class Answer:
     job: str
     task: int
     tasks: int
-    value: float | None  # the objective so far
+    values: Sequence[float | None]  # the objectives so far
     status: str  # running | completed | failed | no storage
     error: str | None = None  # one line
+    increments: float | None = None  # the accuracy over the increments so far, by which trials are stopped
 
     @property
     def done(self) -> bool:
@@ -66,12 +67,13 @@ class Answer:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, with `done` as Tune reads it."""
-        return {**asdict(self), "done": self.done}
+        return {**asdict(self), "values": list(self.values), "done": self.done}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Answer:
         """The answer that `to_dict` described; further keys are left alone."""
-        return cls(**{name: values.get(name) for name in cls.__dataclass_fields__})  # type: ignore[arg-type]
+        known = {name: values.get(name) for name in cls.__dataclass_fields__}
+        return cls(**{**known, "values": tuple(values.get("values") or ())})  # type: ignore[arg-type]
 
 
 class Work:
@@ -99,8 +101,9 @@ class Work:
             if answer.status == "failed" and (trouble := storage_trouble(self.folder)):
                 # The run did not fail: it is to be taken up again, so no row may say that it ended.
                 drop_trial(self.folder, self.order.spec["trial"], ["trials"])
-                answer = Answer(answer.job, answer.task, answer.tasks, None, NO_STORAGE, trouble)
-            value = "" if answer.value is None else f", objective {answer.value:.4f}"
+                answer = Answer(answer.job, answer.task, answer.tasks, (), NO_STORAGE, trouble)
+            first = next(iter(answer.values), None)
+            value = "" if first is None else f", objective {first:.4f}"
             stamp(f"{answer.status}, {answer.task + 1} of {answer.tasks} tasks{value}")
         return answer
 
@@ -113,7 +116,7 @@ class Work:
     def _base(self) -> Answer:
         stamp(f"{self.order.job}: a base stage for several runs")
         train_base(Configuration.from_dict(self.order.spec["configuration"]), self.stages)
-        return Answer(self.order.job, 0, 1, None, "completed")
+        return Answer(self.order.job, 0, 1, (), "completed")
 
     def _task(self) -> Answer:
         if self._runner is not None:
@@ -133,11 +136,17 @@ class Work:
         reason = str(error) if isinstance(error, ClSearchError) else first_line(error)
         if self.order.kind != "base":
             _write_failure(self.order, reason)
-        return Answer(self.order.job, -1, 0, None, "failed", reason)
+        return Answer(self.order.job, -1, 0, (), "failed", reason)
 
     def _answer(self, progress: Progress) -> Answer:
         return Answer(
-            self.order.job, progress.task, progress.tasks, progress.value, progress.status, progress.error
+            self.order.job,
+            progress.task,
+            progress.tasks,
+            progress.values,
+            progress.status,
+            progress.error,
+            progress.increments,
         )
 
 

@@ -36,7 +36,12 @@ def grown(existing: Mapping[str, Any], new: Study) -> Study:
             _same(flat(scenarios[spec.name].to_dict()), flat(spec.to_dict()), f"scenarios.{spec.name}.")
         scenarios.setdefault(spec.name, spec)
     larger = {
-        "search": new.search.model_copy(update={"trials": max(old.search.trials, new.search.trials)}),
+        "search": new.search.model_copy(
+            update={
+                "trials": max(old.search.trials, new.search.trials),
+                "objective": old.search.objective,  # the same ones, and their order stays
+            }
+        ),
         "protocol": new.protocol.model_copy(
             update={
                 "orders": max(old.protocol.orders, new.protocol.orders),

@@ -33,6 +33,7 @@ from cl_core.weights import load_init
 from spaces.growth import grown
 from spaces.methods import space_of
 from spaces.space import Config, Space
+from spaces.strategies import check_sampler, check_stopper
 from spaces.study import Entry, Study
 from spaces.study_file import RESOLVED
 from spaces.surroundings import hardware, now, versions
@@ -77,12 +78,17 @@ class ResolvedStudy:
 
     @property
     def objective(self) -> str:
-        """The metric that is optimised."""
+        """The first objective: what ranks configurations where one has to be chosen."""
         return next(iter(self.study.search.objective))
 
     @property
+    def objectives(self) -> Mapping[str, str]:
+        """What is optimised: name -> max or min."""
+        return self.study.search.objective
+
+    @property
     def direction(self) -> str:
-        """max or min."""
+        """max or min, of the first objective."""
         return self.study.search.objective[self.objective]
 
     @property
@@ -157,7 +163,7 @@ class ResolvedStudy:
                     "purpose": "search",
                     "config": digest(dict(config), 16),
                     "configuration": self.configuration(cell, config, order, seed).to_dict(),
-                    "objective": self.objective,
+                    "objectives": list(self.objectives),
                 }
             )
         return out
@@ -191,7 +197,16 @@ class ResolvedStudy:
             for name, branch in cell.space.inert.items():
                 out.append(f"{cell.label}: {name} never acts, it does only where {branch}: it is left out")
             memory = [p.name for p in cell.space.searched if p.name.startswith("hp.exemplars_")]
-            if memory and "accuracy" in self.objective:
+            if self.study.search.start_from[:1] == ["paper"]:
+                for name, published, taken in cell.space.moved:
+                    out.append(
+                        f"{cell.label}: the published {name} = {published} lies outside the space: the first "
+                        f"configuration takes {taken}"
+                    )
+            if self.study.search.sampler == "nsga2" and cell.space.conditional:
+                said = f"{cell.label}: {cell.space.conditional[0]} acts only in a branch"
+                out.append(f"{said}: nsga2 draws it at random there")
+            if memory and all("accuracy" in name for name in self.objectives):
                 said = f"{cell.label}: {memory[0]} is searched for accuracy alone"
                 out.append(f"{said}: the largest wins by construction")
         return list(dict.fromkeys(out))
@@ -246,12 +261,12 @@ class ResolvedStudy:
 
 def resolve(study: Study, data: Data) -> ResolvedStudy:
     """`study` on `data`: every cell with its space, all checked. Raises BadRequest."""
-    objective, direction = next(iter(study.search.objective.items()))
-    if direction != OBJECTIVES[objective][0]:
-        raise BadRequest(
-            f"search.objective.{objective} must be {OBJECTIVES[objective][0]}, not {direction}: "
-            f"write {{{objective}: {OBJECTIVES[objective][0]}}}"
-        )
+    for objective, direction in study.search.objective.items():
+        if direction != OBJECTIVES[objective][0]:
+            raise BadRequest(
+                f"search.objective.{objective} must be {OBJECTIVES[objective][0]}, not {direction}: "
+                f"write {{{objective}: {OBJECTIVES[objective][0]}}}"
+            )
     cells = tuple(
         _cell(study, label, entry, scenario, data)
         for label, entry in study.methods.items()
@@ -327,17 +342,13 @@ def _cell(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data: 
         where=f"methods.{label}",
     )
     sizes = scenario.sizes(data.num_classes)
-    if len(sizes) == 1 and study.search.stopper != "none":
-        raise BadRequest(
-            f"search.stopper {study.search.stopper} compares trials after their second task, but scenario "
-            f"{scenario.name} has one task: set search.stopper to none"
-        )
+    search = study.search
+    check_stopper(search.stopper, search.stopper_args, scenario.name, len(sizes), study.protocol.orders)
     size = space.size()
-    if study.search.sampler == "grid":
-        try:
-            space.points()
-        except BadRequest as error:
-            raise BadRequest(f"{label}: {error}") from error
+    try:
+        check_sampler(search.sampler, space)
+    except BadRequest as error:
+        raise BadRequest(f"{label}: {error}") from error
     init = recipe.get("init")
     if init is not None and not isinstance(init, str):
         raise BadRequest(f"recipe.init must be the path of a safetensors file, not {init!r}")

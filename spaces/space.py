@@ -96,6 +96,32 @@ class Space:
                 config[p.name] = p.default if p.domain is None else inside(p.domain, p.default)
         return config
 
+    @property
+    def moved(self) -> list[tuple[str, Value, Value]]:
+        """(name, published default, value taken) where a narrowed domain does not hold the default."""
+        first = self.defaults()
+        return [
+            (p.name, p.default, first[p.name])
+            for p in self.searched
+            if p.name in first and first[p.name] != p.default
+        ]
+
+    @property
+    def conditional(self) -> tuple[str, ...]:
+        """The searched parameters that some configurations lack."""
+        out: list[str] = []
+        known = {p.name: p for p in self.parameters}
+        lacking: set[str] = set()
+        for p in self.parameters:
+            for name, allowed in p.when.items():
+                domain = known[name].domain
+                values = [known[name].default] if domain is None else values_of(domain)
+                if name in lacking or values is None or any(value not in allowed for value in values):
+                    lacking.add(p.name)
+            if p.searched and p.name in lacking:
+                out.append(p.name)
+        return tuple(out)
+
     def validate(self, config: Mapping[str, object]) -> Config:
         """`config` with values of the right types.
 

@@ -3,165 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import pytest
 
 from cl_core.dataset import Data
 from cl_core.errors import BadRequest
-from cl_core.records import TrialRow, as_dict
 from search import cells as module
-from search.cells import Cells, Job, read_progress
+from search.cells import Cells
+from search.progress import read_progress
 from search.runner import RunSpec
-from search.stopping import pruner, should_stop
 from search.storage import JOURNAL, open_journal, read_journal
-from search.writer import study_schemas, write_rows
-from spaces.resolved import ResolvedStudy, resolve
-from spaces.study_file import load_study
+from tests.search.simulation import TASKS, TWO, Driver, Ending, told, trials_of, worth, write_row
 
-TASKS = 5
-SCHEMAS = study_schemas(["lwf", "bic", "finetune"])
-TWO = {"lwf": None, "bic": {"stage2_lr": 0.1}}
-
-Ending = tuple[str, float | None]
-
-
-@pytest.fixture(scope="module")
-def data() -> Data:
-    y = np.repeat(np.arange(10), 20)
-    x = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
-    return Data.from_arrays(x, y, name="arrays")
-
-
-@pytest.fixture
-def study(data: Data) -> Callable[..., ResolvedStudy]:
-    def make(
-        methods: Any = TWO, scenarios: Any = ("B0-5tasks",), protocol: Any = None, **search: Any
-    ) -> ResolvedStudy:
-        plain = {
-            "study": "simulated",
-            "data": "digits",
-            "scenarios": list(scenarios),
-            "methods": methods,
-            "search": {"sampler": "tpe", "trials": 12, **search},
-            "protocol": protocol or {},
-        }
-        return resolve(load_study(plain), data)
-
-    return make
-
-
-def worth(spec: RunSpec) -> float:
-    """A made-up objective of a run, from its configuration, class order and seed."""
-    made = spec.configuration
-    hp = {name: float(value) for name, value in made.hp.items() if isinstance(value, float)}
-    distance = sum((math.log(value + 1.0) - 1.0) ** 2 for value in hp.values())
-    return 0.9 / (1.0 + distance) + 0.01 * (zlib.crc32(f"{made.class_order}{made.seed}".encode()) % 7)
-
-
-class Driver:
-    """Carries out jobs in simulation, `concurrent` at a time, oldest first. `order`: what was started."""
-
-    def __init__(self, cells: Cells, folder: Path, concurrent: int = 1, bases: bool = True) -> None:
-        self.cells, self.folder, self.concurrent = cells, folder, concurrent
-        self.order: list[tuple[str, str]] = []  # (job, digest of the configuration)
-        self.open: list[Job] = []
-
-    def start(self) -> bool:
-        """Fill the slots; False when nothing runs and nothing can start."""
-        while len(self.open) < self.concurrent:
-            job = self.cells.next()
-            if job is None:
-                break
-            self.order.append((job.id, job.spec.config))
-            self.open.append(job)
-        return bool(self.open)
-
-    def end_oldest(
-        self, ending: Callable[[RunSpec], Ending] = lambda spec: ("completed", worth(spec))
-    ) -> None:
-        """Report every task of the oldest job and end it; its row is written before the cells hear of it."""
-        job = self.open.pop(0)
-        if job.kind == "base":
-            self.cells.done(job.id, "completed")
-            return
-        status, value = ending(job.spec)
-        if status == "completed" and value is not None:
-            for task in range(TASKS):
-                if self.cells.report(job.spec.trial, task, value * (1 - 0.1 * (TASKS - 1 - task) / TASKS)):
-                    status = "stopped"
-                    break
-        write_row(self.folder, job.spec, status, value)
-        self.cells.done(job.id, status, value, "it was made to fail" if status == "failed" else None)
-
-    def run(self, jobs: int | None = None, **how: Any) -> Driver:
-        """Carry out all jobs, or some and then drop everything like a killed driver."""
-        ended = 0
-        while self.start():
-            if ended == jobs:
-                return self
-            self.end_oldest(**how)
-            ended += 1
-        assert self.cells.finished
-        return self
-
-
-def write_row(folder: Path, spec: RunSpec, status: str, value: float | None) -> None:
-    """The `trials` row that a worker leaves."""
-    row = TrialRow(
-        cell=spec.cell,
-        label=spec.label,
-        method=spec.configuration.method,
-        trial=spec.trial,
-        config=spec.config,
-        number=spec.number,
-        purpose=spec.purpose,
-        dataset="digits",
-        scenario="s",
-        base=0,
-        increments="",
-        class_order=str(spec.configuration.class_order),
-        seed=spec.configuration.seed,
-        net="convnet",
-        status=status,
-        split="val",
-        tasks=TASKS,
-        tasks_done=TASKS,
-        error="it was made to fail" if status == "failed" else None,
-        objective=value,
-        ended=1.0,
-    )
-    write_rows(folder, "trials", spec.trial, [as_dict(row)], SCHEMAS["trials"])
-
-
-def told(folder: Path, cell: str) -> list[tuple[int, str, float | None]]:
-    """(number, state, value) of the configurations of a cell, later Optuna trials of a number superseding."""
-    storage = read_journal(folder)
-    assert storage is not None
-    found = {}
-    for trial in optuna.load_study(study_name=cell, storage=storage).trials:
-        if "number" in trial.user_attrs:
-            found[trial.user_attrs["number"]] = (trial.user_attrs["number"], trial.state.name, trial.value)
-    return [found[number] for number in sorted(found)]
-
-
-def trials_of(order: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [(job, config) for job, config in order if not job.startswith("base/")]
-
-
-@pytest.fixture(autouse=True)
-def _no_lock_outlives_a_test() -> Iterator[None]:
-    yield
-    import gc
-
-    gc.collect()
+pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
 
 
 def test_every_cell_gets_its_budget_and_all_advance_together(study: Any, tmp_path: Path) -> None:
@@ -307,8 +165,8 @@ def test_a_value_that_is_no_number_fails_the_trial(value: float | None, study: A
     job = cells.next()
     assert job is not None
     assert cells.report(job.id, 0, value) is False
-    cells.done(job.id, "completed", value)
-    cells.done(job.id, "completed", 0.5)  # told twice: the first one counts
+    cells.done(job.id, "completed", (value,), value)
+    cells.done(job.id, "completed", (0.5,), 0.5)  # told twice: the first one counts
     assert told(tmp_path, "lwf@B0-5tasks") == [(0, "FAIL", None)]
     assert cells.finished
 
@@ -317,7 +175,7 @@ def test_a_trial_that_was_killed_from_outside_keeps_its_reason(study: Any, tmp_p
     cells = Cells(study({"lwf": None}, trials=1), tmp_path, bases=False)
     job = cells.next()
     assert job is not None
-    cells.done(job.id, "failed", None, "the worker process died")
+    cells.done(job.id, "failed", error="the worker process died")
     storage = read_journal(tmp_path)
     assert storage is not None
     (trial,) = optuna.load_study(study_name="lwf@B0-5tasks", storage=storage).trials
@@ -354,7 +212,7 @@ def test_runs_of_one_configuration_follow_one_another(study: Any, tmp_path: Path
     assert first is not None
     assert second is not None
     assert [first.id, second.id] == ["lwf@B0-5tasks/0", "lwf@B0-5tasks/1"]
-    cells.done(first.id, "completed", 0.5)
+    cells.done(first.id, "completed", (0.5,), 0.5)
     third = cells.next()
     assert third is not None
     assert third.id == "lwf@B0-5tasks/0/natural/s1"
@@ -414,18 +272,18 @@ def test_a_step_that_is_reported_again_is_kept_once(study: Any, tmp_path: Path) 
     first = Cells(resolved, tmp_path, bases=False)
     job = first.next()
     assert job is not None
-    first.report(job.id, 0, 0.9)
+    first.report(job.id, 1, 0.9)
     second = Cells(resolved, tmp_path, bases=False)
     again = second.next()
     assert again is not None
     assert again.id == job.id
-    second.report(again.id, 0, 0.1)  # Optuna would warn, and warnings are errors here
-    second.report(again.id, 1, 0.8)
-    second.done(again.id, "completed", 0.8)
+    second.report(again.id, 1, 0.1)  # Optuna would warn, and warnings are errors here
+    second.report(again.id, 2, 0.8)
+    second.done(again.id, "completed", (0.8,), 0.8)
     storage = read_journal(tmp_path)
     assert storage is not None
     (trial,) = optuna.load_study(study_name="lwf@B0-5tasks", storage=storage).trials
-    assert trial.intermediate_values == {0: 0.9, 1: 0.8}
+    assert trial.intermediate_values == {1: 0.9, 2: 0.8, 4: 0.8}
 
 
 def test_a_stopper_stops_what_falls_behind_but_nobody_before_the_second_task(
@@ -438,51 +296,16 @@ def test_a_stopper_stops_what_falls_behind_but_nobody_before_the_second_task(
         while (job := cells.next()) is not None:
             value = 1.0 - 0.05 * job.spec.number  # each is worse than all before it
             for task in range(TASKS):
-                if cells.report(job.id, task, value):
+                if cells.report(job.id, task, value if task else None):
                     stops.append(task)
                     break
-            cells.done(job.id, "stopped" if task < TASKS - 1 else "completed", value)
+            cells.done(job.id, "stopped" if task < TASKS - 1 else "completed", (value,), value)
         (progress,) = cells.progress()
         assert progress.stopped == len(stops) > 0, stopper
         assert progress.completed + progress.stopped == 15
         assert min(stops) >= 1
         assert max(stops) < TASKS - 1
         assert progress.best == 1.0
-
-
-def test_a_metric_that_is_better_when_small_is_stopped_the_other_way_round(
-    study: Any, tmp_path: Path
-) -> None:
-    resolved = study({"lwf": None}, trials=9, stopper="asha", objective="forgetting")
-    cells = Cells(resolved, tmp_path, bases=False)
-    while (job := cells.next()) is not None:
-        status = "completed"
-        for task in range(TASKS):
-            if cells.report(job.id, task, 0.1 * job.spec.number):
-                status = "stopped"
-                break
-        cells.done(job.id, status, 0.1 * job.spec.number)
-    (progress,) = cells.progress()
-    assert progress.best == 0.0
-    assert progress.stopped > 0
-    assert resolved.direction == "min"
-
-
-def test_a_single_task_cannot_be_stopped_early() -> None:
-    with pytest.raises(BadRequest, match="there is one: use none"):
-        pruner("asha", tasks=1)
-    with pytest.raises(BadRequest, match="did you mean 'asha'"):
-        pruner("ashaa", tasks=3)
-
-
-def test_the_last_task_is_never_stopped() -> None:
-    study = optuna.create_study(direction="maximize", pruner=pruner("asha", tasks=2))
-    for number in range(6):
-        trial = study.ask()
-        for step in (0, 1):
-            trial.report(1.0 - number, step)
-        assert should_stop(study, study.trials[number], last_step=1) is False
-        assert should_stop(study, study.trials[number], last_step=2) is (number > 0)
 
 
 # Base stages.
@@ -529,7 +352,7 @@ def test_a_failed_base_releases_those_that_wait(trained: set[str], study: Any, t
     cells = Cells(study(trials=1), tmp_path)
     base = cells.next()
     assert base is not None
-    cells.done(base.id, "failed", None, "out of memory")
+    cells.done(base.id, "failed", error="out of memory")
     assert [job.kind for job in iter(cells.next, None)] == ["trial"] * 2
 
 

@@ -21,12 +21,13 @@ from cl_core.dataset import DataSpec
 from cl_core.errors import BadRequest, TrialError
 from cl_core.scenarios import parse_scenario
 from search import resources, work
-from search.cells import CellProgress, Job
+from search.cells import Job
 from search.describe import KINDS, listing, study_keys
 from search.failures import first_line, is_storage, storage_trouble
 from search.live import Live, clock
 from search.local import run_local
 from search.logs import checked_trial, log_file, recorded
+from search.progress import CellProgress
 from search.runner import RunSpec
 from search.session import Session, StorageError
 from search.trial import TrialRequest, run_trial, settings
@@ -61,6 +62,7 @@ class StandIn:
     def __init__(self, jobs: list[Job], stop_at: tuple[str, int] | None = None) -> None:
         self.todo, self.stop_at = jobs, stop_at
         self.running: set[str] = set()
+        self.halted = False
         self.told: list[tuple[Any, ...]] = []
 
     @property
@@ -74,11 +76,18 @@ class StandIn:
         self.running.add(job.id)
         return job
 
-    def report(self, trial: str, task: int, value: float | None) -> bool:
+    def report(self, trial: str, task: int, increments: float | None) -> bool:
         self.told.append(("report", trial, task))
         return (trial, task) == self.stop_at
 
-    def done(self, job: str, status: str, value: float | None = None, error: str | None = None) -> None:
+    def done(
+        self,
+        job: str,
+        status: str,
+        values: Any = (),
+        increments: float | None = None,
+        error: str | None = None,
+    ) -> None:
         self.running.remove(job)
         self.told.append(("done", job, status, error))
 
@@ -95,10 +104,10 @@ def jobs(*names: str) -> list[Job]:
 def test_an_order_and_an_answer_survive_json(tmp_path: Path) -> None:
     given = order(tmp_path)
     assert Order.from_dict(json.loads(json.dumps({**given.to_dict(), "more": 1}))) == given
-    answer = Answer("a/0", 1, 5, 0.5, "running")
+    answer = Answer("a/0", 1, 5, (0.5,), "running", None, 0.25)
     assert Answer.from_dict(json.loads(json.dumps(answer.to_dict()))) == answer
     assert not answer.to_dict()["done"]
-    assert Answer("a/0", 4, 5, 0.5, "completed").to_dict()["done"]
+    assert Answer("a/0", 4, 5, (0.5,), "completed").to_dict()["done"]
 
 
 def test_work_trains_a_task_a_step_on_the_threads_it_is_told(tmp_path: Path) -> None:
@@ -209,10 +218,10 @@ def test_the_searcher_holds_back_at_its_limit_and_ends_when_the_cells_do(tuner: 
         assert first["job"] == "finetune@B0-5tasks/0"
         assert searcher.suggest("tune-b") is None
         scheduler = tuner.CellScheduler("key")
-        running = Answer(first["job"], 0, 5, 0.5, "running").to_dict()
+        running = Answer(first["job"], 0, 5, (0.5,), "running").to_dict()
         assert scheduler.on_trial_result(None, SimpleNamespace(config=first), running) == "CONTINUE"
-        searcher.on_trial_complete("tune-a", Answer(first["job"], 4, 5, 0.5, "completed").to_dict())
-        searcher.on_trial_complete("tune-a", Answer(first["job"], 4, 5, 0.5, "completed").to_dict())
+        searcher.on_trial_complete("tune-a", Answer(first["job"], 4, 5, (0.5,), "completed").to_dict())
+        searcher.on_trial_complete("tune-a", Answer(first["job"], 4, 5, (0.5,), "completed").to_dict())
         second = searcher.suggest("tune-b")
         searcher.on_trial_complete("tune-b", error=True)
         assert searcher.suggest("tune-c") == tuner.Searcher.FINISHED

@@ -83,13 +83,29 @@ def test_the_defaults_are_the_documented_ones() -> None:
     plain = study().to_plain()
     assert plain["search"] == {
         "sampler": "tpe",
+        "sampler_args": {
+            "n_startup_trials": 10,
+            "n_ei_candidates": 24,
+            "multivariate": True,
+            "group": True,
+            "constant_liar": True,
+        },
         "trials": 20,
         "seed": 0,
         "objective": {"average_incremental_accuracy": "max"},
         "stopper": "none",
+        "stopper_args": {},
+        "audit": 0.0,
         "start_from": ["paper"],
     }
-    assert plain["protocol"] == {"select_on": "validation", "validation": 0.1, "orders": 1, "seeds": 1}
+    assert plain["protocol"] == {
+        "select_on": "validation",
+        "validation": 0.1,
+        "orders": 1,
+        "seeds": 1,
+        "aggregate": "mean",
+    }
+    assert plain["budget"] == {"gpu_hours": None, "wall": None, "until": None}
     assert plain["scenarios"][0]["class_order"] == "natural"
     assert plain["storage"] == {"root": "runs/", "stages": None, "share": True, "optuna": None}
 
@@ -141,12 +157,50 @@ def test_the_example_of_a_study_file_is_understood(data: Data) -> None:
         ({"search": {"trials": 0}}, "search.trials must be at least 1, not 0"),
         (
             {"search": {"sampler": "tpee"}},
-            "search.sampler must be random, grid or tpe, .* did you mean 'tpe'",
+            "search.sampler must be random, grid, tpe, gp or nsga2, .* did you mean 'tpe'",
         ),
         ({"search": {"objective": "accuracy"}}, "unknown objective 'accuracy'"),
         (
-            {"search": {"objective": {"last_accuracy": "max", "forgetting": "min"}}},
-            "exactly one of .* not 2 of them",
+            {"search": {"objective": [{"last_accuracy": "max"}, {"last_accuracy": "min"}]}},
+            "search.objective names last_accuracy twice, as max and min: keep one",
+        ),
+        (
+            {"search": {"objective": {"last_accuracy": "max", "forgetting": "max"}}},
+            "search.objective.forgetting must be min, not max",
+        ),
+        ({"search": {"objective": {}}}, "search.objective must not be empty"),
+        (
+            {"search": {"sampler": "gp", "sampler_args": {"n_startup": 3}}},
+            "unknown argument of gp .* did you mean 'n_startup_trials'",
+        ),
+        (
+            {"search": {"sampler_args": {"n_ei_candidates": 0}}},
+            "search.sampler_args.n_ei_candidates must be at least 1, not 0",
+        ),
+        (
+            {"search": {"sampler_args": {"multivariate": False}}},
+            "search.sampler_args.group needs multivariate",
+        ),
+        (
+            {"search": {"stopper": "asha", "stopper_args": {"reduction_factor": 1}}},
+            "search.stopper_args.reduction_factor must be at least 2",
+        ),
+        ({"search": {"audit": 0.1}}, "search.audit 0.1 .* search.stopper is none"),
+        (
+            {"search": {"stopper": "wilcoxon"}, "protocol": {"orders": 4}},
+            "nothing with fewer than 5, but protocol.orders is 4",
+        ),
+        (
+            {"search": {"sampler": "gp"}, "methods": {"icarl": {"loss": {"choice": ["bce", "ce"]}}}},
+            "icarl: search.sampler gp needs a space without branches, but hp.[a-z_]+ acts only in one",
+        ),
+        ({"search": {"sampler": "random", "start_from": ["runs/x"]}}, "informs tpe and gp, but .* random"),
+        ({"search": {"start_from": ["paper", "paper"]}}, "each once"),
+        ({"budget": {"wall": "3 hours"}}, "budget.wall must be a span such as 45s"),
+        ({"budget": {"until": "tomorrow"}}, "budget.until must be a date and time"),
+        (
+            {"budget": {"gpu_hours": 0}},
+            "budget.gpu_hours must be greater than 0, not 0",
         ),
         ({"search": {"objective": {"last_accuracy": "min"}}}, "search.objective.last_accuracy must be max"),
         ({"search": {"sampler": "grid"}}, "lwf: a grid needs finite domains, but hp.kd_weight"),
@@ -450,7 +504,7 @@ def test_a_method_that_restarts_has_nothing_to_search_in_the_increments_recipe(d
 
 
 def test_a_searched_memory_for_accuracy_alone_is_warned_of(data: Data) -> None:
-    resolved = resolve(study(methods={"replay": {"exemplars_per_class": {"int": [1, 3]}}}), data)
+    resolved = resolve(study(methods={"replay": {"exemplars_per_class": {"int": [1, 30]}}}), data)
     assert len(resolved.warnings) == 1
     assert "largest wins by construction" in resolved.warnings[0]
 

@@ -1,0 +1,95 @@
+"""Where every cell of a run stands, counted in configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cl_core.errors import BadRequest
+from search.cell_study import NUMBER, STATUS
+from search.control import read as read_control
+from search.points import Point
+from search.storage import read_journal
+from spaces.study_file import existing_study
+
+
+@dataclass(frozen=True)
+class CellProgress:
+    """Where a cell stands. `best` is the best first objective of a completed configuration."""
+
+    cell: str
+    budget: int
+    asked: int
+    running: int
+    completed: int
+    stopped: int
+    failed: int
+    best: float | None
+    paused: bool = False
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A configuration as progress counts it."""
+
+    status: str
+    value: float | None
+    unfinished: bool
+    failed: bool
+
+    @classmethod
+    def of(cls, point: Point) -> Standing:
+        """That of a configuration which the driver holds."""
+        return cls(point.status, point.values[0] if point.values else None, point.unfinished, point.failed)
+
+
+def counted(
+    cell: str, budget: int, points: Sequence[Standing], direction: str, paused: Iterable[str]
+) -> CellProgress:
+    """A cell's progress; `direction` is the first objective's."""
+    values = [point.value for point in points if point.status == "completed" and point.value is not None]
+    return CellProgress(
+        cell=cell,
+        budget=budget,
+        asked=len(points),
+        running=sum(point.unfinished for point in points),
+        completed=sum(point.status == "completed" and not point.failed for point in points),
+        stopped=sum(point.status == "stopped" for point in points),
+        failed=sum(point.failed for point in points),
+        best=(max if direction == "max" else min)(values, default=None),
+        paused=cell in paused,
+    )
+
+
+def read_progress(folder: Path) -> list[CellProgress]:
+    """Where every cell of a run stands, from study.yaml and the journal; changes nothing and takes no lock.
+
+    A run that has not begun anything has no progress. Raises BadRequest where there is no run.
+    """
+    study = existing_study(folder)
+    if study is None or "resolved" not in study:
+        raise BadRequest(f"{folder} holds no run (no study.yaml): give the folder that `cl-search run` named")
+    storage = read_journal(folder)
+    known = {s.study_name: s for s in storage.get_all_studies()} if storage else {}
+    out = []
+    try:
+        direction = str(study["resolved"]["direction"])
+        cells = [(str(cell["name"]), int(cell["budget"])) for cell in study["resolved"]["cells"]]
+    except (KeyError, TypeError, ValueError):
+        raise BadRequest(
+            f"{folder / 'study.yaml'} is damaged under 'resolved': run the study again, which writes it anew"
+        ) from None
+    paused = read_control(folder).paused
+    for name, budget in cells:
+        points: dict[int, Standing] = {}
+        if storage and name in known:
+            for trial in storage.get_all_trials(known[name]._study_id, deepcopy=False):
+                if NUMBER in trial.user_attrs:
+                    status = STATUS.get(trial.state, "running")
+                    value = trial.values[0] if status == "completed" else None
+                    points[trial.user_attrs[NUMBER]] = Standing(
+                        status, value, status == "running", status == "failed"
+                    )
+        out.append(counted(name, budget, list(points.values()), direction, paused))
+    return out

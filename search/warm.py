@@ -1,0 +1,121 @@
+"""Starting a search from what another run has found: its completed configurations, read from its tables.
+
+They count only where they say the same thing: the same images and held-out rows, the same objectives, a cell
+of the same name, and every value within this cell's space. Anything else is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cl_core.errors import BadRequest
+from cl_core.recipe import recipe_dict
+from search.points import aggregated, numbers
+from search.writer import recorded
+from spaces.resolved import Cell, ResolvedStudy
+from spaces.space import Config
+from spaces.study_file import RESOLVED, existing_study, standing_study
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A configuration of another run, and what it came to there."""
+
+    trial: str  # its first run
+    config: Config
+    values: tuple[float, ...]
+
+
+def observations(study: ResolvedStudy, source: str) -> dict[str, list[Observation]]:
+    """What the run in the folder `source` found, by cell of this study.
+
+    Raises BadRequest where there is no run, or one that says something else.
+    """
+    folder = Path(source).expanduser()
+    where = f"search.start_from {source}"
+    there = existing_study(folder) if folder.is_dir() else None
+    if there is None or not (folder / "tables" / "trials").is_dir():
+        raise BadRequest(f"{where} must be the folder of a run, and there is none: name another")
+    other = standing_study(there)
+    fingerprint = (there.get(RESOLVED) or {}).get("fingerprint")
+    for what, theirs, ours in (
+        ("images", fingerprint, study.data.fingerprint),
+        ("objectives", list(other.search.objective), list(study.objectives)),
+        ("protocol.validation", other.protocol.validation, study.study.protocol.validation),
+    ):
+        if theirs != ours:
+            raise BadRequest(f"{where} has other {what} ({theirs}, here {ours}): its values say nothing here")
+    rows = recorded(folder)
+    found = {cell.name: _of_cell(study, cell, rows, where) for cell in study.cells}
+    if not any(found.values()):
+        names = sorted({str(row["cell"]) for row in rows.values()})
+        raise BadRequest(
+            f"{where} has no completed trial of a cell of this study (it has {', '.join(names) or 'none'}): "
+            "leave it out"
+        )
+    return found
+
+
+def _of_cell(
+    study: ResolvedStudy, cell: Cell, rows: Mapping[str, Mapping[str, Any]], where: str
+) -> list[Observation]:
+    groups: dict[int, list[Mapping[str, Any]]] = {}
+    for row in rows.values():
+        if row["cell"] == cell.name and row["purpose"] == "search" and row["status"] == "completed":
+            groups.setdefault(int(row["number"]), []).append(row)
+    most = max(map(len, groups.values()), default=0)
+    out = []
+    for number in sorted(groups):
+        runs = [numbers([row[name] for name in study.objectives]) for row in groups[number]]
+        known = [values for values in runs if values is not None]
+        if len(known) < most:  # not all of its class orders and seeds have ended
+            continue
+        first = min(groups[number], key=lambda row: str(row["trial"]))
+        worst = study.study.protocol.aggregate == "worst"
+        values = aggregated(known, study.objectives, worst)
+        out.append(Observation(str(first["trial"]), _config(study, cell, first, where), values))
+    return out
+
+
+def _config(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any], where: str) -> Config:
+    """The configuration of a row as this cell's space writes it. Raises BadRequest where it is none."""
+    given: Config = {}
+    for p in cell.space.parameters:
+        if cell.space.active(p, given):
+            given[p.name] = _value(p.name, row)
+    told = f"{where} has another space: {row['trial']}"
+    if row["method"] != cell.method:
+        raise BadRequest(f"{told} is of method {row['method']}, not {cell.method}: leave it out")
+    try:
+        config = cell.space.validate(given)
+    except BadRequest as error:
+        raise BadRequest(f"{told}: {error}; or leave it out") from None
+    order, seed = study.runs(cell)[0]
+    made = study.configuration(cell, config, order, seed)
+    method = made.make_method()
+    wanted: dict[str, Any] = {f"hp.{name}": value for name, value in method.values().items()}
+    for part, recipe in zip(("base", "increment"), made.recipes(study.data, method), strict=True):
+        wanted |= {f"recipe.{part}.{name}": value for name, value in recipe_dict(recipe).items()}
+    wanted |= {
+        "net": made.net or study.data.net,
+        "base": cell.sizes[0],
+        "increments": ",".join(map(str, cell.sizes[1:])),
+        "class_order": order,
+        "seed": seed,
+    }
+    for name, value in wanted.items():
+        if row.get(name) != value:
+            raise BadRequest(f"{told} has {name} = {row.get(name)}, here it is {value}: leave it out")
+    return config
+
+
+def _value(name: str, row: Mapping[str, Any]) -> Any:
+    """A parameter's value as the row of a run has it."""
+    if name == "recipe.net":
+        return row["net"]
+    if name.startswith("recipe.") and name.count(".") == 1:
+        return row.get(f"recipe.increment.{name.removeprefix('recipe.')}")
+    return row.get(name)

@@ -1,0 +1,29 @@
+"""Simulated studies on ten classes of noise."""
+
+from __future__ import annotations
+
+import functools
+import gc
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cl_core.dataset import Data
+from spaces.resolved import ResolvedStudy
+from tests.search.simulation import images, made
+
+
+@pytest.fixture(scope="session")
+def data() -> Data:
+    return images()
+
+
+@pytest.fixture
+def study(data: Data) -> Callable[..., ResolvedStudy]:
+    return functools.partial(made, data)
+
+
+@pytest.fixture
+def no_lock_outlives_a_test() -> Iterator[None]:
+    yield
+    gc.collect()

@@ -1,0 +1,153 @@
+"""Studies that are carried out without training: made-up objectives, rows as a worker leaves them."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+
+from cl_core.dataset import Data
+from cl_core.records import TrialRow, as_dict
+from search.cells import Cells, Job
+from search.runner import RunSpec
+from search.storage import read_journal
+from search.writer import study_schemas, write_rows
+from spaces.resolved import ResolvedStudy, resolve
+from spaces.study_file import load_study
+
+TASKS = 5
+SCHEMAS = study_schemas(["lwf", "bic", "finetune", "icarl"])
+TWO = {"lwf": None, "bic": {"stage2_lr": 0.1}}
+
+Ending = tuple[str, float | None]
+
+
+def images() -> Data:
+    """Ten classes of noise, 20 images each."""
+    y = np.repeat(np.arange(10), 20)
+    x = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
+    return Data.from_arrays(x, y, name="arrays")
+
+
+def made(
+    data: Data, methods: Any = TWO, scenarios: Any = ("B0-5tasks",), protocol: Any = None, **search: Any
+) -> ResolvedStudy:
+    """A study of two methods, 12 configurations a cell."""
+    plain = {
+        "study": "simulated",
+        "data": "digits",
+        "scenarios": list(scenarios),
+        "methods": methods,
+        "search": {"sampler": "tpe", "trials": 12, **search},
+        "protocol": protocol or {},
+    }
+    return resolve(load_study(plain), data)
+
+
+def worth(spec: RunSpec) -> float:
+    """A made-up objective of a run, from its configuration, class order and seed."""
+    made = spec.configuration
+    hp = {name: float(value) for name, value in made.hp.items() if isinstance(value, float)}
+    distance = sum((math.log(value + 1.0) - 1.0) ** 2 for value in hp.values())
+    return 0.9 / (1.0 + distance) + 0.01 * (zlib.crc32(f"{made.class_order}{made.seed}".encode()) % 7)
+
+
+class Driver:
+    """Carries out jobs in simulation, `concurrent` at a time, oldest first. `order`: what was started."""
+
+    def __init__(self, cells: Cells, folder: Path, concurrent: int = 1, bases: bool = True) -> None:
+        self.cells, self.folder, self.concurrent = cells, folder, concurrent
+        self.order: list[tuple[str, str]] = []  # (job, digest of the configuration)
+        self.open: list[Job] = []
+
+    def start(self) -> bool:
+        """Fill the slots; False when nothing runs and nothing can start."""
+        while len(self.open) < self.concurrent:
+            job = self.cells.next()
+            if job is None:
+                break
+            self.order.append((job.id, job.spec.config))
+            self.open.append(job)
+        return bool(self.open)
+
+    def end_oldest(
+        self, ending: Callable[[RunSpec], Ending] = lambda spec: ("completed", worth(spec))
+    ) -> None:
+        """Report every task of the oldest job and end it; its row is written before the cells hear of it."""
+        job = self.open.pop(0)
+        if job.kind == "base":
+            self.cells.done(job.id, "completed")
+            return
+        status, value = ending(job.spec)
+        if status == "completed" and value is not None:
+            for task in range(TASKS):
+                so_far = value * (1 - 0.1 * (TASKS - 1 - task) / TASKS)
+                if self.cells.report(job.spec.trial, task, so_far if task else None):
+                    status = "stopped"
+                    break
+        write_row(self.folder, job.spec, status, value)
+        error = "it was made to fail" if status == "failed" else None
+        self.cells.done(job.id, status, (value,) * len(self.cells.study.objectives), value, error)
+
+    def run(self, jobs: int | None = None, **how: Any) -> Driver:
+        """Carry out all jobs, or some and then drop everything like a killed driver."""
+        ended = 0
+        while self.start():
+            if ended == jobs:
+                return self
+            self.end_oldest(**how)
+            ended += 1
+        assert self.cells.finished
+        return self
+
+
+def write_row(folder: Path, spec: RunSpec, status: str, value: float | None) -> None:
+    """The `trials` row that a worker leaves."""
+    row = TrialRow(
+        cell=spec.cell,
+        label=spec.label,
+        method=spec.configuration.method,
+        trial=spec.trial,
+        config=spec.config,
+        number=spec.number,
+        purpose=spec.purpose,
+        dataset="digits",
+        scenario="s",
+        base=0,
+        increments="",
+        class_order=str(spec.configuration.class_order),
+        seed=spec.configuration.seed,
+        net="convnet",
+        status=status,
+        split="val",
+        tasks=TASKS,
+        tasks_done=TASKS,
+        error="it was made to fail" if status == "failed" else None,
+        objective=value,
+        average_incremental_accuracy=value,
+        average_incremental_accuracy_without_first=value,
+        forgetting=value,
+        last_accuracy=value,
+        ended=1.0,
+    )
+    write_rows(folder, "trials", spec.trial, [as_dict(row)], SCHEMAS["trials"])
+
+
+def told(folder: Path, cell: str) -> list[tuple[int, str, float | None]]:
+    """(number, state, value) of the configurations of a cell, later Optuna trials of a number superseding."""
+    storage = read_journal(folder)
+    assert storage is not None
+    found = {}
+    for trial in optuna.load_study(study_name=cell, storage=storage).trials:
+        if "number" in trial.user_attrs:
+            found[trial.user_attrs["number"]] = (trial.user_attrs["number"], trial.state.name, trial.value)
+    return [found[number] for number in sorted(found)]
+
+
+def trials_of(order: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(job, config) for job, config in order if not job.startswith("base/")]

@@ -1,0 +1,202 @@
+"""What stops and what does not, as pure functions of what was reported; Optuna's pruners are the measure."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.pruners import BasePruner, MedianPruner, SuccessiveHalvingPruner, WilcoxonPruner
+from optuna.trial import TrialState
+
+from search.stopping import Course, Stopper
+
+
+def stopper(name: str, tasks: int = 10, orders: list[str] | None = None, **args: Any) -> Stopper:
+    known = {
+        "asha": {"reduction_factor": 3},
+        "hyperband": {"reduction_factor": 3},
+        "median": {"n_startup_trials": 5},
+        "wilcoxon": {"p_threshold": 0.1},
+    }
+    return Stopper(name, {**known.get(name, {}), **args}, tasks, orders or ["natural"], seed="cell")
+
+
+def race(stop: Stopper, values: list[list[float]]) -> list[int]:
+    """The step at which each configuration, one after another, ended."""
+    courses: list[Course] = []
+    out = []
+    for number, own in enumerate(values):
+        course = Course(number)
+        courses.append(course)
+        for step in range(stop.tasks * len(stop.orders)):
+            if step % stop.tasks == 0:
+                continue
+            course.values[step] = own[step]
+            if stop.should_stop(course, step, courses):
+                break
+        course.completed = step == stop.last
+        out.append(step)
+    return out
+
+
+def pruned(pruner: BasePruner, steps: int, values: list[list[float]], alone: bool = False) -> list[int]:
+    """The same with a pruner of Optuna, which with `alone` sees a trial's last value only."""
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+    out = []
+    for own in values:
+        trial = study.ask()
+        state = TrialState.COMPLETE
+        for step in range(1, steps):
+            trial.report(own[step], step)
+            shown = study.trials[trial.number]
+            if alone:
+                shown = copy.copy(shown)
+                shown.intermediate_values = {step: own[step]}
+            if step < steps - 1 and pruner.prune(study, shown):
+                state = TrialState.PRUNED
+                break
+        study.tell(trial, own[steps - 1] if state == TrialState.COMPLETE else None, state)
+        out.append(step)
+    return out
+
+
+tables = st.integers(0, 2**32 - 1).map(
+    lambda seed: np.round(np.random.default_rng(seed).uniform(0, 1, (24, 12)), 2).tolist()
+)
+
+
+@settings(max_examples=25)
+@given(tables, st.sampled_from([2, 3, 4]))
+def test_successive_halving_stops_what_optunas_pruner_stops(values: list[list[float]], factor: int) -> None:
+    ours = race(stopper("asha", 12, reduction_factor=factor), values)
+    assert ours == pruned(SuccessiveHalvingPruner(min_resource=1, reduction_factor=factor), 12, values)
+    assert min(ours) == 1 < max(ours)
+
+
+@settings(max_examples=25)
+@given(tables)
+def test_the_median_stops_what_optunas_pruner_stops_when_it_sees_the_last_value(
+    values: list[list[float]],
+) -> None:
+    ours = race(stopper("median", 12), values)
+    theirs = pruned(MedianPruner(n_startup_trials=5, n_warmup_steps=1), 12, values, alone=True)
+    assert ours == theirs
+    assert min(ours) < 11
+
+
+def test_where_accuracy_falls_the_median_still_stops_the_bad() -> None:
+    falling = [[0.9 - 0.05 * step for step in range(10)] for _ in range(6)]
+    bad = [[0.9, 0.88, 0.3, *[0.2] * 7]]
+    assert race(stopper("median"), falling + bad)[-1] == 2
+    # Optuna's own compares with the best so far, which is the first.
+    assert pruned(MedianPruner(5, 1), 10, falling + bad)[-1] > 2
+
+
+@settings(max_examples=25)
+@given(tables)
+def test_a_verdict_is_the_same_however_often_it_is_asked_for(values: list[list[float]]) -> None:
+    stop = stopper("hyperband")
+    courses = [Course(n, {s: v for s, v in enumerate(own[: 2 + n % 9]) if s}) for n, own in enumerate(values)]
+    before = copy.deepcopy(courses)
+    verdicts = [stop.should_stop(c, max(c.values), courses) for c in courses]
+    assert verdicts == [stop.should_stop(c, max(c.values), courses) for c in courses]
+    assert courses == before
+    assert any(verdicts)
+
+
+@pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
+def test_nobody_is_stopped_before_the_second_task_or_after_the_last(name: str) -> None:
+    stop = stopper(name, tasks=3, orders=["natural", "seed:1"])
+    for number in range(1, 30):
+        good = [Course(n, {1: 1.0, 2: 1.0, 4: 1.0, 5: 1.0}, completed=True) for n in range(30) if n != number]
+        for step in (0, 3, 5):  # the first task of each run, and the very last
+            worst = Course(number, {s: 0.0 for s in (1, 2, 4, 5) if s < step} | {step: 0.0})
+            assert not stop.should_stop(worst, step, good)
+    assert stopper("asha", 2).should_stop(Course(9, {1: 0.0}), 1, [Course(1, {1: 1.0})]) is False
+
+
+def test_a_late_start_is_compared_at_its_own_task_and_not_at_the_others_end() -> None:
+    stop = stopper("asha")
+    fallen = [Course(n, {s: 0.9 - 0.08 * s for s in range(1, 10)}, completed=True) for n in range(5)]
+    assert not stop.should_stop(Course(9, {1: 0.83}), 1, fallen)  # better at task 1, whatever they ended at
+    assert stop.should_stop(Course(9, {1: 0.81}), 1, fallen)
+
+
+def test_hyperband_draws_brackets_with_its_shares_and_later_ones_begin_later() -> None:
+    stop = stopper("hyperband", 10)
+    brackets = [stop.bracket(number) for number in range(3000)]
+    # 3 brackets of 9 increments: ceil(3 * 9 / 3), ceil(3 * 3 / 2), ceil(3 * 1 / 1)
+    shares = [brackets.count(bracket) / 3000 for bracket in range(3)]
+    assert shares == pytest.approx([9 / 17, 5 / 17, 3 / 17], abs=0.03)
+    first = {bracket: brackets.index(bracket) for bracket in range(3)}
+    for bracket, number in first.items():
+        rivals = [
+            Course(n, dict.fromkeys(range(1, 10), 1.0), completed=True) for n in range(200) if n != number
+        ]
+        stops = [
+            step
+            for step in range(1, 9)
+            if stop.should_stop(Course(number, dict.fromkeys(range(1, step + 1), 0.0)), step, rivals)
+        ]
+        assert stops == [step for step in (1, 3) if step >= 3**bracket]
+
+
+def test_with_several_runs_the_mean_or_the_worst_so_far_is_compared() -> None:
+    orders = ["natural", "seed:1"]
+    course = Course(0, {2: 0.9, 4: 0.5})
+    assert stopper("asha", 3, orders).standing(course, 4) == pytest.approx(0.7)
+    worst = Stopper("asha", {"reduction_factor": 3}, 3, orders, worst=True)
+    assert worst.standing(course, 4) == 0.5
+    assert worst.standing(Course(0, {4: 0.5}), 4) is None
+
+
+def test_an_audited_trial_leaves_the_race_where_it_would_have_been_stopped() -> None:
+    stop = stopper("asha")
+    audited = Course(0, dict.fromkeys(range(1, 10), 0.9), audited=1)
+    assert stop.should_stop(Course(1, {1: 0.5}), 1, [audited])
+    assert not stop.should_stop(Course(1, {1: 0.5, 2: 0.5, 3: 0.5}), 3, [audited])
+
+
+def test_a_race_stops_what_is_worse_over_the_class_orders_and_only_at_the_end_of_one() -> None:
+    orders = [order for order in ("natural", "seed:1", "seed:2", "seed:3", "seed:4", "seed:5") for _ in "ab"]
+    stop = stopper("wilcoxon", 3, orders)
+    best = Course(0, {3 * run + 2: 0.8 + 0.01 * run for run in range(12)}, completed=True)
+    worse = Course(1)
+    for step in range(36):
+        if step % 3:
+            worse.values[step] = best.values.get(step, 0.9) - 0.05 - 0.001 * step
+            if stop.should_stop(worse, step, [best, worse]):
+                break
+    assert step == 3 * 8 - 1  # four orders of two seeds: 2^-4 < 0.1
+    luck = Course(
+        2, {3 * run + 2: best.values[3 * run + 2] + (-0.05 if run < 6 else 0.2) for run in range(8)}
+    )
+    assert not stop.should_stop(luck, 23, [best, luck])
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@settings(max_examples=25)
+@given(st.integers(0, 2**32 - 1))
+def test_a_race_stops_what_optunas_pruner_stops(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    first, second = rng.uniform(0.5, 1, 8), rng.uniform(0.4, 0.9, 8)
+    stop = stopper("wilcoxon", 2, [f"seed:{k}" for k in range(8)])
+    best = Course(0, {2 * run + 1: value for run, value in enumerate(first)}, completed=True)
+    study = optuna.create_study(direction="maximize", pruner=WilcoxonPruner(p_threshold=0.1))
+    trial = study.ask()
+    for run, value in enumerate(first):
+        trial.report(value, run)
+    study.tell(trial, float(first.mean()))
+    trial, course = study.ask(), Course(1)
+    for run, value in enumerate(second[:7]):
+        trial.report(value, run)
+        course.values[2 * run + 1] = float(value)
+        known = second[: run + 1].mean() < first[: run + 1].mean()
+        theirs = trial.should_prune()
+        if known and first.mean() > second[: run + 1].mean():  # their guard looks at runs to come
+            assert stop.should_stop(course, 2 * run + 1, [best, course]) == theirs
