@@ -145,7 +145,8 @@ def told(folder: Path, cell: str) -> list[tuple[int, str, float | None]]:
     found = {}
     for trial in optuna.load_study(study_name=cell, storage=storage).trials:
         if "number" in trial.user_attrs:
-            found[trial.user_attrs["number"]] = (trial.user_attrs["number"], trial.state.name, trial.value)
+            first = trial.values[0] if trial.values else None
+            found[trial.user_attrs["number"]] = (trial.user_attrs["number"], trial.state.name, first)
     return [found[number] for number in sorted(found)]
 
 
