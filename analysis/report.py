@@ -31,11 +31,13 @@ ORDER = (
     "leaderboard",
     "survey",
     "accuracy_curves",
+    "pareto_front",
     "forgetting",
     "recency_bias",
     "task_confusion",
     "weight_norms",
     "hyperparameters",
+    "early_stopping",
 )
 """The order of sections; other views follow by name."""
 

@@ -1,7 +1,8 @@
 """Which runs stand for a cell: those of the configuration that the search would choose, never by the test
 split.
 
-A configuration's score is the mean of the study's objective over its completed runs. Stopped runs are not
+A configuration's score is the mean of the study's first objective over its completed runs, or
+the worst where the protocol says so. Stopped runs are not
 ranked: their averages run over fewer tasks. Where a configuration has fewer completed runs than another of
 its cell, it is not ranked either, so that no lucky class order wins.
 """
@@ -27,7 +28,7 @@ class Cell:
     method: str
     scenario: str
     trials: pd.DataFrame  # every ended run of the cell
-    ranking: pd.DataFrame  # config, number, objective (mean over runs), runs; best first
+    ranking: pd.DataFrame  # config, number, objective (over runs), runs; best first
     selected: (
         pd.DataFrame
     )  # the runs by which the best configuration was selected; no rows when none completed
@@ -48,14 +49,29 @@ class Cell:
 
 def objective(results: Results) -> tuple[str, str]:
     """The first objective of a study and its direction, max or min."""
+    return next(iter(objectives(results).items()))
+
+
+def objectives(results: Results) -> dict[str, str]:
+    """The objectives of a study: name -> max or min."""
     search = results.study.get("search")
     named = search.get("objective") if isinstance(search, Mapping) else None
     if isinstance(named, Mapping) and named:
-        name = str(next(iter(named)))
-        return name, str(named[name])
+        return {str(name): str(direction) for name, direction in named.items()}
     if isinstance(named, str):
-        return named, OBJECTIVES.get(named, ("max", ""))[0]
-    return "average_incremental_accuracy", "max"
+        return {named: OBJECTIVES.get(named, ("max", ""))[0]}
+    return {"average_incremental_accuracy": "max"}
+
+
+def over_runs(results: Results, done: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """number and each metric over the runs of a configuration: the mean, or the worst by its direction."""
+    protocol = results.study.get("protocol")
+    worst = isinstance(protocol, Mapping) and protocol.get("aggregate") == "worst"
+    how = {
+        name: ("min" if direction == "max" else "max") if worst else "mean"
+        for name, direction in names.items()
+    }
+    return done.groupby("number", as_index=False)[list(names)].agg(how)
 
 
 def starts_from_paper(results: Results) -> bool:
@@ -84,7 +100,7 @@ def cells(results: Results) -> list[Cell]:
 
 def _cells(results: Results) -> list[Cell]:
     name, direction = objective(results)
-    trials, smaller = results.trials, direction == "min"
+    trials = results.trials
     if name in trials:  # a run outside of a search has no objective, but the metric itself
         trials = trials.assign(objective=trials["objective"].fillna(trials[name]))
     paper = starts_from_paper(results)
@@ -97,7 +113,7 @@ def _cells(results: Results) -> list[Cell]:
             mine = rows[scenario, label]
             done = mine[mine["status"] == "completed"]
             search = done[(done["purpose"] != "final") & done["objective"].notna()]
-            ranking = _ranking(search, smaller)
+            ranking = _ranking(results, search, direction)
             selected = final = search.iloc[:0]
             if len(ranking):
                 config = ranking["config"].iloc[0]
@@ -135,7 +151,8 @@ def split_sentence(results: Results, split: str) -> str:
     protocol = results.study.get("protocol")
     select = protocol.get("select_on", "validation") if isinstance(protocol, Mapping) else "validation"
     name = objective(results)[0].replace("_", " ")
-    how = f"Each cell is shown at the configuration with the best mean {name}"
+    worst = isinstance(protocol, Mapping) and protocol.get("aggregate") == "worst"
+    how = f"Each cell is shown at the configuration with the best {'worst-case' if worst else 'mean'} {name}"
     if select == "validation":
         how += " on validation rows of all tasks (non-causal: selection looked at all tasks)"
     else:
@@ -162,15 +179,15 @@ def orders_sentence(chosen: list[Cell]) -> str:
     return text
 
 
-def _ranking(done: pd.DataFrame, smaller: bool) -> pd.DataFrame:
-    """Configurations by their mean objective.
+def _ranking(results: Results, done: pd.DataFrame, direction: str) -> pd.DataFrame:
+    """Configurations by their objective.
 
     Drawn twice, the same values are two configurations: runs are budget.
     """
-    grouped = done.groupby("number", as_index=False)
-    table = grouped.agg(config=("config", "first"), objective=("objective", "mean"), runs=("trial", "count"))
+    table = done.groupby("number", as_index=False).agg(config=("config", "first"), runs=("trial", "count"))
+    table = table.merge(over_runs(results, done, {"objective": direction}), on="number")
     table = table[table["runs"] == table["runs"].max()]
-    return table.sort_values(["objective", "number"], ascending=[smaller, True], ignore_index=True)
+    return table.sort_values(["objective", "number"], ascending=[direction == "min", True], ignore_index=True)
 
 
 def _names(value: Any) -> list[str]:

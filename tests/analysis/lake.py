@@ -198,6 +198,7 @@ def _run(folder, plan, label, scenario, sizes, number, order):
             )
             phases.append(as_dict(term))
     values = summary(primary, sizes) if primary else {}
+    kept = stages[-1]["kept_bytes"] if stages else None
     ended = TrialRow(
         **identity,
         config=hashlib.sha256(f"{cell}{number}".encode()).hexdigest()[:20],
@@ -217,6 +218,7 @@ def _run(folder, plan, label, scenario, sizes, number, order):
         error="NonFiniteLoss: <b>kd</b> is nan in task 1" if status == "failed" else None,
         objective=None if status == "failed" else values.get("average_incremental_accuracy"),
         numerics="f" * 20,
+        kept_bytes=kept,
         seconds=tasks * (1.5 + number),
         versions='{"torch": "2.15.0", "cl-search": "0.1.0"}',
         **values,

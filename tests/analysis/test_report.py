@@ -181,3 +181,56 @@ def test_a_page_that_cannot_be_written_is_a_bad_request(lake):
     with pytest.raises(BadRequest, match=r"cannot write .*report\.html"):
         write_report(lake)
     assert [p.name for p in lake.glob(".report*")] == []
+
+
+def _lake_with(lake, changes):
+    """Change the rows of `trials`: trial's number -> columns, in the first cell."""
+    from tests.analysis.lake import put
+
+    results = open_results(lake)
+    first = results.trials["cell"].iloc[0]
+    for row in results.trials.to_dict("records"):
+        if row["cell"] == first and row["number"] in changes:
+            known = {k: None if isinstance(v, float) and v != v else v for k, v in row.items()}
+            stem = row["trial"].replace("/", "--").replace(":", "-")
+            put(lake, "trials", stem, [{**known, **changes[row["number"]]}])
+    return open_results(lake), first
+
+
+def test_the_rate_of_false_stops_is_that_of_audited_trials_that_would_have_won(lake):
+    changes = {
+        0: {"objective": 0.5},
+        1: {"objective": 0.6, "audited_after": 1},
+        2: {"objective": 0.4, "audited_after": 2},
+    }
+    results, first = _lake_with(lake, changes)
+    found = section(results, "early_stopping")
+    row = found.table[(found.table["label"] + "@" + found.table["scenario"]) == first].iloc[0]
+    assert (row["audited"], row["false stops"], row["false stop rate"]) == (2, 1, 0.5)
+    assert row["loss"] == pytest.approx(0.1)
+    assert "2 ran on as an audit: 1 of them (50%, 95 % interval 1% to 99%)" in found.text
+
+
+def test_a_front_holds_what_no_other_configuration_beats(lake):
+    study = yaml.safe_load((lake / "study.yaml").read_text())
+    study["search"]["objective"] = {"last_accuracy": "max", "forgetting": "min"}
+    (lake / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    changes = {
+        0: {"last_accuracy": 0.5, "forgetting": 0.1},
+        1: {"last_accuracy": 0.6, "forgetting": 0.3},
+        2: {"last_accuracy": 0.5, "forgetting": 0.2},
+    }
+    results, first = _lake_with(lake, changes)
+    frame = section(results, "pareto_front").table
+    mine = frame[(frame["label"] + "@" + frame["scenario"]) == first]
+    assert sorted(mine["no."]) == [0, 1]
+    assert {"last accuracy", "forgetting"} <= set(frame.columns)
+
+
+def test_the_worst_class_order_ranks_where_the_protocol_says_so(tmp_path):
+    results = open_results(write(tmp_path / "run", Plan(labels=("lwf",), trials=2, orders=2)))
+    results.study["protocol"]["aggregate"] = "worst"
+    for cell in cells(results):
+        worst = cell.trials.groupby("number")["objective"].min()
+        assert cell.number == worst.idxmax()
+        assert cell.ranking["objective"].tolist() == sorted(worst, reverse=True)
