@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import zlib
 from collections.abc import Callable
@@ -12,9 +13,8 @@ import numpy as np
 import optuna
 
 from cl_core.dataset import Data
-from cl_core.records import TrialRow, as_dict
 from search.cells import Cells, Job
-from search.runner import RunSpec
+from search.runner import INCREMENTS, RunSpec, trial_row
 from search.storage import read_journal
 from search.writer import study_schemas, write_rows
 from spaces.resolved import ResolvedStudy, resolve
@@ -27,6 +27,7 @@ TWO = {"lwf": None, "bic": {"stage2_lr": 0.1}}
 Ending = tuple[str, float | None]
 
 
+@functools.cache
 def images() -> Data:
     """Ten classes of noise, 20 images each."""
     y = np.repeat(np.arange(10), 20)
@@ -108,34 +109,11 @@ class Driver:
 
 def write_row(folder: Path, spec: RunSpec, status: str, value: float | None) -> None:
     """The `trials` row that a worker leaves."""
-    row = TrialRow(
-        cell=spec.cell,
-        label=spec.label,
-        method=spec.configuration.method,
-        trial=spec.trial,
-        config=spec.config,
-        number=spec.number,
-        purpose=spec.purpose,
-        dataset="digits",
-        scenario="s",
-        base=0,
-        increments="",
-        class_order=str(spec.configuration.class_order),
-        seed=spec.configuration.seed,
-        net="convnet",
-        status=status,
-        split="val",
-        tasks=TASKS,
-        tasks_done=TASKS,
-        error="it was made to fail" if status == "failed" else None,
-        objective=value,
-        average_incremental_accuracy=value,
-        average_incremental_accuracy_without_first=value,
-        forgetting=value,
-        last_accuracy=value,
-        ended=1.0,
-    )
-    write_rows(folder, "trials", spec.trial, [as_dict(row)], SCHEMAS["trials"])
+    none: dict[str, list[dict[str, Any]]] = {"stages": [], "confusion": []}
+    row = trial_row(spec, images(), none, status, "it was made to fail" if status == "failed" else None)
+    metrics = ("average_incremental_accuracy", "last_accuracy", "forgetting", INCREMENTS)
+    row |= {"tasks_done": TASKS, "objective": value, "ended": 1.0, **dict.fromkeys(metrics, value)}
+    write_rows(folder, "trials", spec.trial, [row], SCHEMAS["trials"])
 
 
 def told(folder: Path, cell: str) -> list[tuple[int, str, float | None]]:
