@@ -17,7 +17,7 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from analysis import equal
+from analysis import equal, open_results
 from cl_core.errors import BadRequest
 from cl_core.hparams import hparams
 from cl_core.method import METHODS
@@ -86,6 +86,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("resources.gpu=100000", "resources.gpu"),
         ("resources.concurrent=100000", "resources.concurrent"),
         ("search.sampler=tpf", "did you mean 'tpe'?"),
+        ("search.sampler=grid", "a grid needs finite domains, but recipe.increment.lr"),
+        ("search.objective={forgetting: max}", "search.objective.forgetting must be min, not max"),
+        ("search.objective=[last_accuracy, last_accuracy]", "names last_accuracy twice"),
+        ("search.start_from=[runs/none]", "must be the folder of a run, and there is none"),
+        ("search.audit=0.1", "search.stopper is none"),
+        ("search={stopper: wilcoxon}", "protocol.orders is 1: set it to 5 or more"),
+        ("search.sampler_args={seed: 3}", "unknown argument of tpe"),
+        ("budget.gpu_hours=1", "no run holds a GPU here: set budget.wall"),
+        ("budget.until=2020-01-01T00:00", "is over: name a later moment"),
         ("storage.root=/proc/none", "must be writable"),
         ("storage.stages=/proc/none", "storage.stages must be writable"),
     ],
@@ -123,6 +132,86 @@ def test_a_changed_recipe_in_a_folder_that_stands_is_refused(finished: Path) -> 
     )
     assert "recipe.epochs was 1 when this folder was begun and is 2 now" in line
     assert (finished / "study.yaml").read_bytes() == before
+
+
+def test_a_spent_budget_ends_with_zero_and_says_how_to_go_on(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from search.budget import Budget
+
+    reached: list[str] = []
+    keep = Budget.reach
+    monkeypatch.setattr(
+        Budget, "reach", lambda self, job, end=False: (reached.append(job), keep(self, job, end))
+    )
+    over = property(lambda self: "budget.wall of 1h is spent" if len(reached) >= 8 else None)
+    monkeypatch.setattr(Budget, "over", over)
+    arguments = ["run", write(tmp_path), "--local", "--out", tmp_path / "run"]
+    result = call(*arguments, "--set", "budget.wall=1h")
+    assert result.exit_code == 0, result.output
+    assert "1 runs completed" in result.stdout
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith("budget.wall of 1h is spent; continue with: cl-search run ")
+    assert last.endswith(f"--out {tmp_path / 'run'} --local")
+    assert len(reached) == 8 + 1  # five tasks and their end, two tasks, handed back
+    monkeypatch.undo()
+    assert "2 runs completed" in call(*arguments).stdout
+    assert equal(tmp_path / "run", finished), equal(tmp_path / "run", finished)
+
+
+def test_a_cell_is_paused_and_woken_from_the_command_line(tmp_path: Path) -> None:
+    study = write(tmp_path, methods=["finetune", "lwf"], search={"trials": 1})
+    arguments = ["run", study, "--local", "--out", tmp_path / "run"]
+    assert call(*arguments, "--set", "budget.wall=0.001s").exit_code == 0
+    assert "unknown cell 'lfw@B0-5tasks'" in refused("pause", tmp_path / "run", "lfw@B0-5tasks")
+    assert call("pause", tmp_path / "run", "finetune@B0-5tasks").stdout == "paused: finetune@B0-5tasks\n"
+    assert "priority: lwf@B0-5tasks 2" in call("priority", tmp_path / "run", "lwf@B0-5tasks", 2).stdout
+    result = call(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "1 runs completed" in result.stdout
+    wake = f"cl-search resume {tmp_path / 'run'} finetune@B0-5tasks && cl-search run "
+    assert f"paused: finetune@B0-5tasks; continue with: {wake}" in result.stdout
+    assert "finetune@B0-5tasks (paused)" in call("status", tmp_path / "run").stdout
+    assert call("resume", tmp_path / "run", "finetune@B0-5tasks").stdout.startswith("paused: none\n")
+    assert "2 runs completed" in call(*arguments).stdout
+
+
+def test_several_objectives_are_searched_stopped_and_reported(tmp_path: Path) -> None:
+    search = {
+        "trials": 6,
+        "sampler": "nsga2",
+        "sampler_args": {"population_size": 2},
+        "objective": ["last_accuracy", "old_new_gap", "kept_bytes"],
+        "stopper": "asha",
+        "audit": 0.5,
+    }
+    study = write(tmp_path, methods=["replay"], search=search)
+    result = call("run", study, "--local", "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    results = open_results(tmp_path / "run")
+    assert (results.trials["status"] == "stopped").any()
+    done = results.trials[results.trials["status"] == "completed"]
+    assert (done["objective"] == done["last_accuracy"]).all()
+    assert done[["old_new_gap", "kept_bytes"]].notna().all(axis=None)
+    stages = results.stages.groupby("trial")["kept_bytes"].last()
+    assert (done.set_index("trial")["kept_bytes"] == stages[done["trial"]]).all()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Pareto front" in page
+    assert "Early stopping" in page
+    plain = yaml.safe_load((tmp_path / "run" / "study.yaml").read_text())["search"]
+    assert plain["sampler_args"]["crossover_prob"] == 0.9
+    assert list(plain["objective"]) == search["objective"]
+
+
+def test_a_study_starts_from_what_another_has_found(finished: Path, tmp_path: Path) -> None:
+    arguments = ["run", write(tmp_path), "--local", "--out", tmp_path / "run"]
+    start = f"search.start_from=[paper, {finished}]"
+    line = refused(*arguments, "--set", start, "--set", "recipe.epochs=2")
+    assert "has another space: finetune@B0-5tasks/0: recipe.epochs must be one of 2, not 1" in line
+    assert not (tmp_path / "run").exists()
+    result = call(*arguments, "--set", start)
+    assert result.exit_code == 0, result.output
+    assert "2 runs completed" in result.stdout
 
 
 def test_what_the_parser_complains_of_is_one_line_too(

@@ -121,6 +121,32 @@ def test_runs_that_fall_behind_are_stopped_and_have_their_rows(place: Path, tmp_
     assert {row["tasks_done"] for row in rows.values() if row["status"] == "completed"} == {5}
 
 
+def test_a_spent_budget_lets_running_tasks_end_and_the_same_command_goes_on(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from search.budget import Budget
+
+    plain = study(
+        methods=["finetune"], resources={"concurrent": 2}, search={"trials": 3, "sampler": "random"}
+    )
+    reached: list[str] = []
+    keep = Budget.reach
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Budget, "reach", lambda self, job, end=False: (reached.append(job), keep(self, job, end))
+        )
+        patch.setattr(
+            Budget, "over", property(lambda self: "budget.wall is spent" if len(reached) > 3 else None)
+        )
+        first = run_study(plain, tmp_path / "run")
+    assert (first.left, first.completed, first.failed) == ("budget.wall is spent", 0, 0)
+    assert len(list((first.folder / "tables" / "stages").glob("finetune*.parquet"))) == 2
+    second = run_study(plain, tmp_path / "run")
+    assert (second.left, second.completed, second.failed) == (None, 3, 0)
+    whole = run_study(plain, tmp_path / "whole", local=True)
+    assert equal(second.folder, whole.folder), equal(second.folder, whole.folder)
+
+
 def test_a_killed_worker_costs_an_attempt_and_nothing_else(place: Path, tmp_path: Path) -> None:
     (place / "deaths").write_text(str(len(list((place / "marks").iterdir())) + 1))
     plain = study(methods=["finetune"], search={"trials": 1})
