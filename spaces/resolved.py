@@ -197,7 +197,7 @@ class ResolvedStudy:
             for name, branch in cell.space.inert.items():
                 out.append(f"{cell.label}: {name} never acts, it does only where {branch}: it is left out")
             memory = [p.name for p in cell.space.searched if p.name.startswith("hp.exemplars_")]
-            if self.study.search.start_from[:1] == ["paper"]:
+            if "paper" in self.study.search.start_from:
                 for name, published, taken in cell.space.moved:
                     out.append(
                         f"{cell.label}: the published {name} = {published} lies outside the space: the first "

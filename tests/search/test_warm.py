@@ -1,0 +1,100 @@
+"""A search that starts from what another run has found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from cl_core.errors import BadRequest
+from search.cells import Cells
+from search.storage import read_journal
+from search.warm import observations
+from search.writer import start_tables
+from tests.search.simulation import SCHEMAS, Driver, images, made, told
+
+pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
+
+LWF, BIC = "lwf@B0-5tasks", "bic@B0-5tasks"
+
+
+def begun(resolved: Any, folder: Path) -> Any:
+    """The study, with its study.yaml in the folder."""
+    folder.mkdir(exist_ok=True)
+    (folder / "study.yaml").write_text(resolved.to_yaml())
+    return resolved
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has ended."""
+    folder = tmp_path_factory.mktemp("other")
+    resolved = begun(made(images(), trials=5), folder)
+    start_tables(folder, SCHEMAS)
+    with Cells(resolved, folder, bases=False) as cells:
+        Driver(cells, folder).run()
+    return folder
+
+
+def test_a_search_starts_from_what_another_run_found(other: Path, study: Any, tmp_path: Path) -> None:
+    asked = {}
+    for name, start in (("cold", ["paper"]), ("warm", ["paper", str(other)])):
+        resolved = study(trials=6, start_from=start, sampler_args={"n_startup_trials": 5})
+        known = {source: observations(resolved, source) for source in resolved.study.search.sources}
+        folder = tmp_path / name
+        for jobs in (4, None):  # a restart learns nothing twice
+            with Cells(resolved, folder, bases=False, known=known) as cells:
+                driver = Driver(cells, folder).run(jobs)
+        asked[name] = [told(folder, cell) for cell in (LWF, BIC)]
+        storage = read_journal(folder)
+        assert storage is not None
+        trials = optuna.load_study(study_name=LWF, storage=storage).trials
+        assert sum("source" in t.user_attrs for t in trials) == (5 if name == "warm" else 0)
+        assert [len(found) for found in asked[name]] == [6, 6]  # what is known costs no budget
+        assert driver.cells.finished
+    assert asked["warm"] != asked["cold"]
+    assert [found[0] for found in asked["warm"]] == [found[0] for found in asked["cold"]]  # paper first
+    theirs = {value for _, _, value in told(other, LWF)}
+    assert theirs == {t.value for t in trials if "source" in t.user_attrs}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"methods": {"lwf": {"kd_weight": {"float": [1, 2]}}}},
+            "has another space: lwf@B0-5tasks/0: hp.kd_w",
+        ),
+        ({"methods": {"lwf": {"kd_weight": 1.0}}}, "has another space: .*hp.kd_weight"),
+        (
+            {"methods": {"finetune": None}},
+            "no completed trial of a cell of this study .it has bic@B0-5tasks, lwf",
+        ),
+        ({"scenarios": ["B2-inc4"]}, "no completed trial of a cell of this study"),
+        ({"objective": "last_accuracy"}, "has other objectives .*its values say nothing here"),
+        ({"protocol": {"validation": 0.2}}, "has other protocol.validation .0.1, here 0.2."),
+    ],
+)
+def test_another_space_or_protocol_is_refused_in_one_line(
+    changes: dict[str, Any], says: str, other: Path, study: Any
+) -> None:
+    resolved = study(**{"trials": 3, "start_from": [str(other)], **changes})
+    with pytest.raises(BadRequest, match=says) as caught:
+        observations(resolved, str(other))
+    assert "\n" not in str(caught.value)
+
+
+def test_another_recipe_is_refused_and_so_is_a_folder_without_a_run(
+    other: Path, study: Any, tmp_path: Path
+) -> None:
+    from spaces.resolved import resolve
+    from spaces.study_file import load_study
+
+    resolved = study(trials=3)
+    plain = resolved.study.to_plain() | {"recipe": {"epochs": 3}}
+    with pytest.raises(BadRequest, match=r"recipe.epochs must be one of 3, not 50; or leave it out"):
+        observations(resolve(load_study(plain), resolved.data), str(other))
+    with pytest.raises(BadRequest, match="must be the folder of a run, and there is none"):
+        observations(resolved, str(tmp_path / "nowhere"))
