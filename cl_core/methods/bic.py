@@ -76,7 +76,7 @@ class BiC(Method):
             10.0,
             Float(0.1, 50),
             searched=False,
-            doc="epochs of stage 2 over those of stage 1: of a step or two each, so many are needed",
+            doc="epochs of stage 2 over those of stage 1, of a step or two each; 1 to 2 at 250 epochs",
         )
         stage2_lr: float = hp(0.1, Float(1e-4, 0.5, log=True), doc="learning rate of stage 2")
         beta_l2: float = hp(
