@@ -28,7 +28,8 @@ from cl_core.records import SCHEMA_VERSION, SORT, TABLES, Column, columns
 VERSION_KEY = b"cl_search_schema_version"
 DYNAMIC = ("hp.", "recipe.")  # columns that a study adds
 LATER = {
-    "stages": ("teacher_agreement",)
+    "trials": ("old_new_gap", "kept_bytes", "audited_after"),
+    "stages": ("teacher_agreement",),
 }  # columns that runs of an earlier version lack; missing values then
 AT_ONCE = 64  # runs whose confusion counts are read together
 ARROW: dict[type, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
