@@ -62,9 +62,8 @@ class TrialRow(Identity):
     backward_transfer: float | None = None
     old_new_gap: float | None = None
     kept_bytes: int | None = None  # as in `stages`, after the last task done
-    audited_after: int | None = (
-        None  # the task after which the stopper would have ended this run; see `audit`
-    )
+    # The task after which the stopper would have ended this run; depends on the runs beside it.
+    audited_after: int | None = volatile(None)
     numerics: str | None = None  # as in `stages`
     seconds: float | None = volatile(None)  # of training, wherever it happened
     wall_seconds: float | None = volatile(None)  # from start to end of this run here

@@ -191,9 +191,10 @@ class Cells:
             return
         assert point.flying is not None
         index, point.flying = point.flying, None
+        self._ended(point, index, status, values, increments, error)
+        # After the verdict at a run's end, which may be the one that lets the configuration run on.
         if (task := self._cells[point.place].audited_task(point, index)) is not None:
             mark(self.folder, job, task)
-        self._ended(point, index, status, values, increments, error)
         if not point.unfinished:
             self._unfinished.remove(point)
 
@@ -247,11 +248,11 @@ class Cells:
             status = str(row["status"])
             if status == "failed" and (retry_failed or (row["ended"] or 0.0) < begun):
                 continue  # the failure that is being tried again
+            values = [row[name] for name in self.study.objectives]
+            self._ended(point, index, status, values, row[INCREMENTS], row["error"])
             task = cell.audited_task(point, index)
             if task is not None and row["audited_after"] is None:
                 mark(self.folder, spec.trial, task)
-            values = [row[name] for name in self.study.objectives]
-            self._ended(point, index, status, values, row[INCREMENTS], row["error"])
 
     # Starting, ending.
 

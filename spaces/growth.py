@@ -23,6 +23,15 @@ def grown(existing: Mapping[str, Any], new: Study) -> Study:
     """
     old = standing_study(existing)
     _same(old.fixed_part(), new.fixed_part(), "")
+    if old.search.stopper != "none":
+        # Runs are compared by their place among those of a configuration, which more of them would move.
+        for key in ("orders", "seeds"):
+            before, now = getattr(old.protocol, key), getattr(new.protocol, key)
+            if now > before:
+                raise BadRequest(
+                    f"protocol.{key} may not grow from {before} to {now} where search.stopper "
+                    f"{old.search.stopper} has compared runs: use another --out"
+                )
     for label in old.methods:
         if label in new.methods:
             _same(

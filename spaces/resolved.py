@@ -33,7 +33,7 @@ from cl_core.weights import load_init
 from spaces.growth import grown
 from spaces.methods import space_of
 from spaces.space import Config, Space
-from spaces.strategies import check_sampler, check_stopper
+from spaces.strategies import check_objectives, check_sampler, check_stopper
 from spaces.study import Entry, Study
 from spaces.study_file import RESOLVED
 from spaces.surroundings import hardware, now, versions
@@ -343,6 +343,7 @@ def _cell(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data: 
     )
     sizes = scenario.sizes(data.num_classes)
     search = study.search
+    check_objectives(search.objective, scenario.name, len(sizes))
     check_stopper(search.stopper, search.stopper_args, scenario.name, len(sizes), study.protocol.orders)
     size = space.size()
     try:

@@ -7,7 +7,7 @@ with its next version changes no study. Names are Optuna's where it has the argu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -122,6 +122,25 @@ def check_sampler(sampler: str, space: Space) -> None:
             f"search.sampler gp needs a space without branches, but {space.conditional[0]} acts only in one: "
             "fix the choice it hangs on, or use tpe"
         )
+
+
+OF_INCREMENTS = (
+    "average_incremental_accuracy_without_first",
+    "forgetting",
+    "backward_transfer",
+    "old_new_gap",
+)
+"""Objectives that a single task leaves undefined."""
+
+
+def check_objectives(objectives: Iterable[str], scenario: str, tasks: int) -> None:
+    """Raise BadRequest where an objective would be no number at the end of every run."""
+    for name in objectives:
+        if tasks == 1 and name in OF_INCREMENTS:
+            raise BadRequest(
+                f"search.objective {name} needs a second task, but scenario {scenario} has one: use "
+                "last_accuracy, or split the classes"
+            )
 
 
 def check_stopper(stopper: str, args: Mapping[str, Any], scenario: str, tasks: int, orders: int) -> None:

@@ -209,6 +209,25 @@ def test_a_race_over_class_orders_ends_a_configuration_between_two_runs(study: A
     assert trials(tmp_path / "killed") == found
 
 
+def test_an_audit_between_two_runs_is_marked_in_the_tables_at_once(study: Any, tmp_path: Path) -> None:
+    protocol = {"orders": 7}
+    resolved = study(
+        {"lwf": None}, trials=12, stopper="wilcoxon", sampler="random", protocol=protocol, audit=0.5
+    )
+    start_tables(tmp_path, SCHEMAS)
+    with Cells(resolved, tmp_path, bases=False) as cells:
+        while (job := cells.next()) is not None:
+            value = 0.9 - 0.05 * job.spec.number
+            for task in range(1, TASKS - 1):
+                assert not cells.report(job.id, task, value)
+            write_row(tmp_path, job.spec, "completed", value)
+            cells.done(job.id, "completed", (value,), value)
+    audited = {number for number, *_, step in trials(tmp_path) if step is not None}
+    rows = recorded(tmp_path).values()
+    assert audited
+    assert {row["number"] for row in rows if row["audited_after"] is not None} == audited
+
+
 @pytest.mark.parametrize(("aggregate", "expected"), [("mean", (0.6, 0.3)), ("worst", (0.5, 0.4))])
 def test_objectives_are_aggregated_over_runs_as_the_protocol_says(
     aggregate: str, expected: tuple[float, float], study: Any, tmp_path: Path

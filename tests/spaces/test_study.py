@@ -223,6 +223,10 @@ def test_the_example_of_a_study_file_is_understood(data: Data) -> None:
             {"scenarios": ["B0-1tasks"], "search": {"stopper": "median"}},
             "has one task: set search.stopper to none",
         ),
+        (
+            {"scenarios": ["B0-1tasks"], "search": {"objective": {"forgetting": "min"}}},
+            "search.objective forgetting needs a second task, but scenario B0-1tasks has one",
+        ),
         ({"recipe": {"net": "resnet33"}}, "unknown net 'resnet33': did you mean 'resnet32'"),
         ({"recipe": {"epochs": 0}}, r"recipe\.epochs must lie in"),
         ({"methods": {"replay": {"exemplars_per_class": -1}}}, r"exemplars_per_class must lie in"),
@@ -432,6 +436,15 @@ def test_the_identity_holds_what_may_not_change_and_merging_names_it(
     with pytest.raises(BadRequest, match=pattern) as caught:
         second.merge(yaml.safe_load(first.to_yaml()))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [{"orders": 2}, {"seeds": 2}])
+def test_runs_that_a_stopper_compared_get_no_others_beside_them(change: dict[str, int], data: Data) -> None:
+    old = resolve(study(search={"stopper": "asha"}), data)
+    new = resolve(study(search={"stopper": "asha"}, protocol=change), data)
+    with pytest.raises(BadRequest, match=r"protocol\.(orders|seeds) may not grow from 1 to 2 .* --out"):
+        new.merge(yaml.safe_load(old.to_yaml()))
+    assert old.merge(yaml.safe_load(old.to_yaml())).identity == old.identity
 
 
 def test_a_folder_grows_by_the_union_and_never_shrinks(data: Data) -> None:
