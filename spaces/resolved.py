@@ -19,8 +19,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cl_core.configuration import PARTS, Configuration
 from cl_core.dataset import Data
 from cl_core.errors import BadRequest, unknown
@@ -37,6 +35,7 @@ from spaces.strategies import check_objectives, check_sampler, check_stopper
 from spaces.study import Entry, Study
 from spaces.study_file import RESOLVED
 from spaces.surroundings import hardware, now, versions
+from spaces.yaml_text import write_yaml
 
 
 @dataclass(frozen=True)
@@ -239,7 +238,7 @@ class ResolvedStudy:
             ],
         }
         plain = {**self.study.to_plain(), RESOLVED: found}
-        return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
+        return write_yaml(plain)
 
     def table(self) -> list[dict[str, str]]:
         """One row a cell for a dry run: cell, tasks, configurations and runs asked, what is searched."""

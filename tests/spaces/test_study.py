@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cl_core.configuration import Configuration
 from cl_core.dataset import Data
@@ -17,7 +19,7 @@ from spaces import presets
 from spaces.resolved import ResolvedStudy, corners, resolve
 from spaces.study import Study
 from spaces.study_file import existing_study, load_study
-from spaces.yaml_text import read_yaml
+from spaces.yaml_text import read_yaml, write_yaml
 
 PLAIN: dict[str, Any] = {
     "study": "tiny",
@@ -273,7 +275,17 @@ def test_numbers_in_every_notation_are_numbers(text: str) -> None:
     assert read_yaml(text, "text") == 5e-4
 
 
-@pytest.mark.parametrize("text", ["e5", "5e", "2024-01-01", "abc"])
+@pytest.mark.parametrize("text", ["67e0abb0d558726f2a20", "12e45678901234567890", "1e5", "0123", "1_000", ""])
+def test_a_digest_that_looks_like_a_number_comes_back_as_text(text: str) -> None:
+    assert read_yaml(write_yaml({"identity": text}), "text") == {"identity": text}
+
+
+@given(st.text("0123456789abcdef", min_size=1, max_size=20))
+def test_every_digest_comes_back_as_text(text: str) -> None:
+    assert read_yaml(write_yaml([text]), "text") == [text]
+
+
+@pytest.mark.parametrize("text", ["e5", "5e", "2024-01-01", "abc", "67e0abb0d558726f2a20"])
 def test_words_stay_words(text: str) -> None:
     assert read_yaml(text, "text") == text
 
