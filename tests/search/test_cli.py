@@ -485,7 +485,7 @@ def test_what_there_is_can_be_listed_and_described() -> None:
 
 
 def test_methods_are_listed_with_their_taxonomy_by_paradigm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.cli._console", lambda: Console(width=1000))
+    monkeypatch.setattr("search.cli.printing.terminal", lambda: Console(width=1000))
     cards = json.loads(call("list", "methods", "--json").stdout)
     assert set(cards) == set(METHODS)
     paradigms = [card["paradigm"] for card in cards.values()]
@@ -531,7 +531,7 @@ def test_a_terminal_shows_methods_without_a_word_broken(monkeypatch: pytest.Monk
     def narrow() -> Console:
         return Console(width=width)
 
-    monkeypatch.setattr("search.cli._console", narrow)
+    monkeypatch.setattr("search.cli.printing.terminal", narrow)
     for arguments in (("list", "methods"), *(("describe", name) for name in METHODS)):
         wide = json.loads(call(*arguments, "--json").stdout)
         shown = call(*arguments).stdout

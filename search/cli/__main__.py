@@ -1,0 +1,7 @@
+"""`python -m search.cli`, the same as `cl-search`."""
+
+from __future__ import annotations
+
+from search.cli import main
+
+main()

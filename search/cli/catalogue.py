@@ -1,0 +1,91 @@
+"""The verbs that say what there is: list, describe, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search.cli.parser import AsJson, app, errors, fail, say_json
+from search.cli.printing import print_card, print_table, print_taxonomy
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str, typer.Argument(help="methods, datasets, nets, scenarios, presets or views.")],
+    as_json: AsJson = False,
+) -> None:
+    """What there is."""
+    with errors():
+        from search.describe import listing
+
+        items = listing(kind)
+        if as_json:
+            say_json(items)
+        elif kind == "methods":
+            print_taxonomy(items)
+        else:
+            width = max(map(len, items), default=0)
+            for name, text in items.items():
+                typer.echo(f"{name:{width}}  {text}".rstrip())
+
+
+@app.command()
+def describe(
+    name: Annotated[
+        str, typer.Argument(metavar="METHOD|PRESET|study", help="A method's or a preset's name, or study.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """A method's paper, taxonomy, recipes and hyperparameters; a preset's file; or every key of one."""
+    with errors():
+        from search import describe as verb
+        from spaces import presets
+
+        if name == "study":
+            keys = verb.study_keys()
+            if as_json:
+                say_json(keys)
+                return
+            print_table(["key", "type", "default", "description"], [list(key.values()) for key in keys])
+        elif name in presets.names():
+            if as_json:
+                from spaces.study_file import load_study
+
+                say_json(load_study(name).to_plain())
+                return
+            typer.echo(presets.text(name), nl=False)
+        else:
+            card = verb.method(name)
+            if as_json:
+                say_json(card)
+                return
+            print_card(card)
+
+
+@app.command()
+def doctor(
+    root: Annotated[str | None, typer.Option(help="Where data is looked for; left out, ~/data.")] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where runs are to be kept.")] = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Versions, devices, threads, whether storage is writable, data found."""
+    with errors():
+        from search.doctor import examine
+
+        found = examine(root, out)
+        if as_json:
+            say_json(found)
+        else:
+            for title, part in found.items():
+                if not isinstance(part, dict):
+                    typer.echo(f"{title}: {'-' if part is None else part}")
+                    continue
+                typer.echo(f"{title}:")
+                for name, value in part.items():
+                    if isinstance(value, dict):
+                        value = f"{'found' if value['found'] else 'missing'}: {value['message']}"
+                    typer.echo(f"  {name}: {'-' if value is None or value == [] else value}")
+        if not found["storage"]["writable"]:
+            fail(f"{found['storage']['place']} is not writable: {found['storage']['trouble']}", 1)

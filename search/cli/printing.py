@@ -1,0 +1,151 @@
+"""What the verbs print for a reader: tables and cards, folded to the terminal's width where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from search.control import State
+    from search.run import Prepared
+
+
+def print_plan(prepared: Prepared) -> None:
+    study, plan = prepared.study, prepared.plan
+    first = study.study.search.start_from
+    columns = ["cell", "method", "scenario", "tasks", "configurations", "runs", "searched"]
+    print_table(
+        columns,
+        [
+            [
+                cell.name,
+                cell.method,
+                cell.scenario.name,
+                row["tasks"],
+                row["budget"],
+                row["runs"],
+                # The first configuration is the published one.
+                "nothing, the defaults stand" if cell.budget == 1 and first else row["space"],
+            ]
+            for cell, row in zip(study.cells, study.table(), strict=True)
+        ],
+    )
+    runs = sum(int(row["runs"]) for row in study.table())
+    gpu = f", gpu {plan.gpu:g}" if plan.gpu else ""
+    for line in (
+        f"{study.name}: {len(study.cells)} cells, {runs} runs at most, base stages apart",
+        f"data: {study.data.name}, {study.data.num_classes} classes, {len(study.data.train)} training images "
+        f"of {'x'.join(map(str, study.data.shape))}",
+        f"a run has cpu {plan.cpu:g}{gpu}; {plan.concurrent} at a time",
+        f"folder: {prepared.folder}" + (" (continued)" if (prepared.folder / "study.yaml").exists() else ""),
+    ):
+        typer.echo(line)
+
+
+def print_control(state: State) -> None:
+    typer.echo(f"paused: {', '.join(sorted(state.paused)) or 'none'}")
+    if state.priority:
+        typer.echo("priority: " + ", ".join(f"{cell} {value}" for cell, value in state.priority.items()))
+
+
+def print_trial(result: dict[str, Any]) -> None:
+    matrix = result.pop("accuracy_matrix")
+    typer.echo(f"\naccuracy on task k (across) after task t (down), {result['split']} split:")
+    for row in matrix:
+        typer.echo("  " + " ".join("     ." if value is None else f"{value:6.3f}" for value in row))
+    for name, value in result.items():
+        shown = f"{value:.4f}" if isinstance(value, float) else value
+        typer.echo(f"{name.replace('_', ' ')}: {'-' if shown is None else shown}")
+
+
+def print_taxonomy(methods: Mapping[str, Mapping[str, str]]) -> None:
+    """A row a method below a row for each paradigm; the paper below the title where there is little room."""
+    console = terminal()
+    columns = ["title", "level", "kind", "base family", "paper"]
+    if console.width < 160:
+        methods = {
+            k: {**card, "title, paper": f"{card['title']}\n{card['paper']}"} for k, card in methods.items()
+        }
+        columns = ["level", "kind", "base family", "title, paper"]
+    rows: list[list[str]] = []
+    previous = ""
+    for name, card in methods.items():
+        if card["paradigm"] != previous:
+            previous = card["paradigm"]
+            rows.append([previous])
+        rows.append([f"  {name}", *(card[key] for key in columns)])
+    console.print(_plain_table(["method", *columns], rows, console.width))
+
+
+def print_card(card: Mapping[str, Any]) -> None:
+    """A method's card: a line a fact, then a row a hyperparameter."""
+    from rich.text import Text
+
+    console = terminal()
+    for key, value in card.items():
+        if key == "hyperparameters":
+            continue
+        if key == "last relu":
+            value = "yes" if value else "no, features are signed"
+        elif isinstance(value, dict):
+            none = "as the data set's" if key.endswith("recipe") else "none"
+            value = ", ".join(f"{name} {inner}" for name, inner in value.items()) or none
+        console.print(Text(f"{key}: {value}"))
+    console.print()
+    rows = []
+    for name, param in card["hyperparameters"].items():
+        lines = [
+            param["domain"] + (", searched" if param["searched"] else ""),
+            param["doc"],
+            f"when {param['when']}" if param["when"] else "",
+        ]
+        acts = f"task {param['acts from']}" + (", its end" if param["at boundary"] else "")
+        rows.append([name, str(param["default"]), acts, "\n".join(line for line in lines if line)])
+    columns = ["hyperparameter", "default", "acts from", "range, meaning, condition"]
+    console.print(_plain_table(columns, rows, console.width) if rows else "no hyperparameters")
+
+
+def print_table(columns: list[str], rows: list[list[str]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    terminal().print(table)
+
+
+def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> Table:
+    """A table `room` wide without lines, for cells of several lines each; a row of one cell is a heading."""
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [[row[k] for row in [columns, *rows] if k < len(row)] for k in range(len(columns))]
+    widths = [max(len(line) for cell in column for line in cell.splitlines()) for column in cells]
+    words = [min(max(len(word) for cell in column for word in cell.split()), 20) for column in cells]
+    words[0], gaps = widths[0], 2 * (len(columns) - 1)
+    # Left to itself, rich breaks words of one column where another could give room.
+    while sum(widths) + gaps > room and any(map(int.__gt__, widths, words)):
+        widest = max((k for k in range(len(widths)) if widths[k] > words[k]), key=widths.__getitem__)
+        widths[widest] -= 1
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, width in zip(columns, widths, strict=True):
+        table.add_column(Text(name, style="dim"), overflow="fold", width=width)
+    for row in rows:
+        table.add_row(*(Text(cell, style="bold" if len(row) == 1 else "") for cell in row))
+    return table
+
+
+def terminal() -> Console:
+    """Standard output; where nobody looks at a terminal, nothing is folded to a terminal's width."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=220)

@@ -1,0 +1,152 @@
+"""The verbs that work on a study: run, status, logs, and what steers a run that is going."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cl_core.errors import BadRequest
+from search.cli.parser import AsJson, CellName, Folder, Out, Sets, Trial, app, errors, say_json
+from search.cli.printing import print_control, print_plan, terminal
+
+
+@app.command()
+def run(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A preset's name or a study file.")],
+    sets: Sets = None,
+    out: Out = None,
+    trials: Annotated[
+        str | None,
+        typer.Option(metavar="N|+N", help="Configurations a cell; +N adds to what the folder has."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the cells, stop.")
+    ] = False,
+    local: Annotated[bool, typer.Option("--local", help="One process, without Ray.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed runs again.")] = False,
+) -> None:
+    """Run a study, or continue it: the same command goes on where it was."""
+    again = shlex.join(
+        ["cl-search", "run", study]
+        + [part for text in sets or [] for part in ("--set", text)]
+        + (["--out", str(out)] if out else [])
+        + (["--local"] if local else [])
+    )
+    with errors(again):
+        from search.run import prepare, run_study
+
+        overrides, more = [*(sets or [])], 0
+        if trials is not None:
+            if not trials.removeprefix("+").isdecimal() or not int(trials):
+                raise BadRequest(f"--trials takes a number, or +N to add N, not {trials!r}")
+            if trials.startswith("+"):
+                more = int(trials)
+            else:
+                overrides.append(f"search.trials={trials}")
+        if dry_run:
+            prepared = prepare(study, out, overrides, trials_more=more, local=local)
+            _note(prepared.study.warnings)
+            print_plan(prepared)
+            return
+        summary = run_study(
+            study,
+            out,
+            overrides,
+            trials_more=more,
+            local=local,
+            retry_failed=retry_failed,
+            console=terminal(),
+            warn=_note,
+        )
+        counts = f"{summary.completed} runs completed"
+        counts += f", {summary.stopped} stopped early" if summary.stopped else ""
+        counts += f", {summary.failed} failed" if summary.failed else ""
+        idle = not summary.worked and summary.left is None
+        typer.echo(f"{'nothing to do: ' if idle else ''}{counts}")
+        typer.echo(f"report: {summary.report}")
+        if summary.left:
+            typer.echo(_continue(summary.left, summary.folder, again))
+        if summary.failed:
+            for trial, error in list(summary.failures.items())[:10]:
+                typer.echo(f"failed: {trial}: {error}", err=True)
+            first = next(iter(summary.failures))
+            typer.echo(
+                f"full output: {shlex.join(['cl-search', 'logs', str(summary.folder), first])}", err=True
+            )
+            raise typer.Exit(1)
+
+
+def _continue(left: str, folder: Path, again: str) -> str:
+    """How to go on where something is left to do."""
+    what, _, cells = left.partition(": ")
+    if what == "paused":
+        wake = [shlex.join(["cl-search", "resume", str(folder), cell]) for cell in cells.split(", ")]
+        return f"{left}; continue with: {' && '.join([*wake, again])}"
+    limit = left.split()[0].removeprefix("budget.")
+    # A moment that is over, and GPU-hours that are spent, stay so: the limit has to move.
+    more = {"gpu_hours": " --set budget.gpu_hours=MORE", "until": " --set budget.until=LATER"}.get(limit, "")
+    return f"{left}; continue with: {again}{more}"
+
+
+def _note(warnings: Sequence[str]) -> None:
+    """What is allowed, but hardly meant, on stderr."""
+    for warning in warnings:
+        typer.echo(f"note: {warning}", err=True)
+
+
+@app.command()
+def status(folder: Folder, as_json: AsJson = False) -> None:
+    """Counts by state and cell, the best so far, errors, rate and time left."""
+    with errors():
+        from search import status as verb
+
+        if as_json:
+            say_json(verb.status(folder))
+            return
+        console = terminal()
+        for part in verb.show(folder):
+            console.print(part, highlight=False, soft_wrap=True, markup=False)
+
+
+@app.command()
+def pause(folder: Folder, cell: CellName) -> None:
+    """Start nothing new of a cell, also while a run is going; what runs goes on."""
+    with errors():
+        from search import control
+
+        print_control(control.pause(folder, cell))
+
+
+@app.command()
+def resume(folder: Folder, cell: CellName) -> None:
+    """Let a paused cell go on: in the run that is going, or in the next one."""
+    with errors():
+        from search import control
+
+        print_control(control.resume(folder, cell))
+
+
+@app.command()
+def priority(
+    folder: Folder,
+    cell: CellName,
+    value: Annotated[int, typer.Argument(metavar="N", help="Higher ones are asked first; 0 unless said.")],
+) -> None:
+    """Ask a cell before all of lower priority, also while a run is going."""
+    with errors():
+        from search import control
+
+        print_control(control.prioritise(folder, cell, value))
+
+
+@app.command()
+def logs(folder: Folder, trial: Trial) -> None:
+    """A run's output and full traceback."""
+    with errors():
+        from search.status import log_text
+
+        typer.echo(log_text(folder, trial), nl=False)

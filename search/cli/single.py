@@ -1,0 +1,76 @@
+"""The verbs of a single run: trial, rerun."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search.cli.parser import AsJson, Folder, Sets, Trial, app, errors, say_json
+from search.cli.printing import print_trial
+
+
+@app.command()
+def trial(
+    method: Annotated[str, typer.Option(help="A method's name.")],
+    data: Annotated[str, typer.Option(help="A data set's name, or module:function.")],
+    scenario: Annotated[str, typer.Option(help="Such as B0-10tasks or B50-inc10.")],
+    sets: Sets = None,
+    seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
+    class_order: Annotated[str | None, typer.Option(help="natural, seed:7, icarl-cifar, a file, ...")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep tables and log here.")] = None,
+    save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the final model here.")] = None,
+    as_json: AsJson = False,
+    unsealed: Annotated[bool, typer.Option("--unsealed", help="Measure on the test split as well.")] = False,
+    validation: Annotated[float, typer.Option(help="Share of the training rows held out.")] = 0.1,
+    net: Annotated[str | None, typer.Option(help="A net's name, or module:function.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Of torch; left out, as torch decides.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    download: Annotated[bool, typer.Option("--download", help="Fetch the data if it is missing.")] = False,
+) -> None:
+    """One run without Ray. Without --out nothing is kept."""
+    with errors():
+        from search.trial import TrialRequest, run_trial
+
+        request = TrialRequest(
+            method=method,
+            data=data,
+            scenario=scenario,
+            sets=sets or [],
+            seed=seed,
+            class_order=class_order,
+            out=out,
+            save=save,
+            unsealed=unsealed,
+            validation=validation,
+            net=net,
+            threads=threads,
+            device=device,
+            download=download,
+        )
+        # With --json, what a library prints must not mix with the answer.
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            result = run_trial(request, say=_silent if as_json else typer.echo)
+        if as_json:
+            say_json(result)
+        else:
+            print_trial(result)
+
+
+def _silent(line: str) -> None:
+    pass
+
+
+@app.command()
+def rerun(folder: Folder, trial: Trial) -> None:
+    """Run one recorded run again and compare the rows: 0 when they are equal, 1 when not."""
+    with errors():
+        from search.trial import rerun as verb
+
+        comparison = verb(folder, trial, say=typer.echo)
+        typer.echo(str(comparison))
+        if not comparison:
+            raise typer.Exit(1)
