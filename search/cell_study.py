@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cl_core.hparams import digest
 from search.points import Point, aggregated
-from search.runner import RunSpec
+from search.run_spec import RunSpec
 from search.sampling import planned, sampler
 from search.stopping import Course, Stopper
 from search.warm import Observation

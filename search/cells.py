@@ -24,7 +24,8 @@ from search.cell_study import CellStudy
 from search.control import Control
 from search.points import Ending, Point, numbers
 from search.progress import CellProgress, Standing, counted
-from search.runner import INCREMENTS, RunSpec, base_key, base_ready
+from search.run_spec import RunSpec
+from search.runner import INCREMENTS, base_key, base_ready
 from search.storage import acquire, open_journal
 from search.warm import Observation
 from search.writer import recorded

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from search.runner import RunSpec
+from search.run_spec import RunSpec
 from spaces.space import Config
 
 

@@ -5,12 +5,10 @@ What `trial`, `--local` and every worker call. Nothing below this line knows Ray
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,44 +25,14 @@ from cl_core.errors import BadRequest, ClSearchError
 from cl_core.hparams import digest
 from cl_core.keys import base_identity, base_stage_key, boundary_key, numerics_digest
 from cl_core.metrics import summary
-from cl_core.recipe import recipe_dict
-from cl_core.records import ClassRow, ConfusionRow, Identity, PhaseRow, StageRow, TrialRow, as_dict
 from cl_core.result import TaskResult
 from cl_core.stages import Boundaries, StageStore
 from cl_core.trainer import Training
+from search.rows import TASK_TABLES, costs, identity, primary_confusions, task_rows, trial_row, versions
+from search.run_spec import RunSpec
 from search.writer import Schemas, drop_trial, read_rows, study_schemas, write_rows
 
 INCREMENTS = "average_incremental_accuracy_without_first"  # what stoppers compare
-_TASK_TABLES = {"stages": "task", "phases": "task", "classes": "after_task", "confusion": "after_task"}
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """A run and its place in a study."""
-
-    trial: str
-    cell: str
-    label: str
-    number: int
-    purpose: str  # search | final | reference
-    config: str  # digest of the sampled configuration
-    configuration: Configuration
-    objectives: tuple[str, ...] = ("average_incremental_accuracy",)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can carry."""
-        return {
-            **{k: getattr(self, k) for k in self.__dataclass_fields__},
-            "configuration": self.configuration.to_dict(),
-            "objectives": list(self.objectives),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> RunSpec:
-        """The run that `to_dict` described."""
-        configuration = Configuration.from_dict(values["configuration"])
-        objectives = tuple(values["objectives"])
-        return cls(**{**values, "configuration": configuration, "objectives": objectives})
 
 
 @dataclass(frozen=True)
@@ -112,7 +80,7 @@ class Runner:
         self.training = Training(spec.configuration, self.data, store, self.boundaries, share)
         self.started = time.time()
         self.results: list[TaskResult] = []
-        self.rows: dict[str, list[dict[str, Any]]] = {table: [] for table in _TASK_TABLES}
+        self.rows: dict[str, list[dict[str, Any]]] = {table: [] for table in TASK_TABLES}
         self.status = "running"
         if folder is not None:
             self._take_up(folder)
@@ -202,19 +170,19 @@ class Runner:
     def _take_up(self, folder: Path) -> None:
         # Rows of finished tasks count only where a boundary stands to go on from: the rest is trained again.
         done = self.training.done
-        for table, column in _TASK_TABLES.items():
+        for table, column in TASK_TABLES.items():
             rows = read_rows(folder, table, self.spec.trial)
             self.rows[table] = [row for row in rows if row[column] < done]
-        tasks = [{row[column] for row in self.rows[table]} for table, column in _TASK_TABLES.items()]
+        tasks = [{row[column] for row in self.rows[table]} for table, column in TASK_TABLES.items()]
         if any(found != set(range(done)) for found in tasks):  # of a damaged file, all is trained again
             self.training.forget_boundaries()
             again = (self.spec.configuration, self.data, self.training.store)
             self.training = Training(*again, self.boundaries, self.share)
-            self.rows = {table: [] for table in _TASK_TABLES}
+            self.rows = {table: [] for table in TASK_TABLES}
         drop_trial(folder, self.spec.trial, ["trials"])
 
     def _record(self, result: TaskResult) -> None:
-        for table, rows in task_rows(_identity(self.spec), self.training, result).items():
+        for table, rows in task_rows(identity(self.spec), self.training, result).items():
             self.rows[table] += rows
             if self.folder is not None:
                 write_rows(self.folder, table, self.spec.trial, self.rows[table], self.schemas[table])
@@ -250,7 +218,7 @@ def end_from_rows(
     It needs neither the worker's device nor its network, so a driver without a GPU can do it.
     """
     data = cached_data(spec.configuration.data)
-    rows = {table: read_rows(folder, table, spec.trial) for table in _TASK_TABLES}
+    rows = {table: read_rows(folder, table, spec.trial) for table in TASK_TABLES}
     known = {row["numerics"] for row in rows["stages"]}
     row = trial_row(spec, data, rows, status, error)
     row |= {"ended": time.time(), "numerics": known.pop() if len(known) == 1 else None}
@@ -264,138 +232,6 @@ def end_from_rows(
 def _boundaries(folder: Path, spec: RunSpec) -> Boundaries:
     """Boundaries lie in the run's own folder, even where the first tasks are shared with other runs."""
     return Boundaries(StageStore(folder / "stages"), spec.trial)
-
-
-def trial_row(
-    spec: RunSpec, data: Data, rows: Mapping[str, list[dict[str, Any]]], status: str, error: str | None = None
-) -> dict[str, Any]:
-    """The row of the `trials` table that a run's other rows give; of the machine it says nothing."""
-    configuration = spec.configuration
-    method = configuration.make_method()
-    sizes = configuration.scenario.sizes(data.num_classes)
-    split = "val" if configuration.validation else "test"
-    confusions = primary_confusions(rows, sizes, split)
-    metrics: dict[str, Any] = dict(summary(confusions, sizes[: len(confusions)])) if confusions else {}
-    metrics |= costs(rows["stages"])
-    row = TrialRow(
-        **_identity(spec),
-        config=spec.config,
-        number=spec.number,
-        purpose=spec.purpose,
-        dataset=data.name,
-        scenario=configuration.scenario.name,
-        base=sizes[0],
-        increments=",".join(map(str, sizes[1:])),
-        class_order=configuration.class_order or configuration.scenario.class_order,
-        seed=configuration.seed,
-        net=configuration.net or data.net,
-        status=status,
-        split=split,
-        tasks=len(sizes),
-        tasks_done=len(confusions),
-        error=error,
-        objective=metrics.get(spec.objectives[0]),
-        **metrics,
-    )
-    recipes = zip(("base", "increment"), configuration.recipes(data, method), strict=True)
-    return {
-        **as_dict(row),
-        **{f"hp.{name}": value for name, value in method.values().items()},
-        **{f"recipe.{part}.{n}": v for part, recipe in recipes for n, v in recipe_dict(recipe).items()},
-    }
-
-
-def costs(stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What a run has cost so far, from its rows in `stages`, by the names of `cl_core.metrics.COSTS`."""
-    last = max(stages, key=lambda stage: stage["task"], default=None)
-    return {
-        "kept_bytes": last and last["kept_bytes"],
-        "seconds": sum(stage["seconds"] for stage in stages),
-    }
-
-
-def primary_confusions(
-    rows: Mapping[str, list[dict[str, Any]]], sizes: tuple[int, ...], split: str
-) -> list[np.ndarray]:
-    """The primary classifier's counts [seen, seen] after each task that has a row in `stages`."""
-    out = [np.zeros((k, k), dtype=np.int64) for k in np.cumsum(sizes)[: len(rows["stages"])]]
-    for row in rows["confusion"]:
-        if row["primary"] and row["split"] == split and row["after_task"] < len(out):
-            out[row["after_task"]][row["true_class"], row["predicted_class"]] = row["count"]
-    return out
-
-
-def _identity(spec: RunSpec) -> dict[str, Any]:
-    return as_dict(Identity(spec.cell, spec.label, spec.configuration.method, spec.trial))
-
-
-def task_rows(
-    identity: dict[str, Any], training: Training, result: TaskResult
-) -> dict[str, list[dict[str, Any]]]:
-    """The rows of every table but `trials` that one task leaves."""
-    stage = StageRow(
-        **identity,
-        task=result.task,
-        stage=result.stage,
-        classes=result.classes,
-        images=result.images,
-        exemplars=result.exemplars,
-        exemplar_bytes=result.exemplar_bytes,
-        kept_bytes=result.kept_bytes,
-        numerics=training.numerics,
-        key=result.key,
-        note=result.note,
-        teacher_agreement=result.teacher_agreement,
-        shared=result.shared,
-        seconds=result.seconds,
-        peak_memory_bytes=result.peak_memory_bytes,
-    )
-    force = {
-        **{f"hp.{name}": value for name, value in training.method.values().items()},
-        **{f"recipe.{name}": value for name, value in result.recipe.items()},
-    }
-    rows: dict[str, list[dict[str, Any]]] = {
-        "stages": [{**as_dict(stage), **force}],
-        "classes": [],
-        "confusion": [],
-    }
-    rows["phases"] = [as_dict(PhaseRow(**identity, task=result.task, **asdict(p))) for p in result.phases]
-    task_of = [t for t, size in enumerate(training.sizes) for _ in range(size)]
-    names = training.view.class_names
-    for e in result.evaluations:
-        for c in range(len(e.confusion)):
-            row = ClassRow(
-                **identity,
-                split=e.split,
-                after_task=result.task,
-                classifier=e.classifier,
-                primary=e.primary,
-                class_=c,
-                class_name=names[c],
-                task=task_of[c],
-                n=int(e.confusion[c].sum()),
-                correct=int(e.confusion[c, c]),
-                correct_within_task=int(e.correct_within_task[c]),
-                predicted=int(e.confusion[:, c].sum()),
-                mean_true_score=float(e.mean_true_score[c]),
-                mean_other_score=None if e.mean_other_score is None else float(e.mean_other_score[c]),
-                weight_norm=float(e.weight_norm[c]),
-                bias=None if e.bias is None else float(e.bias[c]),
-            )
-            rows["classes"].append(as_dict(row))
-        for t, p in zip(*(index.tolist() for index in np.nonzero(e.confusion)), strict=True):
-            cell = ConfusionRow(
-                **identity,
-                split=e.split,
-                after_task=result.task,
-                classifier=e.classifier,
-                primary=e.primary,
-                true_class=t,
-                predicted_class=p,
-                count=int(e.confusion[t, p]),
-            )
-            rows["confusion"].append(as_dict(cell))
-    return rows
 
 
 @lru_cache(maxsize=2)
@@ -424,18 +260,3 @@ def train_base(configuration: Configuration, stages: Path, data: Data | None = N
     training = Training(configuration, data, StageStore(stages))
     training.train_base()
     return training.base_key()
-
-
-def config_digest(values: Mapping[str, Any]) -> str:
-    """The digest that groups the runs of one sampled configuration."""
-    return digest(dict(values), 16)
-
-
-@lru_cache(maxsize=1)
-def versions() -> dict[str, str]:
-    """Versions of what decides the numbers."""
-    try:
-        own = importlib.metadata.version("cl-search")
-    except importlib.metadata.PackageNotFoundError:
-        own = "source"
-    return {"cl-search": own, "torch": torch.__version__, "python": ".".join(map(str, sys.version_info[:3]))}

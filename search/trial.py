@@ -17,7 +17,8 @@ from search.logs import checked_trial, log_file, recorded, stamp
 
 if TYPE_CHECKING:
     from analysis import Comparison
-    from search.runner import Progress, Runner, RunSpec
+    from search.run_spec import RunSpec
+    from search.runner import Progress, Runner
 
 SPEC = "trial.json"  # in the folder of a single trial: what was asked
 
@@ -48,7 +49,7 @@ class TrialRequest:
         from cl_core.method import METHODS
         from cl_core.recipe import resolve_recipe
         from cl_core.scenarios import parse_scenario
-        from search.runner import RunSpec, config_digest
+        from search.run_spec import RunSpec, config_digest
 
         hp, recipe, data, rest = settings(self.sets)
         # What no digest can be made of, such as .inf, is refused here.
@@ -267,7 +268,7 @@ def _recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
     """The run of a `trials` row, from the row itself and, for what it does not hold, the folder."""
     from cl_core.configuration import Configuration
     from cl_core.scenarios import ScenarioSpec
-    from search.runner import RunSpec
+    from search.run_spec import RunSpec
     from spaces.study_file import standing_study
 
     if (folder / SPEC).exists():

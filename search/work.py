@@ -18,7 +18,8 @@ from cl_core.configuration import Configuration
 from cl_core.errors import ClSearchError
 from search.failures import first_line, storage_trouble
 from search.logs import log_file, recorded, stamp
-from search.runner import Progress, Runner, RunSpec, end_from_rows, train_base
+from search.run_spec import RunSpec
+from search.runner import Progress, Runner, end_from_rows, train_base
 from search.writer import drop_trial, study_schemas, write_rows
 
 NO_STORAGE = "no storage"  # the status of a job that could not be carried out for want of a place to write

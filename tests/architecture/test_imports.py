@@ -35,6 +35,8 @@ FORBIDDEN: dict[str, set[str]] = {
     "cl_core": {"ray", "optuna", "pydantic", "pandas", "pyarrow", "plotly", "typer", "rich", "duckdb"},
     "spaces": {"ray", "optuna", "pandas", "pyarrow", "plotly", "typer", "rich"},
     "analysis": {"torch", "torchvision", "ray", "optuna", "pydantic", "typer", "safetensors"},
+    "search/run_spec.py": {"ray", "optuna", "pydantic", "plotly", "typer", "rich"},
+    "search/rows.py": {"ray", "optuna", "pydantic", "plotly", "typer", "rich"},
     "search/runner.py": {"ray", "optuna", "pydantic", "plotly", "typer", "rich"},
     "search/writer.py": {"ray", "optuna", "pydantic", "plotly", "typer", "rich"},
     "search/cells.py": {"ray"},

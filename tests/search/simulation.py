@@ -14,7 +14,9 @@ import optuna
 
 from cl_core.dataset import Data
 from search.cells import Cells, Job
-from search.runner import INCREMENTS, RunSpec, trial_row
+from search.rows import trial_row
+from search.run_spec import RunSpec
+from search.runner import INCREMENTS
 from search.storage import read_journal
 from search.writer import study_schemas, write_rows
 from spaces.resolved import ResolvedStudy, resolve

@@ -15,7 +15,7 @@ from cl_core.errors import BadRequest
 from search import cells as module
 from search.cells import Cells
 from search.progress import read_progress
-from search.runner import RunSpec
+from search.run_spec import RunSpec
 from search.storage import JOURNAL, open_journal, read_journal
 from tests.search.simulation import TASKS, TWO, Driver, Ending, told, trials_of, worth, write_row
 

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cl_core.records import SORT, TABLES, columns
-from search.runner import Runner, RunSpec, end_from_rows
+from search.run_spec import RunSpec
+from search.runner import Runner, end_from_rows
 from search.writer import file_of, gather, read_rows, recorded, start_tables, study_schemas, tables_of
 from tests import tiny
 

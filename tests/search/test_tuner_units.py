@@ -28,7 +28,7 @@ from search.live import Live, clock
 from search.local import run_local
 from search.logs import checked_trial, log_file, recorded
 from search.progress import CellProgress
-from search.runner import RunSpec
+from search.run_spec import RunSpec
 from search.session import Session, StorageError
 from search.trial import TrialRequest, run_trial, settings
 from search.work import NO_STORAGE, Answer, Order, Work, end_run
