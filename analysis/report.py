@@ -14,18 +14,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import plotly.io
 import plotly.offline
 
+from analysis.css import CSS
+from analysis.html_table import table
 from analysis.load import Results, open_results
 from analysis.runs import Runs
+from analysis.sanity import checks
 from analysis.section import VIEWS, Section, Table
-from analysis.selection import Cell, cells, labels, scenarios, split_of
+from analysis.selection import labels, scenarios
 from cl_core.aside import aside
 from cl_core.errors import BadRequest
-from cl_core.metrics import accuracy_matrix, step_accuracy
 
 ORDER = (
     "leaderboard",
@@ -42,12 +42,6 @@ ORDER = (
 """The order of sections; other views follow by name."""
 
 MARK = {"OK": "ok", "NOT OK": "bad", "not in the study": "none", "no completed run": "none"}
-
-VERDICTS = {
-    "holds": "ok",
-    "contradicted": "bad",
-    **dict.fromkeys(("equivalent", "undecided", "not measured"), "none"),
-}
 
 
 def write_report(
@@ -111,53 +105,6 @@ def section(results: Results, name: str) -> Section:
         return Section(
             name.replace("_", " ").capitalize(), f"This view failed: {type(error).__name__}: {line}"
         )
-
-
-def checks(results: Results) -> list[dict[str, str]]:
-    """Per scenario.
-
-    Does fine-tuning forget, does joint training learn? A study counts as run only if both hold.
-    """
-    chosen = cells(results)
-    split = split_of(results, [cell for cell in chosen if len(cell.best)])
-    out = []
-    for scenario in scenarios(results):
-        mine = [cell for cell in chosen if cell.scenario == scenario]
-        tuned, joint = _ends(results, mine, "finetune", split), _ends(results, mine, "joint", split)
-        row = {"scenario": scenario, "finetune": "not in the study", "joint": "not in the study"}
-        row["finetune text"] = row["joint text"] = ""
-        if tuned is not None:
-            row["finetune"] = "OK" if tuned["end"] < tuned["first"] / 2 else "NOT OK"
-            row["finetune text"] = f"first task's classes {tuned['first']:.3f} → {tuned['end']:.3f}"
-        elif any(cell.method == "finetune" for cell in mine):
-            row["finetune"] = "no completed run"
-        if joint is not None:
-            floor = max(2 * joint["chance"], tuned["last"] if tuned else 0.0)
-            row["joint"] = "OK" if joint["last"] > min(floor, 0.99) else "NOT OK"
-            row["joint text"] = f"last accuracy {joint['last']:.3f}, chance {joint['chance']:.3f}"
-        elif any(cell.method == "joint" for cell in mine):
-            row["joint"] = "no completed run"
-        out.append(row)
-    return out
-
-
-def _ends(results: Results, mine: list[Cell], method: str, split: str) -> dict[str, float] | None:
-    """Means over the runs of a reference cell.
-
-    First-task classes at first and at the end, last accuracy, chance.
-    """
-    found = sorted((c for c in mine if c.method == method and len(c.best)), key=lambda c: c.label != method)
-    if not found:
-        return None
-    rows = []
-    for trial in found[0].best["trial"]:
-        counts = results.confusions(trial, split)
-        if counts:
-            matrix = accuracy_matrix(counts, results.sizes(trial))
-            rows.append((matrix[0, 0], matrix[-1, 0], step_accuracy(counts)[-1], 1 / len(counts[-1])))
-    if not rows:
-        return None
-    return dict(zip(("first", "end", "last", "chance"), map(float, np.mean(rows, axis=0)), strict=True))
 
 
 def _header(results: Results) -> str:
@@ -287,100 +234,6 @@ def _further(one: Table) -> str:
     return f"<h3>{title}</h3>{body}"
 
 
-def table(frame: pd.DataFrame, group: str = "scenario", heading: Sequence[str] = ()) -> str:
-    """A frame as an HTML table, a line where column `group` changes, with the columns of `heading` on it.
-
-    Numbers to the right, a column `x ±` inside column `x`, missing values a dash. Columns of two levels get
-    two header rows, and the first column stays in sight.
-    """
-    spread = frame.columns.nlevels > 1
-    half = {c: (*c[:-1], f"{c[-1]} ±") if spread else f"{c} ±" for c in frame.columns}
-    inside = {h for h in half.values() if h in frame.columns}
-    key = ("", group) if spread else group
-    hidden = {*inside, *heading, ("", "group")}
-    names = [c for c in frame.columns if c not in hidden]
-    numeric = {c for c in names if pd.api.types.is_numeric_dtype(frame[c]) or frame[c].isna().all()}
-    kinds = {c: "num" if c in numeric else _text_kind(frame[c]) for c in names}
-    digits = {c: _digits(frame[c]) for c in numeric}
-    body = []
-    previous = None
-    for row in frame.to_dict("records"):
-        cells_ = []
-        for c in names:
-            shown = _number(row[c], digits[c]) if c in numeric else _badge(row[c]) or _text(row[c])
-            width = row.get(half[c])
-            shown += (
-                "" if width is None or pd.isna(width) else f"<small>± {_number(width, digits[c])}</small>"
-            )
-            cells_.append(f'<td class="{kinds[c]}">{shown}</td>')
-        value = row.get(key)
-        mark = " class=group" if previous is not None and value != previous else ""
-        if heading and value != previous:
-            parts = [f"<span>{_text(row[name])}</span>" for name in heading]
-            body.append(f'<tr class="heading"><th colspan={len(names)}>{" ".join(parts)}</th></tr>')
-            mark = ""
-        body.append(f"<tr{mark}>{''.join(cells_)}</tr>")
-        previous = value
-    wide = " wide" if len(names) > 12 else ""
-    sticky = " spread" if spread else ""
-    inner = f"<thead>{_head(names, kinds)}</thead><tbody>{''.join(body)}</tbody>"
-    return f'<div class="table{wide}{sticky}"><table>{inner}</table></div>'
-
-
-def _badge(value: Any) -> str:
-    """A verdict stands out; nothing for any other text."""
-    mark = VERDICTS.get(value) if isinstance(value, str) else None
-    return f'<span class="badge {mark}">{html.escape(value)}</span>' if mark else ""
-
-
-def _head(names: Sequence[Any], kinds: Mapping[Any, str]) -> str:
-    """The header row, or two: groups of columns over columns."""
-    if not names or not isinstance(names[0], tuple):
-        cells_ = (f'<th class="{kinds[c]}">{html.escape(str(c))}</th>' for c in names)
-        return f"<tr>{''.join(cells_)}</tr>"
-    upper, lower = [], []
-    for title in dict.fromkeys(c[0] for c in names):
-        mine = [c for c in names if c[0] == title]
-        if not title:
-            upper += [f'<th rowspan=2 class="{kinds[c]}">{html.escape(c[1])}</th>' for c in mine]
-            continue
-        upper.append(f'<th colspan={len(mine)} class="over">{html.escape(title)}</th>')
-        first = " first"
-        for c in mine:
-            lower.append(f'<th class="{kinds[c]}{first}">{html.escape(c[1])}</th>')
-            first = ""
-    return f"<tr>{''.join(upper)}</tr><tr>{''.join(lower)}</tr>"
-
-
-def _text_kind(values: pd.Series) -> str:
-    """Long texts are broken into lines, short ones are not."""
-    longest = max((len(str(v)) for v in values.dropna()), default=0)
-    return "text" if longest <= 40 else "text long"
-
-
-def _digits(values: pd.Series) -> int:
-    """Decimals to show: none for whole numbers, three for fractions, fewer for larger numbers."""
-    known = values.dropna().astype(float)
-    if known.empty or ((known == known.round()).all() and known.abs().max() > 1):
-        return 0
-    if pd.api.types.is_integer_dtype(values):
-        return 0
-    largest = known.abs().max()
-    return 3 if largest < 10 else 1 if largest < 1000 else 0
-
-
-def _number(value: Any, digits: int) -> str:
-    if value is None or pd.isna(value):
-        return "–"
-    return f"{value:,.{digits}f}".replace("-", "−")
-
-
-def _text(value: Any) -> str:
-    return (
-        "–" if value is None or (not isinstance(value, str) and pd.isna(value)) else html.escape(str(value))
-    )
-
-
 def _formula(text: str) -> str:
     """A formula with its subscripts `_x` and `_{...}`."""
     return re.sub(r"_(?:\{([^}]*)\}|([A-Za-z0-9]))", r"<sub>\1\2</sub>", html.escape(text))
@@ -391,83 +244,3 @@ def _id(name: str) -> str:
 
 
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-
-CSS = """
-:root { --ink: #1d2530; --soft: #5b6675; --line: #dfe3e9; --wash: #f6f8fa; --link: #1f5fa8; }
-* { box-sizing: border-box; }
-html { scroll-behavior: smooth; }
-body { margin: 0; background: #fff; color: var(--ink);
-  font: 15px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", Arial, sans-serif; }
-header, main, footer { max-width: 1240px; margin: 0 auto; padding: 0 28px; }
-header { padding-top: 30px; }
-h1 { font-size: 28px; line-height: 1.2; margin: 0 0 14px; letter-spacing: -0.01em; }
-h2 { font-size: 20px; margin: 0 0 8px; }
-h3 { font-size: 15.5px; margin: 18px 0 4px; }
-details > summary { cursor: pointer; font-weight: 600; margin: 10px 0; }
-p { margin: 0 0 10px; max-width: 92ch; }
-code { font: 12.5px/1.4 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
-small { color: var(--soft); font-size: 12.5px; }
-dl {
-  display: grid; grid-template-columns: repeat(auto-fit, minmax(230px, 1fr)); gap: 8px 26px;
-  margin: 0 0 16px; }
-dt { font-size: 11.5px; text-transform: uppercase; letter-spacing: 0.05em; color: var(--soft); }
-dd { margin: 0; overflow-wrap: anywhere; }
-dl .whole { grid-column: 1 / -1; }
-nav { display: flex; flex-wrap: wrap; gap: 8px; padding: 12px 0 16px; border-bottom: 1px solid var(--line); }
-nav a {
-  color: var(--link); text-decoration: none; border: 1px solid var(--line); border-radius: 999px;
-  padding: 3px 13px; font-size: 13.5px; }
-nav a:hover { background: var(--wash); }
-section { padding: 26px 0 10px; border-bottom: 1px solid var(--line); }
-section:last-child { border-bottom: 0; }
-.figure { margin: 8px 0 4px; min-height: 120px; }
-.formulas {
-  color: var(--soft); font-size: 13px; margin: 2px 0 14px; padding: 8px 14px;
-  background: var(--wash); border-radius: 6px; }
-.formulas sub { line-height: 0; }
-.formulas ul { margin: 0; padding-left: 18px; }
-.formulas .n { margin: 4px 0 0; color: var(--ink); max-width: none; }
-.table { overflow-x: auto; margin: 8px 0 18px; }
-table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; }
-.table table { width: 100%; }
-.table td small { margin-left: 5px; }
-.table.wide td, .table.wide th { padding: 5px 6px; }
-.table.wide table { font-size: 13px; }
-.table.wide td small { display: block; line-height: 1.15; font-size: 11.5px; }
-th {
-  text-align: left; font-weight: 600; vertical-align: bottom; line-height: 1.25;
-  color: var(--soft); font-size: 12.5px; }
-th, td { padding: 5px 10px; border-bottom: 1px solid var(--line); }
-td.text, th.text { white-space: nowrap; }
-td.long, th.long { white-space: normal; min-width: 15em; max-width: 26em; }
-.table.spread th:first-child, .table.spread td:first-child {
-  position: sticky; left: 0; background: #fff; box-shadow: 1px 0 0 var(--line); }
-.table.spread thead tr:nth-child(2) th:first-child { position: static; box-shadow: none; }
-th.over { text-align: center; border-left: 1px solid var(--line); color: var(--ink); }
-td.num, th.num { text-align: right; }
-td.num { white-space: nowrap; }
-thead th { border-bottom: 1.5px solid #b6bec9; }
-tr.group td { border-top: 2px solid #8d97a5; }
-tr.heading th {
-  color: var(--ink); font-size: 13.5px; padding-top: 14px; white-space: normal; border-bottom: 0;
-  border-top: 1.5px solid #b6bec9; }
-tr.heading span:nth-child(n+3) { display: block; font-weight: 400; color: var(--soft); font-size: 12.5px; }
-tbody tr:hover { background: var(--wash); }
-.sanity { border: 1px solid var(--line); border-radius: 8px; padding: 10px 16px 6px; margin: 0 0 14px; }
-.sanity td, .sanity th { border: 0; padding: 3px 26px 3px 0; color: var(--ink); font-size: 13.5px; }
-.sanity p { color: var(--soft); font-size: 13px; margin: 6px 0 4px; max-width: none; }
-.badge {
-  display: inline-block; border-radius: 4px; padding: 0 7px; font-size: 12px; font-weight: 600;
-  margin: 0 4px; }
-.badge.ok { background: #dff1e6; color: #17613c; }
-.badge.bad { background: #fbe1e1; color: #94201f; }
-.badge.none { background: #eceff3; color: #4a5563; }
-.note {
-  border-left: 3px solid #c7ced8; background: var(--wash); padding: 7px 14px; font-size: 13.5px;
-  margin: 0 0 14px; max-width: none; }
-.note.bad { border-color: #c9403e; }
-.note summary { cursor: pointer; font-weight: 600; }
-.note ul { margin: 4px 0 0; padding-left: 18px; }
-footer { color: var(--soft); font-size: 12.5px; padding: 18px 28px 40px; }
-@media print { nav { display: none; } section { break-inside: avoid; } }
-"""

@@ -11,8 +11,10 @@ import pytest
 import yaml
 
 from analysis import write_report
+from analysis.html_table import table
 from analysis.load import open_results
-from analysis.report import checks, render, section, table
+from analysis.report import render, section
+from analysis.sanity import checks
 from analysis.section import VIEWS
 from analysis.selection import cells, objective
 from cl_core.errors import BadRequest
