@@ -9,15 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.load import Comparison, Results, equal, open_results
+    from analysis.equality import Comparison, equal
+    from analysis.load import Results, open_results
     from analysis.report import write_report
 
 __all__ = ["Comparison", "Results", "equal", "open_results", "write_report"]
 
 _HOME = {
-    "Comparison": "analysis.load",
+    "Comparison": "analysis.equality",
     "Results": "analysis.load",
-    "equal": "analysis.load",
+    "equal": "analysis.equality",
     "open_results": "analysis.load",
     "write_report": "analysis.report",
 }

@@ -8,10 +8,11 @@ import pandas as pd
 import plotly.graph_objects as go
 from scipy import stats
 
-from analysis.load import DYNAMIC, Results
+from analysis.load import Results
 from analysis.section import VIEWS, Section
 from analysis.selection import Cell, cells, objective
 from analysis.style import SYMBOLS, colours, fade, panels, place, plain
+from analysis.tables import DYNAMIC
 
 TITLE = "Hyperparameters"
 NO_BOX = "<extra></extra>"  # of plotly: no second box with the trace's name

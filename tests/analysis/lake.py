@@ -8,16 +8,18 @@ newest task with probability `bias`, else anywhere.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from analysis.tables import file_stem
 from cl_core.metrics import summary
 from cl_core.records import (
     SCHEMA_VERSION,
@@ -97,6 +99,24 @@ def schema(table: str) -> pa.Schema:
     return pa.schema(fields, metadata={b"cl_search_schema_version": str(SCHEMA_VERSION).encode()})
 
 
+def rewrite(folder: Path, table: str, trial: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    """Apply `change(frame)` to a trial's file of a table."""
+    path = folder / "tables" / table / f"{file_stem(trial)}.parquet"
+    frame = pq.read_table(path).to_pandas()
+    changed = change(frame)
+    pq.write_table(pa.Table.from_pandas(changed, schema=schema(table), preserve_index=False), path)
+
+
+def setting(name: str, value: object, where: int = 0) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """A change for `rewrite`: one value of a column."""
+
+    def change(frame: pd.DataFrame) -> pd.DataFrame:
+        frame.loc[where, name] = value
+        return frame
+
+    return change
+
+
 def put(folder: Path, table: str, stem: str, rows: list[dict]) -> Path:
     """One file of a table."""
     path = folder / "tables" / table / f"{stem}.parquet"
@@ -111,6 +131,19 @@ def gather(folder: Path, table: str, stems: list[str], remove: bool = True) -> N
     pq.write_table(pa.concat_tables([pq.read_table(p) for p in paths]), paths[0].parent / "gathered.parquet")
     for path in paths if remove else []:
         path.unlink()
+
+
+def _place(scenario: str, sizes: Sequence[int], class_order: str) -> dict[str, Any]:
+    """Where a trial ran, as its row says it."""
+    increments = ",".join(map(str, sizes[1:]))
+    return {
+        "scenario": scenario,
+        "base": sizes[0],
+        "increments": increments,
+        "class_order": class_order,
+        "seed": 0,
+        "net": "convnet-small",
+    }
 
 
 def _run(folder, plan, label, scenario, sizes, number, order):
@@ -205,12 +238,7 @@ def _run(folder, plan, label, scenario, sizes, number, order):
         number=number,
         purpose="search",
         dataset="digits",
-        scenario=scenario,
-        base=sizes[0],
-        increments=",".join(map(str, sizes[1:])),
-        class_order=class_order,
-        seed=0,
-        net="convnet-small",
+        **_place(scenario, sizes, class_order),
         status=status,
         split=plan.splits[-1],
         tasks=len(sizes),
@@ -340,12 +368,7 @@ def _planted(one, scenario, sizes, order, noise, dataset, device):
         number=0,
         purpose="search",
         dataset=dataset,
-        scenario=scenario,
-        base=sizes[0],
-        increments=",".join(map(str, sizes[1:])),
-        class_order=class_order,
-        seed=0,
-        net="convnet-small",
+        **_place(scenario, sizes, class_order),
         status="completed",
         split="val",
         tasks=len(sizes),

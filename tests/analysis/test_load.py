@@ -1,9 +1,6 @@
-"""Reading a lake, with and without gathered files, whole and damaged; comparing two."""
+"""Reading a lake, with and without gathered files, whole and damaged."""
 
 from __future__ import annotations
-
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -11,28 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import analysis
-from analysis.load import file_stem, open_results
+from analysis import tables
+from analysis.load import open_results
+from analysis.tables import file_stem
 from cl_core.errors import BadRequest
 from cl_core.metrics import accuracy_matrix, summary
 from cl_core.records import TABLES
-from tests.analysis.lake import gather, put, schema
-
-
-def rewrite(folder, table, trial, change):
-    """Apply `change(frame)` to a trial's file of a table."""
-    path = folder / "tables" / table / f"{file_stem(trial)}.parquet"
-    frame = pq.read_table(path).to_pandas()
-    changed = change(frame)
-    pq.write_table(pa.Table.from_pandas(changed, schema=schema(table), preserve_index=False), path)
-
-
-def setting(name, value, where=0):
-    def change(frame):
-        frame.loc[where, name] = value
-        return frame
-
-    return change
+from tests.analysis.lake import gather, put, rewrite, setting
 
 
 def test_every_trial_is_read_once_and_the_schema_file_adds_no_row(lake):
@@ -108,14 +90,14 @@ def test_a_trial_gathered_while_its_file_still_stands_is_read_once(lake):
 
 def test_a_file_that_vanishes_while_reading_is_found_in_the_gathered_one(lake, monkeypatch):
     results, stems = open_results(lake), [file_stem(t) for t in open_results(lake).trials["trial"]]
-    read, once = results._part, []
+    read, once = tables._part, []
 
-    def part(table, path, wanted):
+    def part(path, wanted, notice):
         if not once:
             once.append(gather(lake, "trials", stems))
-        return read(table, path, wanted)
+        return read(path, wanted, notice)
 
-    monkeypatch.setattr(results, "_part", part)
+    monkeypatch.setattr(tables, "_part", part)
     assert sorted(results.trials["trial"]) == sorted(open_results(lake).trials["trial"])
     assert len(results.trials) == 9
 
@@ -204,77 +186,3 @@ def test_a_study_file_cannot_make_python_objects(lake):
     (lake / "study.yaml").write_text("a: !!python/object/apply:os.getcwd []", encoding="utf-8")
     with pytest.raises(BadRequest, match="could not determine a constructor"):
         _ = open_results(lake).study
-
-
-def test_a_lake_equals_itself_gathered(lake, kept_lake):
-    for table in TABLES:
-        gather(lake, table, [file_stem(t) for t in open_results(kept_lake).trials["trial"]])
-    found = analysis.equal(lake, kept_lake)
-    assert found, str(found)
-    assert str(found).startswith("equal: 9 trials, ")
-
-
-def test_volatile_columns_do_not_count(lake, kept_lake):
-    rewrite(lake, "trials", "joint@B0-3tasks/1", setting("seconds", 1e6))
-    rewrite(lake, "stages", "joint@B0-3tasks/1", setting("shared", False))
-    assert analysis.equal(lake, kept_lake)
-
-
-@pytest.mark.parametrize("value", [np.nextafter(1.0, 2.0), -0.0, float("nan")])
-def test_one_bit_of_one_float_is_a_difference(lake, kept_lake, value):
-    rewrite(lake, "phases", "joint@B0-3tasks/1", setting("value", value, 2))
-    found = analysis.equal(lake, kept_lake)
-    assert not found
-    assert len(found.differences) == 1
-    assert found.differences[0].startswith(
-        "phases: joint@B0-3tasks/1 task 1 phase train epoch 0 term ce value: "
-    )
-
-
-def test_signed_zeros_differ_and_nans_are_equal(lake, kept_lake):
-    rewrite(lake, "classes", "joint@B0-3tasks/1", setting("bias", float("nan")))
-    assert not analysis.equal(lake, kept_lake)
-    assert analysis.equal(lake, lake)
-    rewrite(lake, "classes", "joint@B0-3tasks/1", setting("bias", -0.0))
-    assert "bias: -0.0 and 0.0" in str(analysis.equal(lake, kept_lake))
-
-
-def test_missing_trials_rows_and_columns_are_named(lake, kept_lake):
-    for table in TABLES:
-        (lake / "tables" / table / "joint@B0-3tasks--1.parquet").unlink()
-    rewrite(lake, "stages", "joint@B0-3tasks/0", lambda frame: frame.iloc[:-1])
-    rewrite(lake, "trials", "icarl@B0-3tasks/1", setting("hp.exemplars_per_class", 99))
-    text = str(analysis.equal(lake, kept_lake))
-    assert "trials: trial joint@B0-3tasks/1 only in the second" in text
-    assert "stages: joint@B0-3tasks/0 task 2 only in the second" in text
-    assert "trials: icarl@B0-3tasks/1 hp.exemplars_per_class: 99" in text
-    assert analysis.equal(lake, kept_lake, trials=["finetune@B0-3tasks/0", "finetune@B0-3tasks/1"])
-
-
-def test_a_row_that_stands_twice_is_a_difference(lake, kept_lake):
-    rewrite(lake, "stages", "joint@B0-3tasks/1", lambda frame: pd.concat([frame, frame.iloc[:1]]))
-    assert "joint@B0-3tasks/1 task 0 stands more than once in the first" in str(
-        analysis.equal(lake, kept_lake)
-    )
-
-
-def test_comparing_a_trial_that_neither_has_is_refused(lake):
-    with pytest.raises(BadRequest, match="unknown trial 'joint@B0-3tasks/9'"):
-        analysis.equal(lake, lake, trials=["joint@B0-3tasks/9"])
-
-
-def test_only_the_first_differences_are_listed(lake, kept_lake):
-    rewrite(lake, "classes", "joint@B0-3tasks/1", lambda frame: frame.assign(correct=0))
-    lines = analysis.equal(lake, kept_lake).differences
-    assert len(lines) == 6
-    assert lines[-1].endswith("more differences")
-
-
-def test_reading_and_comparing_need_neither_torch_nor_ray(lake):
-    code = (
-        "import sys, analysis; print(analysis.equal(sys.argv[1], sys.argv[1])); "
-        "print(sorted({'torch', 'ray', 'optuna', 'plotly'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(lake)], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[0].startswith("equal: 9 trials")
-    assert done.stdout.splitlines()[1] == "[]"
