@@ -1,4 +1,4 @@
-"""The survey's findings as data: each sentence with its contrast; and the rule that judges them.
+"""The survey's findings as data: each sentence with its contrast. `analysis.judge` decides.
 
 Source: "Continual Learning With Knowledge Distillation: A Survey" (TNNLS 2024), in the words of a Chinese
 article on it. Its training recipe is not known, so a verdict is a conceptual replication, for the data set
@@ -9,23 +9,11 @@ A claim is a conjunction of parts, a part a list of contrasts of which all, or m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from analysis import contrasts
-from analysis.contrasts import NOT_MEASURED, Column, Part, Shown
-from analysis.roles import Roles
-from analysis.stats import (
-    NOTHING,
-    SMALLEST,
-    UNDECIDED,
-    Outcomes,
-    Verdict,
-    outcomes,
-    reading,
-    together,
-    verdicts,
-)
+from analysis import parts
+from analysis.contrasts import Column, Part
 
 
 @dataclass(frozen=True)
@@ -41,174 +29,6 @@ class Claim:
     everywhere: bool = False
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A claim on one data set under one recipe."""
-
-    claim: Claim
-    data: str
-    recipe: str
-    verdict: Verdict
-    shown: list[Shown]
-    deciding: Shown | None
-    missing: list[str]
-    remark: str
-
-    @property
-    def n(self) -> list[int]:
-        """Class orders behind the contrasts: the fewest and the most."""
-        known = [s.difference.n for s in self.shown if not s.missing and not s.contrast.extra]
-        return sorted({min(known), max(known)}) if known else [0]
-
-
-def judge(roles: Roles) -> list[Judged]:
-    """Every claim in every data set and recipe column where something of it is measured.
-
-    A claim of which nothing is measured anywhere stands once, without a data set.
-    """
-    pairs = dict.fromkeys((place.data, place.recipe) for place in roles.places)
-    columns = [Column(roles, data, recipe) for data, recipe in pairs]
-    out: list[Judged] = []
-    for column in columns:
-        for table in dict.fromkeys(claim.table for claim in CLAIMS):
-            out += _judge_table([claim for claim in CLAIMS if claim.table == table], column)
-    measured = {j.claim.id for j in out}
-    for claim in CLAIMS:
-        if claim.id not in measured:
-            lacks = [
-                _lack(column.show(c) for p in claim.parts(column) for c in p.contrasts) for column in columns
-            ]
-            parts = [p.lack for column in columns[:1] for p in claim.parts(column) if not p.contrasts]
-            missing = list(dict.fromkeys([*parts, *(min(lacks, key=len) if lacks else [])]))
-            out.append(Judged(claim, "", "", Verdict(NOT_MEASURED, 1.0), [], None, missing, ""))
-    place = {claim.id: index for index, claim in enumerate(CLAIMS)}
-    return sorted(out, key=lambda j: place[j.claim.id])
-
-
-def everywhere(judged: Sequence[Judged]) -> dict[tuple[str, str], str]:
-    """(claim, recipe) -> the verdict over all data sets, where a claim speaks of them all and several exist.
-
-    One data set against it contradicts; it holds where it holds in each.
-    """
-    groups: dict[tuple[str, str], list[str]] = {}
-    for j in judged:
-        if j.claim.everywhere and j.data:
-            groups.setdefault((j.claim.id, j.recipe), []).append(j.verdict.name)
-    order = ("contradicted", "equivalent", NOT_MEASURED, UNDECIDED, "holds")
-    return {key: min(names, key=order.index) for key, names in groups.items() if len(names) > 1}
-
-
-def _judge_table(claims: Sequence[Claim], column: Column) -> list[Judged]:
-    """The claims of one table; Holm's correction runs over those that are measured."""
-    found = []
-    for claim in claims:
-        parts = claim.parts(column)
-        shown = [[column.show(contrast) for contrast in part.contrasts] for part in parts]
-        if any(not s.missing and not s.contrast.extra for group in shown for s in group):
-            found.append((claim, parts, shown))
-    family = [
-        _combined(
-            [
-                (part, [s for s in group if not s.contrast.extra])
-                for part, group in zip(parts, shown, strict=True)
-                if not part.condition
-            ]
-        )
-        for _, parts, shown in found
-    ]
-    out = []
-    for (claim, parts, shown), verdict in zip(found, verdicts(family), strict=True):
-        flat = [s for group in shown for s in group]
-        own = [s for s in flat if not s.contrast.extra]
-        missing = list(
-            dict.fromkeys([*(p.lack for p in parts if not p.contrasts), *(m for s in own for m in s.missing)])
-        )
-        conditions = [s for p, group in zip(parts, shown, strict=True) if p.condition for s in group]
-        unmet = [s for s in conditions if not s.missing and s.verdict not in ("equivalent", UNDECIDED)]
-        if unmet:
-            missing += [f"{s.contrast.text} near zero: it is {s.said}" for s in unmet]
-        if unmet or (missing and verdict.name == UNDECIDED):
-            verdict = Verdict(NOT_MEASURED, verdict.p)
-        elif verdict.name != UNDECIDED and any(s.verdict == UNDECIDED for s in conditions):
-            verdict = Verdict(UNDECIDED, verdict.p)
-        decided = [s for s in own if not s.missing and s not in conditions]
-        out.append(
-            Judged(
-                claim=claim,
-                data=column.data,
-                recipe=column.recipe,
-                verdict=verdict,
-                shown=flat,
-                deciding=_deciding(decided, verdict.name),
-                missing=missing,
-                remark=_remark(verdict, decided, flat),
-            )
-        )
-    return out
-
-
-def _combined(parts: Sequence[tuple[Part, Sequence[Shown]]]) -> Outcomes:
-    """The p-values of a claim: every part must hold. A part without contrasts shows nothing."""
-    found = []
-    for part, group in parts:
-        known = [s.outcomes for s in group] or [NOTHING]
-        found.append(together(known, len(known) // 2 + 1 if part.most else None))
-    return together(found)
-
-
-def _deciding(shown: Sequence[Shown], verdict: str) -> Shown | None:
-    """The contrast that the verdict hangs on; else the one that is farthest from holding."""
-    if not shown:
-        return None
-    if verdict in ("contradicted", "equivalent"):
-        return min(shown, key=lambda s: (s.outcomes[verdict], _value(s)))
-    return max(shown, key=lambda s: (s.outcomes["holds"], -_value(s)))
-
-
-def _value(shown: Shown) -> float:
-    return shown.difference.value or 0.0
-
-
-def _remark(verdict: Verdict, own: Sequence[Shown], flat: Sequence[Shown]) -> str:
-    """What a reader should know beside the verdict."""
-    said = []
-    if len(own) > 1:
-        counts = {name: sum(s.verdict == name for s in own) for name in dict.fromkeys(s.verdict for s in own)}
-        said.append(
-            f"{len(own)} contrasts, by plain intervals: " + ", ".join(f"{n} {k}" for k, n in counts.items())
-        )
-    elif own and own[0].verdict != verdict.name and verdict.name == UNDECIDED:
-        said.append(f"by the plain interval: {own[0].verdict}")
-    small = [s for s in own if s.contrast.claimed > s.contrast.smallest and s.verdict != "holds"]
-    small = [s for s in small if reading(outcomes(s.values.values(), s.contrast.smallest)) == "holds"]
-    if small:
-        said.append(f"above {SMALLEST:g} but not clearly: " + ", ".join(s.contrast.text for s in small[:3]))
-    other = [s for s in own if s.last and _against(s)]
-    if other:
-        said.append("last accuracy points the other way: " + ", ".join(s.contrast.text for s in other[:3]))
-    extra: dict[str, list[str]] = {}
-    for s in flat:
-        if s.contrast.extra and not s.missing:
-            extra.setdefault(s.contrast.extra, []).append(s.verdict)
-    for why, names in extra.items():
-        counts = {name: names.count(name) for name in dict.fromkeys(names)}
-        said.append(f"apart, {why}: " + ", ".join(f"{n} {k}" for k, n in counts.items()))
-    return "; ".join(said)
-
-
-def _against(shown: Shown) -> bool:
-    """Whether the plain intervals of the metric and of last accuracy lie on two sides of zero."""
-    a, b = shown.difference, shown.last
-    if b is None or None in (a.half, b.half, a.value, b.value):
-        return False
-    clear = [abs(m.value or 0) > (m.half or 0) for m in (a, b)]
-    return all(clear) and (a.value or 0) * (b.value or 0) < 0
-
-
-def _lack(shown: Iterable[Shown]) -> list[str]:
-    return list(dict.fromkeys(m for s in shown if not s.contrast.extra for m in s.missing))
-
-
 CLAIMS: tuple[Claim, ...] = (
     Claim(
         "A1",
@@ -216,7 +36,7 @@ CLAIMS: tuple[Claim, ...] = (
         "在没有基础训练的10任务场景中,BiC方法在所有数据集上表现最佳",
         "Without a base task (10 tasks) BiC does best on all data sets.",
         "without a base: BiC − each of the other nine > 0, on every data set",
-        contrasts.a1,
+        parts.a1,
         everywhere=True,
     ),
     Claim(
@@ -227,7 +47,7 @@ CLAIMS: tuple[Claim, ...] = (
         "methods.",
         "with a base: PRAKA − each data-replay method > 0, on every data set; apart: PRAKA − each of the "
         "others",
-        contrasts.a2,
+        parts.a2,
         everywhere=True,
     ),
     Claim(
@@ -236,7 +56,7 @@ CLAIMS: tuple[Claim, ...] = (
         "在有无基础训练的两种场景中,「知识蒸馏与数据回放结合」范式的方法普遍表现较好",
         "With and without a base task, distillation joined with data replay does well in general.",
         "both: mean of the data-replay methods − mean of the other two paradigms > 0",
-        contrasts.a3,
+        parts.a3,
     ),
     Claim(
         "A4",
@@ -244,7 +64,7 @@ CLAIMS: tuple[Claim, ...] = (
         "在没有基础训练的场景中,「知识蒸馏与特征回放结合」范式的方法略逊于数据回放范式",
         "Without a base task, distillation with feature replay is slightly below data replay.",
         "without a base: mean of data replay − mean of feature replay > 0",
-        contrasts.a4,
+        parts.a4,
     ),
     Claim(
         "A5",
@@ -252,7 +72,7 @@ CLAIMS: tuple[Claim, ...] = (
         "在有基础训练的场景中,特征回放方法的表现显著提升",
         "With a base task the feature-replay methods improve markedly.",
         "each feature-replay method: last accuracy with a base − without one, markedly > 0",
-        contrasts.a5,
+        parts.a5,
     ),
     Claim(
         "A6",
@@ -263,7 +83,7 @@ CLAIMS: tuple[Claim, ...] = (
         "other methods usually higher.",
         "the others − regularisation > 0; LwF, LwM: last accuracy without a base − with one > 0; most "
         "others: with − without > 0",
-        contrasts.a6,
+        parts.a6,
     ),
     Claim(
         "E1",
@@ -271,7 +91,7 @@ CLAIMS: tuple[Claim, ...] = (
         "特征回放有助于减少由于回放数据和新任务数据之间的不平衡所引起的分类偏差问题",
         "Feature replay helps against the classification bias that unbalanced replay causes.",
         "mean excess of answers for the newest task: data replay − feature replay > 0",
-        contrasts.e1,
+        parts.e1,
     ),
     Claim(
         "E2",
@@ -279,7 +99,7 @@ CLAIMS: tuple[Claim, ...] = (
         "只需少量内存来存储每个类别的特征信息",
         "Little memory is enough for the features of each class.",
         "bytes kept a class: each data-replay method − each feature-replay method > 0",
-        contrasts.e2,
+        parts.e2,
     ),
     Claim(
         "B1",
@@ -290,7 +110,7 @@ CLAIMS: tuple[Claim, ...] = (
         "without it performance drops clearly.",
         "LwF, LwM, IL2A, PASS, PRAKA, both: with − without, clearly > 0 (LwM: the attention term alone is "
         "removed)",
-        contrasts.b1,
+        parts.b1,
     ),
     Claim(
         "B2",
@@ -298,7 +118,7 @@ CLAIMS: tuple[Claim, ...] = (
         "在有基础训练的场景中 ... 一旦去除蒸馏,所有方法的性能均有所下降",
         "With a base task, every method loses once distillation is removed.",
         "with a base: iCaRL, EEIL, BiC, LUCIR, SS-IL: with − without > 0",
-        contrasts.b2,
+        parts.b2,
     ),
     Claim(
         "B3",
@@ -309,7 +129,7 @@ CLAIMS: tuple[Claim, ...] = (
         "clearly, LUCIR slightly.",
         "without a base: EEIL, BiC, SS-IL: with − without > 0; iCaRL: without − with, clearly > 0; LUCIR: "
         "without − with > 0",
-        contrasts.b3,
+        parts.b3,
     ),
     Claim(
         "C1",
@@ -317,7 +137,7 @@ CLAIMS: tuple[Claim, ...] = (
         "不同知识蒸馏损失均有减缓遗忘的能力",
         "Every distillation loss slows forgetting.",
         "each loss alone − fine-tuning with the same heads > 0",
-        contrasts.c1,
+        parts.c1,
     ),
     Claim(
         "C2",
@@ -325,7 +145,7 @@ CLAIMS: tuple[Claim, ...] = (
         "logits级的知识蒸馏损失在减缓遗忘方面表现明显优于特征级的知识蒸馏损失",
         "Losses on logits slow forgetting clearly better than losses on features.",
         "each loss on logits − each loss on features > 0",
-        contrasts.c2,
+        parts.c2,
     ),
     Claim(
         "C3",
@@ -334,7 +154,7 @@ CLAIMS: tuple[Claim, ...] = (
         "The L2 distance constrains more: better than KL and than cross-entropy distillation.",
         "logit L2 − KL > 0; logit L2 − cross-entropy > 0; apart: KL − cross-entropy without T² (KL against "
         "cross-entropy at equal weight has equal gradients)",
-        contrasts.c3,
+        parts.c3,
     ),
     Claim(
         "C4",
@@ -342,7 +162,7 @@ CLAIMS: tuple[Claim, ...] = (
         "包含更多语义信息的余弦相似度损失,在减缓遗忘方面优于L2距离损失",
         "The cosine loss, which holds more semantics, slows forgetting better than the L2 distance.",
         "feature cosine − feature L2 > 0",
-        contrasts.c4,
+        parts.c4,
     ),
     Claim(
         "C5",
@@ -352,7 +172,7 @@ CLAIMS: tuple[Claim, ...] = (
         "distillation gives.",
         "gain of distillation under new-only − its gain under all-seen cross-entropy > 0; under all-seen the "
         "newest task is answered too often",
-        contrasts.c5,
+        parts.c5,
     ),
     Claim(
         "E3",
@@ -361,7 +181,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Matching logits constrains distillation more strictly than matching probabilities.",
         "agreement with the teacher: logit L2 − KL > 0; accuracy on the newest task right after it: KL − "
         "logit L2 > 0; at equal final forgetting",
-        contrasts.e3,
+        parts.e3,
     ),
     Claim(
         "D1",
@@ -371,7 +191,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Joined with data replay, losses on logits always lower performance, above all without a base task.",
         "global softmax: none − each loss on logits > 0 always, markedly without a base, and more than with "
         "one (last accuracy)",
-        contrasts.d1,
+        parts.d1,
         everywhere=True,
     ),
     Claim(
@@ -382,7 +202,7 @@ CLAIMS: tuple[Claim, ...] = (
         "best.",
         "mean gain of the losses on features: with a base − without one > 0 (last accuracy); with a base: "
         "cosine − each other > 0",
-        contrasts.d2,
+        parts.d2,
     ),
     Claim(
         "D3",
@@ -390,7 +210,7 @@ CLAIMS: tuple[Claim, ...] = (
         "在没有基础训练的情况下,余弦相似度损失在保持记忆方面的效果不如L2损失",
         "Without a base task the cosine loss keeps memory less well than the L2 loss.",
         "without a base: feature L2 − feature cosine > 0",
-        contrasts.d3,
+        parts.d3,
     ),
     Claim(
         "D4",
@@ -400,7 +220,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Classification bias does affect distillation; separated softmax with data replay strengthens it "
         "much.",
         "(loss − none under separated softmax) − (loss − none under global softmax) > 0",
-        contrasts.d4,
+        parts.d4,
     ),
     Claim(
         "D5",
@@ -408,7 +228,7 @@ CLAIMS: tuple[Claim, ...] = (
         "即使没有使用KD,使用Separated softmax的数据回放也比全局分类的回放表现更好",
         "Even without distillation, replay with separated softmax is better than with the global one.",
         "replay without distillation: separated − global > 0",
-        contrasts.d5,
+        parts.d5,
     ),
     Claim(
         "D6",
@@ -417,7 +237,7 @@ CLAIMS: tuple[Claim, ...] = (
         "The imbalance of replayed and new data leads to classification bias.",
         "replay, global softmax: the newest task is answered too often (its share of answers − its share of "
         "rows > 0, the same as a recency ratio above 1)",
-        contrasts.d6,
+        parts.d6,
     ),
     Claim(
         "D7",
@@ -426,7 +246,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Joining distillation with data replay keeps memory even better.",
         "forgetting under global softmax: none − each loss > 0; stands in tension with B3 and D1, so last "
         "accuracy stands beside it",
-        contrasts.d7,
+        parts.d7,
     ),
 )
 """In the order of the report's four tables."""

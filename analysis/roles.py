@@ -25,6 +25,13 @@ PARADIGMS: dict[str, tuple[str, ...]] = {
 }
 """The survey's ten methods by paradigm."""
 
+TEN = tuple(method for methods in PARADIGMS.values() for method in methods)
+REGULARISATION, DATA, FEATURE = (
+    PARADIGMS["regularisation"],
+    PARADIGMS["data replay"],
+    PARADIGMS["feature replay"],
+)
+
 LEVELS: dict[str, tuple[str, ...]] = {
     "none": ("none",),
     "logits": ("cross-entropy", "kl", "logit-l2", "logit-l1"),

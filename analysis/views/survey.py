@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.claims import Judged, everywhere, judge
-from analysis.contrasts import NOT_MEASURED, TEN, signed
+from analysis.contrasts import NOT_MEASURED, signed
+from analysis.judge import Judged, everywhere, judge
 from analysis.load import Results
-from analysis.roles import LEVELS, PARADIGMS, WEAK_CE, Place, Roles, Subject
+from analysis.roles import LEVELS, PARADIGMS, TEN, WEAK_CE, Place, Roles, Subject
 from analysis.section import VIEWS, Section, Table
 from analysis.selection import orders_sentence, split_sentence
 from analysis.stats import CLEAR, SMALLEST, mean, paired

@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from analysis import open_results, write_report
-from analysis.claims import CLAIMS, everywhere, judge
-from analysis.contrasts import TEN
-from analysis.report import render, table
-from analysis.roles import LEVELS, PARADIGMS, Roles
+from analysis.claims import CLAIMS
+from analysis.html_table import table
+from analysis.judge import everywhere, judge
+from analysis.report import render
+from analysis.roles import LEVELS, PARADIGMS, TEN, Roles
 from analysis.section import VIEWS
 from analysis.selection import cells
 from analysis.views.survey import reference_warnings
