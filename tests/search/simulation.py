@@ -52,6 +52,13 @@ def made(
     return resolve(load_study(plain), data)
 
 
+def begun(resolved: ResolvedStudy, folder: Path) -> ResolvedStudy:
+    """The study, with its study.yaml in the folder."""
+    folder.mkdir(exist_ok=True)
+    (folder / "study.yaml").write_text(resolved.to_yaml())
+    return resolved
+
+
 def worth(spec: RunSpec) -> float:
     """A made-up objective of a run, from its configuration, class order and seed."""
     made = spec.configuration

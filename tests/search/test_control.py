@@ -12,18 +12,11 @@ import pytest
 from cl_core.errors import BadRequest
 from search import control
 from search.cells import Cells
-from tests.search.simulation import Driver
+from tests.search.simulation import Driver, begun
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
 
 LWF, BIC = "lwf@B0-5tasks", "bic@B0-5tasks"
-
-
-def begun(resolved: Any, folder: Path) -> Any:
-    """The study, with its study.yaml in the folder."""
-    folder.mkdir(exist_ok=True)
-    (folder / "study.yaml").write_text(resolved.to_yaml())
-    return resolved
 
 
 def counts(driver: Driver) -> dict[str, int]:

@@ -13,18 +13,11 @@ from search.cells import Cells
 from search.storage import read_journal
 from search.warm import observations
 from search.writer import start_tables
-from tests.search.simulation import SCHEMAS, Driver, images, made, told
+from tests.search.simulation import SCHEMAS, Driver, begun, images, made, told
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
 
 LWF, BIC = "lwf@B0-5tasks", "bic@B0-5tasks"
-
-
-def begun(resolved: Any, folder: Path) -> Any:
-    """The study, with its study.yaml in the folder."""
-    folder.mkdir(exist_ok=True)
-    (folder / "study.yaml").write_text(resolved.to_yaml())
-    return resolved
 
 
 @pytest.fixture(scope="module")
