@@ -104,23 +104,26 @@ class Results:
         return {str(k): v for k, v in rows.iloc[0].items()}
 
     def sizes(self, trial: str) -> tuple[int, ...]:
-        """Classes of every task of a run; of the tasks trained so far while it is running."""
+        """Classes of every task of a run, which may be the first ones of its scenario; of the tasks trained so
+        far while it is running.
+        """
         if trial not in self._splits:
             rows = self.read("stages", [trial])
             if rows.empty:
                 raise unknown("trial", trial, self.trials["trial"])
             return tuple(int(n) for n in rows.sort_values("task")["classes"])
-        base, later = self._splits[trial]
+        base, later, tasks = self._splits[trial]
         try:
-            return (int(base), *(int(n) for n in later.split(",") if n.strip()))
+            return (int(base), *(int(n) for n in later.split(",") if n.strip()))[: tasks or None]
         except ValueError as error:
             raise BadRequest(f"increments of {trial} must read like '2,2,2', not {later!r}") from error
 
     @cached_property
-    def _splits(self) -> dict[str, tuple[int, str]]:
-        """Trial -> classes of its first task, and of its later ones as text."""
-        columns_ = (self.trials[name] for name in ("trial", "base", "increments"))
-        return {str(trial): (base, str(later)) for trial, base, later in zip(*columns_, strict=True)}
+    def _splits(self) -> dict[str, tuple[int, str, int]]:
+        """Trial -> classes of its scenario's first task, of the later ones as text, and tasks of the run."""
+        names = ("trial", "base", "increments", "tasks")
+        rows = zip(*(self.trials[name] for name in names), strict=True)
+        return {str(trial): (base, str(later), int(tasks)) for trial, base, later, tasks in rows}
 
     def classifiers(self, trial: str, split: str) -> list[str]:
         """The rules that answered in a run on `split`, the primary one first.

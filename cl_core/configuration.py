@@ -23,7 +23,8 @@ class Configuration:
 
     `recipe` holds recipe fields for all tasks and, under "base" and "increment", those for the first task and
     for the others. `net` None means the data set's. `device` and `precision` "auto" mean the GPU with bf16 if
-    there is one.
+    there is one. With `until` the run ends after so many tasks of the scenario, and is so far that of the
+    whole scenario: class order, width of the head and stages are the same.
     """
 
     method: str
@@ -40,6 +41,7 @@ class Configuration:
     precision: str = "auto"
     threads: int | None = None
     init: str | None = None
+    until: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can carry."""
@@ -107,6 +109,11 @@ class Configuration:
             raise BadRequest(f"threads must be at least 1, not {self.threads}")
         if self.seed < 0:
             raise BadRequest(f"seed must not be negative: {self.seed}")
+        if self.until is not None and (type(self.until) is not int or not 1 <= self.until <= len(sizes)):
+            raise BadRequest(
+                f"until must be a number of tasks from 1 to the {len(sizes)} of scenario "
+                f"{self.scenario.name!r}, not {self.until!r}"
+            )
         method.check(sizes, data.shape)
 
     def digest(self, data: Data) -> str:

@@ -78,8 +78,8 @@ class Training:
 
     @property
     def tasks(self) -> int:
-        """Tasks of the scenario."""
-        return len(self.sizes)
+        """Tasks that this run trains: those of the scenario, or its first ones (`until`)."""
+        return self.configuration.until or len(self.sizes)
 
     @property
     def finished(self) -> bool:

@@ -49,7 +49,7 @@ def trial_row(
         net=configuration.net or data.net,
         status=status,
         split=split,
-        tasks=len(sizes),
+        tasks=configuration.until or len(sizes),
         tasks_done=len(confusions),
         error=error,
         objective=metrics.get(spec.objectives[0]),

@@ -312,6 +312,7 @@ def _recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
         precision=row["precision"] or "auto",
         threads=row["threads"],
         init=init,
+        until=row["tasks"] if row["tasks"] <= len(increments) else None,
     )
     known = {name: row[name] for name in ("trial", "cell", "label", "number", "purpose", "config")}
     return RunSpec(**known, configuration=configuration, objectives=tuple(study.search.objective))

@@ -23,7 +23,7 @@ from cl_core.method import METHODS, Rows
 from cl_core.nets.network import build_network
 from cl_core.rng import Streams
 from cl_core.runs import Result
-from cl_core.stages import StageStore
+from cl_core.stages import Boundaries, StageStore
 from cl_core.trainer import Training, epoch_rows
 from cl_core.weights import load_init
 from tests import tiny
@@ -199,6 +199,27 @@ def test_fine_tuning_forgets_joint_learns_and_replay_lies_between() -> None:
     assert last["finetune"] < last["replay"] < last["joint"]
 
 
+# The first tasks alone
+
+
+@pytest.mark.parametrize("method", ["icarl", "il2a"])
+@pytest.mark.parametrize("until", [1, 2, 3])
+def test_a_run_of_the_first_tasks_is_the_whole_run_so_far(method: str, until: int) -> None:
+    finished = tiny.train(tiny.configuration(method, until=until))
+    assert finished.training.tasks == until == len(finished.results)
+    assert finished.training.sizes == tiny.SIZES
+    assert finished.traces == tiny.run(method).traces[:until]
+    assert [r.key for r in finished.results] == [r.key for r in tiny.run(method).results[:until]]
+
+
+def test_a_run_of_the_first_tasks_goes_on_as_the_whole_run(tmp_path: Path) -> None:
+    store = StageStore(tmp_path)
+    tiny.train(tiny.configuration("lwf", until=2), store=store, resume=True)
+    whole = Training(tiny.configuration("lwf"), tiny.data(), store, Boundaries(store))
+    assert whole.done == 2
+    assert tiny.trace(whole.next_task()) == tiny.run("lwf").traces[2]
+
+
 # Agreement with the teacher
 
 
@@ -279,6 +300,9 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(tmp_path: Path) -> None
         ({"validation": 0.0, "unsealed": False}, "validation 0 leaves nothing to measure"),
         ({"seed": -1}, "seed must not be negative"),
         ({"threads": 0}, "threads must be at least 1"),
+        ({"until": 0}, "until must be a number of tasks from 1 to the 3 of scenario 'B3-2tasks', not 0"),
+        ({"until": 4}, "until must be .* from 1 to the 3 .*, not 4"),
+        ({"until": True}, "until must be .* not True"),
         ({"device": "tpu"}, "device must be auto, cpu or cuda"),
         ({"device": "cuda"}, "needs a GPU"),
         ({"precision": "int8"}, "precision must be"),

@@ -242,3 +242,35 @@ def test_no_trial_s_name_makes_a_folder(trial: str, tmp_path: Path) -> None:
     path = tables_of(tmp_path) / "trials" / f"{file_of(trial)}.parquet"
     assert path.parent == tables_of(tmp_path) / "trials"
     assert path.resolve().parent == path.parent.resolve()
+
+
+@pytest.mark.parametrize("method", ["bic", "lwf"])
+@pytest.mark.parametrize("until", [1, 2])
+def test_a_run_of_the_first_tasks_leaves_the_rows_that_the_whole_run_leaves_of_them(
+    method: str, until: int, tmp_path: Path
+) -> None:
+    rows = []
+    for folder, tasks in ((tmp_path / "part", until), (tmp_path / "whole", None)):
+        runner = _runner(folder, _spec(method, until=tasks))
+        progress = [runner.step() for _ in range(until)]
+        assert [p.tasks for p in progress] == [tasks or 3] * until
+        assert progress[-1].status == ("completed" if tasks else "running")
+        runner.stop()
+        rows.append(_rows(folder, runner.spec.trial))
+    part, whole = rows
+    assert {t: r for t, r in part.items() if t != "trials"} == {t: r for t, r in whole.items() if t != "trials"}
+    (part_row,), (whole_row,) = part["trials"], whole["trials"]
+    assert (part_row["tasks"], part_row["tasks_done"], part_row["status"]) == (until, until, "completed")
+    assert (part_row["base"], part_row["increments"]) == (3, "2,2")
+    assert whole_row == {**part_row, "tasks": 3, "status": "stopped"}
+
+
+def test_a_run_of_the_first_tasks_has_their_sizes_in_the_results(tmp_path: Path) -> None:
+    from analysis import open_results
+
+    runner = _runner(tmp_path, _spec("lwf", until=2))
+    while not runner.step().done:
+        pass
+    results = open_results(tmp_path)
+    assert results.sizes(runner.spec.trial) == (3, 2)
+    assert [len(c) for c in results.confusions(runner.spec.trial, "val")] == [3, 5]
