@@ -104,9 +104,7 @@ class Results:
         return {str(k): v for k, v in rows.iloc[0].items()}
 
     def sizes(self, trial: str) -> tuple[int, ...]:
-        """Classes of every task of a run, which may be the first ones of its scenario; of the tasks trained so
-        far while it is running.
-        """
+        """Classes of every task of a run (perhaps its scenario's first); while it runs, of the tasks so far."""
         if trial not in self._splits:
             rows = self.read("stages", [trial])
             if rows.empty:

@@ -51,6 +51,9 @@ class Augment:
     flip: bool = False
 
 
+HALVES = ("tune", "evaluate")
+
+
 @dataclass(frozen=True)
 class DataSpec:
     """Which data, and how much of it.
@@ -58,7 +61,8 @@ class DataSpec:
     `name` is a registered data set or `module:function` of one's own; `root` the folder of its files; `size`
     the side of the square images in pixels; `classes` keeps the first N classes in the data set's order;
     `per_class` keeps at most that many training images of each class, evenly spaced in file order (the test
-    split is not cut); `download` allows fetching what is missing. Raises BadRequest on values that cannot be
+    split is not cut); `half` keeps one of two halves of the classes, "tune" or "evaluate" (see
+    `half_of_classes`); `download` allows fetching what is missing. Raises BadRequest on values that cannot be
     meant.
     """
 
@@ -68,6 +72,7 @@ class DataSpec:
     classes: int | None = None
     per_class: int | None = None
     download: bool = False
+    half: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -78,6 +83,10 @@ class DataSpec:
             raise BadRequest(f"data.root must be a folder, not {self.root!r}: leave it out for the default")
         if not isinstance(self.download, bool):
             raise BadRequest(f"data.download must be true or false, not {self.download!r}")
+        if self.half is not None and self.half not in HALVES:
+            raise BadRequest(
+                f"data.half must be {' or '.join(HALVES)}, not {self.half!r}: leave it out for all"
+            )
         for key, domain in (
             ("size", Int(1, 4096)),
             ("classes", Int(1, 1_000_000)),
@@ -264,6 +273,24 @@ def keep_classes(available: int, spec: DataSpec) -> int:
     return available if spec.classes is None else spec.classes
 
 
+def half_of_classes(classes: int, half: str) -> Array:
+    """The class ids of one half of `classes` classes, ascending: hyperparameters are chosen on "tune", and
+    methods compared on "evaluate" (Cha & Cho, arXiv 2403.09066, who take two data sets).
+
+    The halves share no class. They are drawn from the number of classes alone, so every run, seed and machine
+    has the same; of an odd number "tune" has one more. Raises BadRequest on fewer than four classes.
+    """
+    from cl_core.rng import numpy_stream  # torch, which a data set does without
+
+    if classes < 4:
+        raise BadRequest(
+            f"data.half needs at least 4 classes, two a half, and there are {classes}: take a larger data set"
+        )
+    drawn = numpy_stream(0, "halves", classes).permutation(classes)
+    middle = (classes + 1) // 2
+    return np.sort(drawn[:middle] if half == "tune" else drawn[middle:])
+
+
 def evenly(available: int, wanted: int | None) -> Array:
     """Positions of at most `wanted` items evenly spaced in `available`: all of them if there are no more.
 
@@ -377,20 +404,25 @@ def centre_square(image: Image.Image, size: int) -> Image.Image:
 
 def _fitted(data: Data, spec: DataSpec) -> Data:
     """`data` cut and resized as `spec` asks; `data` itself if that is what it is already."""
-    kept, train, test = keep_classes(data.num_classes, spec), data.train, data.test
-    rows = np.sort(np.concatenate([_rows_of(train.y, c, spec.per_class) for c in range(kept)]))
+    train, test = data.train, data.test
+    kept = np.arange(keep_classes(data.num_classes, spec))
+    if spec.half is not None:
+        kept = half_of_classes(len(kept), spec.half)
+    label = np.full(data.num_classes, -1, dtype=np.int64)
+    label[kept] = np.arange(len(kept))
+    rows = np.sort(np.concatenate([_rows_of(train.y, c, spec.per_class) for c in kept]))
     if len(rows) < len(train):
-        train = Images(train.x[rows], train.y[rows])
-    if test is not None and kept < data.num_classes:
-        known = test.y < kept
-        test = Images(test.x[known], test.y[known]) if known.any() else None
+        train = Images(train.x[rows], label[train.y[rows]])
+    if test is not None and len(kept) < data.num_classes:
+        known = label[test.y] >= 0
+        test = Images(test.x[known], label[test.y[known]]) if known.any() else None
     augment, before = data.augment, train.x.shape[1:3]
     if spec.size is not None and before != (spec.size, spec.size):
         train, test = _resized(train, spec.size), None if test is None else _resized(test, spec.size)
         augment = dataclasses.replace(augment, crop=round(augment.crop * spec.size / min(before)))
     if train is data.train and test is data.test:
         return data
-    names = data.class_names[:kept]
+    names = tuple(data.class_names[c] for c in kept)
     return dataclasses.replace(
         data,
         train=train,

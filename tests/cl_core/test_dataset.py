@@ -10,8 +10,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cl_core.dataset import Augment, Data, DataSpec, Images, Moments, evenly, load, statistics
+from cl_core.dataset import (
+    Augment,
+    Data,
+    DataSpec,
+    Images,
+    Moments,
+    evenly,
+    half_of_classes,
+    load,
+    statistics,
+)
 from cl_core.errors import BadRequest
+
+TUNE = [0, 3, 4, 7, 8]  # of ten classes
 
 
 def pixels(*shape: int) -> np.ndarray:
@@ -19,7 +31,7 @@ def pixels(*shape: int) -> np.ndarray:
 
 
 def test_a_spec_survives_plain_values() -> None:
-    spec = DataSpec("image-folder", root="~/photos", size=64, classes=5, per_class=100, download=True)
+    spec = DataSpec("image-folder", "~/photos", size=64, classes=5, per_class=100, download=True, half="tune")
     assert DataSpec.from_dict(spec.to_dict()) == spec
     assert DataSpec.from_dict("digits") == DataSpec.from_dict({"name": "digits"}) == DataSpec("digits")
     assert DataSpec("digits").to_dict() == {"name": "digits"}
@@ -46,6 +58,8 @@ def test_where_the_files_lie_is_no_part_of_a_specs_identity() -> None:
         ({"name": "digits", "per_class": 2.5}, "data.per_class must be a whole number"),
         ({"name": "digits", "root": 3}, "data.root must be a folder"),
         ({"name": "digits", "download": "yes"}, "data.download must be true or false"),
+        ({"name": "digits", "half": "test"}, "data.half must be tune or evaluate, not 'test'"),
+        ({"name": "digits", "half": 1}, "data.half must be tune or evaluate, not 1"),
     ],
 )
 def test_a_spec_that_cannot_be_meant_is_a_bad_request(values: Any, message: str) -> None:
@@ -180,6 +194,37 @@ def test_evenly_spaced_positions_are_distinct_and_begin_with_the_first(available
     assert chosen[-1] < available
     gaps = np.diff([*chosen, available])
     assert gaps.max() - gaps.min() <= 1
+
+
+@given(classes=st.integers(4, 300))
+def test_two_halves_are_all_classes_and_the_first_has_the_odd_one(classes: int) -> None:
+    tune, evaluate = (half_of_classes(classes, half).tolist() for half in ("tune", "evaluate"))
+    assert sorted(tune + evaluate) == list(range(classes))
+    assert len(tune) - len(evaluate) == classes % 2
+    assert tune == sorted(tune)
+    assert tune == half_of_classes(classes, "tune").tolist()
+
+
+def test_the_halves_are_fixed_for_good() -> None:
+    # A changed draw would set old runs beside new ones with other classes.
+    assert half_of_classes(10, "tune").tolist() == TUNE
+    assert half_of_classes(10, "evaluate").tolist() == [c for c in range(10) if c not in TUNE]
+
+
+def test_a_half_is_the_same_whatever_the_data_set() -> None:
+    for name in ("digits", "synthetic"):
+        whole, half = load(name), load(DataSpec(name, half="tune"))
+        assert half.class_names == tuple(whole.class_names[c] for c in TUNE)
+        assert (half.mean, half.std, half.recipe) == (whole.mean, whole.std, whole.recipe)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_too_few_classes_have_no_halves(classes: int) -> None:
+    with pytest.raises(
+        BadRequest, match=f"at least 4 classes, two a half, and there are {classes}: "
+    ) as caught:
+        load(DataSpec("digits", classes=classes, half="evaluate"))
+    assert "\n" not in str(caught.value)
 
 
 def test_digits_hold_out_the_last_fifth_of_each_class() -> None:

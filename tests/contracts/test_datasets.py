@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import pickle
 from collections.abc import Callable
@@ -11,12 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cl_core.dataset import DATASETS, DataSpec, load
+from cl_core.dataset import DATASETS, Data, DataSpec, half_of_classes, load
 from cl_core.errors import BadRequest
 from cl_core.recipe import resolve_recipe
 
-CLASSES = 3  # of the data sets whose files are written here
+CLASSES = 5  # of the data sets whose files are written here
 IMAGES = 4  # training images of each class in them
+NAMES = ("ant", "bee", "cow", "dog", "elk")
 
 
 def write_images(folder: Path, count: int, seed: int, suffix: str = ".JPEG", side: int = 40) -> list[str]:
@@ -30,7 +32,7 @@ def write_images(folder: Path, count: int, seed: int, suffix: str = ".JPEG", sid
 
 
 def write_cifar(root: Path, patch: pytest.MonkeyPatch, hundred: bool) -> None:
-    """Three classes of CIFAR-10 (or CIFAR-100) as the official pickles, with their own MD5 sums."""
+    """Five classes of CIFAR-10 (or CIFAR-100) as the official pickles, with their own MD5 sums."""
     from torchvision.datasets import CIFAR10, CIFAR100
 
     rng = np.random.default_rng(0)
@@ -51,7 +53,7 @@ def write_cifar(root: Path, patch: pytest.MonkeyPatch, hundred: bool) -> None:
         [batch("train", IMAGES)] if hundred else [batch("data_batch_1", 1), batch("data_batch_2", IMAGES - 1)]
     )
     test = [batch("test" if hundred else "test_batch", 2)]
-    meta = write("meta" if hundred else "batches.meta", {names: ["ant", "bee", "cow"]})
+    meta = write("meta" if hundred else "batches.meta", {names: list(NAMES)})
     made = CIFAR100 if hundred else CIFAR10
     patch.setattr(made, "train_list", train)
     patch.setattr(made, "test_list", test)
@@ -60,18 +62,20 @@ def write_cifar(root: Path, patch: pytest.MonkeyPatch, hundred: bool) -> None:
 
 def write_tiny_imagenet(root: Path) -> None:
     root = root / "tiny-imagenet-200"
-    wnids = ["n03", "n01", "n02"]
+    wnids = ["n03", "n01", "n02", "n05", "n04"]
     for seed, wnid in enumerate(wnids):
         write_images(root / "train" / wnid / "images", IMAGES, seed)
     held = write_images(root / "val" / "images", 2 * CLASSES, 9)
     rows = [f"{name}\t{wnids[i % CLASSES]}\t0\t0\t62\t62\n" for i, name in enumerate(held)]
     (root / "val" / "val_annotations.txt").write_text("".join(rows))
     (root / "wnids.txt").write_text("".join(f"{w}\n" for w in wnids))
-    (root / "words.txt").write_text("n01\tgoldfish, Carassius auratus\nn02\treel\nn03\tcat, true cat\n")
+    (root / "words.txt").write_text(
+        "n01\tgoldfish, Carassius auratus\nn02\treel\nn03\tcat, true cat\nn04\tdog\nn05\telk\n"
+    )
 
 
 def write_folders(root: Path, test: str, suffix: str) -> None:
-    for seed, name in enumerate(("ant", "bee", "cow")):
+    for seed, name in enumerate(NAMES):
         write_images(root / "train" / name, IMAGES, seed, suffix)
         write_images(root / test / name, 2, 10 + seed, suffix)
 
@@ -153,6 +157,37 @@ def test_fewer_images_of_a_class_are_training_images(spec: DataSpec) -> None:
     assert part.test is not None
     assert len(part.test) == len(whole.test)
     assert part.fingerprint != whole.fingerprint
+
+
+def _as_rows(data: Data, split: str) -> set[tuple[str, bytes]]:
+    images = data.train if split == "train" else data.test
+    assert images is not None
+    return {(data.class_names[y], x.tobytes()) for x, y in zip(images.x, images.y, strict=True)}
+
+
+def test_the_halves_share_no_class_and_together_are_the_whole(spec: DataSpec) -> None:
+    whole = load(spec)
+    tune, evaluate = (load(dataclasses.replace(spec, half=half)) for half in ("tune", "evaluate"))
+    assert set(tune.class_names).isdisjoint(evaluate.class_names)
+    for half, name in ((tune, "tune"), (evaluate, "evaluate")):
+        ids = half_of_classes(whole.num_classes, name)
+        assert half.class_names == tuple(whole.class_names[c] for c in ids)
+        assert set(half.train.y.tolist()) == set(range(len(ids)))
+        assert half.test is not None
+        assert half.test.y.max() < len(ids)
+    assert tune.num_classes - evaluate.num_classes == whole.num_classes % 2
+    for split in ("train", "test"):
+        assert _as_rows(tune, split) | _as_rows(evaluate, split) == _as_rows(whole, split)
+    assert len(tune.train) + len(evaluate.train) == len(whole.train)
+    assert len({whole.fingerprint, tune.fingerprint, evaluate.fingerprint}) == 3
+
+
+def test_a_half_is_one_of_the_classes_and_images_that_are_kept(spec: DataSpec) -> None:
+    cut = load(dataclasses.replace(spec, classes=4, per_class=2))
+    half = load(dataclasses.replace(spec, classes=4, per_class=2, half="evaluate"))
+    assert half.class_names == tuple(cut.class_names[c] for c in half_of_classes(4, "evaluate"))
+    assert np.bincount(half.train.y).tolist() == [2, 2]
+    assert _as_rows(half, "train") <= _as_rows(cut, "train")
 
 
 def test_more_classes_than_there_are_is_a_bad_request(spec: DataSpec) -> None:
