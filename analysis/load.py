@@ -104,7 +104,7 @@ class Results:
         return {str(k): v for k, v in rows.iloc[0].items()}
 
     def sizes(self, trial: str) -> tuple[int, ...]:
-        """Classes of every task of a run (perhaps its scenario's first); while it runs, of the tasks so far."""
+        """Classes of every task of a run (perhaps its scenario's first); while it runs, of those so far."""
         if trial not in self._splits:
             rows = self.read("stages", [trial])
             if rows.empty:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cl_core.dataset import Data, DataSpec
@@ -24,7 +24,8 @@ class Configuration:
     `recipe` holds recipe fields for all tasks and, under "base" and "increment", those for the first task and
     for the others. `net` None means the data set's. `device` and `precision` "auto" mean the GPU with bf16 if
     there is one. With `until` the run ends after so many tasks of the scenario, and is so far that of the
-    whole scenario: class order, width of the head and stages are the same.
+    whole scenario: class order, width of the head and stages are the same. With `shared_base` every method
+    begins its increments from one network of the first task, that of `plain`: see `cl_core.shared_base`.
     """
 
     method: str
@@ -42,6 +43,7 @@ class Configuration:
     threads: int | None = None
     init: str | None = None
     until: int | None = None
+    shared_base: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can carry."""
@@ -64,6 +66,10 @@ class Configuration:
             **rest,
         )
 
+    def plain(self) -> Configuration:
+        """Fine-tuning in this method's place: its first task is the one that `shared_base` shares."""
+        return replace(self, method="finetune", hp={}, shared_base=False)
+
     def make_method(self) -> Method:
         """The method with its hyperparameters. Raises BadRequest."""
         return METHODS[self.method](self.hp)
@@ -75,7 +81,8 @@ class Configuration:
     def recipes(self, data: Data, method: Method) -> tuple[Recipe, Recipe]:
         """The resolved recipes of the first task and of the increments. Raises BadRequest.
 
-        A method that restarts at every task keeps the first task's.
+        A method that restarts at every task keeps the first task's. A shared first task has the study's
+        recipe, without the defaults of the method's own family.
         """
         known = [*recipe_fields(), *PARTS]
         for key in self.recipe:
@@ -86,7 +93,7 @@ class Configuration:
             if not isinstance(given, Mapping):
                 raise BadRequest(f"recipe.{part} must be a mapping of recipe fields, not {given!r}")
         common = {k: v for k, v in self.recipe.items() if k not in PARTS}
-        own = {"base": method.base().recipe, "increment": method.recipe()}
+        own = {"base": {} if self.shared_base else method.base().recipe, "increment": method.recipe()}
         base, increment = (
             resolve_recipe(data.recipe, own[part], common, self.recipe.get(part) or {}) for part in PARTS
         )
@@ -109,6 +116,8 @@ class Configuration:
             raise BadRequest(f"threads must be at least 1, not {self.threads}")
         if self.seed < 0:
             raise BadRequest(f"seed must not be negative: {self.seed}")
+        if not isinstance(self.shared_base, bool):
+            raise BadRequest(f"shared_base must be true or false, not {self.shared_base!r}")
         if self.until is not None and (type(self.until) is not int or not 1 <= self.until <= len(sizes)):
             raise BadRequest(
                 f"until must be a number of tasks from 1 to the {len(sizes)} of scenario "

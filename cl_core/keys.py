@@ -26,7 +26,12 @@ from cl_core.weights import file_digest
 
 
 def base_identity(configuration: Configuration, data: Data) -> dict[str, Any]:
-    """What decides the network of the first task, beside the machine, and nothing else."""
+    """What decides the network of the first task, beside the machine, and nothing else.
+
+    Of a run with `shared_base` it is what decides the network that all methods begin from.
+    """
+    if configuration.shared_base:
+        return base_identity(configuration.plain(), data)
     method = configuration.make_method()
     recipe, _ = configuration.recipes(data, method)
     first = configuration.scenario.sizes(data.num_classes)[0]

@@ -52,6 +52,10 @@ class Trained:
     images: int
     seconds: float
 
+    def __add__(self, other: Trained) -> Trained:
+        """One training after the other."""
+        return Trained(self.phases + other.phases, self.images + other.images, self.seconds + other.seconds)
+
     def to_meta(self) -> dict[str, Any]:
         """Plain values."""
         return {"phases": [asdict(p) for p in self.phases], "images": self.images, "seconds": self.seconds}

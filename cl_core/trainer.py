@@ -2,12 +2,13 @@
 
 Order of a task: begin, phases, end, evaluation. The first task of a base family is a shared stage: its
 network and the rows of its training come from the store when they are there; every method runs its own
-`end` and evaluation after it.
+`end` and evaluation after it. With `shared_base` that stage is the plain one for all methods.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ from cl_core.nets.network import Network, build_network
 from cl_core.recipe import Recipe, recipe_dict
 from cl_core.result import PhaseValue, TaskResult, Trained
 from cl_core.rng import Streams
+from cl_core.shared_base import frozen_backbone, on_heads, takes_the_head
 from cl_core.stages import Boundaries, Stage, StageStore, network_digest
 from cl_core.state import State
 from cl_core.task import Task
@@ -141,7 +143,8 @@ class Training:
         """Train and publish the first task's stage, unless it stands already."""
         if self.store is None:
             raise ValueError("a base stage needs a store")
-        self._train_task(self._task(0), Streams(self.configuration.seed, 0))
+        training = self._plain() if self.configuration.shared_base else self
+        training._train_task(self._task(0), Streams(self.configuration.seed, 0))
 
     def keep_boundary(self) -> None:
         """Save the last finished task as the point to resume from, once its rows are written."""
@@ -164,6 +167,8 @@ class Training:
         return Task(index, sizes, rows, recipe)
 
     def _train_task(self, task: Task, g: Streams) -> tuple[Trained, bool]:
+        if self.configuration.shared_base and not task.index:
+            return self._take_over(task, g)
         self.method.begin(self.state, task, self.view, g)
         if task.index or self.store is None or not self._share:
             return self._train(task, g), False
@@ -177,11 +182,34 @@ class Training:
         self.state.net.load_state_dict(stage.tensors)
         return Trained.from_meta(stage.meta), True
 
-    def _train(self, task: Task, g: Streams) -> Trained:
+    def _plain(self) -> Training:
+        """Fine-tuning beside this run: the same images and recipe, a network of its own."""
+        plain = copy.copy(self)
+        plain.configuration = self.configuration.plain()
+        plain.method = plain.configuration.make_method()
+        plain.state = plain.method.build(plain._make_network)
+        return plain
+
+    def _take_over(self, task: Task, g: Streams) -> tuple[Trained, bool]:
+        plain, net = self._plain(), self.state.net
+        trained, shared = plain._train_task(task, g)
+        self.method.begin(self.state, task, self.view, g)
+        if takes_the_head(self.method):
+            net.load_state_dict(plain.state.net.state_dict())
+            return trained, shared
+        net.backbone.load_state_dict(plain.state.net.backbone.state_dict())
+        with frozen_backbone(net):
+            heads = self._train(task, g, heads_alone=True)
+        return trained + heads, shared
+
+    def _train(self, task: Task, g: Streams, heads_alone: bool = False) -> Trained:
         started = time.perf_counter()
         values: list[PhaseValue] = []
         images = 0
-        for phase in self.method.phases(self.state, task, self.view, g):
+        for whole in self.method.phases(self.state, task, self.view, g):
+            phase = on_heads(whole, self.state.net) if heads_alone else whole
+            if phase is None:
+                continue
             images += self._train_phase(phase, task, g, values)
         return Trained(tuple(values), images, time.perf_counter() - started)
 
@@ -253,7 +281,7 @@ class Training:
             self.data.shape,
             self.data.num_classes,
             base.head,
-            base.last_relu,
+            base.last_relu or self.configuration.shared_base,
             self.configuration.seed,
             base.side_heads,
         )

@@ -224,6 +224,74 @@ def test_a_stage_that_another_method_of_the_family_published_is_as_good_as_one_s
     assert finished.traces == tiny.run(method, json.loads(hp)).traces
 
 
+# One first task for all methods
+
+
+def _backbone(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: t for name, t in state.items() if name.startswith("net.backbone.")}
+
+
+def _same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@every_variant
+def test_with_a_shared_base_every_method_begins_from_one_backbone(
+    method: str, hp: str, tmp_path: Path
+) -> None:
+    plain = tiny.run("finetune")
+    settings = tiny.configuration(method, json.loads(hp), shared_base=True)
+    own = tiny.train(settings)
+    assert _same(_backbone(own.states[0]), _backbone(plain.states[0]))
+    assert own.training.base_key() == plain.training.base_key()
+    assert dict(own.results[0].recipe) == dict(plain.results[0].recipe)
+    family = own.training.method.base()
+    if (family.family, family.head) == ("plain", "linear"):
+        assert own.results[0].stage == plain.results[0].stage
+        assert own.results[0].phases == plain.results[0].phases
+    else:
+        assert own.results[0].stage != plain.results[0].stage
+        assert {p.phase for p in own.results[0].phases} == {"train", "train-heads"}
+        keys = [(p.phase, p.epoch, p.term) for p in own.results[0].phases]
+        assert len(keys) == len(set(keys))
+    assert all(p.requires_grad for p in own.training.state.net.parameters())
+    if len(own.results) > 1 and method != "joint":
+        assert not _same(_backbone(own.states[1]), _backbone(own.states[0]))
+    store = StageStore(tmp_path)
+    Training(tiny.configuration("finetune"), tiny.data(), store).train_base()
+    again = tiny.train(settings, store=store)
+    assert [r.shared for r in again.results] == [True, False, False]
+    assert again.traces == own.traces
+    assert [p.stem for p in tmp_path.rglob("*.safetensors")] == [plain.training.base_key()]
+
+
+@pytest.mark.parametrize("done", [1, 2])
+@every_method
+def test_with_a_shared_base_a_resumed_run_equals_the_straight_one(
+    method: str, done: int, tmp_path: Path
+) -> None:
+    settings = tiny.configuration(method, shared_base=True)
+    straight, store = tiny.train(settings), StageStore(tmp_path)
+    first = Training(settings, tiny.data(), store, Boundaries(store))
+    for _ in range(done):
+        first.next_task()
+        first.keep_boundary()
+    second = Training(settings, tiny.data(), store, Boundaries(store))
+    assert second.done == done
+    assert [tiny.trace(second.next_task()) for _ in range(done, 3)] == straight.traces[done:]
+
+
+@every_hyperparameter
+def test_with_a_shared_base_a_hyperparameter_of_the_first_task_acts_on_heads_alone(
+    method: str, name: str
+) -> None:
+    if hparams(METHODS[method].HP)[name].acts_from:
+        return
+    for values in _pair(method, name)[1]:
+        finished = tiny.train(tiny.configuration(method, values, shared_base=True, until=1))
+        assert _same(_backbone(finished.states[0]), _backbone(tiny.run("finetune").states[0]))
+
+
 # When a hyperparameter acts
 
 

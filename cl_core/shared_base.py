@@ -1,0 +1,48 @@
+"""One first task for all methods: every increment begins from the same network (protocol shared-base).
+
+That network is fine-tuning's: plain cross-entropy with the study's recipe, a stage that any run of the plain
+family shares. A method of the plain family takes it as it is. Any other takes the backbone over, frozen and
+with BatchNorm in evaluation mode, and trains its own head and side heads on it, with its own loss of the
+first task and the same recipe. So what a method adds to the first task (rotations, mixed classes, sigmoids,
+another head) shapes no feature, and differences between methods come from the increments. The backbone ends
+in a ReLU, also where a method's own has none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+from cl_core.method import Base, Method, Phase
+from cl_core.nets.network import Network
+
+
+def takes_the_head(method: Method) -> bool:
+    """Whether the method's first task is the plain one, head included, so that nothing is left to train."""
+    return dataclasses.replace(method.base(), last_relu=True).key() == Base().key()
+
+
+def on_heads(phase: Phase, net: Network) -> Phase | None:
+    """A phase that trains what it would train but the backbone; None where nothing is left.
+
+    It bears another name, since the record of the first task also has the phases of the shared network.
+    """
+    backbone = {id(p) for p in net.backbone.parameters()}
+    params = tuple(p for p in phase.params or net.parameters() if id(p) not in backbone)
+    if not params:
+        return None
+    return dataclasses.replace(phase, name=f"{phase.name}-heads", params=params, train_mode=False)
+
+
+@contextlib.contextmanager
+def frozen_backbone(net: Network) -> Iterator[None]:
+    """No gradient reaches the backbone within."""
+    trainable = [p for p in net.backbone.parameters() if p.requires_grad]
+    for p in trainable:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in trainable:
+            p.requires_grad_(True)
