@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cl_core.chf import CHF
 from cl_core.dataset import Data, DataSpec
 from cl_core.errors import BadRequest, unknown
-from cl_core.hparams import Value, digest
+from cl_core.hparams import Value, digest, from_dict
 from cl_core.method import METHODS, Method
 from cl_core.nets.network import NETS
 from cl_core.recipe import Recipe, recipe_fields, resolve_recipe
@@ -26,6 +27,7 @@ class Configuration:
     there is one. With `until` the run ends after so many tasks of the scenario, and is so far that of the
     whole scenario: class order, width of the head and stages are the same. With `shared_base` every method
     begins its increments from one network of the first task, that of `plain`: see `cl_core.shared_base`.
+    With `chf`, options of `cl_core.chf.CHF`, learning rate and stability are set task by task.
     """
 
     method: str
@@ -44,12 +46,14 @@ class Configuration:
     init: str | None = None
     until: int | None = None
     shared_base: bool = False
+    chf: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can carry."""
         out = {name: getattr(self, name) for name in self.__dataclass_fields__}
         out["data"], out["scenario"] = self.data.to_dict(), self.scenario.to_dict()
         out["hp"] = dict(self.hp)
+        out["chf"] = None if self.chf is None else dict(self.chf)
         out["recipe"] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in self.recipe.items()}
         return out
 
@@ -73,6 +77,14 @@ class Configuration:
     def make_method(self) -> Method:
         """The method with its hyperparameters. Raises BadRequest."""
         return METHODS[self.method](self.hp)
+
+    def framework(self) -> CHF | None:
+        """What sets learning rate and stability task by task, if anything does. Raises BadRequest."""
+        if self.chf is None:
+            return None
+        if not isinstance(self.chf, Mapping):
+            raise BadRequest(f"chf must be a mapping of its options, such as {{drop: 0.2}}, not {self.chf!r}")
+        return from_dict(CHF, self.chf, "key of chf")
 
     def order(self, num_classes: int, class_names: tuple[str, ...] = ()) -> tuple[int, ...]:
         """The original class id at each arrival position."""
@@ -102,7 +114,8 @@ class Configuration:
     def check(self, data: Data) -> None:
         """Raise BadRequest, one line, for anything that can be known before training."""
         method = self.make_method()
-        self.recipes(data, method)
+        _, increment = self.recipes(data, method)
+        framework = self.framework()
         sizes = self.scenario.sizes(data.num_classes)
         self.order(data.num_classes, data.class_names)
         NETS[self.net or data.net]
@@ -123,6 +136,10 @@ class Configuration:
                 f"until must be a number of tasks from 1 to the {len(sizes)} of scenario "
                 f"{self.scenario.name!r}, not {self.until!r}"
             )
+        if framework is not None:
+            if not self.validation:
+                raise BadRequest("chf measures on validation rows, and validation is 0: hold out 0.1")
+            framework.check(increment)
         method.check(sizes, data.shape)
 
     def digest(self, data: Data) -> str:

@@ -410,7 +410,7 @@ def _fitted(data: Data, spec: DataSpec) -> Data:
         kept = half_of_classes(len(kept), spec.half)
     label = np.full(data.num_classes, -1, dtype=np.int64)
     label[kept] = np.arange(len(kept))
-    rows = np.sort(np.concatenate([_rows_of(train.y, c, spec.per_class) for c in kept]))
+    rows = np.sort(np.concatenate([_rows_of(train.y, c, spec.per_class) for c in kept.tolist()]))
     if len(rows) < len(train):
         train = Images(train.x[rows], label[train.y[rows]])
     if test is not None and len(kept) < data.num_classes:

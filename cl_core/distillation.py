@@ -172,6 +172,7 @@ class Distilled:
         1.0,
         Float(0.01, 100, log=True),
         when={"loss": tuple(DISTILLATIONS)},
+        stability=True,
         doc="multiple of the usual weight: "
         + ", ".join(f"{n} {d.weight:g}" for n, d in DISTILLATIONS.items()),
     )

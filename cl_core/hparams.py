@@ -102,7 +102,25 @@ class Fractions:
         return "increasing fractions"
 
 
-Domain = Float | Int | Choice | Fractions
+@dataclass(frozen=True)
+class Factors:
+    """Positive numbers that differ, written "0.1,1"; a list is accepted, and at least one is needed."""
+
+    def check(self, name: str, value: object) -> str:
+        parts = [p for p in value.split(",") if p.strip()] if isinstance(value, str) else value
+        try:
+            numbers = [float(p) for p in parts]  # type: ignore[attr-defined]
+        except (TypeError, ValueError):
+            numbers = []
+        if not numbers or len(set(numbers)) < len(numbers) or not all(0 < n < math.inf for n in numbers):
+            raise BadRequest(f"{name} must be different positive numbers such as [0.1, 1], not {value!r}")
+        return ",".join(map(repr, numbers))
+
+    def __str__(self) -> str:
+        return "different positive numbers"
+
+
+Domain = Float | Int | Choice | Fractions | Factors
 
 
 @dataclass(frozen=True)
@@ -112,7 +130,9 @@ class HParam:
     `acts_from` is the first task whose network or scores it changes. `at_boundary` marks what changes only
     what is computed from the finished network of a task (memory, class means, the rule that answers), never
     the training of that task. `when` names the branch in which it acts: {"loss": ("ce",)}. `searched` says
-    whether a study searches it unless told otherwise; every hyperparameter can be searched.
+    whether a study searches it unless told otherwise; every hyperparameter can be searched. `stability`
+    marks the weight of a term that holds the network to what it knew: the larger, the less is forgotten and
+    the less is learnt, so that a framework may take it at its upper end and relax it (`cl_core.chf`).
     """
 
     name: str
@@ -124,6 +144,7 @@ class HParam:
     when: Mapping[str, tuple[Value, ...]]
     searched: bool
     doc: str
+    stability: bool
 
     def active(self, values: Mapping[str, Value]) -> bool:
         """Whether the branch of `when` is taken under `values`."""
@@ -139,8 +160,11 @@ def hp(
     when: Mapping[str, tuple[Value, ...]] | None = None,
     searched: bool = True,
     doc: str = "",
+    stability: bool = False,
 ) -> Any:
     """A dataclass field that is a hyperparameter; see `HParam` for the meaning of the arguments."""
+    if stability and not isinstance(domain, Float):
+        raise TypeError(f"stability is relaxed by factors, so it needs an interval, not {domain}")
     meta = {
         "domain": domain,
         "acts_from": acts_from,
@@ -148,6 +172,7 @@ def hp(
         "when": dict(when or {}),
         "searched": searched,
         "doc": doc,
+        "stability": stability,
     }
     return dataclasses.field(default=default, metadata={"hp": meta})
 

@@ -20,7 +20,7 @@ import cl_core
 from cl_core.configuration import Configuration
 from cl_core.dataset import Data
 from cl_core.device import resolve_device
-from cl_core.hparams import digest
+from cl_core.hparams import digest, to_dict
 from cl_core.recipe import recipe_dict
 from cl_core.weights import file_digest
 
@@ -74,7 +74,7 @@ def base_stage_key(configuration: Configuration, data: Data, numerics: str) -> s
 
 def boundary_key(configuration: Configuration, data: Data, numerics: str, task: int, scope: str) -> str:
     """The address of a run's own boundary after `task`: all that decided its state, and whose it is."""
-    method = configuration.make_method()
+    method, framework = configuration.make_method(), configuration.framework()
     return digest(
         {
             "stage": "boundary",
@@ -83,6 +83,7 @@ def boundary_key(configuration: Configuration, data: Data, numerics: str, task: 
             "unsealed": configuration.unsealed,
             "base": base_stage_key(configuration, data, numerics),
             "method": method.digest(),
+            "chf": None if framework is None else to_dict(framework),
             "recipes": [recipe_dict(recipe) for recipe in configuration.recipes(data, method)],
             "order": configuration.order(data.num_classes, data.class_names),
             "sizes": configuration.scenario.sizes(data.num_classes),

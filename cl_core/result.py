@@ -39,7 +39,8 @@ class TaskResult:
     peak_memory_bytes: int
     note: str | None
     teacher_agreement: float | None  # on validation images of old classes
-    recipe: Mapping[str, Value]  # in force
+    hp: Mapping[str, Value]  # in force, as is the recipe
+    recipe: Mapping[str, Value]
     phases: tuple[PhaseValue, ...]
     evaluations: tuple[Evaluation, ...]
 

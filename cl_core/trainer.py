@@ -11,7 +11,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,15 +19,17 @@ from torch import Tensor
 
 from cl_core.allocator import keep_freed_memory
 from cl_core.augment import Draws, draw
+from cl_core.chf import CHF, Learnt, accuracy_on_new_classes, learn_task
 from cl_core.configuration import Configuration
 from cl_core.dataset import Augment, Data
 from cl_core.device import peak_memory, resolve_device
 from cl_core.errors import NonFiniteLoss
 from cl_core.evaluation import evaluate, teacher_agreement
 from cl_core.keys import base_stage_key, boundary_key, numerics_digest
-from cl_core.method import Method, Phase, Rows
+from cl_core.method import Method, Phase
 from cl_core.nets.network import Network, build_network
-from cl_core.recipe import Recipe, recipe_dict
+from cl_core.optimisation import epoch_rows, make_optimizer, rows_to_keep
+from cl_core.recipe import recipe_dict
 from cl_core.result import PhaseValue, TaskResult, Trained
 from cl_core.rng import Streams
 from cl_core.shared_base import frozen_backbone, on_heads, takes_the_head
@@ -68,6 +70,7 @@ class Training:
         if configuration.threads is not None:
             torch.set_num_threads(configuration.threads)
         self.method: Method = configuration.make_method()
+        self.framework = configuration.framework()
         self.base_recipe, self.increment_recipe = configuration.recipes(data, self.method)
         self.sizes = configuration.scenario.sizes(data.num_classes)
         self.order = configuration.order(data.num_classes, data.class_names)
@@ -108,15 +111,18 @@ class Training:
         g = Streams(self.configuration.seed, index)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        trained, shared = self._train_task(task, g)
-        self.method.end(self.state, task, self.view, g)
+        if self.framework is not None and index and not self.method.restarts:
+            learnt, shared = self._learn_by_framework(self.framework, task, g), False
+        else:
+            trained, shared = self._train_task(task, g)
+            self.method.end(self.state, task, self.view, g)
+            learnt = Learnt(self.method, task, trained)
+        method, task, trained, note = learnt
         splits = ["val"] if self.configuration.validation else []
         splits += ["test"] if self.configuration.unsealed else []
         agreement = teacher_agreement(self.state, task, self.view, splits[0])
         self.state.drop_local()
-        evaluations = [
-            e for split in splits for e in evaluate(self.method, self.state, task, self.view, split)
-        ]
+        evaluations = [e for split in splits for e in evaluate(method, self.state, task, self.view, split)]
         self.done += 1
         exemplars = sum(len(m) for m in self.state.memories.values())
         exemplar_bytes = exemplars * self.view.image_bytes
@@ -132,8 +138,9 @@ class Training:
             exemplar_bytes=exemplar_bytes,
             kept_bytes=exemplar_bytes + self.state.kept_bytes(),
             peak_memory_bytes=peak_memory(self.device),
-            note=self.method.note(task),
+            note="; ".join(filter(None, (method.note(task), note))) or None,
             teacher_agreement=agreement,
+            hp=method.values(),
             recipe=recipe_dict(task.recipe),
             phases=trained.phases,
             evaluations=tuple(evaluations),
@@ -182,6 +189,23 @@ class Training:
         self.state.net.load_state_dict(stage.tensors)
         return Trained.from_meta(stage.meta), True
 
+    def _learn_by_framework(self, framework: CHF, task: Task, g: Streams) -> Learnt:
+        start = {name: t.clone() for name, t in self.state.tensors().items()}
+
+        def learn(method: Method, task: Task) -> Trained:
+            self.state.drop_local()
+            self.state.restore({name: t.clone() for name, t in start.items()}, task.old)
+            beside = copy.copy(self)
+            beside.method = method
+            trained = beside._train_task(task, g)[0]
+            method.end(self.state, task, self.view, g)
+            return trained
+
+        def accuracy(method: Method, task: Task) -> float:
+            return accuracy_on_new_classes(method, self.state, task, self.view)
+
+        return learn_task(framework, self.method, task, learn, accuracy)
+
     def _plain(self) -> Training:
         """Fine-tuning beside this run: the same images and recipe, a network of its own."""
         plain = copy.copy(self)
@@ -217,8 +241,8 @@ class Training:
         """Train one phase; appends a value for each epoch and term, and returns the number of image-steps."""
         net, recipe = self.state.net, phase.recipe
         params = list(phase.params) if phase.params is not None else list(net.parameters())
-        optimizer = _optimizer(params, recipe)
-        kept_rows = _kept_rows(net, phase.head_rows)
+        optimizer = make_optimizer(params, recipe)
+        kept_rows = rows_to_keep(net, phase.head_rows)
         net.train(phase.train_mode)
         images = 0
         for epoch in range(recipe.epochs):
@@ -299,49 +323,6 @@ class Training:
                 self.state.restore(stage.tensors, sum(self.sizes[: task + 1]))
                 self.done = task + 1
                 return
-
-
-def epoch_rows(sources: Sequence[Rows], batch: int, g: Streams, purpose: tuple[str | int, ...]) -> Tensor:
-    """The row ids of one epoch, [steps, B].
-
-    The first source is passed over once and sets the number of steps; its last step is completed from the
-    start of its permutation, so BatchNorm never sees one image unless there is only one. Further sources are
-    reshuffled and repeated for as long as the first lasts.
-    """
-    columns: list[Tensor] = []
-    steps = 0
-    for k, source in enumerate(sources):
-        n = len(source.ids)
-        if not n:
-            if not k:
-                raise ValueError("a phase needs at least one row")
-            continue
-        width = source.batch or batch
-        if not k:
-            width = min(width, n)
-            steps = math.ceil(n / width)
-        need = steps * width
-        rounds = math.ceil(need / n) if k else 1
-        shuffled = [torch.randperm(n, generator=g(*purpose, "permutation", k, r)) for r in range(rounds)]
-        order = torch.cat([*shuffled, shuffled[0]])[:need]
-        columns.append(source.ids[order].view(steps, width))
-    return torch.cat(columns, dim=1)
-
-
-def _optimizer(params: list[torch.nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            params, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, foreach=True
-        )
-    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(params, lr=recipe.lr, weight_decay=recipe.weight_decay, foreach=True)
-
-
-def _kept_rows(net: Network, head_rows: tuple[int, int] | None) -> list[tuple[Tensor, Tensor, int, int]]:
-    # Zero gradient does not freeze a row: weight decay and momentum still move it. So they are put back.
-    if head_rows is None:
-        return []
-    return [(rows, rows.detach().clone(), *head_rows) for rows in net.head.rows()]  # type: ignore[operator]
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

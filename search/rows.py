@@ -107,7 +107,7 @@ def task_rows(own: dict[str, Any], training: Training, result: TaskResult) -> di
         peak_memory_bytes=result.peak_memory_bytes,
     )
     force = {
-        **{f"hp.{name}": value for name, value in training.method.values().items()},
+        **{f"hp.{name}": value for name, value in result.hp.items()},
         **{f"recipe.{name}": value for name, value in result.recipe.items()},
     }
     rows: dict[str, list[dict[str, Any]]] = {

@@ -139,8 +139,8 @@ def counts(evaluation: Evaluation) -> tuple[Any, ...]:
 
 def trace(result: TaskResult) -> dict[str, Any]:
     """All of a task's result but what may differ between equal runs."""
-    # The key follows every hyperparameter, acting or not.
-    volatile = {"seconds", "shared", "peak_memory_bytes", "key"}
+    # The key follows every hyperparameter, acting or not; `hp` names them.
+    volatile = {"seconds", "shared", "peak_memory_bytes", "key", "hp"}
     kept = {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name not in volatile}
     return {**kept, "evaluations": [counts(e) for e in result.evaluations]}
 

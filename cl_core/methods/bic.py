@@ -64,7 +64,11 @@ class BiC(Method):
             "auto", Choice("auto", "fixed"), searched=False, when={"distill": (True,)}, doc="auto: n_old/n"
         )
         kd_lambda: float = hp(
-            0.5, Float(0.0, 0.95), when={"kd_schedule": ("fixed",), "distill": (True,)}, doc="lambda, fixed"
+            0.5,
+            Float(0.0, 0.95),
+            when={"kd_schedule": ("fixed",), "distill": (True,)},
+            stability=True,
+            doc="lambda, fixed",
         )
         val_fraction: float = hp(
             0.1,

@@ -47,7 +47,11 @@ class EEIL(Method):
 
         distill: bool = hp(True, Choice(True, False), searched=False, doc="off: neither stage distils")
         kd_weight: float = hp(
-            0.25, Float(0.02, 8, log=True), when={"distill": (True,)}, doc="of each head, / T^2: paper 1"
+            0.25,
+            Float(0.02, 8, log=True),
+            when={"distill": (True,)},
+            stability=True,
+            doc="of each head, / T^2: paper 1",
         )
         temperature: float = hp(2.0, Float(1, 5), searched=False, when={"distill": (True,)}, doc="T")
         balanced_epochs: float = hp(

@@ -82,12 +82,14 @@ class ICaRL(Method):
             1.0,
             Float(0.1, 10, log=True),
             when={"loss": ("bce",), "distill": (True,)},
+            stability=True,
             doc="weight of the old outputs' BCE; the paper's is 1",
         )
         kd_weight: float = hp(
             0.25,
             Float(0.02, 10, log=True),
             when={"loss": ("ce",), "distill": (True,)},
+            stability=True,
             doc="of the CE form; PyCIL 1 without T^2",
         )
         temperature: float = hp(

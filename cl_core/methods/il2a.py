@@ -54,9 +54,10 @@ class IL2A(Method):
             10.0,
             Float(0.1, 100, log=True),
             when={"distill": (True,)},
+            stability=True,
             doc="lambda of ||F - F_old||_F over all N images, a norm that grows with sqrt(N): 10 at B = 64",
         )
-        semantic_weight: float = hp(10.0, Float(0.5, 50, log=True), doc="alpha of L_sem")
+        semantic_weight: float = hp(10.0, Float(0.5, 50, log=True), stability=True, doc="alpha of L_sem")
         isda_ratio: float = hp(2.5, Float(0.1, 10, log=True), doc="rho of the variance in L_sem")
         proto_ratio: float = hp(
             1.0, Float(0.1, 10, log=True), searched=False, doc="prototypes a step over the recipe's batch"

@@ -58,6 +58,7 @@ class LUCIR(Method):
             5.0,
             Float(0.5, 30, log=True),
             when={"distill": (True,)},
+            stability=True,
             doc="lambda_base of the less-forget term: 5 on CIFAR-100, 10 on ImageNet",
         )
         kd_schedule: str = hp(

@@ -46,6 +46,7 @@ class LwF(Method):
             0.25,
             Float(0.02, 8, log=True),
             when={"distill": (True,)},
+            stability=True,
             doc="lambda_o / T^2: paper 1 and PyCIL 3 are 0.25 and 0.75",
         )
         temperature: float = hp(2.0, Float(1, 5), when={"distill": (True,)}, doc="T, eq. 3")

@@ -69,7 +69,10 @@ class LwM(Method):
             True, Choice(True, False), searched=False, doc="off: the attention term goes, L_D stays"
         )
         kd_weight: float = hp(
-            0.25, Float(0.02, 8, log=True), doc="beta / T^2: FACIL 1 is 0.25; the paper gives none"
+            0.25,
+            Float(0.02, 8, log=True),
+            stability=True,
+            doc="beta / T^2: FACIL 1 is 0.25; the paper gives none",
         )
         logit_loss: str = hp(
             "softmax",
@@ -84,6 +87,7 @@ class LwM(Method):
             1.0,
             Float(1e-3, 10, log=True),
             when={"distill": (True,)},
+            stability=True,
             doc="gamma: FACIL 1, another code 0.8 (its 0.1 is for maps without the channel sum)",
         )
         attention_class: str = hp(

@@ -59,9 +59,12 @@ class PASS(Method):
             10.0,
             Float(0.1, 100, log=True),
             when={"distill": (True,)},
+            stability=True,
             doc="lambda of ||F - F_old||_F over the batch, a norm that grows with sqrt(4B): 10 at B = 64",
         )
-        proto_weight: float = hp(10.0, Float(0.5, 50, log=True), doc="gamma of the prototypes' cross-entropy")
+        proto_weight: float = hp(
+            10.0, Float(0.5, 50, log=True), stability=True, doc="gamma of the prototypes' cross-entropy"
+        )
         radius_scale: float = hp(1.0, Float(0.1, 3, log=True), doc="factor on r, the noise of the prototypes")
         radius_mode: str = hp(
             "first_task",

@@ -52,9 +52,12 @@ class PRAKA(Method):
             15.0,
             Float(0.1, 100, log=True),
             when={"distill": (True,)},
+            stability=True,
             doc="lambda of ||F - F_old||_F over the batch, a norm that grows with sqrt(4B): 15 at B = 128",
         )
-        proto_weight: float = hp(15.0, Float(0.5, 50, log=True), doc="lambda_p of the prototypes' loss")
+        proto_weight: float = hp(
+            15.0, Float(0.5, 50, log=True), stability=True, doc="lambda_p of the prototypes' loss"
+        )
         beta_a: float = hp(0.5, Float(0.1, 5, log=True), doc="a of the mixing weight's Beta(a, a)")
         mix_threshold: float = hp(
             0.6,

@@ -52,6 +52,7 @@ class SSIL(Method):
             1.0,
             Float(0.1, 10, log=True),
             when={"distill": (True,)},
+            stability=True,
             doc="of the task-wise distillation; the paper's is 1, with T^2",
         )
         temperature: float = hp(

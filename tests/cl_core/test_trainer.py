@@ -21,10 +21,11 @@ from cl_core.errors import BadRequest, NonFiniteLoss
 from cl_core.evaluation import teacher_agreement
 from cl_core.method import METHODS, Rows
 from cl_core.nets.network import build_network
+from cl_core.optimisation import epoch_rows
 from cl_core.rng import Streams
 from cl_core.runs import Result
 from cl_core.stages import Boundaries, StageStore
-from cl_core.trainer import Training, epoch_rows
+from cl_core.trainer import Training
 from cl_core.weights import load_init
 from tests import tiny
 
