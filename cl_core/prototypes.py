@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from cl_core.augment import draw
 from cl_core.exemplars import features_of
+from cl_core.hparams import Choice, Float, Value, hp
 from cl_core.nets.network import Network
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Task
 from cl_core.view import EVALUATION_BATCH, View
 
-TRANSFORMS = ("training", "evaluation")
-TRANSFORM_DOC = "images behind a prototype: under the training augmentation (official code) or not (PyCIL)"
+ADAM: Mapping[str, Value] = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 2e-4}
+"""The optimiser of the official codes of PASS, IL2A and PRAKA."""
+
+STEPPED: Mapping[str, Value] = {**ADAM, "batch": 64, "schedule": "step", "milestones": "0.45,0.9"}
+"""The recipe of PASS and IL2A: the official StepLR(45, 0.1) of 101 epochs."""
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """What the methods share that keep prototypes. Such a method derives its hyperparameters from this."""
+
+    kd_weight: float = hp(
+        10.0,
+        Float(0.1, 100, log=True),
+        when={"distill": (True,)},
+        stability=True,
+        doc="lambda of ||F - F_old||_F, which grows with the root of the views: 10 at a batch of 64",
+    )
+    proto_transform: str = hp(
+        "training",
+        Choice("training", "evaluation"),
+        at_boundary=True,
+        searched=False,
+        doc="images behind a prototype: under the training augmentation (official code) or not (PyCIL)",
+    )
+    logit_temperature: float = hp(
+        0.1, Float(0.05, 1, log=True), acts_from=0, searched=False, doc="tau of every cross-entropy"
+    )
+    distill: bool = hp(
+        True, Choice(True, False), searched=False, doc="off: without the feature distance; all else stays"
+    )
 
 
 @torch.no_grad()

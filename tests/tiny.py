@@ -16,20 +16,22 @@ from cl_core.configuration import Configuration
 from cl_core.dataset import Data, DataSpec, Images, load
 from cl_core.evaluation import Evaluation
 from cl_core.hparams import Choice, HParam, Value, hparams
-from cl_core.method import METHODS
-from cl_core.nets.network import Frozen, LinearHead
+from cl_core.method import METHODS, Method
+from cl_core.nets.network import Frozen, LinearHead, Network
 from cl_core.recipe import Recipe
 from cl_core.result import TaskResult
+from cl_core.rng import Streams
 from cl_core.scenarios import parse_scenario
 from cl_core.stages import Boundaries, StageStore
 from cl_core.state import State
-from cl_core.task import Out, Task, no_rows
+from cl_core.task import Batch, Out, Task, no_rows
 from cl_core.trainer import Training
 
 SPEC = DataSpec("synthetic", classes=7, per_class=16)
 CLASSES, SIZES = 7, (3, 2, 2)
 TRAIN, VAL, TEST = 14, 2, 20  # rows a class
 RECIPE: dict[str, Any] = {"epochs": 2, "batch": 16, "lr": 0.05}
+DIM = 6  # features of `linear_state`
 # Budgets that bind at these sizes; an image has 192 bytes.
 BUDGET: dict[str, int] = {"exemplars_per_class": 10, "exemplars_total": 48, "exemplars_bytes": 48 * 192}
 
@@ -176,6 +178,54 @@ def fixed_state(student: Tensor, teacher: Tensor | None = None, memories: tuple[
     if teacher is not None:
         state.teacher = Frozen(Fixed(teacher))  # type: ignore[arg-type]
     return state
+
+
+def linear_state(task: Task, side: dict[str, int], seed: int = 0, **kept: Tensor) -> State:
+    """A linear backbone of 27 inputs and `DIM` features with opened heads; of 8 classes at the most.
+
+    `side` maps a side head to its rows a class. After the first task there are prototypes of the old classes,
+    `kept` beside them, and a teacher of other weights.
+    """
+
+    def net(seed: int, seen: int) -> Network:
+        g = torch.Generator().manual_seed(seed)
+        backbone = nn.Sequential(nn.Flatten(), nn.Linear(27, DIM))
+        with torch.no_grad():
+            for p in backbone.parameters():
+                p.copy_(torch.randn(p.shape, generator=g) / 5)
+        heads = {name: LinearHead(DIM, 8, rows) for name, rows in side.items()}
+        made = Network(backbone, LinearHead(DIM, 8), heads)
+        for head in made.heads():
+            head.open(0, seen, g)
+        return made
+
+    state = State(net(seed, task.seen), lambda: net(seed, 0), ())
+    if task.index:
+        student = state.net
+        state.net = net(seed + 1, task.old)
+        state.remember_teacher()
+        state.net = student
+        g = torch.Generator().manual_seed(9)
+        state.kept = {"prototypes": torch.randn(task.old, DIM, generator=g), **kept}
+    return state
+
+
+def drawn_batch(method: Method, state: State, task: Task, labels: list[int], step: int = 0) -> Batch:
+    """Noise [n, 3, 3, 3] with labels, and what the method draws for it at a step."""
+    x = torch.randn(len(labels), 3, 3, 3, generator=torch.Generator().manual_seed(5))
+    return method.augment(state, Batch(x, torch.tensor(labels)), task, Streams(0, 1, ("train", 0, step)))
+
+
+def turned(x: Tensor) -> Tensor:
+    """Each image in its four rotations, one after the other."""
+    return torch.stack([torch.rot90(image, r, (1, 2)) for image in x for r in range(4)])
+
+
+def gradient(head: nn.Module) -> Tensor:
+    """Of a head's rows."""
+    (weight, _) = head.parameters()
+    assert weight.grad is not None
+    return weight.grad
 
 
 def task(*sizes: int, rows: Tensor | None = None) -> Task:

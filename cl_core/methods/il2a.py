@@ -9,20 +9,17 @@ import torch
 from torch.nn import functional as F
 
 from cl_core.classmix import class_mix, draw_mix, pairs
-from cl_core.hparams import Choice, Float, Int, Value, hp
+from cl_core.hparams import Float, Int, Value, hp
 from cl_core.isda import covariance, semantic_logits
 from cl_core.losses import feature_distance
 from cl_core.method import Base, Method, Phase, Rows, register
 from cl_core.nets.network import LinearHead
-from cl_core.prototypes import TRANSFORM_DOC, TRANSFORMS, draw_old_classes, keep_prototypes, prototypes_a_step
+from cl_core.prototypes import STEPPED, Prototypes, draw_old_classes, keep_prototypes, prototypes_a_step
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
 from cl_core.view import View
 
-_ADAM: Mapping[str, Value] = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 2e-4}
-# The official StepLR(45, 0.1) of 101 epochs.
-_RECIPE: Mapping[str, Value] = {**_ADAM, "batch": 64, "schedule": "step", "milestones": "0.45,0.9"}
 _MIXES = {"classaug_times": (1, 2, 3, 4)}
 
 
@@ -47,26 +44,13 @@ class IL2A(Method):
     memories = ()
 
     @dataclass(frozen=True)
-    class HP:
-        """Weights, prototypes, the mixing of classes and the temperature of the logits."""
+    class HP(Prototypes):
+        """The semantic loss and the mixing of classes."""
 
-        kd_weight: float = hp(
-            10.0,
-            Float(0.1, 100, log=True),
-            when={"distill": (True,)},
-            stability=True,
-            doc="lambda of ||F - F_old||_F over all N images, a norm that grows with sqrt(N): 10 at B = 64",
-        )
         semantic_weight: float = hp(10.0, Float(0.5, 50, log=True), stability=True, doc="alpha of L_sem")
         isda_ratio: float = hp(2.5, Float(0.1, 10, log=True), doc="rho of the variance in L_sem")
         proto_ratio: float = hp(
             1.0, Float(0.1, 10, log=True), searched=False, doc="prototypes a step over the recipe's batch"
-        )
-        proto_transform: str = hp(
-            "training", Choice(*TRANSFORMS), at_boundary=True, searched=False, doc=TRANSFORM_DOC
-        )
-        logit_temperature: float = hp(
-            0.1, Float(0.05, 1, log=True), acts_from=0, searched=False, doc="tau of both cross-entropies"
         )
         classaug_times: int = hp(
             4,
@@ -91,20 +75,14 @@ class IL2A(Method):
             when=_MIXES,
             doc="shares further than this from one half become one half: outside [0.4, 0.6] officially",
         )
-        distill: bool = hp(
-            True,
-            Choice(True, False),
-            searched=False,
-            doc="off: without the feature distance; mixtures and L_sem stay",
-        )
 
     def base(self) -> Base:
         names = ["logit_temperature", "classaug_times"]
         names += ["classaug_beta", "classaug_clip"] if self.hp.classaug_times else []
-        return Base("class-mix", parameters={n: getattr(self.hp, n) for n in names}, recipe=_RECIPE)
+        return Base("class-mix", parameters={n: getattr(self.hp, n) for n in names}, recipe=STEPPED)
 
     def recipe(self) -> Mapping[str, Value]:
-        return _RECIPE
+        return STEPPED
 
     def begin(self, s: State, task: Task, data: View, g: Streams) -> None:
         super().begin(s, task, data, g)

@@ -13,8 +13,8 @@ from cl_core.hparams import Choice, Float, Value, hp
 from cl_core.losses import feature_distance
 from cl_core.method import Base, Method, register
 from cl_core.prototypes import (
-    TRANSFORM_DOC,
-    TRANSFORMS,
+    STEPPED,
+    Prototypes,
     draw_old_classes,
     keep_prototypes,
     keep_radius,
@@ -25,10 +25,6 @@ from cl_core.rotations import check_square, interleaved, rotated, rotation_label
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
 from cl_core.view import View
-
-_ADAM: Mapping[str, Value] = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 2e-4}
-# The official StepLR(45, 0.1) of 101 epochs.
-_RECIPE: Mapping[str, Value] = {**_ADAM, "batch": 64, "schedule": "step", "milestones": "0.45,0.9"}
 
 
 @register("pass")
@@ -52,16 +48,9 @@ class PASS(Method):
     memories = ()
 
     @dataclass(frozen=True)
-    class HP:
-        """Weights, prototypes and the temperature of the logits."""
+    class HP(Prototypes):
+        """The prototypes' weight and noise, and the views."""
 
-        kd_weight: float = hp(
-            10.0,
-            Float(0.1, 100, log=True),
-            when={"distill": (True,)},
-            stability=True,
-            doc="lambda of ||F - F_old||_F over the batch, a norm that grows with sqrt(4B): 10 at B = 64",
-        )
         proto_weight: float = hp(
             10.0, Float(0.5, 50, log=True), stability=True, doc="gamma of the prototypes' cross-entropy"
         )
@@ -77,20 +66,8 @@ class PASS(Method):
         proto_ratio: float = hp(
             1.0, Float(0.1, 10, log=True), searched=False, doc="prototypes a step over the recipe's batch"
         )
-        proto_transform: str = hp(
-            "training", Choice(*TRANSFORMS), at_boundary=True, searched=False, doc=TRANSFORM_DOC
-        )
-        logit_temperature: float = hp(
-            0.1, Float(0.05, 1, log=True), acts_from=0, searched=False, doc="tau of every cross-entropy"
-        )
         rotations: int = hp(
             4, Choice(4, 1), acts_from=0, searched=False, doc="views a image; 1 is without self-supervision"
-        )
-        distill: bool = hp(
-            True,
-            Choice(True, False),
-            searched=False,
-            doc="off: without the feature distance; rotations and prototypes stay",
         )
 
     def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
@@ -100,10 +77,10 @@ class PASS(Method):
     def base(self) -> Base:
         parameters = {"logit_temperature": self.hp.logit_temperature, "rotations": self.hp.rotations}
         side = {"rotated": 3} if self.hp.rotations > 1 else {}
-        return Base("rotations", parameters=parameters, recipe=_RECIPE, side_heads=side)
+        return Base("rotations", parameters=parameters, recipe=STEPPED, side_heads=side)
 
     def recipe(self) -> Mapping[str, Value]:
-        return _RECIPE
+        return STEPPED
 
     def augment(self, s: State, b: Batch, task: Task, g: Streams) -> Batch:
         if not task.index:

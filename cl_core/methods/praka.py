@@ -9,18 +9,17 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from cl_core.hparams import Choice, Float, Value, hp
+from cl_core.hparams import Float, Value, hp
 from cl_core.losses import feature_distance, kd
 from cl_core.method import Base, Method, register
-from cl_core.prototypes import TRANSFORM_DOC, TRANSFORMS, draw_old_classes, keep_prototypes
+from cl_core.prototypes import ADAM, Prototypes, draw_old_classes, keep_prototypes
 from cl_core.rng import Streams
 from cl_core.rotations import check_square, matched, rotated, rotation_labels
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
 from cl_core.view import View
 
-_ADAM: Mapping[str, Value] = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 2e-4}
-_RECIPE: Mapping[str, Value] = {**_ADAM, "batch": 128, "schedule": "cosine"}
+_RECIPE: Mapping[str, Value] = {**ADAM, "batch": 128, "schedule": "cosine"}
 
 
 @register("praka")
@@ -45,7 +44,7 @@ class PRAKA(Method):
     memories = ()
 
     @dataclass(frozen=True)
-    class HP:
+    class HP(Prototypes):
         """Weights of the terms, and how prototypes are mixed."""
 
         kd_weight: float = hp(
@@ -53,7 +52,7 @@ class PRAKA(Method):
             Float(0.1, 100, log=True),
             when={"distill": (True,)},
             stability=True,
-            doc="lambda of ||F - F_old||_F over the batch, a norm that grows with sqrt(4B): 15 at B = 128",
+            doc="lambda of ||F - F_old||_F, which grows with the root of the views: 15 at a batch of 128",
         )
         proto_weight: float = hp(
             15.0, Float(0.5, 50, log=True), stability=True, doc="lambda_p of the prototypes' loss"
@@ -72,23 +71,11 @@ class PRAKA(Method):
             searched=False,
             doc="chance of moving away from the feature",
         )
-        proto_transform: str = hp(
-            "training", Choice(*TRANSFORMS), at_boundary=True, searched=False, doc=TRANSFORM_DOC
-        )
-        logit_temperature: float = hp(
-            0.1, Float(0.05, 1, log=True), acts_from=0, searched=False, doc="tau of every cross-entropy"
-        )
         single_weight: float = hp(
             1.0, Float(0.1, 10, log=True), acts_from=0, searched=False, doc="of CE(h/tau, y); paper 1"
         )
         aka_weight: float = hp(
             1.0, Float(0.1, 10, log=True), acts_from=0, searched=False, doc="of KL(joint || single); paper 1"
-        )
-        distill: bool = hp(
-            True,
-            Choice(True, False),
-            searched=False,
-            doc="off: without the feature distance; prototypes and the KL between the own heads stay",
         )
 
     def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:

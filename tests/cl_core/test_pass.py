@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from cl_core.errors import BadRequest
 from cl_core.exemplars import features_of
 from cl_core.method import METHODS
-from cl_core.nets.network import LinearHead, Network
+from cl_core.nets.network import Network
 from cl_core.prototypes import variance
 from cl_core.rng import Streams
 from cl_core.state import State
@@ -23,41 +23,6 @@ from cl_core.trainer import Training
 from tests import tiny
 
 PASS = METHODS["pass"]
-DIM = 6
-
-
-def _state(task: Task, seed: int = 0, radius: float = 0.5, rotations: int = 4) -> State:
-    """A linear backbone with opened heads, prototypes of the old classes and a teacher of other weights."""
-
-    def net(seed: int, seen: int) -> Network:
-        g = torch.Generator().manual_seed(seed)
-        backbone = nn.Sequential(nn.Flatten(), nn.Linear(27, DIM))
-        with torch.no_grad():
-            for p in backbone.parameters():
-                p.copy_(torch.randn(p.shape, generator=g) / 5)
-        side = {"rotated": LinearHead(DIM, 8, 3)} if rotations > 1 else {}
-        made = Network(backbone, LinearHead(DIM, 8), side)
-        for head in made.heads():
-            head.open(0, seen, g)
-        return made
-
-    state = State(net(seed, task.seen), lambda: net(seed, 0), ())
-    if task.index:
-        student = state.net
-        state.net = net(seed + 1, task.old)
-        state.remember_teacher()
-        state.net = student
-        g = torch.Generator().manual_seed(9)
-        state.kept = {
-            "prototypes": torch.randn(task.old, DIM, generator=g),
-            "radius": torch.tensor(radius),
-        }
-    return state
-
-
-def _batch(state: State, task: Task, labels: list[int], hp: dict[str, Any] | None = None) -> Batch:
-    x = torch.randn(len(labels), 3, 3, 3, generator=torch.Generator().manual_seed(5))
-    return PASS(hp or {}).augment(state, Batch(x, torch.tensor(labels)), task, Streams(0, 1, ("train", 0, 0)))
 
 
 def _outputs(net: Network, features: Tensor) -> Tensor:
@@ -67,14 +32,13 @@ def _outputs(net: Network, features: Tensor) -> Tensor:
     return torch.cat(columns, dim=1)
 
 
-def _gradient(head: nn.Module) -> Tensor:
-    (weight, _) = head.parameters()
-    assert weight.grad is not None
-    return weight.grad
+def _state(task: Task, radius: float = 0.5, rotations: int = 4) -> State:
+    side = {"rotated": 3} if rotations > 1 else {}
+    return tiny.linear_state(task, side, radius=torch.tensor(radius))
 
 
-def _turned(x: Tensor) -> Tensor:
-    return torch.stack([torch.rot90(image, r, (1, 2)) for image in x for r in range(4)])
+def _batch(state: State, task: Task, labels: list[int], hp: dict[str, Any] | None = None) -> Batch:
+    return tiny.drawn_batch(PASS(hp or {}), state, task, labels)
 
 
 def _phi(method: Any, state: State, batch: Batch, task: Task) -> Tensor:
@@ -94,7 +58,7 @@ def test_the_loss_tells_classes_times_rotations_apart_at_temperature_one_tenth()
     state = _state(task)
     batch = _batch(state, task, [2, 0, 1])
     terms = PASS({}).loss(state, batch, task)
-    z = _outputs(state.net, state.net(_turned(batch.x)).features)
+    z = _outputs(state.net, state.net(tiny.turned(batch.x)).features)
     assert z.shape == (12, 12)
     labels = torch.tensor([8, 9, 10, 11, 0, 1, 2, 3, 4, 5, 6, 7])
     assert list(terms) == ["ce"]
@@ -112,7 +76,7 @@ def test_later_tasks_add_prototypes_at_the_unrotated_outputs_and_the_feature_dis
     assert z.shape == (len(c), 20)
     assert terms["prototype"].value.item() == pytest.approx(F.cross_entropy(2 * z, 4 * c).item(), rel=1e-5)
     assert state.teacher is not None
-    x = _turned(batch.x)
+    x = tiny.turned(batch.x)
     gap = state.net(x).features - state.teacher(x).features
     assert terms["feature_kd"].value.item() == pytest.approx(math.sqrt(gap.square().sum().item()), rel=1e-5)
     assert [terms[name].weight for name in ("ce", "prototype", "feature_kd")] == [1.0, 4.0, 3.0]
@@ -143,8 +107,8 @@ def test_prototypes_reach_both_heads_and_not_the_backbone() -> None:
     value = PASS({}).loss(state, _batch(state, task, [3, 4]), task)["prototype"].value
     value.backward()
     assert all(p.grad is None for p in state.net.backbone.parameters())
-    assert _gradient(state.net.side["rotated"])[:15].any()
-    assert _gradient(state.net.head)[:5].any()
+    assert tiny.gradient(state.net.side["rotated"])[:15].any()
+    assert tiny.gradient(state.net.head)[:5].any()
 
 
 def test_student_and_teacher_see_the_same_rotated_views_once() -> None:
@@ -158,7 +122,7 @@ def test_student_and_teacher_see_the_same_rotated_views_once() -> None:
     PASS({}).loss(state, batch, task)
     assert len(seen["student"]) == len(seen["teacher"]) == 1
     assert seen["student"][0] is seen["teacher"][0]
-    assert torch.equal(seen["student"][0], _turned(batch.x))
+    assert torch.equal(seen["student"][0], tiny.turned(batch.x))
 
 
 def test_without_distillation_only_the_feature_distance_goes_and_the_teacher_is_not_asked() -> None:
@@ -205,8 +169,8 @@ def test_the_mean_squared_distance_from_the_prototype_is_r_squared_times_the_dim
     hp = {"radius_scale": scale, "proto_ratio": 10.0}
     batch = _batch(state, task, [3, 4], hp)
     gap = _phi(PASS(hp), state, batch, task) - state.kept["prototypes"][batch.drawn["class"]]
-    assert gap.shape == (1280, DIM)
-    expected = (0.7 * scale) ** 2 * DIM
+    assert gap.shape == (1280, tiny.DIM)
+    expected = (0.7 * scale) ** 2 * tiny.DIM
     # A sum of 7680 squares: 4 standard deviations are 6.5 %.
     assert gap.square().sum(dim=1).mean().item() == pytest.approx(expected, rel=0.065)
 
@@ -214,7 +178,7 @@ def test_the_mean_squared_distance_from_the_prototype_is_r_squared_times_the_dim
 def test_noisy_prototypes_are_not_clamped() -> None:
     task = tiny.task(3, 2)
     state = _state(task, radius=1.0)
-    state.kept["prototypes"] = torch.zeros(3, DIM)
+    state.kept["prototypes"] = torch.zeros(3, tiny.DIM)
     assert (_phi(PASS({}), state, _batch(state, task, [3, 4]), task) < 0).any()
 
 
@@ -223,7 +187,7 @@ def test_a_short_batch_draws_the_recipe_s_number_of_prototypes() -> None:
     state = _state(task)
     for labels in ([3], [3, 4, 4]):
         assert _batch(state, task, labels).drawn["class"].shape == (task.recipe.batch,)
-    assert _batch(state, task, [3], {"proto_ratio": 0.5}).drawn["noise"].shape == (64, DIM)
+    assert _batch(state, task, [3], {"proto_ratio": 0.5}).drawn["noise"].shape == (64, tiny.DIM)
     assert not _batch(state, tiny.task(3), [0, 1]).drawn
 
 
@@ -265,15 +229,6 @@ def test_the_first_radius_is_that_of_the_first_task_s_features() -> None:
     spread = [variance(features_of(net, view, view.rows([c]))) for c in range(3)]
     expected = math.sqrt(sum(spread).item() / 3)  # type: ignore[union-attr]
     assert training.state.kept["radius"].item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_there_is_one_prototype_a_seen_class_and_no_later_task_moves_it() -> None:
-    states = tiny.run("pass").states
-    for t, seen in enumerate((3, 5, 7)):
-        assert len(states[t]["kept.prototypes"]) == seen
-        for later in states[t:]:
-            assert torch.equal(later["kept.prototypes"][:seen], states[t]["kept.prototypes"])
-    assert not any(name.startswith("memory.") for name in states[-1])
 
 
 # The first task, and what answers

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from cl_core.errors import BadRequest
 from cl_core.method import METHODS
-from cl_core.nets.network import LinearHead, Network
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task
@@ -21,55 +20,19 @@ from cl_core.trainer import Training
 from tests import tiny
 
 PRAKA = METHODS["praka"]
-DIM = 6
-
-
-def _state(task: Task, seed: int = 0) -> State:
-    """A linear backbone with opened heads, prototypes of the old classes and a teacher of other weights."""
-
-    def net(seed: int, seen: int) -> Network:
-        g = torch.Generator().manual_seed(seed)
-        backbone = nn.Sequential(nn.Flatten(), nn.Linear(27, DIM))
-        with torch.no_grad():
-            for p in backbone.parameters():
-                p.copy_(torch.randn(p.shape, generator=g) / 5)
-        made = Network(backbone, LinearHead(DIM, 8), {"rotated": LinearHead(DIM, 8, 4)})
-        for head in made.heads():
-            head.open(0, seen, g)
-        return made
-
-    state = State(net(seed, task.seen), lambda: net(seed, 0), ())
-    if task.index:
-        student = state.net
-        state.net = net(seed + 1, task.old)
-        state.remember_teacher()
-        state.net = student
-        g = torch.Generator().manual_seed(9)
-        state.kept = {"prototypes": torch.randn(task.old, DIM, generator=g)}
-    return state
-
-
-def _batch(
-    state: State, task: Task, labels: list[int], hp: dict[str, Any] | None = None, step: int = 0
-) -> Batch:
-    x = torch.randn(len(labels), 3, 3, 3, generator=torch.Generator().manual_seed(5))
-    streams = Streams(0, 1, ("train", 0, step))
-    return PRAKA(hp or {}).augment(state, Batch(x, torch.tensor(labels)), task, streams)
-
-
-def _gradient(head: nn.Module) -> Tensor:
-    (weight, _) = head.parameters()
-    assert weight.grad is not None
-    return weight.grad
-
-
-def _turned(x: Tensor) -> Tensor:
-    return torch.stack([torch.rot90(image, r, (1, 2)) for image in x for r in range(4)])
 
 
 def _kl(target: Tensor, z: Tensor) -> float:
     p = target.softmax(1)
     return (p * (p.log() - z.log_softmax(1))).sum(1).mean().item()
+
+
+def _state(task: Task) -> State:
+    return tiny.linear_state(task, {"rotated": 4})
+
+
+def _batch(state: State, task: Task, labels: list[int], step: int = 0) -> Batch:
+    return tiny.drawn_batch(PRAKA({}), state, task, labels, step)
 
 
 def _phi(state: State, batch: Batch, task: Task) -> Tensor:
@@ -98,7 +61,7 @@ def test_the_first_task_trains_both_heads_and_aggregates_the_joint_one_into_the_
     hp = {"single_weight": 2.0, "aka_weight": 3.0}
     terms = PRAKA(hp).loss(state, batch, task)
     assert list(terms) == ["joint", "ce", "aka"]
-    g = state.net.side["rotated"](state.net(_turned(batch.x)).features)  # [12, 12]
+    g = state.net.side["rotated"](state.net(tiny.turned(batch.x)).features)  # [12, 12]
     h = state.net(batch.x).logits
     labels = torch.tensor([8, 9, 10, 11, 0, 1, 2, 3, 4, 5, 6, 7])
     assert terms["joint"].value.item() == pytest.approx(F.cross_entropy(10 * g, labels).item(), rel=1e-5)
@@ -116,7 +79,7 @@ def test_later_tasks_add_reminiscence_and_the_feature_distance() -> None:
     batch = _batch(state, task, [3, 4, 4])
     terms = PRAKA({"kd_weight": 2.0, "proto_weight": 5.0, "logit_temperature": 0.5}).loss(state, batch, task)
     assert list(terms) == ["joint", "ce", "aka", "prototype", "feature_kd"]
-    x, c = _turned(batch.x), batch.drawn["class"]
+    x, c = tiny.turned(batch.x), batch.drawn["class"]
     phi = _phi(state, batch, task)
     g, h = state.net.side["rotated"](phi), state.net.head(phi)
     assert (g.shape, h.shape) == ((3, 20), (3, 5))
@@ -124,7 +87,7 @@ def test_later_tasks_add_reminiscence_and_the_feature_distance() -> None:
     assert terms["prototype"].value.item() == pytest.approx(expected.item() + _kl(g[:, ::4], h), rel=1e-4)
     assert state.teacher is not None
     gap = state.net(x).features - state.teacher(x).features
-    assert gap.shape == (12, DIM)
+    assert gap.shape == (12, tiny.DIM)
     assert terms["feature_kd"].value.item() == pytest.approx(math.sqrt(gap.square().sum().item()), rel=1e-5)
     assert (terms["prototype"].weight, terms["feature_kd"].weight) == (5.0, 2.0)
 
@@ -169,8 +132,8 @@ def test_reminiscence_reaches_both_heads_and_not_the_backbone() -> None:
     state = _state(task)
     PRAKA({}).loss(state, _batch(state, task, [3, 4]), task)["prototype"].value.backward()
     assert all(p.grad is None for p in state.net.backbone.parameters())
-    assert _gradient(state.net.side["rotated"])[:20].any()
-    assert _gradient(state.net.head)[:5].any()
+    assert tiny.gradient(state.net.side["rotated"])[:20].any()
+    assert tiny.gradient(state.net.head)[:5].any()
 
 
 def test_there_is_one_forward_a_step_and_teacher_and_student_share_its_views() -> None:
@@ -184,7 +147,7 @@ def test_there_is_one_forward_a_step_and_teacher_and_student_share_its_views() -
     PRAKA({}).loss(state, batch, task)
     assert [name for name, _ in seen] == ["student", "teacher"]
     assert seen[0][1] is seen[1][1]
-    assert torch.equal(seen[0][1], _turned(batch.x))
+    assert torch.equal(seen[0][1], tiny.turned(batch.x))
 
 
 def test_without_distillation_only_the_feature_distance_goes_and_the_teacher_is_not_asked() -> None:
@@ -210,7 +173,7 @@ def test_the_mixture_by_hand() -> None:
     view, weight = torch.tensor([0, 5, 11]), torch.tensor([0.25, -0.5, 0.0])
     batch = batch._replace(drawn={**batch.drawn, "view": view, "mix": weight})
     mu = state.kept["prototypes"][batch.drawn["class"]]
-    f = state.net(_turned(batch.x)).features[view]
+    f = state.net(tiny.turned(batch.x)).features[view]
     phi = _phi(state, batch, task)
     assert torch.allclose(phi[0], 0.75 * mu[0] + 0.25 * f[0], atol=1e-6)  # towards the feature
     assert torch.allclose(phi[1], 1.5 * mu[1] - 0.5 * f[1], atol=1e-6)  # away from it
@@ -263,15 +226,6 @@ def test_fewer_old_classes_than_new_and_single_classes_stay_finite() -> None:
         finished = tiny.train(tiny.configuration("praka", scenario=scenario))
         assert np.isfinite([p.value for r in finished.results for p in r.phases]).all()
         assert {p.term for p in finished.results[2].phases} >= {"prototype", "feature_kd"}
-
-
-def test_there_is_one_prototype_a_seen_class_and_no_later_task_moves_it() -> None:
-    states = tiny.run("praka").states
-    for t, seen in enumerate((3, 5, 7)):
-        assert {name for name in states[t] if name.startswith("kept.")} == {"kept.prototypes"}
-        assert len(states[t]["kept.prototypes"]) == seen
-        for later in states[t:]:
-            assert torch.equal(later["kept.prototypes"][:seen], states[t]["kept.prototypes"])
 
 
 # The first task, the recipe, and what answers

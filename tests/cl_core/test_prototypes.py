@@ -172,3 +172,13 @@ def test_a_step_draws_a_share_of_the_recipe_s_batch_and_at_least_one_prototype()
     task = dataclasses.replace(task, recipe=task.recipe.replace(batch=64))
     assert [prototypes_a_step(task, ratio) for ratio in (1.0, 0.1, 2.5)] == [64, 6, 160]
     assert prototypes_a_step(dataclasses.replace(task, recipe=task.recipe.replace(batch=1)), 0.1) == 1
+
+
+@pytest.mark.parametrize("method", ["pass", "praka", "il2a"])
+def test_there_is_one_prototype_a_seen_class_and_no_later_task_moves_it(method: str) -> None:
+    states = tiny.run(method).states
+    for t, seen in enumerate((3, 5, 7)):
+        assert len(states[t]["kept.prototypes"]) == seen
+        for later in states[t:]:
+            assert torch.equal(later["kept.prototypes"][:seen], states[t]["kept.prototypes"])
+    assert not any(name.startswith("memory.") for name in states[-1])
