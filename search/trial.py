@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 SPEC = "trial.json"  # in the folder of a single trial: what was asked
 
 
+PROTOCOLS: dict[str, dict[str, Any]] = {"shared-base": {"shared_base": True}, "chf": {"chf": {}}}
+"""What a protocol asks of a single run; the others choose between runs, so they belong to studies."""
+
+
 @dataclass(frozen=True)
 class TrialRequest:
     """What `cl-search trial` asks for."""
@@ -41,6 +45,8 @@ class TrialRequest:
     threads: int | None = None
     device: str = "auto"
     download: bool = False
+    until: int | None = None
+    protocol: str | None = None  # one of PROTOCOLS
 
     def spec(self) -> RunSpec:
         """The run. Raises BadRequest for what can be known without the data."""
@@ -70,6 +76,8 @@ class TrialRequest:
             )
         if self.threads is not None and self.threads < 1:
             raise BadRequest(f"threads must be 1 or more, not {self.threads}")
+        if self.protocol is not None and self.protocol not in PROTOCOLS:
+            raise unknown("protocol of a single run", self.protocol, PROTOCOLS)
         configuration = Configuration(
             method=self.method,
             data=DataSpec.from_dict({"name": self.data, **data}),
@@ -83,6 +91,8 @@ class TrialRequest:
             unsealed=self.unsealed,
             device=self.device,
             threads=self.threads,
+            until=self.until,
+            **(PROTOCOLS[self.protocol] if self.protocol else {}),
         )
         cell = f"{self.method.replace(':', '-')}@{configuration.scenario.name}"
         digest = config_digest({"hp": hp, "recipe": recipe, "net": net})
@@ -253,7 +263,7 @@ def check_own(out: Path, spec: RunSpec) -> None:
     if (out / "study.yaml").exists():
         raise BadRequest(f"{out} holds a study: a trial's --out must be a folder of its own")
     if (out / SPEC).exists():
-        if _read_json(out / SPEC) != _identity(spec):
+        if _as_written_now(_read_json(out / SPEC)) != _identity(spec):
             raise BadRequest(f"{out} holds another trial: name an empty folder")
     elif out.exists() and (strange := sorted(p.name for p in out.iterdir() if not p.name.startswith("."))):
         raise BadRequest(f"{out} holds {strange[0]!r} and no {SPEC}: name an empty folder")
@@ -262,6 +272,16 @@ def check_own(out: Path, spec: RunSpec) -> None:
 def _identity(spec: RunSpec) -> dict[str, Any]:
     plain_values: dict[str, Any] = json.loads(json.dumps(spec.to_dict()))
     return plain_values
+
+
+def _as_written_now(values: dict[str, Any]) -> dict[str, Any]:
+    """A trial.json with the keys that an older version did not know; what is none stays as it is."""
+    from search.run_spec import RunSpec
+
+    try:
+        return _identity(RunSpec.from_dict(values))
+    except (KeyError, TypeError, ValueError):
+        return values
 
 
 def _recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:

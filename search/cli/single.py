@@ -29,6 +29,8 @@ def trial(
     net: Annotated[str | None, typer.Option(help="A net's name, or module:function.")] = None,
     threads: Annotated[int | None, typer.Option(help="Of torch; left out, as torch decides.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    until: Annotated[int | None, typer.Option(help="Train the scenario's first tasks alone.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="shared-base or chf.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the data if it is missing.")] = False,
 ) -> None:
     """One run without Ray. Without --out nothing is kept."""
@@ -50,6 +52,8 @@ def trial(
             threads=threads,
             device=device,
             download=download,
+            until=until,
+            protocol=protocol,
         )
         # With --json, what a library prints must not mix with the answer.
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():

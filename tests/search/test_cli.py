@@ -304,6 +304,44 @@ def test_a_report_that_cannot_be_written_after_the_work_is_no_bad_request(
     assert result.stderr.count("\n") == 1
 
 
+def test_a_trial_follows_a_protocol_and_ends_where_asked(tmp_path: Path) -> None:
+    base = ["trial", "--method", "lwf", "--data", "digits", "--scenario", "B0-5tasks", "--until", "2"]
+    base += ["--set", "recipe.epochs=1", "--set", "data.per_class=30"]
+    out = tmp_path / "chf"
+    result = call(*base, "--protocol", "chf", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "task 2 of 2: completed" in result.stdout
+    results = open_results(out)
+    assert results.stages["note"].isna().tolist() == [True, False]
+    assert results.stages["hp.kd_weight"].iloc[0] == results.trials["hp.kd_weight"].iloc[0] == 0.25
+    assert results.sizes("lwf@B0-5tasks/0") == (2, 2)
+    assert call("rerun", out, "lwf@B0-5tasks/0").exit_code == 0
+    assert "holds another trial" in refused(*base, "--out", out)
+
+
+def test_a_trial_s_file_of_an_older_version_is_the_same_trial(tmp_path: Path) -> None:
+    base = ["trial", "--method", "finetune", "--data", "digits", "--scenario", "B0-1tasks", "--out"]
+    base += [tmp_path / "run", "--set", "recipe.epochs=1", "--set", "data.per_class=30"]
+    assert call(*base).exit_code == 0
+    path = tmp_path / "run" / "trial.json"
+    values = json.loads(path.read_text())
+    for key in ("until", "shared_base", "chf"):
+        del values["configuration"][key]
+    path.write_text(json.dumps(values))
+    assert call(*base).exit_code == 0
+    path.write_text('{"trial": 3}')
+    assert "holds another trial" in refused(*base)
+
+
+def test_a_recorded_run_of_the_first_tasks_is_run_again_so_far(finished: Path) -> None:
+    from search.trial import _recorded_spec
+    from search.writer import recorded
+
+    row = recorded(finished)["finetune@B0-5tasks/1"]
+    assert _recorded_spec(finished, row).configuration.until is None
+    assert _recorded_spec(finished, {**row, "tasks": 2}).configuration.until == 2
+
+
 @pytest.mark.parametrize("damage", ["cut", "removed"])
 def test_a_damaged_table_is_said_in_one_line_and_trained_again(
     finished: Path, tmp_path: Path, damage: str
@@ -448,6 +486,11 @@ def test_a_trial_is_kept_where_asked_with_its_model(tmp_path: Path) -> None:
         (["--method", "lfw"], "did you mean 'lwf'?"),
         (["--data", "digit"], "did you mean 'digits'?"),
         (["--scenario", "B20-5tasks"], "make the base smaller"),
+        (["--until", "6"], "until must be a number of tasks from 1 to the 5 of scenario"),
+        (["--protocol", "shared-bse"], "did you mean 'shared-base'?"),
+        (["--protocol", "chf", "--validation", "0", "--unsealed"], "chf measures on validation rows"),
+        (["--set", "data.half=both"], "data.half must be tune or evaluate"),
+        (["--set", "data.half=tune", "--set", "data.classes=3"], "needs at least 4 classes"),
         (["--set", "hp.temprature=2"], "did you mean 'temperature'?"),
         (["--set", "hp.temperature=0"], "temperature"),
         (["--set", "recipe.epochs=many"], "epochs"),
