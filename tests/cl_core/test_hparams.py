@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cl_core.errors import BadRequest
-from cl_core.hparams import Choice, Float, Fractions, Int, digest, from_dict, hp, hparams, to_dict
+from cl_core.hparams import Choice, Factors, Float, Fractions, Int, digest, from_dict, hp, hparams, to_dict
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ def test_a_branch_is_active_under_the_values_that_open_it() -> None:
         (Fractions(), [], ""),
         (Fractions(), "", ""),
         (Fractions(), [1 / 3], f"{1 / 3!r}"),
+        (Factors(), "0.1, 1,3", "0.1,1.0,3.0"),
+        (Factors(), [3, 0.1], "3.0,0.1"),
     ],
 )
 def test_values_in_the_domain_are_taken_in_its_type(domain: Any, value: object, result: object) -> None:
@@ -97,6 +99,11 @@ def test_values_in_the_domain_are_taken_in_its_type(domain: Any, value: object, 
         (Fractions(), [1.0], "between 0 and 1"),
         (Fractions(), "a,b", "must be fractions"),
         (Fractions(), 3, "must be fractions"),
+        (Factors(), "", "different positive numbers"),
+        (Factors(), [1, 1], "different positive numbers"),
+        (Factors(), "0,1", "different positive numbers"),
+        (Factors(), [float("nan")], "different positive numbers"),
+        (Factors(), None, "different positive numbers"),
     ],
 )
 def test_values_outside_are_refused_in_one_line(domain: Any, value: object, rule: str) -> None:
@@ -150,3 +157,9 @@ def test_a_digest_refuses_what_json_cannot_say_exactly() -> None:
         digest({"a": math.nan})
     with pytest.raises(TypeError):
         digest({"a": object()})
+
+
+def test_stability_needs_an_interval() -> None:
+    assert hp(0.5, Float(0, 1), stability=True).metadata["hp"]["stability"] is True
+    with pytest.raises(TypeError, match="needs an interval"):
+        hp("a", Choice("a", "b"), stability=True)

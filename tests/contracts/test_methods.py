@@ -17,7 +17,7 @@ import cl_core.rng
 import cl_core.trainer
 from cl_core.dataset import DataSpec
 from cl_core.errors import BadRequest, NonFiniteLoss
-from cl_core.hparams import from_dict, hparams
+from cl_core.hparams import Float, from_dict, hparams
 from cl_core.memory import Budget
 from cl_core.method import METHODS, Method, Phase
 from cl_core.stages import Boundaries, StageStore, network_digest
@@ -83,9 +83,21 @@ def test_the_defaults_of_hyperparameters_lie_in_their_domains(method: str) -> No
         assert type(checked) is param.type
         assert param.doc, f"{name} needs a doc"
         assert param.acts_from in (0, 1, 2)
+        if param.stability:
+            assert isinstance(param.domain, Float)
+            assert param.acts_from == 1, "what holds to the past acts from the second task on"
+            assert "weight" in name or "lambda" in name
         for other, allowed in param.when.items():
             domain = hparams(METHODS[method].HP)[other].domain
             assert all(domain.check(other, value) == value for value in allowed)
+
+
+@every_method
+def test_a_method_that_distils_says_which_weight_holds_it_to_the_past(method: str) -> None:
+    # BiC's weight follows from the numbers of classes; replay has one where a loss is chosen.
+    weights = [p.name for p in hparams(METHODS[method].HP).values() if p.stability]
+    assert bool(weights) == METHODS[method].teacher
+    assert set(weights) >= {name for name in hparams(METHODS[method].HP) if name == "kd_weight"}
 
 
 @every_method

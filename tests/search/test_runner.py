@@ -274,3 +274,18 @@ def test_a_run_of_the_first_tasks_has_their_sizes_in_the_results(tmp_path: Path)
     results = open_results(tmp_path)
     assert results.sizes(runner.spec.trial) == (3, 2)
     assert [len(c) for c in results.confusions(runner.spec.trial, "val")] == [3, 5]
+
+
+def test_the_stages_have_the_values_in_force_of_each_task(tmp_path: Path) -> None:
+    options = {"lrs": "0.5", "drop": 0.0, "attempts": 2}
+    runner = _runner(tmp_path, _spec("lwf", chf=options))
+    while not runner.step().done:
+        pass
+    rows = _rows(tmp_path, runner.spec.trial)
+    (trial,) = rows["trials"]
+    assert (trial["status"], trial["hp.kd_weight"], trial["recipe.increment.lr"]) == ("completed", 0.25, 0.05)
+    first, *later = rows["stages"]
+    assert (first["hp.kd_weight"], first["recipe.lr"], first["note"]) == (0.25, 0.05, None)
+    for row in later:
+        attempt = int(row["note"].split("attempt ")[1][0])
+        assert (row["hp.kd_weight"], row["recipe.lr"]) == (8.0 / 2 ** (attempt - 1), 0.025)
