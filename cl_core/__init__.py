@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cl_core.configuration import Configuration
     from cl_core.dataset import Data, load
+    from cl_core.model import Model, load_model
     from cl_core.runs import Result, run
 
 _HOME = {
@@ -22,10 +23,12 @@ _HOME = {
     "Result": "cl_core.runs",
     "load": "cl_core.dataset",
     "Data": "cl_core.dataset",
+    "Model": "cl_core.model",
+    "load_model": "cl_core.model",
     "Configuration": "cl_core.configuration",
 }
 
-__all__ = ["Configuration", "Data", "Result", "load", "run"]
+__all__ = ["Configuration", "Data", "Model", "Result", "load", "load_model", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -111,8 +111,11 @@ class Configuration:
         )
         return base, base if method.restarts else increment
 
-    def check(self, data: Data) -> None:
-        """Raise BadRequest, one line, for anything that can be known before training."""
+    def check(self, data: Data, measured: bool = True) -> None:
+        """Raise BadRequest, one line, for anything that can be known before training.
+
+        A run that is not `measured` needs no rows to measure on.
+        """
         method = self.make_method()
         _, increment = self.recipes(data, method)
         framework = self.framework()
@@ -121,7 +124,7 @@ class Configuration:
         NETS[self.net or data.net]
         if not 0.0 <= self.validation < 1.0:
             raise BadRequest(f"validation must lie in [0, 1), not {self.validation:g}; 0.1 is usual")
-        if not self.validation and not self.unsealed:
+        if measured and not self.validation and not self.unsealed:
             raise BadRequest("validation 0 leaves nothing to measure: hold out 0.1, or open the test split")
         if self.unsealed and data.test is None:
             raise BadRequest(f"data set {data.name!r} has no test split to open; leave it sealed")

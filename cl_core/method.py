@@ -109,6 +109,7 @@ class Method:
     memories: ClassVar[tuple[str, ...]] = ("exemplars",)
     teacher: ClassVar[bool] = False  # whether the previous network is kept frozen during a task
     restarts: ClassVar[bool] = False  # whether every task trains anew, with the first task's recipe
+    answers_with: ClassVar[tuple[str, ...] | None] = None  # of `State.kept`, what `scores` reads; None: any
 
     @dataclass(frozen=True)
     class HP:

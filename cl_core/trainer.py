@@ -49,7 +49,8 @@ class Training:
 
     With a `store` the first task is shared with every run of its base family, unless `share` is off, and with
     `resume` the run continues from its last saved boundary; both give the numbers that an undisturbed run
-    gives. Raises BadRequest before any work.
+    gives. With `measure` off nothing is evaluated, so that all training rows may be trained on and the test
+    split stays sealed; the network is the same. Raises BadRequest before any work.
     """
 
     def __init__(
@@ -59,8 +60,9 @@ class Training:
         store: StageStore | None = None,
         resume: Boundaries | None = None,
         share: bool = True,
+        measure: bool = True,
     ) -> None:
-        configuration.check(data)
+        configuration.check(data, measure)
         self.configuration, self.data, self.store = configuration, data, store
         self.device, self.precision = resolve_device(configuration.device, configuration.precision)
         if self.device.type == "cpu":
@@ -78,7 +80,7 @@ class Training:
         self.numerics = numerics_digest(configuration)
         self.state: State = self.method.build(self._make_network)
         self.done = 0
-        self._boundaries, self._share = resume, share
+        self._boundaries, self._share, self._measure = resume, share, measure
         self._resume()
 
     @property
@@ -118,9 +120,9 @@ class Training:
             self.method.end(self.state, task, self.view, g)
             learnt = Learnt(self.method, task, trained)
         method, task, trained, note = learnt
-        splits = ["val"] if self.configuration.validation else []
-        splits += ["test"] if self.configuration.unsealed else []
-        agreement = teacher_agreement(self.state, task, self.view, splits[0])
+        splits = ["val"] if self.configuration.validation and self._measure else []
+        splits += ["test"] if self.configuration.unsealed and self._measure else []
+        agreement = teacher_agreement(self.state, task, self.view, splits[0]) if splits else None
         self.state.drop_local()
         evaluations = [e for split in splits for e in evaluate(method, self.state, task, self.view, split)]
         self.done += 1

@@ -26,7 +26,9 @@ def load_init(net: Network, path: str) -> None:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise BadRequest(f"init must be a readable safetensors file: {path}: {error}") from error
-    stem = "backbone." if any(name.startswith("backbone.") for name in tensors) else ""
+    # Of a saved model, of a network, or of the backbone itself.
+    stems = ("net.backbone.", "backbone.", "")
+    stem = next(s for s in stems if any(name.startswith(s) for name in tensors) or not s)
     own = {n.removeprefix(stem): t for n, t in tensors.items() if n.startswith(stem)}
     try:
         net.backbone.load_state_dict(own)

@@ -15,16 +15,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 
-from cl_core.aside import aside
 from cl_core.configuration import Configuration
 from cl_core.dataset import Data, DataSpec, load
-from cl_core.errors import BadRequest, ClSearchError
+from cl_core.errors import ClSearchError
 from cl_core.hparams import digest
 from cl_core.keys import base_identity, base_stage_key, boundary_key, numerics_digest
 from cl_core.metrics import summary
+from cl_core.model import save_model
 from cl_core.result import TaskResult
 from cl_core.stages import Boundaries, StageStore
 from cl_core.trainer import Training
@@ -148,24 +146,15 @@ class Runner:
         return primary_confusions(self.rows, self.training.sizes, split)
 
     def save_model(self, path: Path) -> None:
-        """Write the network as safetensors, with what prediction needs in its metadata."""
-        meta = {
-            "class_names": list(
-                self.training.view.class_names[: sum(self.training.sizes[: self.training.done])]
-            ),
-            "mean": self.data.mean,
-            "std": self.data.std,
-            "shape": self.data.shape,
-            "net": self.spec.configuration.net or self.data.net,
-            "method": self.spec.configuration.method,
-            "classifier": self.training.method.primary(),
+        """Write the model that the tasks so far have come to. Raises BadRequest."""
+        configuration = self.spec.configuration
+        origin = {
+            "trial": self.spec.trial,
+            "seed": configuration.seed,
+            "validation": configuration.validation,
+            "versions": versions(),
         }
-        tensors = self.training.state.tensors()
-        try:
-            with aside(path) as hidden:
-                save_file(tensors, hidden, metadata={"cl_search": json.dumps(meta)})
-        except (OSError, SafetensorError) as error:
-            raise BadRequest(f"the model must be written to a writable place: {path}: {error}") from error
+        save_model(path, self.training, origin)
 
     def _take_up(self, folder: Path) -> None:
         # Rows of finished tasks count only where a boundary stands to go on from: the rest is trained again.

@@ -104,13 +104,19 @@ def list_split(
 
 def decode(raw: bytes, size: int) -> Array:
     """The image in `raw` as [size, size, 3] uint8. Raises whatever Pillow raises."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     with Image.open(io.BytesIO(raw)) as image:
         # A large JPEG is read at a fraction of its size that is still at least twice the one wanted.
         image.draft(None, (2 * size, 2 * size))
-        upright = ImageOps.exif_transpose(image)
-        return np.asarray(centre_square(_as_rgb(upright), size))
+        return pixels(image, size)
+
+
+def pixels(image: Image.Image, size: int) -> Array:
+    """An image that Pillow has opened as [size, size, 3] uint8. Raises whatever Pillow raises."""
+    from PIL import ImageOps
+
+    return np.asarray(centre_square(_as_rgb(ImageOps.exif_transpose(image)), size))
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

@@ -46,6 +46,7 @@ class PASS(Method):
     paradigm, level, kind = "feature replay", "features", "instance feature"
     teacher = True
     memories = ()
+    answers_with = ()  # prototypes are for training
 
     @dataclass(frozen=True)
     class HP(Prototypes):

@@ -42,6 +42,7 @@ class PRAKA(Method):
     paradigm, level, kind = "feature replay", "features", "instance feature"
     teacher = True
     memories = ()
+    answers_with = ()  # prototypes are for training
 
     @dataclass(frozen=True)
     class HP(Prototypes):

@@ -1,4 +1,4 @@
-"""The verbs of a single run: trial, rerun."""
+"""The verbs of a single run: trial, rerun; and of a single model: predict."""
 
 from __future__ import annotations
 
@@ -66,6 +66,27 @@ def trial(
 
 def _silent(line: str) -> None:
     pass
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A file of `export` or `trial --save`.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Images, or folders of images.")],
+    as_json: AsJson = False,
+    own_code: Annotated[
+        bool, typer.Option("--own-code", help="Import the module that the model's net or method is from.")
+    ] = False,
+) -> None:
+    """The class of each image, and its score."""
+    with errors():
+        from search.predict import predict as verb
+
+        answers = verb(model, images, own_code)
+        if as_json:
+            say_json([{"image": str(a.image), "class": a.name, "score": a.score} for a in answers])
+            return
+        for a in answers:
+            typer.echo(f"{a.image}: {a.name} ({a.score:.4f})")
 
 
 @app.command()
