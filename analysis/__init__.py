@@ -9,15 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from analysis.comparison import Paired, compare
     from analysis.equality import Comparison, equal
     from analysis.load import Results, open_results
     from analysis.report import write_report
 
-__all__ = ["Comparison", "Results", "equal", "open_results", "write_report"]
+__all__ = ["Comparison", "Paired", "Results", "compare", "equal", "open_results", "write_report"]
 
 _HOME = {
     "Comparison": "analysis.equality",
+    "Paired": "analysis.comparison",
     "Results": "analysis.load",
+    "compare": "analysis.comparison",
     "equal": "analysis.equality",
     "open_results": "analysis.load",
     "write_report": "analysis.report",

@@ -1,4 +1,4 @@
-"""Images as a user has them, arrays, files or what Pillow has opened, in batches of the shape a model takes."""
+"""Images as a user has them, arrays, files or what Pillow has opened, in batches of a model's shape."""
 
 from __future__ import annotations
 

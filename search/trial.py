@@ -185,7 +185,7 @@ def rerun(folder: Path, trial: str, say: Callable[[str], None] = lambda line: No
             raise BadRequest(f"no folder {folder}: name the folder of a run, such as runs/quickstart")
         raise unknown("ended trial", trial, rows)
     row = rows[trial]
-    spec = _recorded_spec(folder, row)
+    spec = recorded_spec(folder, row)
     schemas = {name: pq.read_schema(folder / "tables" / name / "schema.parquet") for name in TABLES}
     with tempfile.TemporaryDirectory(prefix="cl-search-") as name:
         again = Path(name)
@@ -284,7 +284,7 @@ def _as_written_now(values: dict[str, Any]) -> dict[str, Any]:
         return values
 
 
-def _recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
+def recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
     """The run of a `trials` row, from the row itself and, for what it does not hold, the folder."""
     from cl_core.configuration import Configuration
     from cl_core.scenarios import ScenarioSpec

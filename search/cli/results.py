@@ -1,13 +1,15 @@
-"""The verbs that read what a run has left: report, gather."""
+"""The verbs that read what a run has left: report, gather, compare, export."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from search.cli.parser import Folder, app, errors
+from search.cli.parser import AsJson, Folder, app, errors, say_json
+from search.cli.printing import print_table
 
 
 @app.command()
@@ -35,3 +37,51 @@ def gather(folder: Folder) -> None:
 
         for table, rows in writer.gather(folder).items():
             typer.echo(f"{table}: {rows} rows")
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="The folder of a run.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The folder of another.")],
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Left out, the first objective of A.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Two runs, paired on cell, class order and seed: the differences B - A of their choices."""
+    with errors():
+        from analysis import compare as verb
+
+        found = verb(a, b, metric)
+        if as_json:
+            say_json(found.to_dict())
+            return
+        print_table(["cell", "split", "A", "B", "B - A", "p", "p (Holm)"], found.rows())
+        for line in found.lines():
+            typer.echo(line)
+        for line in found.warnings:
+            typer.echo(f"warning: {line}", err=True)
+
+
+@app.command()
+def export(
+    folder: Folder,
+    cells: Annotated[
+        list[str] | None,
+        typer.Option("--cell", metavar="CELL", help="Of this cell alone; may stand several times."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Left out, the folder export/ in the run's.")
+    ] = None,
+    model: Annotated[
+        bool, typer.Option("--model/--no-model", help="Train the model on all training rows as well.")
+    ] = True,
+) -> None:
+    """Each cell's choice as a study file, and as a model trained on train + validation."""
+    with errors(shlex.join(["cl-search", "export", str(folder)])):
+        from search.export import export as verb
+
+        for done in verb(folder, cells or (), out, model, say=typer.echo):
+            typer.echo(
+                f"{done.cell}: no. {done.number}, {done.study}" + (f", {done.model}" if done.model else "")
+            )

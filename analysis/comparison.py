@@ -1,0 +1,277 @@
+"""Two runs, paired: per cell the difference of a metric between the choices of two runs' folders.
+
+    from analysis import compare
+    print(compare("runs/a", "runs/b"))
+
+Runs are paired on cell, class order and seed; seeds are averaged within an order, and the class order is the
+unit of every interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.load import Results, open_results
+from analysis.selection import Cell, cells, objective
+from analysis.stats import Mean, by_order, holm, mean
+from cl_core.errors import BadRequest, unknown
+from cl_core.metrics import OBJECTIVES
+
+PARTS = ("data", "recipe", "protocol", "search", "methods")
+UNFAIR = ("data", "recipe", "protocol")  # where these differ, a difference is not of what was searched
+PLACES = ("data.root", "data.download")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One cell: the metric in both runs over the class orders that both have, and B - A, paired."""
+
+    cell: str
+    split: str  # test where both have final runs on it, else val
+    a: Mean
+    b: Mean
+    difference: Mean
+    p: float | None  # two-sided paired t-test over class orders; None below two orders
+    adjusted: float | None = None  # by Holm, over the cells that have a p
+    left_out: int = 0  # runs that the other one has no partner for
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "n": self.difference.n}
+
+
+@dataclass(frozen=True)
+class Paired:
+    """What two runs have in common, and what not."""
+
+    a: Path
+    b: Path
+    metric: str
+    direction: str  # max or min: where better lies
+    cells: tuple[Difference, ...]
+    only_a: tuple[str, ...]  # cells with a choice in A alone
+    only_b: tuple[str, ...]
+    differing: tuple[str, ...]  # what the studies search otherwise, as key (A's value / B's)
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can carry."""
+        return {
+            **{name: getattr(self, name) for name in ("metric", "direction")},
+            "a": str(self.a),
+            "b": str(self.b),
+            "cells": [cell.to_dict() for cell in self.cells],
+            **{name: list(getattr(self, name)) for name in ("only_a", "only_b", "differing", "warnings")},
+        }
+
+    def rows(self) -> list[list[str]]:
+        """A table's cells: name, split, A, B, B - A, p, p after Holm."""
+        return [
+            [c.cell, c.split, str(c.a), str(c.b), _signed(c.difference), _p(c.p), _p(c.adjusted)]
+            for c in self.cells
+        ]
+
+    def lines(self) -> list[str]:
+        """What a reader has to know beside the table, one sentence a line."""
+        better = "above 0: B is better" if self.direction == "max" else "below 0: B is better"
+        out = [
+            f"{self.metric.replace('_', ' ')}, B - A ({better}); ± is the half width of the 95 % t-interval "
+            "over class orders, p of a two-sided paired t-test"
+        ]
+        for name, only in (("A", self.only_a), ("B", self.only_b)):
+            if only:
+                out.append(f"only in {name}: {', '.join(only)}")
+        if self.differing:
+            out.append(f"the studies differ in {'; '.join(self.differing)}")
+        return out
+
+    def __str__(self) -> str:
+        return "\n".join([*("  ".join(row) for row in self.rows()), *self.lines(), *self.warnings])
+
+
+def compare(a: str | Path | Results, b: str | Path | Results, metric: str | None = None) -> Paired:
+    """The paired differences of B and A in `metric`; left out, A's first objective.
+
+    A cell stands in the runs of its choice: its final ones where both have them on the test split, else those
+    that it was selected by, on validation rows. Raises BadRequest for an unknown metric, for runs on other
+    images, for a cell whose tasks have other sizes, and for runs without a cell in common.
+    """
+    left, right = open_results(a), open_results(b)
+    if metric is not None and metric not in OBJECTIVES:
+        raise unknown("metric", metric, OBJECTIVES)
+    name = metric or objective(left)[0]
+    _same_images(left, right)
+    sides = [{cell.name: cell for cell in cells(side) if len(cell.best)} for side in (left, right)]
+    common = [cell for cell in sides[0] if cell in sides[1]]
+    if not common:
+        raise BadRequest(
+            f"no cell has a choice in both runs: {_listed(sides[0])} in {left.folder}, {_listed(sides[1])} "
+            f"in {right.folder}; compare runs of the same cells"
+        )
+    for cell in common:
+        _same_tasks(sides[0][cell], sides[1][cell])
+    found = [_difference(sides[0][cell], sides[1][cell], name) for cell in common]
+    return Paired(
+        a=left.folder,
+        b=right.folder,
+        metric=name,
+        direction=OBJECTIVES[name][0],
+        cells=tuple(_adjusted(found)),
+        only_a=tuple(cell for cell in sides[0] if cell not in sides[1]),
+        only_b=tuple(cell for cell in sides[1] if cell not in sides[0]),
+        differing=tuple(text for key, text in _differing(left, right) if not _unfair(key)),
+        warnings=tuple(_warnings(left, right, name, found)),
+    )
+
+
+def _difference(a: Cell, b: Cell, metric: str) -> Difference:
+    final = all(
+        (cell.best["purpose"] == "final").all() and (cell.best["split"] == "test").all() for cell in (a, b)
+    )
+    rows = [_values(cell.best if final else cell.selected, metric) for cell in (a, b)]
+    both = [key for key in rows[0] if key in rows[1]]
+    values = [by_order((order, side[order, seed]) for order, seed in both) for side in rows]
+    gaps = by_order((order, rows[1][order, seed] - rows[0][order, seed]) for order, seed in both)
+    return Difference(
+        cell=a.name,
+        split="test" if final else "val",
+        a=mean(values[0].values()),
+        b=mean(values[1].values()),
+        difference=mean(gaps.values()),
+        p=_p_value(gaps),
+        left_out=len(rows[0]) + len(rows[1]) - 2 * len(both),
+    )
+
+
+def _values(runs: pd.DataFrame, metric: str) -> dict[tuple[str, int], float]:
+    """(class order, seed) -> the metric, where it is a number."""
+    keys = zip(runs["class_order"], runs["seed"], strict=True)
+    pairs = zip(keys, runs[metric], strict=True)
+    return {(str(o), int(s)): float(v) for (o, s), v in pairs if not pd.isna(v)}
+
+
+def _p_value(gaps: Mapping[Hashable, float]) -> float | None:
+    """Of a mean difference of zero."""
+    known = np.array(list(gaps.values()), dtype=np.float64)
+    if len(known) < 2:
+        return None
+    centre, spread = abs(float(known.mean())), float(known.std(ddof=1) / math.sqrt(len(known)))
+    if spread == 0:
+        return 0.0 if centre else 1.0
+    return min(1.0, 2 * float(stats.t.sf(centre / spread, len(known) - 1)))
+
+
+def _adjusted(found: list[Difference]) -> list[Difference]:
+    tested = [cell.p for cell in found if cell.p is not None]
+    adjusted = iter(holm(tested))
+    return [
+        cell if cell.p is None else Difference(**{**vars(cell), "adjusted": next(adjusted)}) for cell in found
+    ]
+
+
+# What makes a comparison wrong
+
+
+def _same_images(a: Results, b: Results) -> None:
+    known = [_resolved(side).get("fingerprint") for side in (a, b)]
+    if all(known) and known[0] != known[1]:
+        raise BadRequest(
+            f"the runs have other images ({str(known[0])[:12]} in {a.folder}, {str(known[1])[:12]} in "
+            f"{b.folder}): compare runs on the same data"
+        )
+
+
+def _same_tasks(a: Cell, b: Cell) -> None:
+    sizes = [
+        {f"{base}, then {later}" for base, later in zip(c.best["base"], c.best["increments"], strict=True)}
+        for c in (a, b)
+    ]
+    if sizes[0] != sizes[1]:
+        raise BadRequest(
+            f"{a.name} has tasks of {' / '.join(sorted(sizes[0]))} classes in one run and of "
+            f"{' / '.join(sorted(sizes[1]))} in the other: compare runs with the same tasks"
+        )
+
+
+def _warnings(a: Results, b: Results, metric: str, found: list[Difference]) -> list[str]:
+    out = []
+    unfair = [text for key, text in _differing(a, b) if _unfair(key)]
+    if unfair:
+        out.append(
+            f"the studies differ in {'; '.join(unfair)}: a difference between the runs may come from there"
+        )
+    if objective(a) != objective(b):
+        out.append(
+            f"the choices were made by {objective(a)[0]} in A and by {objective(b)[0]} in B, and compared "
+            f"by {metric}"
+        )
+    for cell in found:
+        if not cell.difference.n:
+            out.append(f"{cell.cell}: no class order and seed in both runs, so there is no difference")
+        elif cell.left_out:
+            out.append(f"{cell.cell}: {cell.left_out} runs have no partner and are left out")
+    if all(cell.difference.n < 2 for cell in found):
+        out.append("one class order has no interval: set protocol.orders or final.orders to 5")
+    return out
+
+
+def _differing(a: Results, b: Results) -> list[tuple[str, str]]:
+    """(key, "key (A's value / B's)") of what the two studies say otherwise, of labels that both have."""
+    plain = [_flat({part: side.study.get(part) for part in PARTS}) for side in (a, b)]
+    shared = [set(_mapping(side.study.get("methods"))) for side in (a, b)]
+    out = []
+    for key in (*plain[0], *(key for key in plain[1] if key not in plain[0])):
+        label = key.split(".")[1] if key.startswith("methods.") else None
+        if key in PLACES or (label is not None and not all(label in names for names in shared)):
+            continue
+        before, after = (side.get(key, "not set") for side in plain)
+        if before != after:
+            out.append((key, f"{key} ({_cut(before)} / {_cut(after)})"))
+    return out
+
+
+def _unfair(key: str) -> bool:
+    return key.split(".")[0] in UNFAIR
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, Mapping) and inner:
+            out.update(_flat(inner, f"{prefix}{key}."))
+        elif inner not in (None, {}):
+            out[f"{prefix}{key}"] = inner
+    return out
+
+
+def _resolved(results: Results) -> Mapping[str, Any]:
+    return _mapping(results.study.get("resolved"))
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _listed(found: Mapping[str, Cell]) -> str:
+    return ", ".join(found) or "none"
+
+
+def _cut(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _signed(value: Mean) -> str:
+    return str(value) if value.value is None or value.value < 0 else f"+{value}"
+
+
+def _p(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

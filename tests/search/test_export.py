@@ -1,0 +1,223 @@
+"""A run's choice, taken away: a study file that trains it again exactly, and a model of all training rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+from typer.testing import CliRunner, Result
+
+import search.export
+from analysis import open_results
+from analysis.selection import cells
+from cl_core import load, load_model
+from cl_core.dataset import DataSpec
+from cl_core.errors import BadRequest, TrialError
+from cl_core.hparams import hparams
+from cl_core.method import METHODS
+from cl_core.trainer import Training
+from search.cli import app
+from search.export import export
+from search.run import run_study
+from search.trial import recorded_spec
+
+STUDY: dict[str, Any] = {
+    "study": "small",
+    "data": {"name": "digits", "per_class": 30},
+    "scenarios": ["B4-inc3", {"base": 5, "tasks": 1, "class_order": "seed:3"}],
+    "methods": {"mine": {"method": "icarl", "loss": "ce"}, "bic": {"exemplars_per_class": 4}},
+    "recipe": {"net": "convnet-small", "epochs": 2, "increment": {"lr": {"float": [0.01, 0.2], "log": True}}},
+    "search": {"trials": 2},
+}
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def refused(*arguments: object) -> str:
+    result = call(*arguments)
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export") / "run"
+    run_study(STUDY, folder, local=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("exported")
+    assert len(export(run, out=out)) == 4
+    return out
+
+
+def test_a_best_file_trains_the_choice_again_exactly(run: Path, exported: Path, tmp_path: Path) -> None:
+    before = open_results(run)
+    for cell in cells(before):
+        again = tmp_path / cell.name
+        run_study(exported / cell.name / "best.yaml", again, local=True)
+        after = open_results(again)
+        (chosen,) = cell.selected["trial"]
+        (trial,) = after.trials["trial"]
+        for a, b in zip(before.confusions(chosen, "val"), after.confusions(trial, "val"), strict=True):
+            assert (a == b).all()
+        old, new = before.row(chosen), after.row(trial)
+        fixed = [name for name in old if name.startswith(("recipe.", "hp."))]
+        assert [old[name] for name in fixed if name in new and old[name] == old[name]] == [
+            new[name] for name in fixed if name in new and old[name] == old[name]
+        ]
+        assert (old["class_order"], old["net"], old["seed"]) == (new["class_order"], new["net"], new["seed"])
+
+
+def test_a_best_file_leaves_nothing_to_a_default(exported: Path) -> None:
+    plain = yaml.safe_load((exported / "mine@B4-inc3" / "best.yaml").read_text())
+    known = hparams(METHODS["icarl"].HP)
+    entry = plain["methods"]["mine"]
+    values = {name: p.default for name, p in known.items()} | entry
+    acting = {name for name, p in known.items() if p.active({**values, "loss": "ce"})}
+    assert set(entry) == {"method"} | acting
+    assert entry["exemplars_per_class"] == 20
+    assert isinstance(entry["exemplars_per_class"], int)
+    assert set(plain["recipe"]) == {"net", "base", "increment"}
+    assert plain["scenarios"][0]["class_order"] == "natural"
+    assert plain["search"]["trials"] == 1
+
+
+@pytest.mark.parametrize("cell", ["mine@B4-inc3", "bic@B4-inc3"])
+def test_a_model_is_what_a_training_on_all_rows_comes_to(cell: str, run: Path, exported: Path) -> None:
+    data = load(DataSpec("digits", per_class=30))
+    model = load_model(exported / cell / "model.safetensors")
+    (chosen,) = (c for c in cells(open_results(run)) if c.name == cell)
+    assert model.card.origin["number"] == chosen.number
+    assert model.card.origin["identity"] == open_results(run).study["resolved"]["identity"]
+    row = open_results(run).row(chosen.selected["trial"].iloc[0])
+    configuration = recorded_spec(run, search.export._row(chosen)).configuration
+    assert row["number"] == chosen.number
+    everything = dataclasses.replace(configuration, validation=0.0)
+    training = Training(everything, data, measure=False)
+    while not training.finished:
+        assert training.next_task().images > 0
+    rows = sum(len(training.view.rows([c])) for c in range(10))
+    assert rows == 300
+    tensors = training.state.tensors()
+    saved = load_file(exported / cell / "model.safetensors")
+    assert all(torch.equal(saved[name], tensors[name]) for name in saved)
+
+
+def test_class_names_stand_in_the_order_of_arrival(exported: Path) -> None:
+    data = load(DataSpec("digits", per_class=30))
+    natural = load_model(exported / "bic@B4-inc3" / "model.safetensors")
+    other = load_model(exported / "bic@B5-1tasks-seed3" / "model.safetensors")
+    assert natural.class_names == data.class_names
+    assert other.class_names != data.class_names
+    assert sorted(other.class_names) == sorted(data.class_names)
+
+
+def test_predict_answers_for_images_and_folders(exported: Path, tmp_path: Path) -> None:
+    data = load(DataSpec("digits", per_class=30))
+    (tmp_path / "in" / "inner").mkdir(parents=True)
+    Image.fromarray(data.test.x[0, ..., 0]).save(tmp_path / "in" / "inner" / "b.png")
+    Image.fromarray(data.test.x[1, ..., 0]).save(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "readme.txt").write_text("no image")
+    path = exported / "bic@B4-inc3" / "model.safetensors"
+    model = load_model(path)
+    result = call("predict", path, tmp_path / "in", tmp_path / "in" / "a.png", "--json")
+    assert result.exit_code == 0, result.output
+    answers = json.loads(result.stdout)
+    assert [Path(a["image"]).name for a in answers] == ["a.png", "b.png", "a.png"]
+    assert [a["class"] for a in answers] == model.predict(data.test.x[[1, 0, 1]])
+    assert answers[1]["score"] == float(model.scores(data.test.x[[1, 0, 1]])[1].max())
+    plain = call("predict", path, tmp_path / "in" / "a.png")
+    assert plain.stdout.startswith(f"{tmp_path / 'in' / 'a.png'}: {answers[0]['class']} (")
+
+
+def test_predict_refuses_in_one_line(exported: Path, tmp_path: Path) -> None:
+    path = exported / "bic@B4-inc3" / "model.safetensors"
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "empty").mkdir()
+    assert "there is no image or folder" in refused("predict", path, tmp_path / "none.png")
+    assert "cannot read the image" in refused("predict", path, tmp_path / "text.png")
+    assert "holds no images" in refused("predict", path, tmp_path / "empty")
+    assert "there is no model" in refused("predict", tmp_path / "none", tmp_path / "text.png")
+    assert "is no model" in refused("predict", tmp_path / "text.png", tmp_path / "text.png")
+
+
+def test_an_interrupted_export_goes_on_and_comes_to_the_same(
+    run: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, trained = Training.next_task, []
+
+    def next_task(self: Training) -> Any:
+        if len(trained) == 2:
+            raise TrialError("the power failed")
+        trained.append(self.done)
+        return real(self)
+
+    monkeypatch.setattr(Training, "next_task", next_task)
+    with pytest.raises(TrialError, match="the power failed"):
+        export(run, ["bic@B4-inc3"], tmp_path)
+    monkeypatch.setattr(Training, "next_task", real)
+    said: list[str] = []
+    export(run, ["bic@B4-inc3"], tmp_path, say=said.append)
+    assert said[0] == "bic@B4-inc3: goes on after task 2 of 3"
+    name = Path("bic@B4-inc3", "model.safetensors")
+    assert (tmp_path / name).read_bytes() == (exported / name).read_bytes()
+    assert sorted(p.name for p in (tmp_path / "bic@B4-inc3").iterdir()) == ["best.yaml", "model.safetensors"]
+    again: list[str] = []
+    export(run, ["bic@B4-inc3"], tmp_path, say=again.append)
+    assert again == []  # the same choice is not trained twice
+
+
+def test_without_a_model_no_data_is_needed(run: Path, tmp_path: Path) -> None:
+    (done, *_) = export(run, out=tmp_path, model=False)
+    assert done.model is None
+    assert done.study.exists()
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_an_export_that_cannot_be_is_refused_before_anything_is_written(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert "did you mean 'bic@B4-inc3'?" in refused("export", run, "--cell", "bic@B4-inc2", "--out", out)
+    assert "no folder" in refused("export", tmp_path / "none", "--out", out)
+    assert "not a run's folder" in refused("export", tmp_path, "--out", out)
+    assert "must be writable" in refused("export", run, "--out", "/proc/none")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    shutil.copy(run / "study.yaml", empty)
+    assert "no run in" in refused("export", empty, "--out", out)
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    text = (other / "study.yaml").read_text()
+    (other / "study.yaml").write_text(text.replace("fingerprint: ", "fingerprint: 0"))
+    assert "the images are not those of" in refused("export", other, "--out", out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("cell", ["../../escape", "bic@../x", "/etc/bic@a", "bic@B4-inc3/..", ".@.", ""])
+def test_a_cell_s_name_from_a_file_never_becomes_a_path_outside(cell: str, run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "a" / "b" / "run"
+    shutil.copytree(run, other)
+    for path in (other / "tables" / "trials").glob("bic*B4-inc3*.parquet"):
+        table = pq.read_table(path)
+        names = pa.array([cell] * len(table))
+        pq.write_table(table.set_column(table.column_names.index("cell"), "cell", names), path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(BadRequest, match="is no cell's name"):
+        export(other, out=tmp_path / "a" / "b" / "out", model=False)
+    assert sorted(tmp_path.rglob("*")) == before
