@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 STUDY = "study.yaml"
+PLAN = "plan.json"
 STALE = 60.0  # seconds after which nobody writes an aside file of a stage any more
 
 
@@ -156,7 +157,8 @@ def check_folder(folder: Path) -> None:
     check_writable(folder, "the run's folder")
     if (folder / STUDY).exists() or not folder.exists():
         return
-    strange = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    beside = (path.name for path in folder.iterdir() if not path.name.startswith("."))
+    strange = sorted(name for name in beside if name != PLAN)  # a plan comes before its run
     if strange:
         raise BadRequest(
             f"{folder} holds {strange[0]!r} and no {STUDY}, so it is no run's folder: name another with --out"

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
     from rich.table import Table
 
     from search.control import State
+    from search.plan import Forecast
     from search.run import Prepared
 
 
@@ -45,6 +47,64 @@ def print_plan(prepared: Prepared) -> None:
         f"folder: {prepared.folder}" + (" (continued)" if (prepared.folder / "study.yaml").exists() else ""),
     ):
         typer.echo(line)
+
+
+def print_forecast(found: Forecast) -> None:
+    from search.live import clock
+
+    columns = ["cell", "configurations", "runs", "tasks", "first tasks", "one worker", "kept by a run"]
+    print_table(
+        columns,
+        [
+            [
+                cell.cell,
+                *map(str, (cell.configurations, cell.runs, cell.tasks, cell.first_tasks)),
+                clock(sum(cell.seconds) / 2),
+                size(cell.kept_bytes),
+            ]
+            for cell in found.cells
+        ],
+    )
+    total = found.total
+    low, high = found.hours
+    gpu = "" if total["gpu_hours"] is None else f", {total['gpu_hours']:.2g} GPU-hours"
+    shared = total["tasks_shared"] or 0
+    flying = max((cell.boundary_bytes for cell in found.cells), default=0) * found.concurrent
+    for line in (
+        f"{found.study}: {total['runs']} runs, {total['tasks_trained']} tasks to train; {shared} first tasks "
+        f"are shared, which saves {found.saved:.0%} of all task trainings",
+        f"one worker: {clock(3600 * low)} to {clock(3600 * high)}{gpu}; {found.concurrent} at a time: about "
+        f"{clock(3600 * (total['wall_hours'] or 0))}",
+        f"on disk: {size(total['stage_bytes'] or 0)} of first tasks, at most "
+        f"{size(total['table_bytes'] or 0)} of tables, and {size(flying)} while runs are under way",
+        *(warning for cell in found.cells for warning in cell.warnings),
+        *found.notes,
+    ):
+        typer.echo(line)
+
+
+def print_spent(table: pd.DataFrame) -> None:
+    def shown(name: str, value: object) -> str:
+        if value is None or value != value:
+            return "-"
+        return size(float(str(value))) if name.startswith("bytes") else f"{float(str(value)):.4g}"
+
+    print_table(
+        list(table.columns),
+        [
+            [row[0], shown(row[0], row[1]), shown(row[0], row[2]), shown("", row[3])]
+            for row in table.itertuples(index=False)
+        ],
+    )
+
+
+def size(count: float) -> str:
+    """Bytes as 512 B, 3.4 kB or 12 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
 
 
 def print_control(state: State) -> None:

@@ -1,4 +1,4 @@
-"""The verbs that work on a study: run, status, logs, and what steers a run that is going."""
+"""The verbs that work on a study: plan, run, status, logs, and what steers a run that is going."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from cl_core.errors import BadRequest
 from search.cli.parser import AsJson, CellName, Folder, Out, Sets, Trial, app, errors, say_json
-from search.cli.printing import print_control, print_plan, terminal
+from search.cli.printing import print_control, print_forecast, print_plan, print_spent, terminal
 
 
 @app.command()
@@ -96,6 +96,57 @@ def _note(warnings: Sequence[str]) -> None:
     """What is allowed, but hardly meant, on stderr."""
     for warning in warnings:
         typer.echo(f"note: {warning}", err=True)
+
+
+@app.command()
+def plan(
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY|DIR", help="A preset's name or a study file; or a run's folder.")
+    ],
+    sets: Sets = None,
+    out: Out = None,
+    seconds: Annotated[
+        float, typer.Option("--probe-seconds", metavar="N", help="About how long the probes last in all.")
+    ] = 40.0,
+    as_json: AsJson = False,
+) -> None:
+    """What a study is going to cost, by a short probe; of a run's folder, planned against spent."""
+    with errors():
+        if Path(study).expanduser().is_dir():
+            _spent(Path(study).expanduser(), as_json)
+            return
+        from search.plan import forecast, write
+        from search.run import prepare
+
+        prepared = prepare(study, out, sets or [])
+        _note(prepared.study.warnings)
+        found = forecast(prepared, seconds, say=lambda line: typer.echo(line, err=True))
+        path = write(found, prepared.folder)
+        if as_json:
+            say_json(found.to_dict())
+            return
+        print_forecast(found)
+        typer.echo(f"plan: {path}")
+
+
+def _spent(folder: Path, as_json: bool) -> None:
+    """Planned against spent, for what a run has done so far."""
+    from analysis import open_results
+    from analysis.spent import QUANTITIES, against, planned, spent
+
+    foreseen = planned(folder)
+    if foreseen is None and not (folder / "study.yaml").exists():
+        raise BadRequest(f"{folder} holds no run and no plan: name a study file, or the folder of a run")
+    ran = (folder / "study.yaml").exists()
+    now = spent(open_results(folder)) if ran else dict.fromkeys(QUANTITIES)
+    if as_json:
+        say_json({"planned": foreseen and foreseen["total"], "spent": now})
+        return
+    print_spent(against(foreseen or {"total": {}}, now))
+    if foreseen is None:
+        typer.echo("there is no plan.json here: `cl-search plan STUDY` writes one before a run")
+    elif not ran:
+        typer.echo("nothing has run yet")
 
 
 @app.command()

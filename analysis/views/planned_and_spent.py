@@ -1,0 +1,36 @@
+"""What was foreseen before the run, and what it took."""
+
+from __future__ import annotations
+
+from analysis.load import Results
+from analysis.runs import Runs
+from analysis.section import VIEWS, Section
+from analysis.spent import PLAN, against, planned, spent
+
+TITLE = "Planned and spent"
+
+
+@VIEWS.register("planned_and_spent")
+def planned_and_spent(results: Results) -> Section:
+    """Runs, tasks, hours and bytes: as `cl-search plan` foresaw them, and as they came."""
+    if isinstance(results, Runs) or results.trials.empty:
+        return Section(TITLE, "No plan of a run with ended trials.", optional=True)
+    plan = planned(results.folder)
+    if plan is None:
+        return Section(TITLE, f"No {PLAN}: `cl-search plan` writes one before a run.", optional=True)
+    table = against(plan, spent(results))
+    text = (
+        f"Planned on {plan.get('written', 'an unknown day')} from a probe of a few steps. Planned is the "
+        "whole study without a stopper; spent is what has ended so far. Hours by the clock run from the "
+        "first start to the last end, whatever lay between."
+    )
+    notes = [str(note) for note in plan.get("notes") or () if isinstance(note, str)]
+    if notes:
+        text += "\n\n" + " ".join(f"{note.rstrip('.')}." for note in notes)
+    formulas = [
+        "hours of one worker: from the start to the end of every run, and the training of first tasks that "
+        "runs share",
+        "first tasks taken from a shared one: runs that began from a first task which another had trained",
+    ]
+    n = f"n = {len(results.trials)} ended runs"
+    return Section(TITLE, text, formulas, n, table, optional=True)
