@@ -334,12 +334,12 @@ def test_a_trial_s_file_of_an_older_version_is_the_same_trial(tmp_path: Path) ->
 
 
 def test_a_recorded_run_of_the_first_tasks_is_run_again_so_far(finished: Path) -> None:
-    from search.trial import _recorded_spec
+    from search.trial import recorded_spec
     from search.writer import recorded
 
     row = recorded(finished)["finetune@B0-5tasks/1"]
-    assert _recorded_spec(finished, row).configuration.until is None
-    assert _recorded_spec(finished, {**row, "tasks": 2}).configuration.until == 2
+    assert recorded_spec(finished, row).configuration.until is None
+    assert recorded_spec(finished, {**row, "tasks": 2}).configuration.until == 2
 
 
 @pytest.mark.parametrize("damage", ["cut", "removed"])
