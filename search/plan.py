@@ -20,6 +20,7 @@ import numpy as np
 from analysis.spent import PLAN, QUANTITIES
 from cl_core.aside import aside
 from cl_core.errors import BadRequest
+from search.asked import configurations, first_tasks, in_flight
 
 if TYPE_CHECKING:
     from search.probe import Pace
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
     from search.resources import Plan as Resources
     from search.run import Prepared
     from spaces.resolved import Cell, ResolvedStudy
-    from spaces.space import Config
 
 DRAWN = 4  # configurations of a cell whose image-steps are counted, the first among them
-KEYED = 1000  # configurations of a cell whose first tasks are looked at one by one
 PROBE = 40.0  # seconds
 
 
@@ -164,7 +163,7 @@ def _cell(prepared: Prepared, cell: Cell, paces: tuple[Pace, Pace], known: set[s
     runs = cell.budget * len(study.runs(cell))
     drawn = configurations(study, cell, min(cell.budget, DRAWN))
     counted = [rehearse(study.configuration(cell, config, order, seed), study.data) for config in drawn]
-    first = _first_tasks(prepared, cell, known) if study.study.storage.share else runs
+    first = first_tasks(study, cell, prepared.stages, known) if study.study.storage.share else runs
     by_pace = [np.array([_seconds(pace, counts) for counts in counted]) for pace in paces]
     seconds = [runs * (own[:, 1].mean()) + first * own[:, 0].mean() for own in by_pace]
     pace = paces[0]
@@ -205,89 +204,6 @@ def _table_bytes(pace: Pace, counts: Sequence[TaskCount], cell: Cell) -> float:
         "confusion": int(pairs) * pace.classifiers,
     }
     return pace.run_bytes + sum(pace.row_bytes[table] * n for table, n in rows.items())
-
-
-# Which configurations, and which first tasks they share
-
-
-class _Dice:
-    """Draws at random what a sampler would be asked for."""
-
-    def __init__(self, seed: int) -> None:
-        self._rng = np.random.default_rng(seed)
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        if log:
-            return float(np.exp(self._rng.uniform(np.log(low), np.log(high))))
-        return float(self._rng.uniform(low, high))
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        return min(high, max(low, round(self.suggest_float(name, low, high, log=log))))
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return choices[int(self._rng.integers(len(choices)))]
-
-
-def configurations(study: ResolvedStudy, cell: Cell, count: int) -> list[Config]:
-    """The first configurations of a cell: those that are planned, then random ones in the sampler's place."""
-    from search.sampling import planned
-
-    dice = _Dice(study.study.search.seed)
-    out = []
-    for number in range(count):
-        plan = planned(study.study.search, cell, number)
-        out.append(cell.space.sample_with(dice) if plan is None else plan)
-    return out
-
-
-def _first_tasks(prepared: Prepared, cell: Cell, known: set[str]) -> int:
-    """How many first tasks the cell has to train that are not in `known`; those are added to it."""
-    from search.runner import base_key, base_ready
-
-    study = prepared.study
-    looked = min(cell.budget, KEYED)
-    new, later = 0, 0
-    seen: set[str] = set()
-    for number, config in enumerate(configurations(study, cell, looked)):
-        keys: set[str] = set()
-        for order, seed in study.runs(cell):
-            configuration = study.configuration(cell, config, order, seed)
-            key = base_key(configuration, study.data)
-            if key in seen:
-                break  # as the first, so the others of this configuration
-            keys.add(key)
-            if key not in known and not base_ready(configuration, study.data, prepared.stages):
-                known.add(key)
-                new += 1
-                later += number >= looked // 2
-        seen |= keys
-    if cell.budget > looked and later:  # they keep coming
-        new += round((cell.budget - looked) * later / (looked - looked // 2))
-    return new
-
-
-def in_flight(study: ResolvedStudy, cell: Cell, concurrent: int) -> list[str]:
-    """What is lost where a sampler that learns is asked for many configurations at once."""
-    search = study.study.search
-    if cell.budget == 1 or not cell.space.searched:
-        return []
-    startup = search.sampler_args.get("n_startup_trials", search.sampler_args.get("population_size"))
-    if startup is None:
-        return []
-    key = "n_startup_trials" if "n_startup_trials" in search.sampler_args else "population_size"
-    if startup >= cell.budget:
-        return [
-            f"{cell.name}: {search.sampler} would be random search: its first {startup} configurations are "
-            f"random, and there are {cell.budget}; ask for more trials, or set search.sampler_args.{key} lower"
-        ]
-    flying = math.ceil(concurrent / len(study.cells))
-    if flying >= cell.budget - startup:
-        return [
-            f"{cell.name}: {search.sampler} would be random search: {flying} configurations are under way at "
-            f"once, and only {cell.budget - startup} come after the {startup} random ones; ask for more "
-            "trials, or set resources.concurrent lower"
-        ]
-    return []
 
 
 def _notes(study: ResolvedStudy, resources: Resources, paces: Mapping[str, tuple[Pace, Pace]]) -> list[str]:

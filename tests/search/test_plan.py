@@ -1,0 +1,169 @@
+"""Before a run: what is counted is exact, what is timed lies near, and what was spent stands beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis import open_results
+from analysis.report import render
+from analysis.spent import against, planned, spent
+from analysis.views.planned_and_spent import planned_and_spent
+from cl_core.errors import BadRequest
+from search.asked import in_flight
+from search.plan import forecast, write
+from search.rehearsal import rehearse
+from search.run import prepare, run_study
+from tests import tiny
+from tests.search.test_export import call, refused
+
+STUDY: dict[str, Any] = {
+    "study": "small",
+    "data": {"name": "digits", "per_class": 30},
+    "scenarios": ["B0-5tasks", "B4-inc3"],
+    "methods": {"lwf": {}, "eeil": {}, "icarl": {"exemplars_per_class": 4}, "joint": {}},
+    "recipe": {"net": "convnet-small", "epochs": 2, "increment": {"lr": {"float": [0.01, 0.2], "log": True}}},
+    "search": {"trials": 2},
+    "protocol": {"orders": 2},
+}
+
+
+@pytest.mark.parametrize(("method", "hp"), tiny.variants())
+def test_a_rehearsal_counts_what_a_run_does(method: str, hp: str) -> None:
+    run = tiny.run(method, json.loads(hp))
+    counts = rehearse(run.training.configuration, tiny.data())
+    assert [count.images for count in counts] == [result.images for result in run.results]
+    assert [count.exemplars for count in counts] == [result.exemplars for result in run.results]
+    for count, result in zip(counts, run.results, strict=True):
+        assert count.epochs == len({(p.phase, p.epoch) for p in result.phases})
+    assert counts[0].evaluated == 3 * tiny.VAL
+    teacher = 2 * 3 * tiny.VAL if run.results[1].teacher_agreement is not None else 0
+    assert counts[1].evaluated == 5 * tiny.VAL + teacher
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that was planned, and then run."""
+    folder = tmp_path_factory.mktemp("plan") / "run"
+    prepared = prepare(STUDY, folder, local=True)
+    path = write(forecast(prepared, 1.0), folder)
+    assert [p.name for p in folder.iterdir()] == [path.name]
+    run_study(STUDY, folder, local=True)
+    return folder
+
+
+def test_runs_and_tasks_are_foreseen_exactly(finished: Path) -> None:
+    plan, now = planned(finished), spent(open_results(finished))
+    assert plan is not None
+    # lwf, eeil, icarl: 2 configurations x 2 orders; joint has nothing to search: 1 x 2. Tasks: 5 and 3.
+    assert plan["total"]["runs"] == now["runs"] == 2 * (3 * 4 + 2)
+    # First tasks, for each class order and size: one plain and one of iCaRL's sigmoids.
+    first = 2 * 2 * 2
+    assert plan["total"]["tasks_trained"] == now["tasks_trained"] == 14 * (4 + 2) + first
+    assert plan["total"]["tasks_shared"] == now["tasks_shared"] == 28 - first
+    assert now["tasks_saved"] == 0
+    assert plan["saved"] == pytest.approx((28 - first) / (14 * 8))
+    assert plan["total"]["gpu_hours"] is None
+
+
+def test_bytes_are_foreseen_nearly(finished: Path) -> None:
+    table = against(planned(finished) or {}, spent(open_results(finished))).set_index("quantity")
+    ratio = table["spent / planned"]
+    assert ratio["bytes of stages"] == pytest.approx(1, abs=0.05)
+    assert 0.2 < ratio["bytes of tables"] < 1.5
+    assert ratio["hours of one worker"] > 0
+
+
+def test_what_a_method_keeps_is_foreseen(finished: Path) -> None:
+    plan = planned(finished) or {}
+    kept = {cell["cell"]: cell["kept_bytes"] for cell in plan["cells"]}
+    trials = open_results(finished).trials
+    for cell in kept:
+        (bytes_kept,) = set(trials[trials["cell"] == cell]["kept_bytes"])
+        assert kept[cell] == bytes_kept
+
+
+def test_a_plan_of_what_has_run_counts_nothing_that_stands_already(finished: Path) -> None:
+    again = forecast(prepare(STUDY, finished, local=True), 0.1)
+    # Stages belong to machines of one kind and one number of threads: here all stand.
+    assert sum(cell.first_tasks for cell in again.cells) == 0
+
+
+def test_a_first_task_that_is_not_shared_is_trained_by_every_run(tmp_path: Path) -> None:
+    study = {**STUDY, "methods": ["finetune"], "storage": {"share": False}}
+    plan = forecast(prepare(study, tmp_path, local=True), 0.1)
+    assert plan.total["tasks_shared"] == 0
+    assert plan.total["tasks_trained"] == 4 * (5 + 3)
+    assert plan.total["stage_bytes"] == 0
+
+
+def test_searched_first_tasks_are_counted_one_by_one(tmp_path: Path) -> None:
+    recipe = {"net": "convnet-small", "epochs": 1, "lr": {"float": [0.01, 0.2], "log": True}}
+    study = {**STUDY, "methods": ["finetune"], "scenarios": ["B0-5tasks"], "recipe": recipe}
+    plan = forecast(prepare(study, tmp_path, local=True), 0.1)
+    assert plan.cells[0].first_tasks == 4  # 2 learning rates x 2 orders
+
+
+@pytest.mark.parametrize(
+    ("search", "concurrent", "says"),
+    [
+        ({"trials": 10}, 1, "its first 10 configurations are random, and there are 10"),
+        ({"trials": 11}, 1, None),
+        ({"trials": 13}, 8, "4 configurations are under way at once, and only 3 come after"),
+        ({"trials": 14}, 8, None),
+        ({"trials": 5, "sampler": "random"}, 8, None),
+        ({"trials": 5, "sampler": "nsga2"}, 1, "search.sampler_args.population_size"),
+    ],
+)
+def test_a_sampler_that_learns_nothing_is_told(
+    search: dict[str, Any], concurrent: int, says: str | None, tmp_path: Path
+) -> None:
+    study = {**STUDY, "methods": ["lwf"], "search": search}
+    prepared = prepare(study, tmp_path, local=True)
+    found = in_flight(prepared.study, prepared.study.cells[0], concurrent)
+    assert len(found) == (says is not None)
+    assert says is None or says in found[0]
+
+
+def test_the_report_sets_planned_against_spent(finished: Path) -> None:
+    found = planned_and_spent(open_results(finished))
+    assert found.table is not None
+    row = found.table.set_index("quantity").loc["tasks trained"]
+    assert (row["planned"], row["spent"], row["spent / planned"]) == (92, 92, 1)
+    assert "Planned and spent" in render(open_results(finished))
+
+
+def test_the_verb_plans_and_then_compares(finished: Path, tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(json.dumps({**STUDY, "methods": ["lwf"]}))
+    out = tmp_path / "run"
+    result = call("plan", path, "--out", out, "--probe-seconds", "0.1", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["total"]["runs"] == 8
+    assert sorted(p.name for p in out.iterdir()) == ["plan.json"]
+    before = call("plan", out)
+    assert "nothing has run yet" in before.stdout
+    after = call("plan", finished)
+    assert after.exit_code == 0, after.output
+    assert "tasks trained" in after.stdout
+    both = json.loads(call("plan", finished, "--json").stdout)
+    assert both["planned"]["runs"] == both["spent"]["runs"] == 28
+
+
+def test_a_plan_that_cannot_be_is_refused_before_any_work(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(json.dumps(STUDY))
+    out = tmp_path / "out"
+    assert "--probe-seconds must be above 0" in refused("plan", path, "--out", out, "--probe-seconds", "0")
+    assert "did you mean 'lwf'" in refused("plan", path, "--set", "methods=[lfw]", "--out", out)
+    assert "holds no run and no plan" in refused("plan", tmp_path)
+    assert not out.exists()
+    out.mkdir()
+    (out / "plan.json").write_text("[1]")
+    assert "is no plan, or is damaged" in refused("plan", out)
+    (out / "plan.json").write_text('{"total": {"runs": "many"}}')
+    with pytest.raises(BadRequest, match="is no plan"):
+        planned(out)
