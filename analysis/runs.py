@@ -108,8 +108,23 @@ class Runs(Results):
                 "identity": ", ".join(dict.fromkeys(str(r["identity"]) for r in known if r.get("identity"))),
                 "versions": known[0].get("versions", {}) if known else {},
                 "warnings": list(dict.fromkeys(str(text) for r in known for text in r.get("warnings") or ())),
+                **self._cells(),
             },
         }
+
+    def _cells(self) -> dict[str, list[Any]]:
+        """What the studies say of their cells, by the names that these have here; nothing where none does."""
+        out: list[Any] = []
+        for index, part in enumerate(self.parts):
+            resolved = part.study.get("resolved")
+            listed = resolved.get("cells") if isinstance(resolved, Mapping) else None
+            for cell in listed if isinstance(listed, list) else ():
+                if isinstance(cell, Mapping) and "@" in str(cell.get("name")):
+                    label, _, scenario = str(cell["name"]).partition("@")
+                    name = f"{self._label(index, scenario, label)}@{self._scenario(index, scenario)}"
+                    cell = {**cell, "name": name}
+                out.append(cell)
+        return {"cells": out} if out else {}
 
     def _translated(self, index: int, frame: pd.DataFrame) -> pd.DataFrame:
         """A run's rows with the names that they have here."""

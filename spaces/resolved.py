@@ -30,6 +30,7 @@ from cl_core.scenarios import ScenarioSpec
 from cl_core.weights import load_init
 from spaces.growth import grown
 from spaces.methods import space_of
+from spaces.parameters import plain_parameters
 from spaces.space import Config, Space
 from spaces.strategies import check_objectives, check_sampler, check_stopper
 from spaces.study import Entry, Study
@@ -233,6 +234,7 @@ class ResolvedStudy:
                     "runs": [f"{order}/s{seed}" for order, seed in self.runs(cell)],
                     "budget": cell.budget,
                     "search": str(cell.space),
+                    "parameters": plain_parameters(cell.method, cell.space),
                 }
                 for cell in self.cells
             ],
