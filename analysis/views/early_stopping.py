@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
 import plotly.graph_objects as go
 from scipy.stats import binomtest
 
+from analysis.configurations import configurations, setting
 from analysis.load import Results
 from analysis.section import VIEWS, Section
-from analysis.selection import Cell, cells, objective, over_runs
+from analysis.selection import Cell, cells, objective
 from analysis.style import fade, panels, place
 
 TITLE = "Early stopping"
@@ -22,14 +21,15 @@ def early_stopping(results: Results) -> Section:
     """Tasks trained and saved in each cell, and the audit: trials that were to be stopped and ran on."""
     chosen = cells(results)
     if not chosen:
-        return Section(TITLE, "No run has ended yet, so nothing was stopped.")
+        return Section(TITLE, "No run has ended yet, so nothing was stopped.", optional=True)
     name, direction = objective(results)
-    search = results.study.get("search")
-    said = search if isinstance(search, Mapping) else {}
+    stopper = setting(results, "stopper", "none")
     table = pd.DataFrame([_row(results, cell, direction) for cell in chosen])
     audited, false = int(table["audited"].sum()), int(table["false stops"].sum())
+    if stopper == "none" and not table["stopped"].any() and not audited:
+        return Section(TITLE, "No trial was stopped: the study has no stopper.", optional=True)
     text = (
-        f"Stopper: {said.get('stopper', 'none')}. Trials are compared within their cell at equal task index, "
+        f"Stopper: {stopper}. Trials are compared within their cell at equal task index, "
         "by the accuracy over the increments, and never stopped before their second task has ended."
     )
     if audited:
@@ -45,22 +45,24 @@ def early_stopping(results: Results) -> Section:
             "lets a tenth of the trials to be stopped run on)."
         )
     formulas = [
-        "tasks saved: tasks of stopped runs that were not trained / tasks of all ended runs",
-        "false stop rate: audited runs better than the best other completed one / audited runs; its interval "
-        "is exact binomial",
+        "tasks saved: tasks that stopped configurations would still have trained, in the run that was "
+        "stopped and in those that were never started; share saved: tasks saved / (tasks trained + saved)",
+        "false stop rate: audited configurations better than the best other completed one / audited ones; "
+        "its interval is exact binomial",
         f"loss: the largest lead of a false stop in {name.replace('_', ' ')}",
     ]
-    n = f"n = {len(results.trials)} runs, {audited} of them audited"
+    n = f"n = {int(table['configurations'].sum())} ended configurations, {audited} of them audited"
     return Section(TITLE, text, formulas, n, table, _figure(table))
 
 
 def _row(results: Results, cell: Cell, direction: str) -> dict[str, object]:
-    ended = cell.trials[cell.trials["purpose"] != "final"]
+    ended = configurations(results, cell)
     stopped = ended[ended["status"] == "stopped"]
-    saved = int((stopped["tasks"] - stopped["tasks_done"]).sum())
-    completed = ended[(ended["status"] == "completed") & ended["objective"].notna()]
-    points = over_runs(results, completed, {"objective": direction})
-    marked = points["number"].isin(completed.loc[completed["audited_after"].notna(), "number"])
+    # A run has the tasks of any other; of a stopped configuration some were never started.
+    whole = stopped["asked"] * (stopped["tasks"] // stopped["runs"])
+    saved, trained = int((whole - stopped["tasks_done"]).sum()), int(ended["tasks_done"].sum())
+    points = ended[ended["status"] == "completed"]
+    marked = points["number"].isin(cell.trials.loc[cell.trials["audited_after"].notna(), "number"])
     audited, others = points[marked], points[~marked]
     lead = pd.Series(dtype=float)
     if len(audited) and len(others):
@@ -70,11 +72,11 @@ def _row(results: Results, cell: Cell, direction: str) -> dict[str, object]:
     return {
         "scenario": cell.scenario,
         "label": cell.label,
-        "runs": len(ended),
+        "configurations": len(ended),
         "stopped": len(stopped),
-        "tasks trained": int(ended["tasks_done"].sum()),
+        "tasks trained": trained,
         "tasks saved": saved,
-        "share saved": saved / total if (total := int(ended["tasks"].sum())) else None,
+        "share saved": saved / (trained + saved) if trained + saved else None,
         "audited": len(audited),
         "false stops": false,
         "false stop rate": false / len(audited) if len(audited) else None,

@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from scipy import stats
 
+from analysis.configurations import ranked, span
 from analysis.load import Results
 from analysis.section import VIEWS, Section
 from analysis.selection import Cell, cells, objective
@@ -24,7 +25,7 @@ def hyperparameters(results: Results) -> Section:
 
     A panel a label and hyperparameter.
     """
-    found = [(cell, configurations(cell)) for cell in cells(results)]
+    found = [(cell, ranked(results, cell)) for cell in cells(results)]
     name, direction = objective(results)
     pairs = list(dict.fromkeys((cell.label, column) for cell, points in found for column in searched(points)))
     pairs.sort(key=lambda pair: [cell.label for cell, _ in found].index(pair[0]))
@@ -81,7 +82,7 @@ def hyperparameters(results: Results) -> Section:
     figure.update_traces(selector={"showlegend": True}, marker_opacity=1)
     figure.update_yaxes(title_text="objective")
     text = (
-        f"Objective: {name.replace('_', ' ')} ({direction}) on validation rows, the mean over a "
+        f"Objective: {name.replace('_', ' ')} ({direction}) on validation rows over a "
         "configuration's runs; "
         "larger marks with a dark rim are the best of their cell. The other hyperparameters vary too, so a "
         "panel shows an association, not an effect in isolation; a sampler that learns crowds the good "
@@ -89,22 +90,8 @@ def hyperparameters(results: Results) -> Section:
     )
     formulas = ["Spearman ρ: rank correlation of value and objective over a cell's completed configurations"]
     counts = [len(points) for _, points in found if len(points)]
-    n = f"n = {min(counts)}–{max(counts)} completed configurations a cell" if counts else ""
+    n = f"n = {span(counts)} completed configurations a cell" if counts else ""
     return Section(TITLE, text, formulas, n, pd.DataFrame(rows), figure)
-
-
-def configurations(cell: Cell) -> pd.DataFrame:
-    """The completed configurations of a cell, one row each.
-
-    The mean objective over its runs, and its values.
-    """
-    done = cell.trials[
-        (cell.trials["status"] == "completed")
-        & (cell.trials["purpose"] != "final")
-        & cell.trials["objective"].notna()
-    ]
-    first = done.drop_duplicates("number").drop(columns="objective")
-    return first.merge(done.groupby("number", as_index=False)["objective"].mean(), on="number")
 
 
 def searched(points: pd.DataFrame) -> list[str]:

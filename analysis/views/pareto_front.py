@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from analysis.configurations import searched_runs, whole
 from analysis.load import Results
 from analysis.section import VIEWS, Section
 from analysis.selection import Cell, cells, objectives, over_runs
@@ -26,7 +27,8 @@ def pareto_front(results: Results) -> Section:
     found = {cell.name: _points(results, cell, names) for cell in cells(results)}
     shown = [cell for cell in cells(results) if len(found[cell.name])]
     if not shown:
-        return Section(TITLE, "No configuration has completed, so there is no front.")
+        named = " and ".join(name.replace("_", " ") for name in names)
+        return Section(TITLE, f"No configuration has completed with a value of {named}: there is no front.")
     rows = []
     for cell in shown:
         front = found[cell.name][found[cell.name]["front"]]
@@ -62,8 +64,8 @@ def on_front(values: NDArray[np.float64], directions: list[str]) -> NDArray[np.b
 
 def _points(results: Results, cell: Cell, names: dict[str, str]) -> pd.DataFrame:
     """number, the objectives and whether it is on the front, of every completed configuration."""
-    done = cell.trials[(cell.trials["status"] == "completed") & (cell.trials["purpose"] != "final")]
-    table = over_runs(results, done, names).dropna(subset=list(names))
+    runs = searched_runs(cell)
+    table = over_runs(results, whole(runs[runs["status"] == "completed"]), names).dropna(subset=list(names))
     if len(table):
         table["front"] = on_front(table[list(names)].to_numpy(dtype=np.float64), list(names.values()))
     return table

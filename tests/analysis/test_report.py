@@ -44,7 +44,8 @@ def test_the_page_asks_for_nothing_from_outside(page):
 def test_every_view_has_its_section_formula_and_n(page):
     titles = re.findall(r"<h2>([^<]*)</h2>", page)
     assert titles[:2] == ["Leaderboard", "Accuracy over tasks"]
-    shown = set(VIEWS.names()) - {"survey"}  # which this lake has nothing for: it is left out
+    left_out = {"survey", "importance", "range_edges", "early_stopping"}  # this lake has nothing for them
+    shown = set(VIEWS.names()) - left_out
     assert len(titles) == len(shown) == page.count('<p class="n">')
     assert "This view failed" not in page
     assert page.count('class="figure"') == len(titles)
@@ -206,11 +207,59 @@ def test_the_rate_of_false_stops_is_that_of_audited_trials_that_would_have_won(l
         2: {"objective": 0.4, "audited_after": 2},
     }
     results, first = _lake_with(lake, changes)
+    results.study["search"]["stopper"] = "asha"
     found = section(results, "early_stopping")
     row = found.table[(found.table["label"] + "@" + found.table["scenario"]) == first].iloc[0]
     assert (row["audited"], row["false stops"], row["false stop rate"]) == (2, 1, 0.5)
     assert row["loss"] == pytest.approx(0.1)
+    assert "Stopper: asha." in found.text
     assert "2 ran on as an audit: 1 of them (50%, 95 % interval 1% to 99%)" in found.text
+
+
+def test_a_study_without_a_stopper_has_no_section_on_stopping(kept_lake):
+    found = section(open_results(kept_lake), "early_stopping")
+    assert found.optional
+    assert found.bare
+
+
+def test_a_configuration_that_ends_between_two_runs_counts_as_stopped_and_saves_those_to_come(tmp_path):
+    plan = Plan(labels=("lwf",), scenarios=(("B0-3tasks", (2, 2, 1)),), trials=3, orders=4)
+    folder = write(tmp_path / "run", plan)
+    for order in (2, 3):  # the race ended configuration 1 after two class orders
+        (folder / f"tables/trials/lwf@B0-3tasks--1--seed-{order}--s0.parquet").unlink()
+        (folder / f"tables/stages/lwf@B0-3tasks--1--seed-{order}--s0.parquet").unlink()
+    results = open_results(folder)
+    results.study["search"]["stopper"] = "wilcoxon"
+    (row,) = section(results, "early_stopping").table.to_dict("records")
+    assert (row["configurations"], row["stopped"]) == (3, 1)
+    assert (row["tasks trained"], row["tasks saved"]) == (30, 6)
+    assert row["share saved"] == pytest.approx(6 / 36)
+
+
+def test_a_run_that_is_stopped_saves_its_tasks_and_the_runs_that_never_start(tmp_path):
+    plan = Plan(labels=("lwf",), scenarios=(("B0-4tasks", (2, 2, 2, 2)),), trials=3, orders=3, stopped=(2,))
+    folder = write(tmp_path / "run", plan)
+    for order in (1, 2):
+        for table_ in ("trials", "stages"):
+            (folder / f"tables/{table_}/lwf@B0-4tasks--2--seed-{order}--s0.parquet").unlink()
+    results = open_results(folder)
+    results.study["search"]["stopper"] = "asha"
+    (row,) = section(results, "early_stopping").table.to_dict("records")
+    assert row["stopped"] == 1
+    assert row["tasks trained"] == 2 * 3 * 4 + 2
+    assert row["tasks saved"] == 2 + 2 * 4
+
+
+def test_a_front_leaves_out_a_configuration_with_fewer_class_orders(tmp_path):
+    plan = Plan(labels=("lwf",), scenarios=(("B0-2tasks", (2, 2)),), trials=3, orders=2)
+    folder = write(tmp_path / "run", plan)
+    before = section(open_results(folder), "pareto_front")
+    assert before.n == "n = 3 completed configurations in 1 cells"
+    best = int(before.table["no."].iloc[0])
+    (folder / f"tables/trials/lwf@B0-2tasks--{best}--seed-1--s0.parquet").unlink()
+    after = section(open_results(folder), "pareto_front")
+    assert after.n == "n = 2 completed configurations in 1 cells"
+    assert best not in set(after.table["no."])
 
 
 def test_a_front_holds_what_no_other_configuration_beats(lake):
