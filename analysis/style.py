@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -91,6 +91,11 @@ def panels(
     figure.update_xaxes(title_font_size=12.5, title_standoff=6, **axis)
     figure.update_yaxes(title_font_size=12.5, title_standoff=6, **axis)
     return figure
+
+
+def side_by_side(names: Iterable[str]) -> int:
+    """Columns of panels whose lines are named at the left: long names need the room of a second one."""
+    return 2 if max(map(len, names)) <= 13 else 1
 
 
 def place(index: int, figure: go.Figure) -> dict[str, int]:

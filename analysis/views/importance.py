@@ -1,0 +1,273 @@
+"""Which hyperparameters decide whether a configuration is among the best of its cell."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from analysis.configurations import ADAPTIVE, configurations, setting, span
+from analysis.load import Results
+from analysis.section import VIEWS, Section
+from analysis.selection import Cell, cells, objective
+from analysis.space import Parameter, acting, spaces
+from analysis.style import colours, fade, panels, place, side_by_side
+from cl_core.hparams import Choice, Float, Int, Value
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+TITLE = "Importance of hyperparameters"
+BEST = 0.1  # share of the configurations that counts as the best ...
+FEWEST_BEST = 5  # ... and how many they are at least: a density of fewer is that of single points
+FEWEST = 20  # configurations of a cell: with fewer, the five best are more than a quarter of all
+DRAWS = 100  # halves of the configurations, and permutations of their values
+
+
+@dataclass(frozen=True)
+class Tried:
+    """The configurations of a cell by what was drawn: one mapping each, with the parameters that acted."""
+
+    space: tuple[Parameter, ...]
+    drawn: list[dict[str, float]]  # a choice's values by their place in it
+    score: NDArray[np.float64]  # [n], larger is better; stopped ones lowest
+    completed: int
+
+    def __len__(self) -> int:
+        return len(self.drawn)
+
+
+@VIEWS.register("importance")
+def importance(results: Results) -> Section:
+    """PED-ANOVA of every cell with enough configurations, with how firmly each figure stands."""
+    chosen = cells(results)
+    known = spaces(results)
+    if known is None:
+        enough = any(len(configurations(results, cell)) >= FEWEST for cell in chosen)
+        return Section(
+            TITLE,
+            "No importance can be computed: study.yaml does not say what was searched, it was written by an "
+            "earlier version. `cl-search run` on this folder writes it anew.",
+            optional=not enough,
+        )
+    tried = {cell.name: _tried(results, cell, known.get(cell.name, ())) for cell in chosen}
+    searched = [cell for cell in chosen if tried[cell.name].space and len(tried[cell.name])]
+    if not searched:
+        return Section(TITLE, "No cell has searched a hyperparameter, so none can matter.", optional=True)
+    shown = [cell for cell in searched if _enough(tried[cell.name])]
+    lacking = [f"{c.name} {len(tried[c.name])}" for c in searched if c not in shown]
+    why = (
+        f"A cell needs {FEWEST} configurations that ended without failing, at least {FEWEST_BEST} of them "
+        f"completed: PED-ANOVA compares the best {BEST:.0%}, but at least {FEWEST_BEST}, with all, and "
+        f"{FEWEST_BEST} of fewer than {FEWEST} are hardly the best ones."
+    )
+    if not shown:
+        return Section(TITLE, f"No cell has been searched enough. {why} There are: {', '.join(lacking)}.")
+    frame = pd.DataFrame([row for cell in shown for row in _rows(cell, tried[cell.name])])
+    name = objective(results)[0].replace("_", " ")
+    text = (
+        f"How much each hyperparameter decides whether a configuration is among its cell's best by {name}, "
+        "as a share of all of them: PED-ANOVA compares where the best lie with where all lie. “From” and "
+        "“to” are what halves of the configurations give; “first” is how often the hyperparameter led in "
+        "one. “Chance”, the upright mark, is what values dealt out at random would have given it in one of "
+        "twenty cases: an importance below that shows nothing."
+    )
+    if any(tried[cell.name].completed < len(tried[cell.name]) for cell in shown):
+        text += " Stopped configurations count as tried and as worse than every completed one."
+    if (frame["only where"] != "").any():
+        text += (
+            "\n\nA hyperparameter that acts only in a branch is compared within the configurations of that "
+            "branch, and counts by how many of the best took it; the choice of the branch is the importance "
+            "of the hyperparameter that it hangs on."
+        )
+    else:
+        frame = frame.drop(columns="only where")
+    if setting(results, "sampler", "") in ADAPTIVE:
+        text += (
+            f"\n\nThe sampler {setting(results, 'sampler', '')} crowds what it takes for the good region; "
+            "the comparison is with what was tried, so that what it had settled early looks less important."
+        )
+    if lacking:
+        text += f"\n\n{why} Left out: {', '.join(lacking)}."
+    formulas = [
+        "importance_i = D(p_{best}, p_{all}) / Σ_j D_j, where D = Σ_x p_{all}(x) · "
+        "(p_{best}(x) / p_{all}(x) − 1)² and p are Parzen densities of the values of i (Watanabe et al., "
+        "IJCAI 2023, arXiv 2304.10255; branches: arXiv 2601.20800; computed by Optuna)",
+        f"interval: 5 % to 95 % over {DRAWS} random halves of the cell's configurations, which spread as "
+        "much as the whole does (delete-half jackknife; Shao & Wu, Annals of Statistics, 1989)",
+        f"chance: 95 % of D_i under {DRAWS} random permutations of the values, over the cell's Σ_j D_j",
+    ]
+    counts = [len(tried[cell.name]) for cell in shown]
+    n = f"n = {span(counts)} configurations a cell"
+    return Section(TITLE, text, formulas, n, frame, _figure(results, shown, frame))
+
+
+def _enough(tried: Tried) -> bool:
+    return len(tried) >= FEWEST and tried.completed >= max(FEWEST_BEST, int(np.ceil(BEST * len(tried))))
+
+
+def _tried(results: Results, cell: Cell, space: Sequence[Parameter]) -> Tried:
+    """What of a cell's configurations can be compared: those that ended, failed ones aside."""
+    rows = configurations(results, cell)
+    rows = rows[rows["status"] != "failed"].reset_index(drop=True)
+    space = tuple(p for p in space if not p.single and p.column in rows)
+    mask = acting(space, rows)
+    drawn: list[dict[str, float]] = [{} for _ in range(len(rows))]
+    whole = np.ones(len(rows), dtype=bool)
+    for p in space:
+        for index in np.flatnonzero(mask[p.name].to_numpy()):
+            value = p.value(rows[p.column].iloc[index])
+            if value is None:  # the domain was another one then
+                whole[index] = False
+            elif isinstance(p.domain, Choice):
+                drawn[index][p.name] = _options(p).index(value)
+            else:
+                assert not isinstance(value, str)
+                drawn[index][p.name] = value
+    score = rows["objective"].to_numpy(dtype=np.float64) * (-1 if objective(results)[1] == "min" else 1)
+    completed = (rows["status"] == "completed").to_numpy()
+    if completed.any():
+        score = np.where(completed, score, score[completed].min() - 1.0)
+    kept = np.flatnonzero(whole)
+    return Tried(space, [drawn[i] for i in kept], score[kept], int(completed[kept].sum()))
+
+
+def _rows(cell: Cell, tried: Tried) -> Iterator[dict[str, Any]]:
+    """One row a parameter, the most important first."""
+    draw = np.random.default_rng(0)  # the same page for the same tables
+    n = len(tried)
+    with _quiet():
+        measure = _measure(tried)
+        found = measure(tried.score)
+        halves = [np.where(draw.permutation(n) < n // 2, tried.score, np.nan) for _ in range(DRAWS)]
+        again = [_shares(measure(half)) for half in halves]
+        chance = [measure(draw.permutation(tried.score)) for _ in range(DRAWS)]
+    total = sum(found.values())
+    share = _shares(found)
+    for p in sorted(tried.space, key=lambda p: -share.get(p.name, -1.0)):
+        values = [one.get(p.name, 0.0) for one in again]
+        low, high = np.quantile(values, [0.05, 0.95])
+        by_chance = np.quantile([one.get(p.name, 0.0) for one in chance], 0.95)
+        known = p.name in share  # Optuna before 5 leaves out what acts in a branch alone
+        yield {
+            "scenario": cell.scenario,
+            "label": cell.label,
+            "hyperparameter": p.short,
+            "importance": share[p.name] if known else None,
+            "from": float(low) if known else None,
+            "to": float(high) if known else None,
+            "first": float(np.mean([max(one, key=lambda k: one[k]) == p.name for one in again])),
+            "chance": float(by_chance / total) if known and total else None,
+            "only where": p.branch,
+            "configurations": sum(p.name in drawn for drawn in tried.drawn),
+        }
+
+
+def _shares(found: Mapping[str, float]) -> dict[str, float]:
+    total = sum(found.values())
+    return {name: value / total if total else 0.0 for name, value in found.items()}
+
+
+def _measure(tried: Tried) -> Callable[[NDArray[np.float64]], dict[str, float]]:
+    """Optuna's measure as a function of the configurations' scores [n], nan for those to leave out."""
+    import optuna
+
+    kinds = {p.name: _distribution(p) for p in tried.space}
+    study = optuna.create_study(direction="minimize")
+    for drawn in tried.drawn:
+        distributions = {name: kinds[name] for name in drawn}
+        study.add_trial(optuna.trial.create_trial(params=drawn, distributions=distributions, value=0.0))
+    best = max(BEST, FEWEST_BEST / len(tried))
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best)
+
+    def measured(score: NDArray[np.float64]) -> dict[str, float]:
+        return optuna.importance.get_param_importances(
+            study, evaluator=evaluator, target=lambda trial: -float(score[trial.number]), normalize=False
+        )
+
+    return measured
+
+
+def _options(p: Parameter) -> list[Value]:
+    """The values of a choice, numbers by size."""
+    assert isinstance(p.domain, Choice)
+    return list(p.domain.options) if p.ends is None else sorted(p.domain.options)
+
+
+def _distribution(p: Parameter) -> BaseDistribution:
+    """Numbers to choose from are neighbours, as in a range: what holds for one says something of the next."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    match p.domain:
+        case Choice(options):
+            places = range(len(options))
+            return CategoricalDistribution(list(places)) if p.ends is None else IntDistribution(0, places[-1])
+        case Float(low, high, log):
+            return FloatDistribution(low, high, log=log)
+        case Int(low, high, log):
+            return IntDistribution(low, high, log=log)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Optuna says of every study that it was made, and warns of branches that few took: the table shows n."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def _figure(results: Results, shown: Sequence[Cell], frame: pd.DataFrame) -> go.Figure:
+    """A bar a hyperparameter with its interval; a mark where chance ends; a panel a cell."""
+    groups = [frame[(frame["label"] == c.label) & (frame["scenario"] == c.scenario)] for c in shown]
+    tall = max(len(group) for group in groups)
+    figure = panels(
+        [cell.name for cell in shown], columns=side_by_side(frame["hyperparameter"]), height=40 + 30 * tall
+    )
+    colour = colours(results)
+    for index, (cell, group) in enumerate(zip(shown, groups, strict=True)):
+        group = group[group["importance"].notna()].iloc[::-1]  # plotly draws upwards
+        value = group["importance"]
+        figure.add_trace(
+            go.Bar(
+                x=list(value),
+                y=list(group["hyperparameter"]),
+                orientation="h",
+                marker={"color": fade(colour[cell.label], 0.7)},
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": list((group["to"] - value).clip(lower=0)),
+                    "arrayminus": list((value - group["from"]).clip(lower=0)),
+                    "thickness": 1.4,
+                },
+                hovertemplate="%{y}: %{x:.2f}<extra></extra>",
+            ),
+            **place(index, figure),
+        )
+        figure.add_trace(
+            go.Scatter(
+                x=list(group["chance"]),
+                y=list(group["hyperparameter"]),
+                mode="markers",
+                marker={"symbol": "line-ns", "size": 16, "line": {"width": 2, "color": "#20262e"}},
+                hovertemplate="chance: %{x:.2f}<extra></extra>",
+            ),
+            **place(index, figure),
+        )
+    figure.update_xaxes(title_text="importance (share)", rangemode="tozero")
+    figure.update_yaxes(type="category")
+    return figure
