@@ -1,0 +1,196 @@
+"""Whether the best values lie at the edge of what was searched: then better ones may lie beyond."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.configurations import ranked, span
+from analysis.load import Results
+from analysis.section import VIEWS, Section
+from analysis.selection import Cell, cells
+from analysis.space import Parameter, acting, ends, spaces
+from analysis.style import colours, fade, panels, place, side_by_side
+from cl_core.hparams import Choice, Int
+
+TITLE = "Values at the edge of their range"
+EDGE = 0.05  # of the range, at each end
+BEST = 3  # configurations that are looked at together
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One numeric parameter in the best configurations of a cell, the chosen one first."""
+
+    cell: Cell
+    parameter: Parameter
+    values: tuple[float, ...]
+    positions: tuple[float, ...]
+    tried: int  # completed configurations in which it acted
+
+    @property
+    def edge(self) -> str:
+        """lower or upper where the chosen value lies at an end, else empty."""
+        first = self.positions[0]
+        if isinstance(self.parameter.domain, Choice):
+            return "lower" if first == 0 else "upper" if first == 1 else ""
+        return "lower" if first <= EDGE else "upper" if first >= 1 - EDGE else ""
+
+    @property
+    def all_there(self) -> bool:
+        """Whether the best `BEST` all lie at that end."""
+        near = [p <= EDGE if self.edge == "lower" else p >= 1 - EDGE for p in self.positions]
+        return bool(self.edge) and len(near) == BEST and all(near)
+
+    @property
+    def beyond(self) -> float | None:
+        """How far the method itself would let that end go; None where the study's range is all there is."""
+        own, whole = self.parameter.ends, self.parameter.whole and ends(self.parameter.whole)
+        if not own or not whole or not self.edge:
+            return None
+        if self.edge == "lower":
+            return whole[0] if whole[0] < own[0] else None
+        return whole[1] if whole[1] > own[1] else None
+
+
+@VIEWS.register("range_edges")
+def range_edges(results: Results) -> Section:
+    """Where in its range each cell's chosen numbers lie, with a warning for each at an edge."""
+    known = spaces(results)
+    if known is None:
+        text = "No ranges are known: study.yaml does not state them, it was written by an earlier version."
+        return Section(TITLE, text, optional=True)
+    found = [one for cell in cells(results) for one in _chosen(results, cell, known.get(cell.name, ()))]
+    if not found:
+        return Section(TITLE, "No cell has chosen a number from a range that it searched.", optional=True)
+    at_edge = [one for one in found if one.edge]
+    by_chance = sum(_by_chance(one.parameter) for one in found)
+    text = (
+        f"{len(at_edge)} of {len(found)} chosen numbers lie at an edge, within the first or last {EDGE:.0%} "
+        f"of the range, or at an end of the numbers to choose from; {by_chance:.1f} would if values did not "
+        f"matter. The figure shows the best {BEST} configurations of each cell, the chosen one large."
+    )
+    warned = sorted(at_edge, key=lambda one: not one.all_there)
+    text = "\n\n".join([text, *(_warning(one) for one in warned)])
+    formulas = [
+        "position: (x − low) / (high − low), of the logarithms where the range is searched in them; of "
+        "numbers to choose from, the steps from the smallest / all steps"
+    ]
+    counts = [one.tried for one in found]
+    n = f"n = {span(counts)} completed configurations a hyperparameter"
+    return Section(TITLE, text, formulas, n, pd.DataFrame(map(_row, found)), _figure(results, found))
+
+
+def _chosen(results: Results, cell: Cell, space: Sequence[Parameter]) -> list[Chosen]:
+    best = ranked(results, cell)
+    if len(best) < 2:  # a single configuration was not chosen
+        return []
+    mask = acting(tuple(space), best)
+    out = []
+    for p in space:
+        if p.ends is None or p.single or p.column not in best or _few(p):
+            continue
+        here = best[mask[p.name]]
+        values = [p.value(value) for value in here[p.column]]
+        numbers = [float(v) for v in values if v is not None and not isinstance(v, str)]
+        if not len(here) or here["number"].iloc[0] != best["number"].iloc[0] or len(numbers) < len(here):
+            continue  # the chosen configuration took another branch
+        top = tuple(numbers[:BEST])
+        positions = tuple(p.position(number) or 0.0 for number in top)
+        out.append(Chosen(cell, p, top, positions, len(here)))
+    return out
+
+
+def _few(p: Parameter) -> bool:
+    """Of two numbers both are ends."""
+    return isinstance(p.domain, Choice) and len(p.domain.options) < 3
+
+
+def _by_chance(p: Parameter) -> float:
+    """How likely a value drawn evenly lies at an edge."""
+    if isinstance(p.domain, Choice):
+        return 2 / len(p.domain.options)
+    if isinstance(p.domain, Int) and not p.domain.log:
+        values = range(p.domain.low, p.domain.high + 1)
+        width = len(values) - 1
+        if width < 1 / EDGE:
+            return 2 / len(values)
+    return 2 * EDGE
+
+
+def _range(p: Parameter) -> str:
+    return str(p.domain)
+
+
+def _warning(one: Chosen) -> str:
+    p = one.parameter
+    text = (
+        f"Warning: {one.cell.name} chose {p.short} {one.values[0]:.3g} at the {one.edge} edge of {_range(p)}"
+    )
+    if one.beyond is not None:
+        text += f": widen it, {one.beyond:.3g} is allowed"
+    elif p.whole is not None:
+        text += ": that is the method's whole range, which a study cannot widen"
+    else:
+        text += ": widen it"
+    if one.all_there:
+        text += f". The best {BEST} configurations all lie there: the best value probably lies beyond"
+    return text + "."
+
+
+def _row(one: Chosen) -> dict[str, object]:
+    p = one.parameter
+    return {
+        "scenario": one.cell.scenario,
+        "label": one.cell.label,
+        "hyperparameter": p.short,
+        "searched": _range(p),
+        "of the method": "" if p.whole is None or p.whole == p.domain else str(p.whole),
+        "position": one.positions[0],
+        f"best {BEST}, the chosen one first": ", ".join(f"{value:.3g}" for value in one.values),
+        "edge": one.edge + (" (all)" if one.all_there else ""),
+        "configurations": one.tried,
+    }
+
+
+def _figure(results: Results, found: Sequence[Chosen]) -> go.Figure:
+    """The position of the best values in their ranges, a line a hyperparameter, a panel a cell."""
+    named = list({one.cell.name: one.cell for one in found}.values())
+    tall = max(sum(one.cell.name == cell.name for one in found) for cell in named)
+    figure = panels(
+        [cell.name for cell in named],
+        columns=side_by_side(one.parameter.short for one in found),
+        height=40 + 28 * tall,
+    )
+    colour = colours(results)
+    for index, cell in enumerate(named):
+        where = place(index, figure)
+        for one in reversed([one for one in found if one.cell.name == cell.name]):
+            figure.add_trace(
+                go.Scatter(
+                    x=list(reversed(one.positions)),
+                    y=[one.parameter.short] * len(one.positions),
+                    mode="markers",
+                    marker={
+                        "size": [8] * (len(one.positions) - 1) + [14],
+                        "color": fade(colour[cell.label], 0.6),
+                        "line": {"width": 1, "color": colour[cell.label]},
+                    },
+                    text=[f"{value:.4g}" for value in reversed(one.values)],
+                    hovertemplate="%{y} = %{text}<extra></extra>",
+                ),
+                **where,
+            )
+        for low, high in ((0, EDGE), (1 - EDGE, 1)):  # skipped by plotly where nothing is drawn yet
+            figure.add_vrect(x0=low, x1=high, fillcolor="#f0cccc", layer="below", line_width=0, **where)
+    figure.update_xaxes(
+        range=[-0.04, 1.04],
+        tickvals=[0, 0.5, 1],
+        ticktext=["lower end", "middle", "upper end"],
+        title_text="place in its range",
+    )
+    figure.update_yaxes(type="category")
+    return figure
