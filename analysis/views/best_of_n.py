@@ -1,0 +1,199 @@
+"""What more trials would still bring: the expected best of n configurations, and the search as it went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+from analysis.configurations import ADAPTIVE, configurations, setting, span
+from analysis.load import Results
+from analysis.section import VIEWS, Section
+from analysis.selection import Cell, cells, objective, starts_from_paper
+from analysis.style import colours, panels, place
+from cl_core.metrics import METRICS
+
+TITLE = "Best of n trials"
+NEAR = 0.005  # half a point: what counts as having arrived
+
+
+@VIEWS.register("best_of_n")
+def best_of_n(results: Results) -> Section:
+    """Expected best value against the number of configurations, and best so far against training time."""
+    name, direction = objective(results)
+    tried = {cell.name: configurations(results, cell) for cell in cells(results)}
+    shown = [cell for cell in cells(results) if (tried[cell.name]["status"] == "completed").sum() > 1]
+    if not shown:
+        return Section(TITLE, "No cell has two completed configurations, so n is one.", optional=True)
+    least = direction == "min"
+    curves = {cell.name: expected_best(*_values(tried[cell.name]), least) for cell in shown}
+    unit, factor = _unit(results)
+    said = name.replace("_", " ")
+    text = (
+        f"Left: the best {said} that n configurations of a cell would have found on average, had they been "
+        "drawn from those that were tried. Right: the best so far as the search went, against the "
+        f"{unit} of all that had ended, stopped and failed ones included. Dotted: the published values "
+        "(configuration 0). A curve that still rises at its end says that more trials would pay; where two "
+        "methods cross, who wins is a question of the budget. All on the rows that configurations are chosen "
+        "on: a best of many is optimistic."
+    )
+    sampler = setting(results, "sampler", "")
+    if sampler in ADAPTIVE:
+        text += (
+            f"\n\nThe sampler {sampler} learns, so the left curves shuffle what was not exchangeable: "
+            "they are too high where n is small. The right ones are what happened."
+        )
+    formulas = [
+        "E[best of n] = Σ_i v_{(i)} · C(i−1, n−1) / C(N, n): v_{(1)}, … are the values of the N ended "
+        "configurations, the best last, and n of them are drawn without replacement (Dodge et al., EMNLP "
+        "2019, arXiv 1909.03004; without replacement: Tang et al., ACL 2020, arXiv 2004.13705)",
+        "stopped and failed configurations take the first places i and are never best; the mean is over "
+        "draws with at least one completed, so the sum is divided by 1 − C(N−M, n) / C(N, n), M completed",
+    ]
+    table = pd.DataFrame(
+        [_row(cell, tried[cell.name], curves[cell.name], least, unit, factor, results) for cell in shown]
+    )
+    counts = [len(tried[cell.name]) for cell in shown]
+    n = f"n = {span(counts)} ended configurations a cell"
+    figure = _figure(results, shown, tried, curves, (said, unit), least, factor)
+    return Section(TITLE, text, formulas, n, table, figure)
+
+
+def expected_best(values: NDArray[np.float64], ended: int, least: bool = False) -> NDArray[np.float64]:
+    """[ended]: the expected best of 1, 2, ... of `ended` configurations, drawn without replacement, of which
+    only those with `values` [completed] have completed; over the draws with at least one of them."""
+    order = np.sort(-values if least else values)
+    place = np.arange(ended - len(order) + 1, ended + 1)[None, :]  # 1-based among all
+    n = np.arange(1, ended + 1)[:, None]
+
+    def chosen(of: NDArray[np.int64], out: NDArray[np.int64]) -> NDArray[np.float64]:
+        """log C(of, out), minus infinity where out > of."""
+        inside = np.where(out > of, 0, out)
+        logs = gammaln(of + 1) - gammaln(inside + 1) - gammaln(of - inside + 1)
+        return np.where(out > of, -np.inf, logs)
+
+    weight = np.exp(chosen(place - 1, n - 1) - chosen(np.array([[ended]]), n))
+    best: NDArray[np.float64] = weight @ order / weight.sum(axis=1)
+    return -best if least else best
+
+
+def trajectory(tried: pd.DataFrame, least: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Seconds of training spent, and the best value so far, after each configuration in the order in which
+    they ended; from the first completed one on."""
+    order = tried.sort_values(["ended", "number"], na_position="last")
+    spent = order["seconds"].fillna(0.0).cumsum().to_numpy(dtype=np.float64)
+    values = order["objective"].to_numpy(dtype=np.float64)
+    best = np.fmin.accumulate(values) if least else np.fmax.accumulate(values)
+    known = ~np.isnan(best)
+    return spent[known], best[known]
+
+
+def _values(tried: pd.DataFrame) -> tuple[NDArray[np.float64], int]:
+    return tried["objective"].dropna().to_numpy(dtype=np.float64), len(tried)
+
+
+def _unit(results: Results) -> tuple[str, float]:
+    """What seconds of training are called here, and what one of a run counts."""
+    devices = {str(device) for device in results.trials["device"].dropna()}
+    if not devices or not all(device.startswith("cuda") for device in devices):
+        return "seconds of training", 1.0
+    resources = results.study.get("resources")
+    share = resources.get("gpu") if isinstance(resources, Mapping) else None
+    if isinstance(share, int | float) and share > 0:
+        return f"GPU-seconds (a run holds {share:g} GPU)", float(share)
+    return "GPU-seconds (a run counted as one GPU)", 1.0
+
+
+def _default(results: Results, tried: pd.DataFrame) -> float | None:
+    first = tried[(tried["number"] == 0) & tried["objective"].notna()]
+    return float(first["objective"].iloc[0]) if starts_from_paper(results) and len(first) else None
+
+
+def _row(
+    cell: Cell,
+    tried: pd.DataFrame,
+    curve: NDArray[np.float64],
+    least: bool,
+    unit: str,
+    factor: float,
+    results: Results,
+) -> dict[str, object]:
+    sign = -1.0 if least else 1.0
+    default = _default(results, tried)
+    row: dict[str, object] = {"scenario": cell.scenario, "label": cell.label, "ended": len(tried)}
+    row["completed"] = int(tried["objective"].notna().sum())
+    row["default"] = default
+    for n in (1, 5, 10, 20):
+        row[f"best of {n}"] = float(curve[n - 1]) if n <= len(curve) else None
+    row["best of all"] = float(curve[-1])
+    row["last doubling"] = sign * float(curve[-1] - curve[(len(curve) - 1) // 2])
+    if objective(results)[0] in METRICS:  # bytes and seconds have no half a point
+        row["n within half a point"] = int(np.flatnonzero(sign * (curve[-1] - curve) <= NEAR)[0]) + 1
+    better = sign * (curve - (curve[-1] if default is None else default)) > 0
+    row["n above default"] = int(better.argmax()) + 1 if better.any() else None
+    row[unit.split(" (")[0]] = factor * float(tried["seconds"].fillna(0.0).sum())
+    return row
+
+
+def _figure(
+    results: Results,
+    shown: Sequence[Cell],
+    tried: Mapping[str, pd.DataFrame],
+    curves: Mapping[str, NDArray[np.float64]],
+    said: tuple[str, str],
+    least: bool,
+    factor: float,
+) -> go.Figure:
+    """Two panels a scenario: against trials, and against training time."""
+    names = list(dict.fromkeys(cell.scenario for cell in shown))
+    titles = [title for name in names for title in (f"{name}: expected", f"{name}: as it went")]
+    figure = panels(titles, columns=2, height=300, legend=True)
+    colour = colours(results)
+    listed: set[str] = set()
+    for cell in shown:
+        frame, curve = tried[cell.name], curves[cell.name]
+        spent, best = trajectory(frame, least)
+        index = 2 * names.index(cell.scenario)
+        lines = (
+            (index, np.arange(1, len(curve) + 1), curve, "linear", "n = %{x}: %{y:.3f}"),
+            (index + 1, factor * spent, best, "hv", "%{x:.0f} s: %{y:.3f}"),
+        )
+        for at, x, y, shape, hover in lines:
+            figure.add_trace(
+                go.Scatter(
+                    x=list(x),
+                    y=list(y),
+                    mode="lines+markers" if len(x) < 30 else "lines",
+                    name=cell.label,
+                    legendgroup=cell.label,
+                    showlegend=cell.label not in listed,
+                    line={"color": colour[cell.label], "width": 2, "shape": shape},
+                    marker={"size": 5},
+                    hovertemplate=f"{cell.label}<br>{hover}<extra></extra>",
+                ),
+                **place(at, figure),
+            )
+            listed.add(cell.label)
+            default = _default(results, frame)
+            if default is not None and len(x):
+                figure.add_trace(
+                    go.Scatter(
+                        x=[float(x[0]), float(x[-1])],
+                        y=[default, default],
+                        mode="lines",
+                        legendgroup=cell.label,
+                        showlegend=False,
+                        line={"color": colour[cell.label], "width": 1.2, "dash": "dot"},
+                        hovertemplate=f"{cell.label}, published values: %{{y:.3f}}<extra></extra>",
+                    ),
+                    **place(at, figure),
+                )
+    for index in range(len(names)):
+        figure.update_xaxes(title_text="configurations n", **place(2 * index, figure))
+        figure.update_xaxes(title_text=said[1], rangemode="tozero", **place(2 * index + 1, figure))
+    figure.update_yaxes(title_text=said[0])
+    return figure
