@@ -37,6 +37,10 @@ ORDER = (
     "task_confusion",
     "weight_norms",
     "hyperparameters",
+    "importance",
+    "range_edges",
+    "best_of_n",
+    "winner_stability",
     "early_stopping",
 )
 """The order of sections; other views follow by name."""

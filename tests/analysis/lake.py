@@ -379,3 +379,90 @@ def _planted(one, scenario, sizes, order, noise, dataset, device):
         **values,
     )
     return {"trials": [{**as_dict(ended), **hp}], "stages": stages, "confusion": confusion}
+
+
+def search(
+    folder: Path,
+    points: Sequence[Mapping[str, Any]],
+    parameters: Sequence[Mapping[str, Any]] | None,
+    **study: Any,
+) -> Path:
+    """A run's folder that holds the `trials` rows of one cell, lwf@B0-3tasks; returns it.
+
+    A point gives the columns of one run that differ from a completed one: "objective", "hp.x", ...
+    `parameters` stands in study.yaml as the cell's; `study` adds keys to it.
+    """
+    plain = {
+        "study": folder.name,
+        "data": {"name": "digits"},
+        "scenarios": ["B0-3tasks"],
+        "methods": {"lwf": {"method": "lwf"}},
+        "search": {"sampler": "random", "objective": {"average_incremental_accuracy": "max"}},
+        "resolved": {"identity": "search", "cells": [{"name": "lwf@B0-3tasks"}]},
+        **study,
+    }
+    if parameters is not None:
+        plain["resolved"]["cells"][0]["parameters"] = [dict(p) for p in parameters]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "study.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+    rows = []
+    for number, point in enumerate(points):
+        row = TrialRow(
+            cell="lwf@B0-3tasks",
+            label="lwf",
+            method="lwf",
+            trial=f"lwf@B0-3tasks/{number}",
+            config=f"{number:020d}",
+            number=number,
+            purpose="search",
+            dataset="digits",
+            scenario="B0-3tasks",
+            base=2,
+            increments="2,2",
+            class_order="natural",
+            seed=0,
+            net="convnet-small",
+            status="completed",
+            split="val",
+            tasks=3,
+            tasks_done=3,
+            seconds=10.0,
+            ended=float(number),
+        )
+        rows.append({**as_dict(row), **point})
+    kinds = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
+    extra = {k: kinds[type(v)] for row in rows for k, v in row.items() if k.startswith(("hp.", "recipe."))}
+    version = {b"cl_search_schema_version": str(SCHEMA_VERSION).encode()}
+    for table in TABLES:
+        fields = [(c.name, ARROW[c.type]) for c in columns(table)]
+        fields += list(extra.items()) if table == "trials" else []
+        path = folder / "tables" / table / "gathered.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame = pa.Table.from_pylist(
+            rows if table == "trials" else [], schema=pa.schema(fields, metadata=version)
+        )
+        pq.write_table(frame, path)
+    return folder
+
+
+def ranged(name: str, low: float, high: float, log: bool = False, **more: Any) -> dict[str, Any]:
+    """A real parameter hp.<name> as study.yaml states it."""
+    return {
+        "name": f"hp.{name}",
+        "column": f"hp.{name}",
+        "kind": "float",
+        "low": low,
+        "high": high,
+        "log": log,
+    } | {
+        "default": low,
+        **more,
+    }
+
+
+def chosen_from(name: str, *options: Any, **more: Any) -> dict[str, Any]:
+    """A choice hp.<name> as study.yaml states it."""
+    return {"name": f"hp.{name}", "column": f"hp.{name}", "kind": "choice", "choices": list(options)} | {
+        "default": options[0],
+        **more,
+    }

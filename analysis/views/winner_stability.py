@@ -1,0 +1,201 @@
+"""How much of a cell's winner is chance: would another draw of the same budget have chosen another?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.configurations import ADAPTIVE, configurations, ranked, searched_runs, setting, span
+from analysis.load import Results
+from analysis.redraws import Array, Redrawn, by_draw, by_noise, by_order, order_errors, row_error
+from analysis.section import VIEWS, Section
+from analysis.selection import Cell, cells, objective
+from analysis.style import fade, panels, place
+from cl_core.metrics import METRICS
+
+TITLE = "Stability of the winner"
+WORSE = 0.005  # half a point
+OWN = 12  # configurations of a cell whose rows are redrawn; the others get the mean of these errors
+ROW_DRAWS, DRAWS = 40, 4000
+BETWEEN = ("forgetting", "backward_transfer")  # objectives that are differences between tasks
+SOURCES = {"draw": "#2f6f9f", "rows": "#d9662b", "orders": "#2a9167"}
+
+
+@VIEWS.register("winner_stability")
+def winner_stability(results: Results) -> Section:
+    """How often another winner comes out of each cell under three kinds of chance, and what that costs."""
+    shown = [cell for cell in cells(results) if len(ranked(results, cell)) > 1]
+    if not shown:
+        return Section(TITLE, "No cell has two completed configurations to choose from.", optional=True)
+    table = pd.DataFrame([_row(results, cell) for cell in shown])
+    table = table.drop(columns=[c for c in table.columns if table[c].isna().all()])
+    name = objective(results)[0]
+    orders = any(key.startswith("orders") for key in table.columns)
+    rows = any(key.startswith("rows") for key in table.columns)
+    count = ("one source", "two sources, each taken alone", "three sources, each taken alone")[rows + orders]
+    text = (
+        f"How often another configuration would have won by {name.replace('_', ' ')} had chance fallen "
+        f"otherwise, how often one that is {'more than half a point ' if name in METRICS else ''}worse, and "
+        "how much is lost on average by choosing as one did (both judged by the values measured here). "
+        f"Chance has {count}:\n\n"
+        "draw: other configurations are drawn, as many as were tried. That another wins is no more than that "
+        "the winner is not drawn again, about 36 % in any cell; what it costs is what differs."
+    )
+    if rows:
+        between = name in BETWEEN
+        text += (
+            "\n\nrows: the same configurations are measured on other validation rows. Counts do not tell "
+            "which rows were right, so two things are assumed. Configurations are redrawn independently, "
+            "although all were asked the same rows, which overstates the noise of their differences. "
+            "Rows right after one task are right after another as often as can be, which "
+            + (
+                "understates the noise of a difference between tasks."
+                if between
+                else "overstates the noise of a mean over tasks: both err on the side of caution."
+            )
+        )
+    if orders:
+        text += "\n\norders: other class orders are drawn, the same ones for all configurations of a cell."
+    text += _about_sampler(results, shown)
+    formulas = [
+        "draw, exact: of N ended configurations drawn with replacement, the i-th best wins with probability "
+        "w_i = ((N−i+1)/N)^N − ((N−i)/N)^N; loss = Σ_i w_i · (v_1 − v_i); stopped and failed ones never win",
+        "rows: each validation row of class c gets u ~ U(0, 1) and is right after task t where u < R_c(t), "
+        f"the class's accuracy then; SE is the standard deviation of the objective over {ROW_DRAWS} such "
+        f"redraws of all rows, for the best {OWN} configurations of a cell (the others get their mean); "
+        f"{DRAWS:,} redraws v_i + SE_i · z",
+        "runs of one configuration: SE of the mean = √(Σ_r SE_r²) / R; where the worst counts, its own",
+        "orders: bootstrap over class orders, seeds averaged within an order",
+        "within one SE: configurations with v_i ≥ v_1 − SE_1, the winner included",
+    ]
+    n = f"n = {span(table['ended'])} ended configurations a cell"
+    return Section(TITLE, text, formulas, n, table, _figure(table))
+
+
+def _about_sampler(results: Results, shown: Sequence[Cell]) -> str:
+    sampler = setting(results, "sampler", "")
+    if sampler in ADAPTIVE:
+        return (
+            f"\n\nThe sampler {sampler} learns from what it has seen, so another search would not draw from "
+            "these configurations alone: the draw column is an approximation, given those that were asked."
+        )
+    if sampler == "grid":
+        return (
+            "\n\nA grid that was tried whole has no other draw; the draw column then says what as many "
+            "points drawn at random from it would have found."
+        )
+    return ""
+
+
+def _row(results: Results, cell: Cell) -> dict[str, object]:
+    name, direction = objective(results)
+    sign = -1.0 if direction == "min" else 1.0
+    table = ranked(results, cell)
+    values = sign * table["objective"].to_numpy(dtype=np.float64)
+    ended = len(configurations(results, cell))
+    draw = np.random.default_rng(0)  # the same page for the same tables
+    row: dict[str, object] = {"scenario": cell.scenario, "label": cell.label, "no.": int(table["number"][0])}
+    row |= {"ended": ended, "completed": len(table)}
+    margin = WORSE if name in METRICS else 0.0  # bytes and seconds have no half a point
+    row |= _columns("draw", by_draw(values, ended, margin))
+    errors = _row_errors(results, cell, table, name, draw)
+    noise = None if errors is None else by_noise(values, errors, WORSE, draw, DRAWS)
+    row |= _columns("rows", noise)
+    row["rows: SE"] = None if errors is None else float(errors[0])
+    row["rows: within one SE"] = None if errors is None else int((values >= values[0] - errors[0]).sum())
+    groups = _by_order(cell, table, sign)
+    several = None if groups is None or groups.shape[1] < 2 else groups
+    row |= _columns(
+        "orders", None if several is None else by_order(several, _worst(results), WORSE, draw, DRAWS)
+    )
+    error = None if several is None else float(order_errors(several)[0])
+    row["orders: SE"] = error
+    row["orders: within one SE"] = None if error is None else int((values >= values[0] - error).sum())
+    return row
+
+
+def _columns(source: str, found: Redrawn | None) -> dict[str, object]:
+    names = {"another wins": "another", "clearly worse wins": "worse", "loss": "loss"}
+    return {f"{source}: {title}": found and getattr(found, key) for title, key in names.items()}
+
+
+def _row_errors(
+    results: Results, cell: Cell, table: pd.DataFrame, metric: str, draw: np.random.Generator
+) -> Array | None:
+    """[n]: the standard error of each ranked configuration's value; None where it is not made of counts."""
+    if metric not in METRICS:
+        return None
+    runs = searched_runs(cell)
+    mine = {number: runs.loc[runs["number"] == number, "trial"] for number in table["number"][:OWN]}
+    results.fetch([trial for trials in mine.values() for trial in trials])
+    found = []
+    worst = _worst(results)
+    for trials in mine.values():
+        known = [(_error(results, trial, metric, draw), trial) for trial in map(str, trials)]
+        errors = [error for error, _ in known if error is not None]
+        if len(errors) < len(known):
+            return None
+        if worst:
+            value = dict(zip(runs["trial"], runs["objective"], strict=True))
+            least = objective(results)[1] == "min"
+            order = sorted(known, key=lambda pair: value[pair[1]], reverse=least)
+            found.append(float(order[0][0] or 0.0))
+        else:
+            found.append(float(np.sqrt(np.sum(np.square(errors))) / len(errors)))
+    return np.array([*found, *[float(np.mean(found))] * (len(table) - len(found))])
+
+
+def _error(results: Results, trial: str, metric: str, draw: np.random.Generator) -> float | None:
+    counts = results.confusions(trial, "val")
+    return row_error(counts, results.sizes(trial), metric, draw, ROW_DRAWS) if counts else None
+
+
+def _by_order(cell: Cell, table: pd.DataFrame, sign: float) -> Array | None:
+    """[n, orders]: the value of every ranked configuration on each class order; None where one lacks some."""
+    runs = searched_runs(cell)
+    wide = runs[runs["number"].isin(table["number"])].pivot_table(
+        index="number", columns="class_order", values="objective", aggfunc="mean"
+    )
+    wide = wide.reindex(table["number"])
+    out: Array = sign * wide.to_numpy(dtype=np.float64)
+    return None if np.isnan(out).any() else out
+
+
+def _worst(results: Results) -> bool:
+    protocol = results.study.get("protocol")
+    return isinstance(protocol, dict) and protocol.get("aggregate") == "worst"
+
+
+def _figure(table: pd.DataFrame) -> go.Figure:
+    """How often a clearly worse one wins, and the loss, a bar a source; two panels a scenario."""
+    names = list(dict.fromkeys(table["scenario"]))
+    titles = [title for name in names for title in (f"{name}: a clearly worse one wins", f"{name}: loss")]
+    tall = int(table.groupby("scenario").size().max())
+    figure = panels(titles, columns=2, height=60 + 40 * tall, legend=True)
+    for index, scenario in enumerate(names):
+        mine = table[table["scenario"] == scenario].iloc[::-1]  # plotly draws upwards
+        for source, colour in SOURCES.items():
+            for shift, column in enumerate(("clearly worse wins", "loss")):
+                if f"{source}: {column}" not in mine:
+                    continue
+                figure.add_trace(
+                    go.Bar(
+                        x=list(mine[f"{source}: {column}"].astype(float)),
+                        y=list(mine["label"]),
+                        orientation="h",
+                        name=source,
+                        legendgroup=source,
+                        showlegend=index == 0 and shift == 0,
+                        marker={"color": fade(colour, 0.85)},
+                        hovertemplate=f"%{{y}}, {source}: %{{x:.3f}}<extra></extra>",
+                    ),
+                    **place(2 * index + shift, figure),
+                )
+        figure.update_xaxes(title_text="share of redraws", range=[0, 1], **place(2 * index, figure))
+        figure.update_xaxes(title_text="loss", rangemode="tozero", **place(2 * index + 1, figure))
+    figure.update_layout(barmode="group")
+    figure.update_yaxes(type="category")
+    return figure
