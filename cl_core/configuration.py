@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cl_core.chf import CHF
+from cl_core.class_orders import class_order
 from cl_core.dataset import Data, DataSpec
 from cl_core.errors import BadRequest, unknown
 from cl_core.hparams import Value, digest, from_dict
 from cl_core.method import METHODS, Method
 from cl_core.nets.network import NETS
 from cl_core.recipe import Recipe, recipe_fields, resolve_recipe
-from cl_core.scenarios import ScenarioSpec, class_order
+from cl_core.scenarios import ScenarioSpec
 
 PARTS = ("base", "increment")
 

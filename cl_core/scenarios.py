@@ -1,4 +1,4 @@
-"""Scenarios: how many classes each task brings, and in which order classes arrive.
+"""Scenarios: how many classes each task brings, and the class order in which they arrive.
 
     B0-10tasks     ten tasks of equal size          B50-5tasks    50 classes first, the rest in five tasks
     B0-inc10       tasks of ten classes             B50-inc5      50 classes first, then five at a time
@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from cl_core.class_orders import CLASS_ORDERS, shortened
+from cl_core.class_orders import class_order as class_order
 from cl_core.errors import BadRequest, unknown
 from cl_core.hparams import Int, digest
-from cl_core.rng import numpy_stream
 
 SCENARIOS: dict[str, str] = {
     "B0-5tasks": "five tasks of equal size",
@@ -33,15 +32,6 @@ SCENARIOS: dict[str, str] = {
     "B50-10tasks": "a base task of 50 classes, the rest in ten tasks (also written 50/11)",
 }
 """Common scenarios for listing; any other numbers may stand in their places."""
-
-CLASS_ORDERS: dict[str, str] = {
-    "natural": "as the data set numbers its classes",
-    "seed:K": "a random order, another one for each whole number K",
-    "numpy-1993": "numpy.random.seed(1993) and permutation, as in LUCIR and PyCIL",
-    "icarl-cifar": "iCaRL's own order of CIFAR-100, as in PODNet and DyTox",
-    "FILE": "a text file with one class id or class name a line",
-}
-"""Class orders for listing."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LONGEST_NAME = 60  # characters of a generated name, which becomes part of file names
@@ -200,33 +190,6 @@ def parse_scenario(value: str | Mapping[str, Any]) -> ScenarioSpec:
     return ScenarioSpec(name, base, increment, tasks, sizes, order)
 
 
-def class_order(name: str, num_classes: int, class_names: Sequence[str] | None = None) -> tuple[int, ...]:
-    """The original class id at each arrival position: a permutation of 0..num_classes-1.
-
-    `name` is natural, seed:K, numpy-1993, icarl-cifar, or the path of a text file with one class a line, as
-    names if `class_names` are given and every line is one of them, else as ids. Raises BadRequest.
-    """
-    if name == "natural":
-        return tuple(range(num_classes))
-    if name == "numpy-1993":
-        return tuple(np.random.RandomState(1993).permutation(num_classes).tolist())
-    if name == "icarl-cifar":
-        if num_classes != 100:
-            raise BadRequest(
-                f"class order icarl-cifar is one of 100 classes, not {num_classes}: use numpy-1993 or seed:K"
-            )
-        # iCaRL shuffles the 500 images of each class with the same generator before it shuffles the classes.
-        generator = np.random.RandomState(1993)
-        for _ in range(100):
-            generator.permutation(500)
-        return tuple(generator.permutation(100).tolist())
-    if name.startswith("seed:"):
-        if not re.fullmatch(r"seed:\d{1,18}", name):
-            raise BadRequest(f"class order seed:K needs a whole number K, not {name[5:]!r}: as in seed:1")
-        return tuple(numpy_stream(int(name[5:]), "class-order").permutation(num_classes).tolist())
-    return _order_from_file(name, num_classes, class_names)
-
-
 def _from_name(text: str) -> ScenarioSpec:
     if match := re.fullmatch(r"B(\d{1,6})-inc(\d{1,6})", text, re.IGNORECASE):
         return _checked(int(match[1]), increment=int(match[2]))
@@ -271,10 +234,9 @@ def _with_order(name: str, order: object) -> str:
     """The name with the class order: cells are named after scenarios, so two orders need two names."""
     if order == "natural" or not isinstance(order, str):
         return name
-    short = re.sub(
-        r"[^A-Za-z0-9._]+", "-", Path(order).stem if "/" in order else order.replace("seed:", "seed")
-    )
-    return f"{name}-{short.strip('-') or 'order'}"
+    plain = Path(order).stem if "/" in order else shortened(order).replace("seed:", "seed")
+    short = re.sub(r"[^A-Za-z0-9._]+", "-", plain).strip("-")
+    return f"{name}-{short or 'order'}"
 
 
 def _in_tasks(classes: int, tasks: int) -> tuple[int, ...]:
@@ -285,40 +247,3 @@ def _in_tasks(classes: int, tasks: int) -> tuple[int, ...]:
         return (size,) * (tasks - 1) + (left,)
     small, more = divmod(classes, tasks)
     return (small + 1,) * more + (small,) * (tasks - more)
-
-
-def _order_from_file(name: str, num_classes: int, class_names: Sequence[str] | None) -> tuple[int, ...]:
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise BadRequest(f"{unknown('class order', name, CLASS_ORDERS)}; nor is there a file of that name")
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise BadRequest(
-            f"class order {name!r} is not a readable text file: give one class id or name a line"
-        ) from error
-    known = {str(n): i for i, n in enumerate(class_names or ())}
-    if lines and all(line in known for line in lines):
-        order = [known[line] for line in lines]
-    elif all(re.fullmatch(r"\d{1,9}", line) for line in lines):
-        order = [int(line) for line in lines]
-    elif known:
-        raise unknown("class", next(line for line in lines if line not in known), known)
-    else:
-        raise BadRequest(
-            f"class order {name!r} holds names, and the data set has none: give one class id a line"
-        )
-    for position, label in enumerate(order):
-        if not 0 <= label < num_classes:
-            raise BadRequest(
-                f"class order {name!r} names class {label} of {num_classes}: use ids 0..{num_classes - 1}"
-            )
-        if label in order[:position]:
-            raise BadRequest(f"class order {name!r} names class {label} twice: remove one")
-    if len(order) != num_classes:
-        missing = sorted(set(range(num_classes)) - set(order))
-        raise BadRequest(
-            f"class order {name!r} must name all {num_classes} classes and leaves out {len(missing)}, "
-            f"the first of them {missing[0]}: add them"
-        )
-    return tuple(order)

@@ -43,14 +43,17 @@ class CellStudy:
         search, protocol = study.study.search, study.study.protocol
         self._storage = storage
         self._worst = protocol.aggregate == "worst"
-        self.optuna = self._open(cell.name, list(study.objectives.values()), known)
+        directions = list(study.directions(cell).values())
+        self.optuna = self._open(cell.name, directions, known)
         self._beside: optuna.Study | None = None
-        self._reports = list(study.objectives.values()) == ["max"]
-        if search.stopper != "none" and not self._reports:
+        self._reports = directions == ["max"]
+        # Where class orders are searched, one that falls behind may be the one that is wanted.
+        stopper = "none" if cell.seeks else search.stopper
+        if stopper != "none" and not self._reports:
             self._beside = self._open(f"{cell.name}/stopping", ["max"], known)
         self._holders: dict[int, int] = {}  # number -> id of the trial beside
         self.stopper = Stopper(
-            search.stopper,
+            stopper,
             search.stopper_args,
             cell.tasks,
             [order for order, _ in study.runs(cell)],

@@ -214,8 +214,9 @@ class Cells:
                 cell.cell.name,
                 cell.cell.budget,
                 [Standing.of(point) for point in self._points[cell.place].values()],
-                self.study.direction,
+                self.study.directions(cell.cell)[self.study.objective],
                 paused,
+                cell.cell.seeks,
             )
             for cell in self._cells
         ]

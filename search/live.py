@@ -80,7 +80,7 @@ class Live:
         parts = [f"{done}/{total} ended", f"{running} running"]
         if failed:
             parts.append(f"{failed} failed")
-        known = [(self._sign * cell.best, cell) for cell in cells if cell.best is not None]
+        known = [(self._sign * cell.best, cell) for cell in cells if cell.best is not None and not cell.seeks]
         if known:
             best = max(known, key=lambda pair: pair[0])[1]
             parts.append(f"best {best.best:.4f} ({best.cell})")
@@ -123,9 +123,16 @@ def table(cells: Sequence[CellProgress]) -> Table:
             str(cell.stopped or ""),
             str(cell.failed or ""),
             str(cell.budget),
-            "" if cell.best is None else f"{cell.best:.4f}",
+            _best(cell),
         )
     return out
+
+
+def _best(cell: CellProgress) -> str:
+    """The best value of a cell; where a class order is sought, which one it belongs to."""
+    if cell.best is None:
+        return ""
+    return f"{cell.best:.4f}" + (f" ({cell.seeks} order)" if cell.seeks else "")
 
 
 def clock(seconds: float) -> str:

@@ -16,7 +16,8 @@ from spaces.study_file import existing_study
 
 @dataclass(frozen=True)
 class CellProgress:
-    """Where a cell stands. `best` is the best first objective of a completed configuration."""
+    """Where a cell stands. `best` is the best first objective of a completed configuration; where a class
+    order is sought, that of the hardest or easiest one found, which is nobody's best."""
 
     cell: str
     budget: int
@@ -27,6 +28,7 @@ class CellProgress:
     failed: int
     best: float | None
     paused: bool = False
+    seeks: str = ""  # hardest | easiest, where class orders are searched
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,14 @@ class Standing:
 
 
 def counted(
-    cell: str, budget: int, points: Sequence[Standing], direction: str, paused: Iterable[str]
+    cell: str,
+    budget: int,
+    points: Sequence[Standing],
+    direction: str,
+    paused: Iterable[str],
+    seeks: str = "",
 ) -> CellProgress:
-    """A cell's progress; `direction` is the first objective's."""
+    """A cell's progress; `direction` is the first objective's, as the cell's search has it."""
     values = [point.value for point in points if point.status == "completed" and point.value is not None]
     return CellProgress(
         cell=cell,
@@ -59,6 +66,7 @@ def counted(
         failed=sum(point.failed for point in points),
         best=(max if direction == "max" else min)(values, default=None),
         paused=cell in paused,
+        seeks=seeks,
     )
 
 
@@ -75,13 +83,21 @@ def read_progress(folder: Path) -> list[CellProgress]:
     out = []
     try:
         direction = str(study["resolved"]["direction"])
-        cells = [(str(cell["name"]), int(cell["budget"])) for cell in study["resolved"]["cells"]]
-    except (KeyError, TypeError, ValueError):
+        cells = [
+            (
+                str(cell["name"]),
+                int(cell["budget"]),
+                str(cell.get("direction", direction)),
+                str(cell.get("seeks", "")),
+            )
+            for cell in study["resolved"]["cells"]
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise BadRequest(
             f"{folder / 'study.yaml'} is damaged under 'resolved': run the study again, which writes it anew"
         ) from None
     paused = read_control(folder).paused
-    for name, budget in cells:
+    for name, budget, way, seeks in cells:
         points: dict[int, Standing] = {}
         if storage and name in known:
             for trial in storage.get_all_trials(known[name]._study_id, deepcopy=False):
@@ -91,5 +107,5 @@ def read_progress(folder: Path) -> list[CellProgress]:
                     points[trial.user_attrs[NUMBER]] = Standing(
                         status, value, status == "running", status == "failed"
                     )
-        out.append(counted(name, budget, list(points.values()), direction, paused))
+        out.append(counted(name, budget, list(points.values()), way, paused, seeks))
     return out

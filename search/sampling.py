@@ -34,8 +34,10 @@ def sampler(search: SearchPart, cell: Cell, number: int) -> BaseSampler:
 
 def planned(search: SearchPart, cell: Cell, number: int) -> Config | None:
     """The configuration that comes `number`-th by plan: the published defaults first, then the grid's
-    points; None where the sampler is asked."""
-    first: list[Config] = [cell.space.defaults()] if "paper" in search.start_from else []
+    points; None where the sampler is asked. A search for a class order always begins with the natural one."""
+    first: list[Config] = []
+    if "paper" in search.start_from or cell.seeks:
+        first = [cell.space.defaults()]
     plan: Iterator[Config] = iter(first)
     if search.sampler == "grid":
         plan = itertools.chain(first, (point for point in cell.space.points() if point not in first))

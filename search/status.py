@@ -103,7 +103,7 @@ def _direction(folder: Path) -> str:
 
 
 def _best(cells: list[Any], direction: str) -> dict[str, Any] | None:
-    known = [cell for cell in cells if cell.best is not None]
+    known = [cell for cell in cells if cell.best is not None and not cell.seeks]
     if not known:
         return None
     best = (max if direction == "max" else min)(known, key=lambda cell: cell.best)

@@ -17,6 +17,7 @@ from search.points import aggregated, numbers
 from search.writer import recorded
 from spaces.resolved import Cell, ResolvedStudy
 from spaces.space import Config
+from spaces.splits import keys_of
 from spaces.study_file import RESOLVED, existing_study, standing_study
 
 
@@ -83,9 +84,10 @@ def _of_cell(
 def _config(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any], where: str) -> Config:
     """The configuration of a row as this cell's space writes it. Raises BadRequest where it is none."""
     given: Config = {}
+    keys = keys_of(str(row["class_order"]), study.data.num_classes) if cell.seeks else {}
     for p in cell.space.parameters:
         if cell.space.active(p, given):
-            given[p.name] = _value(p.name, row)
+            given[p.name] = keys[p.name] if p.name in keys else _value(p.name, row)
     told = f"{where} has another space: {row['trial']}"
     if row["method"] != cell.method:
         raise BadRequest(f"{told} is of method {row['method']}, not {cell.method}: leave it out")
@@ -103,7 +105,7 @@ def _config(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any], where: str
         "net": made.net or study.data.net,
         "base": cell.sizes[0],
         "increments": ",".join(map(str, cell.sizes[1:])),
-        "class_order": order,
+        "class_order": made.class_order,
         "seed": seed,
     }
     for name, value in wanted.items():

@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cl_core.class_orders import shortened
 from cl_core.configuration import PARTS, Configuration
 from cl_core.dataset import Data
 from cl_core.errors import BadRequest, unknown
@@ -32,6 +33,16 @@ from spaces.growth import grown
 from spaces.methods import space_of
 from spaces.parameters import plain_parameters
 from spaces.space import Config, Space
+from spaces.splits import (
+    KEY,
+    as_order,
+    check_order_search,
+    directions,
+    number_of_splits,
+    order_of,
+    order_space,
+    seeks,
+)
 from spaces.strategies import check_objectives, check_sampler, check_stopper
 from spaces.study import Entry, Study
 from spaces.study_file import RESOLVED
@@ -58,6 +69,16 @@ class Cell:
     def tasks(self) -> int:
         """The number of tasks."""
         return len(self.sizes)
+
+    @property
+    def seeks(self) -> str:
+        """Which class order is searched, hardest or easiest; empty where hyperparameters are."""
+        return seeks(self.scenario)
+
+    @property
+    def searched(self) -> str:
+        """What is searched, in words."""
+        return f"class orders, for the {self.seeks}" if self.seeks else str(self.space)
 
 
 @dataclass(frozen=True)
@@ -91,6 +112,11 @@ class ResolvedStudy:
         """max or min, of the first objective."""
         return self.study.search.objective[self.objective]
 
+    def directions(self, cell: Cell) -> dict[str, str]:
+        """What the search of a cell optimises: max where the study has min for the hardest class order, and
+        the other way round."""
+        return directions(self.objectives, cell.seeks)
+
     @property
     def methods(self) -> tuple[str, ...]:
         """The methods of all labels, each once."""
@@ -112,16 +138,23 @@ class ResolvedStudy:
         """(class order, seed) of every run of one configuration; the first one is the plain one."""
         protocol = self.study.protocol
         first = cell.scenario.class_order
+        if cell.seeks:  # the order is the configuration's
+            return [(first, seed) for seed in range(protocol.seeds)]
         others = (f"seed:{k}" for k in range(1, protocol.orders + 1))
         orders = [first, *(order for order in others if order != first)][: protocol.orders]
         return [(order, seed) for order in orders for seed in range(protocol.seeds)]
 
     def configuration(self, cell: Cell, config: Mapping[str, Value], order: str, seed: int) -> Configuration:
-        """One run of a sampled configuration as the trainer takes it."""
+        """One run of a sampled configuration as the trainer takes it. Where class orders are searched,
+        `order` gives way to the configuration's."""
         hp: Config = {}
         recipe: dict[str, Any] = {}
         net: str | None = None
+        if cell.seeks:
+            order = order_of(config, cell.sizes)
         for name, value in config.items():
+            if name.startswith(KEY):
+                continue
             match name.split("."):
                 case ["hp", key]:
                     hp[key] = value
@@ -161,7 +194,7 @@ class ResolvedStudy:
                     "label": cell.label,
                     "number": number,
                     "purpose": "search",
-                    "config": digest(dict(config), 16),
+                    "config": digest(as_order(config, cell.sizes), 16),
                     "configuration": self.configuration(cell, config, order, seed).to_dict(),
                     "objectives": list(self.objectives),
                 }
@@ -196,6 +229,12 @@ class ResolvedStudy:
         for cell in self.cells:
             for name, branch in cell.space.inert.items():
                 out.append(f"{cell.label}: {name} never acts, it does only where {branch}: it is left out")
+            splits = number_of_splits(cell.sizes) if cell.seeks else cell.budget
+            if splits < cell.budget:
+                out.append(
+                    f"{cell.name}: {cell.budget} class orders are asked of {splits} splits that differ: some "
+                    "are run again"
+                )
             memory = [p.name for p in cell.space.searched if p.name.startswith("hp.exemplars_")]
             if "paper" in self.study.search.start_from:
                 for name, published, taken in cell.space.moved:
@@ -233,14 +272,21 @@ class ResolvedStudy:
                     "tasks": list(cell.sizes),
                     "runs": [f"{order}/s{seed}" for order, seed in self.runs(cell)],
                     "budget": cell.budget,
-                    "search": str(cell.space),
+                    "search": cell.searched,
                     "parameters": plain_parameters(cell.method, cell.space),
+                    **self._sought(cell),
                 }
                 for cell in self.cells
             ],
         }
         plain = {**self.study.to_plain(), RESOLVED: found}
         return write_yaml(plain)
+
+    def _sought(self, cell: Cell) -> dict[str, str]:
+        """What study.yaml says of a cell that searches class orders; nothing of any other."""
+        if not cell.seeks:
+            return {}
+        return {"seeks": cell.seeks, "direction": self.directions(cell)[self.objective]}
 
     def table(self) -> list[dict[str, str]]:
         """One row a cell for a dry run: cell, tasks, configurations and runs asked, what is searched."""
@@ -254,7 +300,7 @@ class ResolvedStudy:
                     "tasks": "+".join(map(str, cell.sizes)),
                     "budget": budget,
                     "runs": f"{cell.budget * runs}",
-                    "space": str(cell.space),
+                    "space": cell.searched,
                 }
             )
         return rows
@@ -268,6 +314,7 @@ def resolve(study: Study, data: Data) -> ResolvedStudy:
                 f"search.objective.{objective} must be {OBJECTIVES[objective][0]}, not {direction}: "
                 f"write {{{objective}: {OBJECTIVES[objective][0]}}}"
             )
+    study = study.on(data.num_classes)
     cells = tuple(
         _cell(study, label, entry, scenario, data)
         for label, entry in study.methods.items()
@@ -280,6 +327,8 @@ def resolve(study: Study, data: Data) -> ResolvedStudy:
             with _within(cell):
                 resolved.configuration(cell, first, order, seed).check(data)
         order, seed = resolved.runs(cell)[0]
+        if cell.seeks:  # every key gives an order
+            continue
         with _within(cell):
             for config in corners(cell.space):
                 resolved.configuration(cell, config, order, seed).check(data)
@@ -345,7 +394,12 @@ def _cell(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data: 
     sizes = scenario.sizes(data.num_classes)
     search = study.search
     check_objectives(search.objective, scenario.name, len(sizes))
-    check_stopper(search.stopper, search.stopper_args, scenario.name, len(sizes), study.protocol.orders)
+    if seeks(scenario):
+        # No stopper acts there: the order whose runs fall behind is the one that is wanted.
+        check_order_search(scenario, sizes, search.sampler, search.objective)
+        space = order_space(space, data.num_classes)
+    else:
+        check_stopper(search.stopper, search.stopper_args, scenario.name, len(sizes), study.protocol.orders)
     size = space.size()
     try:
         check_sampler(search.sampler, space)
@@ -376,5 +430,5 @@ def _merged(study: Mapping[str, Any], label: Mapping[str, Any]) -> dict[str, Any
 
 def _short(order: str) -> str:
     """A class order as a part of a trial's name."""
-    plain = order if order.startswith("seed:") else Path(order).stem
+    plain = order if order.startswith("seed:") else Path(shortened(order)).stem
     return re.sub(r"[^A-Za-z0-9._:-]+", "-", plain).strip("-.") or "order"

@@ -52,6 +52,7 @@ class Space:
 
     parameters: tuple[Parameter, ...]
     inert: Mapping[str, str] = field(default_factory=dict)  # given, but never acting: name -> its branch
+    displaced: tuple[tuple[str, Value, Value], ...] = ()  # as `moved`, of what is fixed now
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -100,7 +101,7 @@ class Space:
     def moved(self) -> list[tuple[str, Value, Value]]:
         """(name, published default, value taken) where a narrowed domain does not hold the default."""
         first = self.defaults()
-        return [
+        return list(self.displaced) + [
             (p.name, p.default, first[p.name])
             for p in self.searched
             if p.name in first and first[p.name] != p.default

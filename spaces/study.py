@@ -12,9 +12,10 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from cl_core.dataset import DataSpec
 from cl_core.errors import BadRequest, unknown
 from cl_core.metrics import OBJECTIVES
-from cl_core.scenarios import ScenarioSpec, parse_scenario
+from cl_core.scenarios import ScenarioSpec
 from spaces.budget import BudgetPart
 from spaces.part import Part
+from spaces.splits import scenarios_of
 from spaces.strategies import LEARNING, SAMPLERS, STOPPERS, arguments, described
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -231,7 +232,10 @@ class Study(Part):
         description="a data set's name, or a mapping with its name"
     )
     scenarios: list[str | dict[str, Any]] = Field(
-        min_length=1, description="B0-10tasks, B50-inc5, ... or {base, increments, class_order, name}"
+        min_length=1,
+        description="B0-10tasks, B50-inc5, or {base, increments, class_order, name}; {grid: {base: [0, 4], "
+        "increment: [1, 2], class_order: [...]}} for every combination; class_order hardest or easiest: the "
+        "order alone is searched",
     )
     methods: dict[str, Entry] = Field(
         min_length=1, description="a list of names, or label: {method, recipe, <hyperparameter>: ...}"
@@ -272,16 +276,18 @@ class Study(Part):
 
     @model_validator(mode="after")
     def _scenarios_differ(self) -> Study:
-        seen: dict[str, ScenarioSpec] = {}
-        for spec in self.specs():
-            if spec.name in seen:
-                raise BadRequest(f"scenarios names {spec.name!r} twice: remove one, or give one another name")
-            seen[spec.name] = spec
+        self.specs()
         return self
 
     def specs(self) -> list[ScenarioSpec]:
-        """The scenarios, in the study's order."""
-        return [parse_scenario(value) for value in self.scenarios]
+        """The scenarios, in the study's order, grids spread out."""
+        return scenarios_of(self.scenarios)
+
+    def on(self, classes: int) -> Study:
+        """The same study for data of so many classes: grids spread out, splits that a grid gives twice
+        once. Raises BadRequest where a combination does not fit."""
+        specs = scenarios_of(self.scenarios, classes)
+        return self.model_copy(update={"scenarios": [spec.to_dict() for spec in specs]})
 
     def with_trials(self, trials: int) -> Study:
         """The same study with another number of trials a cell."""
