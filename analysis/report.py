@@ -23,7 +23,7 @@ from analysis.load import Results, open_results
 from analysis.runs import Runs
 from analysis.sanity import checks
 from analysis.section import VIEWS, Section, Table
-from analysis.selection import labels, scenarios
+from analysis.selection import labels, order_searches, scenarios
 from cl_core.aside import aside
 from cl_core.errors import BadRequest
 
@@ -42,6 +42,7 @@ ORDER = (
     "best_of_n",
     "winner_stability",
     "early_stopping",
+    "class_orders",
 )
 """The order of sections; other views follow by name."""
 
@@ -160,7 +161,8 @@ def _sanity(results: Results) -> str:
     except BadRequest as error:
         return f'<p class="note bad">Sanity: {html.escape(str(error))}</p>'
     if not found:
-        return '<p class="note">No run has ended yet.</p>'
+        ended = "No run of a cell that compares methods" if order_searches(results) else "No run"
+        return f'<p class="note">{ended} has ended yet.</p>'
     lines = []
     for row in found:
         parts = []

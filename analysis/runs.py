@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.load import Results
-from analysis.selection import labels, objective, scenarios
+from analysis.selection import labels, objective, scenarios, sought
 from cl_core.errors import BadRequest
 from cl_core.records import SORT
 
@@ -94,7 +94,7 @@ class Runs(Results):
         return {
             "study": " + ".join(self.names),
             "data": {"name": ", ".join(dict.fromkeys(self._datasets))},
-            "scenarios": list(self.places),
+            "scenarios": self._scenarios(),
             "methods": list(
                 dict.fromkeys(
                     name
@@ -125,6 +125,15 @@ class Runs(Results):
                     cell = {**cell, "name": name}
                 out.append(cell)
         return {"cells": out} if out else {}
+
+    def _scenarios(self) -> list[str | dict[str, str]]:
+        """The scenarios by name; those in which class orders are searched say so."""
+        found = {
+            self._scenario(index, name): seeks
+            for index, part in enumerate(self.parts)
+            for name, seeks in sought(part).items()
+        }
+        return [{"name": n, "class_order": found[n]} if n in found else n for n in self.places]
 
     def _translated(self, index: int, frame: pd.DataFrame) -> pd.DataFrame:
         """A run's rows with the names that they have here."""

@@ -36,6 +36,7 @@ class Cell:
         pd.DataFrame
     )  # the runs that stand for the cell: its final runs where there are any, else `selected`
     default: pd.DataFrame  # completed runs of configuration 0 where the study starts from published defaults
+    seeks: str = ""  # hardest | easiest where class orders are searched: `best` is then that order
 
     def count(self, status: str) -> int:
         """How many runs ended as `status`."""
@@ -92,7 +93,30 @@ def scenarios(results: Results) -> list[str]:
 
 
 def cells(results: Results) -> list[Cell]:
-    """Every cell with an ended run, by scenario, then label, in the study's order."""
+    """Every cell with an ended run, by scenario, then label, in the study's order.
+
+    Without those that search class orders, which say nothing of one method beside another.
+    """
+    return [cell for cell in _all_cells(results) if not cell.seeks]
+
+
+def order_searches(results: Results) -> list[Cell]:
+    """The cells that search the hardest or easiest class order; their ranking begins with the one sought."""
+    return [cell for cell in _all_cells(results) if cell.seeks]
+
+
+def sought(results: Results) -> dict[str, str]:
+    """The scenarios in which class orders are searched: name -> hardest or easiest."""
+    found = results.study.get("scenarios")
+    said = [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
+    return {
+        str(item.get("name")): str(item["class_order"])
+        for item in said
+        if item.get("class_order") in ("hardest", "easiest")
+    }
+
+
+def _all_cells(results: Results) -> list[Cell]:
     if "cells" not in results.memo:
         results.memo["cells"] = _cells(results)
     return list(results.memo["cells"])
@@ -105,6 +129,7 @@ def _cells(results: Results) -> list[Cell]:
         trials = trials.assign(objective=trials["objective"].fillna(trials[name]))
     paper = starts_from_paper(results)
     rows = dict(iter(trials.groupby(["scenario", "label"], sort=False)))
+    searched = sought(results)
     out = []
     for scenario in scenarios(results):
         for label in labels(results):
@@ -113,7 +138,8 @@ def _cells(results: Results) -> list[Cell]:
             mine = rows[scenario, label]
             done = mine[mine["status"] == "completed"]
             search = done[(done["purpose"] != "final") & done["objective"].notna()]
-            ranking = _ranking(results, search, direction)
+            seeks = searched.get(scenario, "")
+            ranking = _ranking(results, search, direction, turned=seeks == "hardest")
             selected = final = search.iloc[:0]
             if len(ranking):
                 config = ranking["config"].iloc[0]
@@ -133,6 +159,7 @@ def _cells(results: Results) -> list[Cell]:
                     selected=selected,
                     best=best,
                     default=default,
+                    seeks=seeks,
                 )
             )
     return out
@@ -179,15 +206,16 @@ def orders_sentence(chosen: list[Cell]) -> str:
     return text
 
 
-def _ranking(results: Results, done: pd.DataFrame, direction: str) -> pd.DataFrame:
-    """Configurations by their objective.
+def _ranking(results: Results, done: pd.DataFrame, direction: str, turned: bool = False) -> pd.DataFrame:
+    """Configurations by their objective, `turned` the worst first.
 
     Drawn twice, the same values are two configurations: runs are budget.
     """
     table = done.groupby("number", as_index=False).agg(config=("config", "first"), runs=("trial", "count"))
     table = table.merge(over_runs(results, done, {"objective": direction}), on="number")
     table = table[table["runs"] == table["runs"].max()]
-    return table.sort_values(["objective", "number"], ascending=[direction == "min", True], ignore_index=True)
+    rising = (direction == "min") != turned
+    return table.sort_values(["objective", "number"], ascending=[rising, True], ignore_index=True)
 
 
 def _names(value: Any) -> list[str]:

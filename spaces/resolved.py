@@ -273,7 +273,7 @@ class ResolvedStudy:
                     "runs": [f"{order}/s{seed}" for order, seed in self.runs(cell)],
                     "budget": cell.budget,
                     "search": cell.searched,
-                    "parameters": plain_parameters(cell.method, cell.space),
+                    "parameters": [] if seeks(cell.scenario) else plain_parameters(cell.method, cell.space),
                     **self._sought(cell),
                 }
                 for cell in self.cells

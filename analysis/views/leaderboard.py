@@ -7,7 +7,15 @@ import plotly.graph_objects as go
 
 from analysis.load import Results
 from analysis.section import VIEWS, Section
-from analysis.selection import Cell, cells, objective, orders_sentence, split_of, split_sentence
+from analysis.selection import (
+    Cell,
+    cells,
+    objective,
+    order_searches,
+    orders_sentence,
+    split_of,
+    split_sentence,
+)
 from analysis.stats import Mean, over_orders, paired
 from analysis.style import REFERENCES, colours, panels, place
 from cl_core.metrics import FORMULAS, summary
@@ -20,13 +28,21 @@ SHOWN = {
     "forgetting": "forgetting",
 }
 
+APART = (
+    "Searches for the hardest or easiest class order are no cells of this table: what they find is the worst "
+    "or the best order of a method, shown under Class orders."
+)
+
 
 @VIEWS.register("leaderboard")
 def leaderboard(results: Results) -> Section:
     """One row a cell: accuracy, forgetting, cost, and the distance to the references of its scenario."""
     chosen = cells(results)
     name, direction = objective(results)
+    searches = order_searches(results)
     if not chosen:
+        if searches:
+            return Section("Leaderboard", f"No run of a cell that compares methods has ended yet. {APART}")
         return Section("Leaderboard", "No run has ended yet, so there is nothing to rank.")
     split = split_of(results, chosen)
     metrics = {cell.name: _metrics(results, cell.best, split) for cell in chosen}
@@ -45,6 +61,7 @@ def leaderboard(results: Results) -> Section:
         "configuration, rings the "
         "published values, the dotted line joint training."
     )
+    text += f"\n\n{APART}" if searches else ""
     formulas = [f"{title}: {FORMULAS[key]}" for key, title in SHOWN.items()]
     formulas.append(
         "bytes kept: exemplars, prototypes, covariances and generators after the last task; no networks"
