@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from scipy import stats
+from scipy.integrate import quad
 
 from analysis.load import DYNAMIC, Results
 from analysis.section import VIEWS, Section, Table
@@ -35,6 +38,8 @@ FORMULAS = [
     "mean, sd: over drawn orders, each the mean of its seeds; sd with n − 1",
     "range: easiest − hardest over all orders tried, as the size of the difference",
     "sd of seeds: the root of the mean variance within orders that have two seeds or more",
+    "range of noise: how far n orders would lie apart if seeds alone moved them, n the orders tried: "
+    "∫ 1 − Φⁿ − (1 − Φ)ⁿ · sd of seeds / √seeds",
     "distance of labels: the largest difference of two labels under the natural order; joint left out",
     "swap: a pair of labels of which each is better under one of the class orders that both ran",
     "overlap: a pair whose intervals from hardest to easiest meet",
@@ -52,6 +57,7 @@ class Orders:
     drawn: Sequence[str]  # the orders that nobody looked for
     sought: Sequence[str]  # what was searched: hardest, easiest
     seeds: float | None  # sd within orders
+    repeats: int  # seeds of an order
     trials: Mapping[str, str]  # class order -> one of its runs
     direction: str
 
@@ -151,6 +157,7 @@ def _orders(runs: pd.DataFrame, label: str, split: str, direction: str) -> Order
     once = mine.drop_duplicates(["order", "seed"])  # an order that two cells ran has the same numbers in both
     seeds = once.groupby("order")["seed"].transform("size")
     once = once[seeds == seeds.max()]
+    first = once.drop_duplicates("order")
     spread = once.groupby("order")["objective"].var(ddof=1).dropna()
     return Orders(
         label=label,
@@ -160,7 +167,8 @@ def _orders(runs: pd.DataFrame, label: str, split: str, direction: str) -> Order
         drawn=sorted(set(mine.loc[mine["drawn"], "order"])),
         sought=[which for which in ("hardest", "easiest") if which in set(mine["seeks"])],
         seeds=float(np.sqrt(spread.mean())) if len(spread) else None,
-        trials=dict(zip(once["order"], once["trial"], strict=True)),
+        repeats=int(seeds.max()),
+        trials=dict(zip(first["order"], first["trial"], strict=True)),
         direction=direction,
     )
 
@@ -199,8 +207,22 @@ def _row(o: Orders) -> dict[str, object]:
         "hardest": o.values[o.extreme("hardest")],
         "easiest": o.values[o.extreme("easiest")],
         "range": o.range,
+        "range of noise": _noise(o),
         "sd of seeds": o.seeds,
     }
+
+
+def _noise(o: Orders) -> float | None:
+    """The expected range of as many normal values with the seeds' sd alone."""
+    if o.seeds is None:
+        return None
+    n = len(o.values)
+
+    def apart(x: float) -> float:
+        below = float(stats.norm.cdf(x))
+        return 1 - below**n - (1 - below) ** n
+
+    return float(quad(apart, -9.0, 9.0)[0]) * o.seeds / math.sqrt(o.repeats)
 
 
 def _splits(found: Iterable[Orders]) -> list[str]:
