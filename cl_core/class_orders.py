@@ -99,7 +99,9 @@ def shortened(name: str) -> str:
 def _order_from_file(name: str, num_classes: int, class_names: Sequence[str] | None) -> tuple[int, ...]:
     path = Path(name).expanduser()
     if not path.is_file():
-        raise BadRequest(f"{unknown('class order', name, CLASS_ORDERS)}; nor is there a file of that name")
+        raise BadRequest(
+            f"{unknown('class order', name, [*CLASS_ORDERS, *SOUGHT])}; nor is there a file of that name"
+        )
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, ValueError) as error:
