@@ -109,7 +109,7 @@ def class_orders(results: Results) -> Section:
         TITLE,
         text,
         [f"{name.replace('_', ' ')}: {OBJECTIVES[name][1]}" if name in OBJECTIVES else name, *FORMULAS],
-        f"n = {min(counts)}–{max(counts)} class orders a label and split",
+        f"n = {'–'.join(map(str, sorted({min(counts), max(counts)})))} class orders a label and split",
         pd.DataFrame([_row(o) for o in found]),
         _figure(results, found, name),
         tables,

@@ -144,7 +144,7 @@ def test_the_range_is_set_against_what_seeds_alone_would_give(tmp_path: Path) ->
     (row,) = class_orders(lake(tmp_path, runs)).table.to_dict("records")
     assert row["range"] == pytest.approx(0.1)
     assert row["sd of seeds"] == pytest.approx(math.sqrt(0.005))
-    # Two normal values lie 2 / sqrt(pi) of their sd apart on average; an order's value is a mean of two seeds.
+    # Two normal values lie 2 / sqrt(pi) of their sd apart on average; each is the mean of two seeds.
     assert row["range of noise"] == pytest.approx(2 / math.sqrt(math.pi) * math.sqrt(0.005) / math.sqrt(2))
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cl_core.class_orders import listed
 from cl_core.errors import BadRequest
 from cl_core.scenarios import SCENARIOS, ScenarioSpec, class_order, parse_scenario
 
@@ -43,6 +44,37 @@ def test_a_name_says_the_sizes_of_the_tasks(name: str, classes: int, sizes: tupl
 def test_a_smaller_last_task_takes_what_is_left() -> None:
     assert parse_scenario("B0-7tasks").sizes(100) == (15, 15, 15, 15, 15, 15, 10)
     assert parse_scenario("B40-inc25").sizes(100) == (40, 25, 25, 10)
+
+
+def test_an_order_may_be_written_out() -> None:
+    assert class_order("list:3-1-4-0-2", 5) == (3, 1, 4, 0, 2)
+    spec = parse_scenario({"tasks": 5, "class_order": "list:3-1-4-0-2"})
+    assert (spec.name, parse_scenario(spec.to_dict())) == ("B0-5tasks-list-3-1-4-0-2", spec)
+    names = {
+        parse_scenario({"tasks": 2, "class_order": listed([*range(k, 100), *range(k)])}).name
+        for k in range(100)
+    }
+    assert len(names) == 100
+    assert max(map(len, names)) == len("B0-2tasks-list-01234567")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("list:", "needs class ids joined by '-', not ''"),
+        ("list:0-a-2", "needs class ids joined by '-'"),
+        ("list:0--1", "needs class ids joined by '-'"),
+        ("list:0-1", "must name all 3 classes and leaves out 1, the first of them 2"),
+        ("list:0-1-1", "names class 1 twice"),
+        ("list:0-1-3", "names class 3 of 3: use ids 0..2"),
+        ("hardest", "is searched by a study: give it to one of its scenarios"),
+        ("easyest", "did you mean 'easiest'"),
+    ],
+)
+def test_a_list_that_is_no_order_of_the_classes_is_refused(name: str, message: str) -> None:
+    with pytest.raises(BadRequest, match=message) as error:
+        class_order(name, 3)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

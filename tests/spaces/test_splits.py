@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cl_core.class_orders import class_order
 from cl_core.dataset import Data
 from cl_core.errors import BadRequest
+from cl_core.keys import base_identity
 from spaces.resolved import ResolvedStudy, resolve
 from spaces.splits import keys_of, number_of_splits, order_of, scenarios_of
 from spaces.study_file import load_study, parse_study
@@ -130,6 +131,25 @@ def test_a_search_for_an_order_fixes_all_else_and_has_directions_of_its_own() ->
     assert {run["configuration"]["class_order"] for run in runs} == {"list:1-9-2-3-4-5-6-7-0-8"}
     assert runs[0]["config"] == study.spec(hard, 4, {**keys, "order.1": 0.01})[0]["config"]
     assert runs[0]["config"] != study.spec(hard, 5, easy.space.defaults())[0]["config"]
+
+
+def test_orders_with_the_same_first_task_share_it() -> None:
+    study = resolved("B0-5tasks", {"tasks": 5, "class_order": "hardest"})
+    plain, cell = study.cells
+    natural = base_identity(study.configuration(plain, plain.space.defaults(), "natural", 0), study.data)
+    keys = cell.space.defaults()
+
+    def swapped(a: str, b: str) -> dict[str, Any]:
+        return {**keys, a: keys[b], b: keys[a]}
+
+    for config, same in (
+        (keys, True),
+        (swapped("order.0", "order.1"), True),  # within the first task
+        (swapped("order.2", "order.8"), True),  # behind it
+        (swapped("order.0", "order.2"), False),
+    ):
+        found = study.configuration(cell, config, "hardest", 0)
+        assert (base_identity(found, study.data) == natural) is same
 
 
 def test_the_hardest_order_of_what_is_minimised_has_the_most_of_it() -> None:
