@@ -13,10 +13,11 @@ import plotly.graph_objects as go
 from scipy import stats
 from scipy.integrate import quad
 
-from analysis.load import DYNAMIC, Results
+from analysis.load import Results
 from analysis.section import VIEWS, Section, Table
 from analysis.selection import labels, objective, sought
 from analysis.style import colours, fade, panels, place
+from analysis.tables import DYNAMIC
 from cl_core.metrics import OBJECTIVES
 
 TITLE = "Class orders"
