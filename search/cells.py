@@ -12,20 +12,18 @@ run fails.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from cl_core.errors import ClSearchError
 from search.audit import mark
 from search.budget import Budget
 from search.cell_study import CellStudy
 from search.control import Control
+from search.jobs import Bases, Job
 from search.points import Ending, Point, numbers
 from search.progress import CellProgress, Standing, counted
-from search.run_spec import RunSpec
-from search.runner import INCREMENTS, base_key, base_ready
+from search.runner import INCREMENTS
 from search.storage import acquire, open_journal
 from search.warm import Observation
 from search.writer import recorded
@@ -33,16 +31,6 @@ from spaces.budget import BudgetPart
 from spaces.resolved import ResolvedStudy
 
 Known = Mapping[str, Mapping[str, Sequence[Observation]]]  # source -> cell -> what it found
-
-
-@dataclass(frozen=True)
-class Job:
-    """Something to carry out: a run ("trial"), or a base stage that runs wait for ("base", of `spec`'s
-    configuration)."""
-
-    kind: str
-    id: str
-    spec: RunSpec
 
 
 class Cells:
@@ -67,10 +55,7 @@ class Cells:
         self.study = study
         self.folder = folder
         self.stages = stages or folder / "stages"
-        self._bases = bases
-        self._keys: dict[str, str | None] = {}  # trial -> key of its base stage
-        self._ready: set[str | None] = {None}  # keys that nobody has to wait for (any more)
-        self._training: dict[str, str] = {}  # id of a base job under way -> key
+        self._bases = Bases(self.stages, lambda spec: study.data, bases)
         self._jobs: dict[str, Point] = {}  # id of a run under way -> its configuration
         self._unfinished: list[Point] = []
         self._lock = acquire(folder)
@@ -140,7 +125,7 @@ class Cells:
     @property
     def finished(self) -> bool:
         """Whether nothing is under way and nothing can start any more."""
-        if self._training or self._jobs:
+        if self._bases.under_way or self._jobs:
             return False
         return self.halted or not (
             any(self._may_go_on(point) for point in self._unfinished)
@@ -182,10 +167,7 @@ class Cells:
         A job that is not under way is ignored, so that an end which is told twice counts once.
         """
         self._budget.reach(job, end=True)
-        if job in self._training:
-            # Failed or not, nobody waits any longer: a run whose base stage is missing trains it, or fails
-            # by itself.
-            self._ready.add(self._training.pop(job))
+        if self._bases.end(job):
             return
         point = self._jobs.pop(job, None)
         if point is None:
@@ -276,33 +258,16 @@ class Cells:
         index = point.pending
         assert index is not None
         spec = point.specs[index]
-        key = self._base(spec)
-        if key in self._ready:
+        base = self._bases.awaited(spec)
+        if base is None:
             point.flying = index
             self._jobs[spec.trial] = point
             self._budget.begin(spec.trial)
             return Job("trial", spec.trial, spec)
-        assert key is not None
-        job = f"base/{key}"
-        if job in self._training:
+        if not self._bases.begin(base):
             return None
-        self._training[job] = key
-        self._budget.begin(job)
-        return Job("base", job, spec)
-
-    def _base(self, spec: RunSpec) -> str | None:
-        """The key of the base stage of a run; None where there is nothing to wait for."""
-        if not self._bases:
-            return None
-        if spec.trial not in self._keys:
-            try:
-                key = base_key(spec.configuration, self.study.data)
-                if key not in self._ready and base_ready(spec.configuration, self.study.data, self.stages):
-                    self._ready.add(key)
-                self._keys[spec.trial] = key
-            except ClSearchError:
-                self._keys[spec.trial] = None  # the run fails by itself and says why
-        return self._keys[spec.trial]
+        self._budget.begin(base)
+        return Job("base", base, spec)
 
     def _reported(self, point: Point, index: int, task: int, increments: float | None) -> bool:
         """Keep what a run reports; whether its configuration ends there."""

@@ -1,4 +1,4 @@
-"""What one `run` command does with the cells: hand out jobs, take answers in, see that every row is written.
+"""What one command does with its jobs: hand out jobs, take answers in, see that every row is written.
 
 The session lives in the driver. Workers write the rows of what they train; the row of a run that is stopped
 or lost is written here, from the rows on disk, because its worker may be gone.
@@ -16,7 +16,7 @@ from cl_core.errors import ClSearchError
 from search.work import NO_STORAGE, Answer, Order, end_run
 
 if TYPE_CHECKING:
-    from search.cells import Cells
+    from search.jobs import Jobs
 
 
 class StorageError(ClSearchError):
@@ -24,11 +24,11 @@ class StorageError(ClSearchError):
 
 
 class Session:
-    """The jobs of one `run` command. `watch` is called after every change."""
+    """The jobs of one command, be it a search or an evaluation. `watch` is called after every change."""
 
     def __init__(
         self,
-        cells: Cells,
+        jobs: Jobs,
         methods: Sequence[str],
         folder: Path,
         stages: Path,
@@ -36,7 +36,7 @@ class Session:
         share: bool = True,
         watch: Callable[[], None] = lambda: None,
     ) -> None:
-        self.cells = cells
+        self.jobs = jobs
         self.methods = list(methods)
         self.folder = folder.absolute()
         self.stages = stages.absolute()
@@ -50,7 +50,7 @@ class Session:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        return self.cells.finished
+        return self.jobs.finished
 
     def is_open(self, job: str) -> bool:
         """Whether a job is handed out and not yet ended."""
@@ -59,7 +59,7 @@ class Session:
     def next(self) -> Order | None:
         """The next job, or None when nothing can start now."""
         with self._guard():
-            job = self.cells.next()
+            job = self.jobs.next()
         if job is None:
             return None
         order = Order(
@@ -88,7 +88,7 @@ class Session:
         with self._guard():
             end_run(self._open[job], "failed", reason)
             del self._open[job]
-            self.cells.done(job, "failed", error=reason)
+            self.jobs.done(job, "failed", error=reason)
         self.watch()
 
     def _answer(self, answer: Answer) -> bool:
@@ -98,13 +98,13 @@ class Session:
                 f"nothing can be written in {self.folder}: {answer.error}; make room and run the same again"
             )
         if answer.status == "running":
-            if self.cells.report(job, answer.task, answer.increments):
+            if self.jobs.report(job, answer.task, answer.increments):
                 end_run(self._open[job], "stopped")
                 self._end(replace(answer, status="stopped"))
                 return True
-            if self.cells.halted:  # its boundary is kept: the next command goes on from there
+            if self.jobs.halted:  # its boundary is kept: the next command goes on from there
                 del self._open[job]
-                self.cells.hand_back(job)
+                self.jobs.hand_back(job)
                 return True
         else:
             self._end(answer)
@@ -121,4 +121,4 @@ class Session:
 
     def _end(self, answer: Answer) -> None:
         del self._open[answer.job]
-        self.cells.done(answer.job, answer.status, answer.values, answer.increments, answer.error)
+        self.jobs.done(answer.job, answer.status, answer.values, answer.increments, answer.error)

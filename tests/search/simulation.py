@@ -13,7 +13,8 @@ import numpy as np
 import optuna
 
 from cl_core.dataset import Data
-from search.cells import Cells, Job
+from search.cells import Cells
+from search.jobs import Job
 from search.rows import trial_row
 from search.run_spec import RunSpec
 from search.runner import INCREMENTS

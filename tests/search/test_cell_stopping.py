@@ -9,7 +9,8 @@ from typing import Any
 import optuna
 import pytest
 
-from search.cells import Cells, Job
+from search.cells import Cells
+from search.jobs import Job
 from search.storage import read_journal
 from search.writer import recorded, start_tables
 from tests.search.simulation import SCHEMAS, TASKS, told, write_row

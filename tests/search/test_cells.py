@@ -12,7 +12,7 @@ import pytest
 
 from cl_core.dataset import Data
 from cl_core.errors import BadRequest
-from search import cells as module
+from search import jobs as module
 from search.cells import Cells
 from search.progress import read_progress
 from search.run_spec import RunSpec

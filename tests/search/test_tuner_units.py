@@ -21,9 +21,9 @@ from cl_core.dataset import DataSpec
 from cl_core.errors import BadRequest, TrialError
 from cl_core.scenarios import parse_scenario
 from search import resources, work
-from search.cells import Job
 from search.describe import KINDS, listing, study_keys
 from search.failures import first_line, is_storage, storage_trouble
+from search.jobs import Job
 from search.live import Live, clock
 from search.local import run_local
 from search.logs import checked_trial, log_file, recorded
