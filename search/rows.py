@@ -31,8 +31,7 @@ def trial_row(
     configuration = spec.configuration
     method = configuration.make_method()
     sizes = configuration.scenario.sizes(data.num_classes)
-    split = "val" if configuration.validation else "test"
-    confusions = primary_confusions(rows, sizes, split)
+    confusions = primary_confusions(rows, sizes, spec.measured)
     metrics: dict[str, Any] = dict(summary(confusions, sizes[: len(confusions)])) if confusions else {}
     metrics |= costs(rows["stages"])
     row = TrialRow(
@@ -48,7 +47,7 @@ def trial_row(
         seed=configuration.seed,
         net=configuration.net or data.net,
         status=status,
-        split=split,
+        split=spec.measured,
         tasks=configuration.until or len(sizes),
         tasks_done=len(confusions),
         error=error,

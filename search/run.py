@@ -134,7 +134,7 @@ def prepare(
         wanted.cpu, wanted.gpu, wanted.concurrent, cluster=bool(os.environ.get("RAY_ADDRESS")) and not local
     )
     check_budget(asked.budget, planned.gpu)
-    resolved = resolve(asked, cached_data(asked.data.spec()))
+    resolved = resolve(asked, cached_data(asked.tuning_data))
     if existing is not None:
         resolved = resolved.merge(existing)
     check_folder(folder)

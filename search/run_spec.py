@@ -22,6 +22,12 @@ class RunSpec:
     config: str  # digest of the sampled configuration
     configuration: Configuration
     objectives: tuple[str, ...] = ("average_incremental_accuracy",)
+    split: str = "val"  # whose counts decide: val, or test where that is what was asked for
+
+    @property
+    def measured(self) -> str:
+        """The split of the run's metrics: the one that decides, or test where nothing is held out."""
+        return self.split if self.configuration.validation else "test"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can carry."""

@@ -86,7 +86,7 @@ class Runner:
     @property
     def split(self) -> str:
         """The split whose counts the objective and the metrics are computed on."""
-        return "val" if self.spec.configuration.validation else "test"
+        return self.spec.measured
 
     def step(self) -> Progress:
         """Train one task, write its rows, keep its boundary. A failure ends the run with its row."""

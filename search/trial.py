@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cl_core.aside import aside
 from cl_core.errors import BadRequest, TrialError, unknown
+from search.failures import first_line
 from search.logs import checked_trial, log_file, recorded, stamp
 
 if TYPE_CHECKING:
@@ -263,10 +264,20 @@ def check_own(out: Path, spec: RunSpec) -> None:
     if (out / "study.yaml").exists():
         raise BadRequest(f"{out} holds a study: a trial's --out must be a folder of its own")
     if (out / SPEC).exists():
-        if _as_written_now(_read_json(out / SPEC)) != _identity(spec):
+        if _identity(_asked(out)) != _identity(spec):
             raise BadRequest(f"{out} holds another trial: name an empty folder")
     elif out.exists() and (strange := sorted(p.name for p in out.iterdir() if not p.name.startswith("."))):
         raise BadRequest(f"{out} holds {strange[0]!r} and no {SPEC}: name an empty folder")
+
+
+def _asked(folder: Path) -> RunSpec:
+    """The run that a single trial's folder was made for. Raises BadRequest where that is not readable."""
+    from search.run_spec import RunSpec
+
+    try:
+        return RunSpec.from_dict(_read_json(folder / SPEC))
+    except (KeyError, TypeError) as error:
+        raise BadRequest(f"{folder / SPEC} is damaged ({first_line(error)}): name another folder") from error
 
 
 def _identity(spec: RunSpec) -> dict[str, Any]:
@@ -274,25 +285,16 @@ def _identity(spec: RunSpec) -> dict[str, Any]:
     return plain_values
 
 
-def _as_written_now(values: dict[str, Any]) -> dict[str, Any]:
-    """A trial.json with the keys that an older version did not know; what is none stays as it is."""
-    from search.run_spec import RunSpec
-
-    try:
-        return _identity(RunSpec.from_dict(values))
-    except (KeyError, TypeError, ValueError):
-        return values
-
-
 def recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
     """The run of a `trials` row, from the row itself and, for what it does not hold, the folder."""
     from cl_core.configuration import Configuration
     from cl_core.scenarios import ScenarioSpec
     from search.run_spec import RunSpec
+    from spaces.protocol import evaluated, searched
     from spaces.study_file import standing_study
 
     if (folder / SPEC).exists():
-        spec = RunSpec.from_dict(_read_json(folder / SPEC))
+        spec = _asked(folder)
         return replace(spec, configuration=replace(spec.configuration, threads=row["threads"]))
     from analysis import open_results
 
@@ -303,6 +305,9 @@ def recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
             f"{row['trial']} failed before it began ({row['error']}): there is nothing to run again"
         )
     hp = {name[3:]: value for name, value in row.items() if name.startswith("hp.") and value is not None}
+    entry = study.methods.get(row["label"])
+    if study.protocol.chf is not None and entry:  # the others were chosen task by task
+        hp = {name: value for name, value in hp.items() if not isinstance(entry.hp.get(name, {}), Mapping)}
     recipe: dict[str, dict[str, Any]] = {"base": {}, "increment": {}}
     for name, value in row.items():
         if name.startswith("recipe.") and value is not None:
@@ -314,12 +319,10 @@ def recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
         if increments
         else ScenarioSpec(row["scenario"], 0, tasks=1)
     )
-    splits = results.read("classes", [row["trial"]])["split"].unique()
-    entry = study.methods.get(row["label"])
     init = {**study.recipe, **(entry.recipe if entry else {})}.get("init")
     configuration = Configuration(
         method=row["method"],
-        data=study.data.spec(),
+        data=study.tuning_data,
         scenario=scenario,
         hp=hp,
         recipe=recipe,
@@ -327,15 +330,17 @@ def recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
         class_order=row["class_order"],
         seed=row["seed"],
         validation=study.protocol.validation,
-        unsealed="test" in splits,
         device=row["device"] or "auto",
         precision=row["precision"] or "auto",
         threads=row["threads"],
         init=init,
-        until=row["tasks"] if row["tasks"] <= len(increments) else None,
     )
+    configuration = searched(configuration, study.protocol)
+    if row["purpose"] != "search":
+        configuration = evaluated(configuration, row["purpose"], study.judging_data)
     known = {name: row[name] for name in ("trial", "cell", "label", "number", "purpose", "config")}
-    return RunSpec(**known, configuration=configuration, objectives=tuple(study.search.objective))
+    objectives, split = tuple(study.search.objective), study.protocol.split
+    return RunSpec(**known, configuration=configuration, objectives=objectives, split=split)
 
 
 @contextlib.contextmanager

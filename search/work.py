@@ -200,7 +200,7 @@ def _write_failure(order: Order, reason: str) -> None:
         "seed": configuration.seed,
         "net": configuration.net or "",
         "status": "failed",
-        "split": "val" if configuration.validation else "test",
+        "split": spec.measured,
         "tasks": 0,
         "tasks_done": 0,
         "attempt": order.attempt,

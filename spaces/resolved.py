@@ -1,6 +1,6 @@
 """A study on its data: every cell with its space and budget, and the runs of each configuration.
 
-    resolved = resolve(study, cl_core.load(study.data.spec()))
+    resolved = resolve(study, cl_core.load(study.tuning_data))
     for cell in resolved.cells: ...
 
 A study's identity leaves out where data lies and what may grow (trials, methods, scenarios, class orders,
@@ -32,6 +32,7 @@ from cl_core.weights import load_init
 from spaces.growth import grown
 from spaces.methods import space_of
 from spaces.parameters import plain_parameters
+from spaces.protocol import check_protocol, protocol_warnings, searched, tuning_data
 from spaces.space import Config, Space
 from spaces.splits import (
     KEY,
@@ -64,11 +65,12 @@ class Cell:
     note: str
     sizes: tuple[int, ...]  # classes of each task
     init: str | None = None
+    until: int | None = None  # the search trains only so many tasks
 
     @property
     def tasks(self) -> int:
-        """The number of tasks."""
-        return len(self.sizes)
+        """The number of tasks that a run of the search trains."""
+        return self.until or len(self.sizes)
 
     @property
     def seeks(self) -> str:
@@ -137,16 +139,19 @@ class ResolvedStudy:
     def runs(self, cell: Cell) -> list[tuple[str, int]]:
         """(class order, seed) of every run of one configuration; the first one is the plain one."""
         protocol = self.study.protocol
+        return [(o, s) for o in self.orders(cell, protocol.orders) for s in range(protocol.seeds)]
+
+    def orders(self, cell: Cell, count: int) -> list[str]:
+        """So many class orders: the scenario's own, then seed:1, seed:2, ..."""
         first = cell.scenario.class_order
         if cell.seeks:  # the order is the configuration's
-            return [(first, seed) for seed in range(protocol.seeds)]
-        others = (f"seed:{k}" for k in range(1, protocol.orders + 1))
-        orders = [first, *(order for order in others if order != first)][: protocol.orders]
-        return [(order, seed) for order in orders for seed in range(protocol.seeds)]
+            return [first]
+        others = (f"seed:{k}" for k in range(1, count + 1))
+        return [first, *(order for order in others if order != first)][:count]
 
     def configuration(self, cell: Cell, config: Mapping[str, Value], order: str, seed: int) -> Configuration:
-        """One run of a sampled configuration as the trainer takes it. Where class orders are searched,
-        `order` gives way to the configuration's."""
+        """One run of the search of a sampled configuration, as the trainer takes it. Where class orders are
+        searched, `order` gives way to the configuration's."""
         hp: Config = {}
         recipe: dict[str, Any] = {}
         net: str | None = None
@@ -157,7 +162,8 @@ class ResolvedStudy:
                 continue
             match name.split("."):
                 case ["hp", key]:
-                    hp[key] = value
+                    if not self._left_to_chf(cell, key):
+                        hp[key] = value
                 case ["recipe", "net"]:
                     net = str(value)
                 case ["recipe", key]:
@@ -166,9 +172,9 @@ class ResolvedStudy:
                     recipe.setdefault(part, {})[key] = value
                 case _:
                     raise ValueError(f"{name!r} is no parameter of a configuration")
-        return Configuration(
+        plain = Configuration(
             method=cell.method,
-            data=self.study.data.spec(),
+            data=tuning_data(self.study.data, self.study.protocol),
             scenario=cell.scenario,
             hp=hp,
             recipe=recipe,
@@ -181,6 +187,13 @@ class ResolvedStudy:
             threads=self.threads,
             init=cell.init,
         )
+        return searched(plain, self.study.protocol)
+
+    def _left_to_chf(self, cell: Cell, name: str) -> bool:
+        """Whether a hyperparameter is chosen task by task: the study does not fix it."""
+        said = self.study.methods[cell.label].hp
+        chf = self.study.protocol.select_on == "chf"
+        return chf and (name not in said or isinstance(said[name], Mapping))
 
     def spec(self, cell: Cell, number: int, config: Mapping[str, Value]) -> list[dict[str, Any]]:
         """Every run of a configuration, in order, as plain values for `RunSpec.from_dict`."""
@@ -189,7 +202,7 @@ class ResolvedStudy:
         for index, (order, seed) in enumerate(self.runs(cell)):
             out.append(
                 {
-                    "trial": first if index == 0 else f"{first}/{_short(order)}/s{seed}",
+                    "trial": first if index == 0 else f"{first}/{short_order(order)}/s{seed}",
                     "cell": cell.name,
                     "label": cell.label,
                     "number": number,
@@ -197,6 +210,7 @@ class ResolvedStudy:
                     "config": digest(as_order(config, cell.sizes), 16),
                     "configuration": self.configuration(cell, config, order, seed).to_dict(),
                     "objectives": list(self.objectives),
+                    "split": self.study.protocol.split,
                 }
             )
         return out
@@ -225,8 +239,11 @@ class ResolvedStudy:
     @property
     def warnings(self) -> list[str]:
         """What is allowed, but hardly meant; one line each."""
-        out = []
+        out = protocol_warnings(self.study.protocol, self.study.search.trials)
         for cell in self.cells:
+            for name, said in self.study.methods[cell.label].hp.items():
+                if isinstance(said, Mapping) and self._left_to_chf(cell, name):
+                    out.append(f"{cell.label}: the domain of {name} is not used: chf chooses it task by task")
             for name, branch in cell.space.inert.items():
                 out.append(f"{cell.label}: {name} never acts, it does only where {branch}: it is left out")
             splits = number_of_splits(cell.sizes) if cell.seeks else cell.budget
@@ -265,7 +282,7 @@ class ResolvedStudy:
             "hardware": hardware(),
             "direction": self.direction,
             "warnings": self.warnings,
-            "causal": "non-causal: configurations are judged after all tasks",
+            "causal": self.study.protocol.causal,
             "cells": [
                 {
                     "name": cell.name,
@@ -393,13 +410,15 @@ def _cell(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data: 
     )
     sizes = scenario.sizes(data.num_classes)
     search = study.search
-    check_objectives(search.objective, scenario.name, len(sizes))
+    protocol = study.protocol
+    tasks = check_protocol(protocol, search.stopper, scenario.name, len(sizes))
+    check_objectives(search.objective, scenario.name, tasks)
     if seeks(scenario):
         # No stopper acts there: the order whose runs fall behind is the one that is wanted.
         check_order_search(scenario, sizes, search.sampler, search.objective)
         space = order_space(space, data.num_classes)
     else:
-        check_stopper(search.stopper, search.stopper_args, scenario.name, len(sizes), study.protocol.orders)
+        check_stopper(search.stopper, search.stopper_args, scenario.name, tasks, protocol.orders)
     size = space.size()
     try:
         check_sampler(search.sampler, space)
@@ -409,12 +428,15 @@ def _cell(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data: 
     if init is not None and not isinstance(init, str):
         raise BadRequest(f"recipe.init must be the path of a safetensors file, not {init!r}")
     budget, note = study.search.trials, ""
-    if size == 1:
+    if protocol.select_on == "chf":
+        fixed = tuple(dataclasses.replace(p, domain=None) for p in space.parameters)
+        space, budget, note = dataclasses.replace(space, parameters=fixed), 1, "chosen task by task"
+    elif size == 1:
         budget, note = 1, "nothing to search"
     elif study.search.sampler == "grid" and size is not None and size < budget:
         budget, note = size, "the whole grid"
     name = f"{label}@{scenario.name}"
-    return Cell(name, label, entry.method, scenario, space, budget, note, tuple(sizes), init)
+    return Cell(name, label, entry.method, scenario, space, budget, note, tuple(sizes), init, protocol.first)
 
 
 def _merged(study: Mapping[str, Any], label: Mapping[str, Any]) -> dict[str, Any]:
@@ -428,7 +450,7 @@ def _merged(study: Mapping[str, Any], label: Mapping[str, Any]) -> dict[str, Any
     return out
 
 
-def _short(order: str) -> str:
+def short_order(order: str) -> str:
     """A class order as a part of a trial's name."""
     plain = order if order.startswith("seed:") else Path(shortened(order)).stem
     return re.sub(r"[^A-Za-z0-9._:-]+", "-", plain).strip("-.") or "order"

@@ -14,34 +14,14 @@ from cl_core.errors import BadRequest, unknown
 from cl_core.metrics import OBJECTIVES
 from cl_core.scenarios import ScenarioSpec
 from spaces.budget import BudgetPart
+from spaces.data_part import DataPart, data_from_name
 from spaces.part import Part
+from spaces.protocol import FinalPart, ProtocolPart, judging_data, tuning_data
 from spaces.splits import scenarios_of
 from spaces.strategies import LEARNING, SAMPLERS, STOPPERS, arguments, described
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MOST_TRIALS = 1_000_000  # a cell; beyond it stands a slip of the hand, not a search
-MOST_REPEATS = 1_000  # class orders or seeds of a configuration
-
-
-class DataPart(Part):
-    """Which images, and how many of them."""
-
-    name: str = Field(description="a data set (`cl-search list datasets`), or module:function of your own")
-    root: str | None = Field(
-        default=None, description="folder of its files; left out, the data set's usual place"
-    )
-    size: int | None = Field(default=None, ge=1, description="side of the images in pixels")
-    classes: int | None = Field(
-        default=None, ge=2, description="keep the first N classes in the data set's order"
-    )
-    per_class: int | None = Field(
-        default=None, ge=2, description="cut the training split to N images a class"
-    )
-    download: bool = Field(default=False, description="fetch the data set if it is missing")
-
-    def spec(self) -> DataSpec:
-        """What `cl_core.load` takes."""
-        return DataSpec(**self.model_dump())
 
 
 class Entry(Part):
@@ -153,36 +133,6 @@ class SearchPart(Part):
         return [start for start in self.start_from if start != "paper"]
 
 
-class ProtocolPart(Part):
-    """On which rows, class orders and seeds a configuration is judged."""
-
-    select_on: Literal["validation"] = Field(
-        default="validation", description="rows that decide: validation (held out of the training split)"
-    )
-    validation: float = Field(
-        default=0.1, gt=0, lt=1, description="share of each class's training rows held out"
-    )
-    orders: int = Field(
-        default=1,
-        ge=1,
-        le=MOST_REPEATS,
-        description="class orders a configuration: natural, then seed:1, seed:2, ...",
-    )
-    seeds: int = Field(
-        default=1, ge=1, le=MOST_REPEATS, description="training seeds a configuration: 0, 1, ..."
-    )
-    aggregate: Literal["mean", "worst"] = Field(
-        default="mean", description="of its objectives over class orders and seeds"
-    )
-
-
-class FinalPart(Part):
-    """How the chosen configurations are trained again for the sealed test."""
-
-    orders: int = Field(default=5, ge=1, description="class orders")
-    seeds: int = Field(default=1, ge=1, description="training seeds")
-
-
 class ResourcesPart(Part):
     """What one run may use, and how many run at a time."""
 
@@ -220,15 +170,11 @@ class StoragePart(Part):
     )
 
 
-def _data_from_name(value: object) -> object:
-    return {"name": value} if isinstance(value, str) else value
-
-
 class Study(Part):
     """A study file."""
 
     study: str = Field(description="the study's name: letters, digits, dot, dash and underscore")
-    data: Annotated[DataPart, BeforeValidator(_data_from_name)] = Field(
+    data: Annotated[DataPart, BeforeValidator(data_from_name)] = Field(
         description="a data set's name, or a mapping with its name"
     )
     scenarios: list[str | dict[str, Any]] = Field(
@@ -279,6 +225,16 @@ class Study(Part):
         self.specs()
         return self
 
+    @property
+    def tuning_data(self) -> DataSpec:
+        """The images on which configurations are searched."""
+        return tuning_data(self.data, self.protocol)
+
+    @property
+    def judging_data(self) -> DataSpec:
+        """The images on which chosen configurations are judged."""
+        return judging_data(self.data, self.protocol)
+
     def specs(self) -> list[ScenarioSpec]:
         """The scenarios, in the study's order, grids spread out."""
         return scenarios_of(self.scenarios)
@@ -307,7 +263,7 @@ class Study(Part):
         plain = self.to_plain()
         plain["data"] = {k: v for k, v in plain["data"].items() if k not in ("root", "download")}
         plain["search"].pop("trials")
-        plain["protocol"] = {k: v for k, v in plain["protocol"].items() if k not in ("orders", "seeds")}
+        plain["protocol"] = self.protocol.fixed()
         return flat({key: plain[key] for key in ("data", "recipe", "search", "protocol")})
 
 
