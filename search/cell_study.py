@@ -33,6 +33,15 @@ STATUS = {TrialState.COMPLETE: "completed", TrialState.PRUNED: "stopped", TrialS
 _TOLD = {status: state for state, status in STATUS.items()}
 
 
+def asked(storage: BaseStorage, study_id: int) -> dict[int, Config]:
+    """Every configuration that a cell was asked, by number, its values as they were sampled."""
+    found: dict[int, Config] = {}
+    for trial in storage.get_all_trials(study_id, deepcopy=False):
+        if NUMBER in trial.user_attrs:
+            found[int(trial.user_attrs[NUMBER])] = dict(trial.user_attrs[CONFIG])
+    return found
+
+
 class CellStudy:
     """A cell's studies and courses. Nothing is held here that the storage does not hold."""
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from analysis import Results
-    from search.cells import Cells, Known
+    from search.cells import Known
+    from search.jobs import Jobs
     from spaces.resolved import ResolvedStudy
     from spaces.study import Study
 
@@ -41,6 +42,7 @@ class Summary:
     left: str | None = None  # why something is left to do: the budget is spent, or cells are paused
     report: Path | None = None
     seconds: float = 0.0
+    labels: Sequence[str] = ()  # what has to be said wherever the numbers are
 
     @property
     def failed(self) -> int:
@@ -64,6 +66,12 @@ class Prepared:
     stages: Path
     plan: Plan
     known: Known  # what the runs found that the search starts from
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """What has to be said wherever the study's numbers are."""
+        label = self.study.study.protocol.label
+        return [label] if label else []
 
 
 def run_study(
@@ -96,8 +104,8 @@ def run_study(
         warn(prepared.study.warnings)
         _begin(prepared)
         worked, left = _work(prepared, local, retry_failed, console, time.time() - time.monotonic() + began)
-        report = _report(folder, worked)
-    return _summary(folder, worked, left, report, time.monotonic() - began)
+        report = report_of(folder, worked)
+    return _summary(prepared, worked, left, report, time.monotonic() - began)
 
 
 def prepare(
@@ -220,23 +228,42 @@ def _work(
     ) as cells:
         if cells.finished:
             return False, cells.left
-        if console is None:
-            _carry_out(prepared, cells, local, lambda: None)
-        else:
-            from search.live import Live
-
-            _announce(console, prepared, local)
-            with Live(cells.progress, prepared.study.direction, console) as live:
-                _carry_out(prepared, cells, local, live.update)
+        if prepared.study.study.protocol.split == "test":
+            _note_oracle(prepared)
+        what = f"{prepared.study.name}: {len(prepared.study.cells)} cells"
+        work_off(prepared, cells, what, local, console)
         return True, cells.left
 
 
-def _carry_out(prepared: Prepared, cells: Cells, local: bool, watch: Callable[[], None]) -> None:
+def _note_oracle(prepared: Prepared) -> None:
+    """Write down that a search opens the test set, before it does."""
+    from search.ledger import note_opening
+    from spaces.surroundings import versions
+
+    study = prepared.study
+    runs = sum(cell.budget * len(study.runs(cell)) for cell in study.cells)
+    cells = [cell.name for cell in study.cells]
+    note_opening(prepared.folder, "oracle-test", study.identity, cells, runs, versions())
+
+
+def work_off(prepared: Prepared, jobs: Jobs, what: str, local: bool, console: Console | None) -> None:
+    """Carry out `jobs`, with Ray or in this process, and show how it goes; `what` says what it is."""
+    if console is None:
+        _carry_out(prepared, jobs, local, lambda: None)
+        return
+    from search.live import Live
+
+    _announce(console, prepared, what, local)
+    with Live(jobs.progress, prepared.study.direction, console) as live:
+        _carry_out(prepared, jobs, local, live.update)
+
+
+def _carry_out(prepared: Prepared, jobs: Jobs, local: bool, watch: Callable[[], None]) -> None:
     from search.session import Session
 
     study = prepared.study
     share = study.study.storage.share
-    session = Session(cells, study.methods, prepared.folder, prepared.stages, study.threads, share, watch)
+    session = Session(jobs, study.methods, prepared.folder, prepared.stages, study.threads, share, watch)
     if local:
         from search.local import run_local
 
@@ -250,15 +277,12 @@ def _carry_out(prepared: Prepared, cells: Cells, local: bool, watch: Callable[[]
         run_tune(session, prepared.plan)
 
 
-def _announce(console: Console, prepared: Prepared, local: bool) -> None:
+def _announce(console: Console, prepared: Prepared, what: str, local: bool) -> None:
     planned = prepared.plan
     way = "in this process" if local else f"{planned.concurrent} at a time, each with {planned.cpu:g} CPUs"
     if planned.gpu and not local:
         way += f" and {planned.gpu:g} GPUs"
-    count = len(prepared.study.cells)
-    console.print(
-        f"{prepared.study.name}: {count} cells in {prepared.folder}, {way}", highlight=False, soft_wrap=True
-    )
+    console.print(f"{what} in {prepared.folder}, {way}", highlight=False, soft_wrap=True)
 
 
 def _newest(folder: Path) -> float:
@@ -267,7 +291,7 @@ def _newest(folder: Path) -> float:
     return max((path.stat().st_mtime for path in written), default=0.0)
 
 
-def _report(folder: Path, worked: bool) -> Path:
+def report_of(folder: Path, worked: bool) -> Path:
     path = folder / REPORT
     if worked or not path.exists() or path.stat().st_mtime < _newest(folder):
         from analysis.report import write_report
@@ -279,10 +303,11 @@ def _report(folder: Path, worked: bool) -> Path:
     return path
 
 
-def _summary(folder: Path, worked: bool, left: str | None, report: Path, seconds: float) -> Summary:
+def _summary(prepared: Prepared, worked: bool, left: str | None, report: Path, seconds: float) -> Summary:
     from search.writer import recorded
 
-    rows = recorded(folder)
+    folder = prepared.folder
+    rows = {trial: row for trial, row in recorded(folder).items() if row["purpose"] == "search"}
     by_status = [row["status"] for row in rows.values()]
     return Summary(
         folder=folder,
@@ -293,4 +318,5 @@ def _summary(folder: Path, worked: bool, left: str | None, report: Path, seconds
         left=left,
         report=report,
         seconds=seconds,
+        labels=prepared.labels,
     )

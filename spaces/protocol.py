@@ -146,6 +146,16 @@ class ProtocolPart(Part):
             "methods",
         }[self.select_on]
 
+    @property
+    def said(self) -> str:
+        """The protocol with what it has looked at, in one line."""
+        return f"{self.select_on}, {self.causal}"
+
+    @property
+    def label(self) -> str:
+        """What has to stand by every number of the protocol; empty where nothing has to."""
+        return ORACLE if self.select_on == "oracle-test" else ""
+
     def fixed(self) -> dict[str, Any]:
         """What may not change when a run is continued; keys of other protocols are left out."""
         plain = self.model_dump(exclude={"orders", "seeds"})
@@ -187,7 +197,7 @@ def check_protocol(protocol: ProtocolPart, stopper: str, scenario: str, tasks: i
 def protocol_warnings(protocol: ProtocolPart, trials: int) -> list[str]:
     """What a protocol makes of a study beside its meaning; one line each."""
     if protocol.select_on == "oracle-test":
-        return [f"{ORACLE}: an upper bound, no result of a method; its numbers are labelled everywhere"]
+        return [f"{protocol.label}: an upper bound, no result; its numbers are labelled everywhere"]
     if protocol.select_on == "chf" and trials > 1:
         return [f"search.trials {trials} is not used: under chf a cell has one configuration"]
     return []

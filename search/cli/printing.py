@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from search.control import State
+    from search.evaluate import PreparedEvaluation
     from search.plan import Forecast
     from search.run import Prepared
 
@@ -43,6 +44,7 @@ def print_plan(prepared: Prepared) -> None:
         f"{study.name}: {len(study.cells)} cells, {runs} runs at most, base stages apart",
         f"data: {study.data.name}, {study.data.num_classes} classes, {len(study.data.train)} training images "
         f"of {'x'.join(map(str, study.data.shape))}",
+        f"protocol: {study.study.protocol.said}",
         f"a run has cpu {plan.cpu:g}{gpu}; {plan.concurrent} at a time",
         f"folder: {prepared.folder}" + (" (continued)" if (prepared.folder / "study.yaml").exists() else ""),
     ):
@@ -79,6 +81,32 @@ def print_forecast(found: Forecast) -> None:
         f"{size(total['table_bytes'] or 0)} of tables, and {size(flying)} while runs are under way",
         *(warning for cell in found.cells for warning in cell.warnings),
         *found.notes,
+    ):
+        typer.echo(line)
+
+
+def print_evaluation(prepared: PreparedEvaluation) -> None:
+    study, plan = prepared.run.study, prepared.run.plan
+    rows = []
+    for choice in prepared.choices:
+        mine = [spec for spec in prepared.specs if spec.cell == choice.cell.name]
+        final = [spec for spec in mine if spec.purpose == "final"]
+        default = "the same" if choice.is_default else f"no. {choice.default_number}"
+        orders = dict.fromkeys(str(spec.configuration.class_order) for spec in final)
+        seeds = dict.fromkeys(str(spec.configuration.seed) for spec in final)
+        counts = [str(len(final)), str(len(mine) - len(final))]
+        rows.append(
+            [choice.cell.name, f"no. {choice.number}", default, ", ".join(orders), ", ".join(seeds), *counts]
+        )
+    print_table(["cell", "choice", "default", "class orders", "seeds", "final", "reference"], rows)
+    for name in prepared.skipped:
+        typer.echo(f"{name} is skipped: none of its configurations has completed")
+    for line in (
+        f"{study.name}: {len(prepared.specs)} runs in all, those that have ended included",
+        f"protocol: {study.study.protocol.said}",
+        f"data: {prepared.data.name}, {prepared.data.num_classes} classes, "
+        f"{len(prepared.data.train)} training and {len(prepared.data.test or ())} test images",
+        f"{plan.concurrent} runs at a time; the test set is opened when the first one starts",
     ):
         typer.echo(line)
 

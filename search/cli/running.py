@@ -1,17 +1,27 @@
-"""The verbs that work on a study: plan, run, status, logs, and what steers a run that is going."""
+"""The verbs that work on a study: plan, run, evaluate, status, logs, and what steers a run that is going."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cl_core.errors import BadRequest
 from search.cli.parser import AsJson, CellName, Folder, Out, Sets, Trial, app, errors, say_json
-from search.cli.printing import print_control, print_forecast, print_plan, print_spent, terminal
+from search.cli.printing import (
+    print_control,
+    print_evaluation,
+    print_forecast,
+    print_plan,
+    print_spent,
+    terminal,
+)
+
+if TYPE_CHECKING:
+    from search.run import Summary
 
 
 @app.command()
@@ -62,22 +72,60 @@ def run(
             console=terminal(),
             warn=_note,
         )
-        counts = f"{summary.completed} runs completed"
-        counts += f", {summary.stopped} stopped early" if summary.stopped else ""
-        counts += f", {summary.failed} failed" if summary.failed else ""
-        idle = not summary.worked and summary.left is None
-        typer.echo(f"{'nothing to do: ' if idle else ''}{counts}")
-        typer.echo(f"report: {summary.report}")
-        if summary.left:
-            typer.echo(_continue(summary.left, summary.folder, again))
-        if summary.failed:
-            for trial, error in list(summary.failures.items())[:10]:
-                typer.echo(f"failed: {trial}: {error}", err=True)
-            first = next(iter(summary.failures))
-            typer.echo(
-                f"full output: {shlex.join(['cl-search', 'logs', str(summary.folder), first])}", err=True
-            )
-            raise typer.Exit(1)
+        _say(summary, again)
+
+
+@app.command()
+def evaluate(
+    folder: Folder,
+    sets: Sets = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print what would be trained, stop.")
+    ] = False,
+    local: Annotated[bool, typer.Option("--local", help="One process, without Ray.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed runs again.")] = False,
+) -> None:
+    """Train each cell's choice and its default again, and open the test set; the same command goes on."""
+    again = shlex.join(
+        ["cl-search", "evaluate", str(folder)]
+        + [part for text in sets or [] for part in ("--set", text)]
+        + (["--local"] if local else [])
+    )
+    with errors(again):
+        from search import evaluate as verb
+
+        if dry_run:
+            print_evaluation(verb.prepare_evaluation(folder, sets or [], local=local))
+            return
+        summary = verb.evaluate(
+            folder,
+            sets or [],
+            local=local,
+            retry_failed=retry_failed,
+            console=terminal(),
+            warn=_note,
+        )
+        _say(summary, again)
+
+
+def _say(summary: Summary, again: str) -> None:
+    """What a command came to; `again` is the command that goes on. Exits with 1 where runs failed."""
+    counts = f"{summary.completed} runs completed"
+    counts += f", {summary.stopped} stopped early" if summary.stopped else ""
+    counts += f", {summary.failed} failed" if summary.failed else ""
+    idle = not summary.worked and summary.left is None
+    typer.echo(f"{'nothing to do: ' if idle else ''}{counts}")
+    for line in summary.labels:
+        typer.echo(line)
+    typer.echo(f"report: {summary.report}")
+    if summary.left:
+        typer.echo(_continue(summary.left, summary.folder, again))
+    if summary.failed:
+        for trial, error in list(summary.failures.items())[:10]:
+            typer.echo(f"failed: {trial}: {error}", err=True)
+        first = next(iter(summary.failures))
+        typer.echo(f"full output: {shlex.join(['cl-search', 'logs', str(summary.folder), first])}", err=True)
+        raise typer.Exit(1)
 
 
 def _continue(left: str, folder: Path, again: str) -> str:
