@@ -19,16 +19,18 @@ import plotly.offline
 
 from analysis.css import CSS
 from analysis.html_table import table
+from analysis.ledger import openings, told
 from analysis.load import Results, open_results
 from analysis.runs import Runs
 from analysis.sanity import checks
 from analysis.section import VIEWS, Section, Table
-from analysis.selection import labels, order_searches, scenarios
+from analysis.selection import label_of, labels, order_searches, protocol_of, scenarios
 from cl_core.aside import aside
 from cl_core.errors import BadRequest
 
 ORDER = (
     "leaderboard",
+    "final",
     "survey",
     "accuracy_curves",
     "pareto_front",
@@ -81,7 +83,8 @@ def render(results: Results) -> str:
     names = [n for n in ORDER if n in VIEWS.names()] + [n for n in VIEWS.names() if n not in ORDER]
     sections = [(name, section(results, name)) for name in names]
     sections = [(name, part) for name, part in sections if not (part.optional and part.bare)]
-    body = [_html(name, part) for name, part in sections]
+    label = _label(results)
+    body = [_html(name, part, label) for name, part in sections]
     drawn = any(part.figure is not None for _, part in sections)
     title = str(results.study.get("study") or results.folder.resolve().name)
     contents = "".join(f'<a href="#{_id(name)}">{html.escape(part.title)}</a>' for name, part in sections)
@@ -93,7 +96,7 @@ def render(results: Results) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f"<title>{html.escape(title)} · cl-search</title><style>{CSS}</style>{script}</head><body>"
-        f"<header><h1>{html.escape(title)}</h1>{_header(results)}<nav>{contents}</nav></header>"
+        f"<header><h1>{html.escape(title)}</h1>{label}{_header(results)}<nav>{contents}</nav></header>"
         f"<main>{''.join(body)}</main>"
         "<footer>Written by cl-search. Accuracies are fractions; tasks count from 0; every figure is "
         f"computed from the counts in <code>tables/</code>{beside or ' beside this page'}."
@@ -132,6 +135,8 @@ def _header(results: Results) -> str:
         "scenarios": ", ".join(scenarios(results)),
         "methods": ", ".join(labels(results)),
         "runs": ", ".join(counts),
+        "protocol": _protocol(results),
+        "test set": _test_set(results),
         "versions": _versions(results),
         "devices": ", ".join(sorted({str(d) for d in trials["device"].dropna()})),
         "study digest": str(_resolved(results).get("identity", "")),
@@ -153,6 +158,32 @@ def _header(results: Results) -> str:
     warnings = [f"Warning: {text}" for text in _resolved(results).get("warnings") or ()]
     notes = "".join(f'<p class="note">{html.escape(text)}</p>' for text in [*warnings, *results.notices])
     return f"<dl>{items}</dl>{_sanity(results)}{trouble if len(failed) else ''}{notes}"
+
+
+def _protocol(results: Results) -> str:
+    """How configurations were chosen, and what that looked at."""
+    if "protocol" not in results.study:
+        return ""
+    parts = results.parts if isinstance(results, Runs) else [results]
+    said = []
+    for part in parts:
+        causal, select = _resolved(part).get("causal"), protocol_of(part)["select_on"]
+        said.append(f"{select}, {causal}" if causal else select)
+    return "; ".join(dict.fromkeys(said))
+
+
+def _test_set(results: Results) -> str:
+    """How often it was opened, and for what."""
+    parts = results.parts if isinstance(results, Runs) else [results]
+    found = [opening for part in parts for opening in openings(part.folder)]
+    return told(found)
+
+
+def _label(results: Results) -> str:
+    """What has to stand by every number of the study, as a paragraph; nothing where nothing has to."""
+    parts = results.parts if isinstance(results, Runs) else [results]
+    said = dict.fromkeys(label for part in parts if (label := label_of(part)))
+    return "".join(f'<p class="note bad">{html.escape(text)}</p>' for text in said)
 
 
 def _sanity(results: Results) -> str:
@@ -196,12 +227,12 @@ def _versions(results: Results) -> str:
     return ", ".join(f"{k} {v}" for k, v in found.items()) if isinstance(found, Mapping) else ""
 
 
-def _html(name: str, part: Section) -> str:
-    """One section of the page."""
+def _html(name: str, part: Section, label: str = "") -> str:
+    """One section of the page; `label` stands by its figure and by each of its tables."""
     out = [f'<section id="{_id(name)}"><h2>{html.escape(part.title)}</h2>']
     out += [_paragraph(text) for text in re.split(r"\n\s*\n", part.text.strip()) if text]
     if part.figure is not None:
-        out.append('<div class="figure">')
+        out.append(f'{label}<div class="figure">')
         out.append(
             plotly.io.to_html(
                 part.figure,
@@ -221,8 +252,8 @@ def _html(name: str, part: Section) -> str:
         count = f'<p class="n">{html.escape(part.n)}</p>' if part.n else ""
         out.append(f'<div class="formulas"><ul>{"".join(lines)}</ul>{count}</div>')
     if part.table is not None:
-        out.append(table(part.table))
-    out += [_further(one) for one in part.tables]
+        out += [label, table(part.table)]
+    out += [_further(one, label) for one in part.tables]
     return "".join([*out, "</section>"])
 
 
@@ -231,10 +262,10 @@ def _paragraph(text: str) -> str:
     return f"<p{kind}>{html.escape(text)}</p>"
 
 
-def _further(one: Table) -> str:
+def _further(one: Table, label: str = "") -> str:
     """A table below its title, or behind it."""
     title, text = html.escape(one.title), f"<p>{html.escape(one.text)}</p>" if one.text else ""
-    body = text + table(one.frame, one.group, one.heading)
+    body = text + label + table(one.frame, one.group, one.heading)
     if one.folded:
         return f"<details><summary>{title}</summary>{body}</details>"
     return f"<h3>{title}</h3>{body}"

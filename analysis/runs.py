@@ -183,8 +183,10 @@ class Runs(Results):
         seen: dict[tuple[str, str, str], tuple[set[Any], set[Any]]] = {}
         for index, part in enumerate(self.parts):
             for (scenario, label), rows in part.trials.groupby(["scenario", "label"], sort=False):
-                configs = set(zip(rows["method"], rows["config"], strict=True))
-                runs = list(zip(rows["config"], rows["class_order"], rows["seed"], strict=True))
+                search = rows[rows["purpose"] == "search"]
+                configs = set(zip(search["method"], search["config"], strict=True))
+                names = ("config", "class_order", "seed", "purpose")
+                runs = list(zip(*(rows[name] for name in names), strict=True))
                 key = (self._datasets[index], str(scenario), str(label))
                 if key not in seen:
                     seen[key] = (configs, set(runs))

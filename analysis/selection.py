@@ -10,13 +10,15 @@ its cell, it is not ranked either, so that no lucky class order wins.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from analysis.load import Results
 from cl_core.metrics import OBJECTIVES
+
+ORACLE = "selected on the test split (oracle-test)"
 
 
 @dataclass(frozen=True)
@@ -27,25 +29,33 @@ class Cell:
     label: str
     method: str
     scenario: str
-    trials: pd.DataFrame  # every ended run of the cell
+    trials: pd.DataFrame  # every ended run of its search
     ranking: pd.DataFrame  # config, number, objective (over runs), runs; best first
     selected: (
         pd.DataFrame
     )  # the runs by which the best configuration was selected; no rows when none completed
     best: (
         pd.DataFrame
-    )  # the runs that stand for the cell: its final runs where there are any, else `selected`
+    )  # the runs that stand for the cell: its final runs where every cell has some, else `selected`
     default: pd.DataFrame  # completed runs of configuration 0 where the study starts from published defaults
+    evaluation: pd.DataFrame  # every ended run of its evaluation, final or reference
     seeks: str = ""  # hardest | easiest where class orders are searched: `best` is then that order
 
     def count(self, status: str) -> int:
-        """How many runs ended as `status`."""
+        """How many runs of the search ended as `status`."""
         return int((self.trials["status"] == status).sum())
 
     @property
     def number(self) -> int | None:
         """The number of the chosen configuration."""
-        return None if self.best.empty else int(self.best["number"].iloc[0])
+        return None if self.ranking.empty else int(self.ranking["number"].iloc[0])
+
+    @property
+    def final(self) -> pd.DataFrame:
+        """The completed final runs of the chosen configuration, whichever number they bear."""
+        done = self.evaluation[self.evaluation["status"] == "completed"]
+        chosen = list(self.ranking["config"].head(1))
+        return done[(done["purpose"] == "final") & done["config"].isin(chosen)]
 
 
 def objective(results: Results) -> tuple[str, str]:
@@ -66,8 +76,7 @@ def objectives(results: Results) -> dict[str, str]:
 
 def over_runs(results: Results, done: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
     """number and each metric over the runs of a configuration: the mean, or the worst by its direction."""
-    protocol = results.study.get("protocol")
-    worst = isinstance(protocol, Mapping) and protocol.get("aggregate") == "worst"
+    worst = _worst(results)
     how = {
         name: ("min" if direction == "max" else "max") if worst else "mean"
         for name, direction in names.items()
@@ -135,19 +144,14 @@ def _cells(results: Results) -> list[Cell]:
         for label in labels(results):
             if (scenario, label) not in rows:
                 continue
-            mine = rows[scenario, label]
-            done = mine[mine["status"] == "completed"]
-            search = done[(done["purpose"] != "final") & done["objective"].notna()]
+            ended = rows[scenario, label]
+            mine = ended[ended["purpose"] == "search"]
+            search = mine[(mine["status"] == "completed") & mine["objective"].notna()]
             seeks = searched.get(scenario, "")
             ranking = _ranking(results, search, direction, turned=seeks == "hardest")
-            selected = final = search.iloc[:0]
-            if len(ranking):
-                config = ranking["config"].iloc[0]
-                selected = search[search["number"] == ranking["number"].iloc[0]]
-                final = done[(done["purpose"] == "final") & (done["config"] == config)]
-            best = final if len(final) else selected
+            selected = search[search["number"].isin(ranking["number"].head(1))]
             default = search[search["number"] == 0] if paper else search.iloc[:0]
-            first = mine.iloc[0]
+            first = ended.iloc[0]
             out.append(
                 Cell(
                     name=str(first["cell"]),
@@ -157,11 +161,17 @@ def _cells(results: Results) -> list[Cell]:
                     trials=mine,
                     ranking=ranking,
                     selected=selected,
-                    best=best,
+                    best=selected,
                     default=default,
+                    evaluation=ended[ended["purpose"] != "search"],
                     seeks=seeks,
                 )
             )
+    # Final runs have test rows alone: either all cells are shown by theirs, or none is.
+    compared = [cell for cell in out if len(cell.selected) and not cell.seeks]
+    if all(len(cell.final) for cell in compared):
+        names = {cell.name for cell in compared}  # frames in a cell do not compare as a whole
+        out = [replace(cell, best=cell.final) if cell.name in names else cell for cell in out]
     return out
 
 
@@ -172,22 +182,46 @@ def split_of(results: Results, chosen: list[Cell]) -> str:
     return "test" if runs and all(results.classifiers(trial, "test") for trial in runs) else "val"
 
 
+def protocol_of(results: Results) -> dict[str, Any]:
+    """The protocol of a study: `select_on` and whatever else is set; validation where nothing is said."""
+    found = results.study.get("protocol")
+    said = {str(key): value for key, value in found.items()} if isinstance(found, Mapping) else {}
+    return {**said, "select_on": str(said.get("select_on") or "validation")}
+
+
+def label_of(results: Results) -> str:
+    """What has to stand by every number of a study; empty where nothing has to."""
+    return ORACLE if protocol_of(results)["select_on"] == "oracle-test" else ""
+
+
+def rows_selected_on(results: Results) -> str:
+    """The rows that decided, in words."""
+    return "test rows" if label_of(results) else "validation rows"
+
+
 def split_sentence(results: Results, split: str) -> str:
     """Which rows the numbers come from, and how configurations were chosen."""
     rows = {"val": "validation rows (held out of the training split)", "test": "test rows"}[split]
-    protocol = results.study.get("protocol")
-    select = protocol.get("select_on", "validation") if isinstance(protocol, Mapping) else "validation"
+    protocol = protocol_of(results)
     name = objective(results)[0].replace("_", " ")
-    worst = isinstance(protocol, Mapping) and protocol.get("aggregate") == "worst"
-    how = f"Each cell is shown at the configuration with the best {'worst-case' if worst else 'mean'} {name}"
-    if select == "validation":
-        how += " on validation rows of all tasks (non-causal: selection looked at all tasks)"
-    else:
-        how += f", chosen by {select}"
-    caution = (
-        "; numbers of a chosen best are optimistic on the rows it was chosen on" if split == "val" else ""
-    )
-    return f"Measured on {rows}. {how}{caution}."
+    how = f"Each cell is shown at the configuration with the best {_worst(results) or 'mean'} {name}"
+    first = protocol.get("first")
+    how += {
+        "validation": " on validation rows of all tasks (non-causal: selection looked at all tasks)",
+        "shared-base": " on validation rows of all tasks (non-causal: selection looked at all tasks); all "
+        "methods begin from one first task",
+        "first-k": f" on validation rows of the first {first} tasks (causal after task {first})",
+        "gtep": " on validation rows of other classes or another data set, kept for tuning",
+        "chf": ", its hyperparameters chosen inside the run, task by task, from past data only",
+        "oracle-test": f" on test rows: {ORACLE}",
+    }.get(protocol["select_on"], f", chosen by {protocol['select_on']}")
+    selected = "test" if label_of(results) else "val"
+    caution = "; numbers of a chosen best are optimistic on the rows it was chosen on"
+    return f"Measured on {rows}. {how}{caution if split == selected else ''}."
+
+
+def _worst(results: Results) -> str:
+    return "worst-case" if protocol_of(results).get("aggregate") == "worst" else ""
 
 
 def orders_sentence(chosen: list[Cell]) -> str:

@@ -165,3 +165,17 @@ def verdicts(family: Sequence[Outcomes], alpha: float = ALPHA) -> list[Verdict]:
 def reading(claim: Outcomes, alpha: float = ALPHA) -> str:
     """What the plain interval of one contrast shows, without correction."""
     return verdicts([claim], alpha)[0].name
+
+
+def p_of_zero(values: Iterable[float | None]) -> float | None:
+    """The two-sided p-value of Student's t-test that the mean of independent values is zero.
+
+    None for fewer than two values; equal ones give 0, or 1 where they are zero.
+    """
+    known = np.array([v for v in values if v is not None and np.isfinite(v)], dtype=np.float64)
+    if len(known) < 2:
+        return None
+    centre, spread = float(known.mean()), float(known.std(ddof=1) / np.sqrt(len(known)))
+    if spread == 0:
+        return 1.0 if centre == 0 else 0.0
+    return min(1.0, 2 * float(stats.t.sf(abs(centre) / spread, len(known) - 1)))

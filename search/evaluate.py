@@ -184,6 +184,8 @@ def choose(study: ResolvedStudy, folder: Path) -> tuple[list[Choice], list[str]]
     paper = "paper" in study.study.search.start_from
     choices, skipped = [], []
     for cell in study.cells:
+        if cell.seeks:  # a class order, which is no choice for other data
+            continue
         ranking = ranked.get(cell.name)
         if ranking is None or ranking.empty:
             skipped.append(cell.name)

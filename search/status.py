@@ -22,7 +22,9 @@ def status(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise BadRequest(f"no folder {folder}: name the folder of a run, such as runs/quickstart")
     cells = read_progress(folder)
-    rows = recorded(folder) if (folder / "tables" / "trials").is_dir() else {}
+    every = recorded(folder) if (folder / "tables" / "trials").is_dir() else {}
+    rows = {trial: row for trial, row in every.items() if row["purpose"] == "search"}
+    evaluation = [row["status"] for row in every.values() if row["purpose"] != "search"]
     states = [row["status"] for row in rows.values()]
     active = is_active(folder)
     ended = sum(cell.completed + cell.stopped + cell.failed for cell in cells)
@@ -30,11 +32,13 @@ def status(folder: Path) -> dict[str, Any]:
     pace = _pace(rows)
     return {
         "folder": str(folder),
+        **_protocol(folder),
         "active": active,
         "cells": [asdict(cell) for cell in cells],
         "runs": {state: states.count(state) for state in ("completed", "stopped", "failed")},
+        "evaluation": {state: evaluation.count(state) for state in ("completed", "failed")},
         "best": _best(cells, _direction(folder)),
-        "errors": {t: row["error"] or "" for t, row in sorted(rows.items()) if row["status"] == "failed"},
+        "errors": {t: row["error"] or "" for t, row in sorted(every.items()) if row["status"] == "failed"},
         "left": left,
         "runs per minute": pace,
         "seconds left": 60 * left * len(rows) / (pace * ended)
@@ -45,6 +49,7 @@ def status(folder: Path) -> dict[str, Any]:
 
 def show(folder: Path) -> list[Any]:
     """What `status` prints: rich tables and lines."""
+    from analysis.ledger import told
     from search.progress import read_progress
 
     state = status(folder)
@@ -58,6 +63,11 @@ def show(folder: Path) -> list[Any]:
     if state["seconds left"]:
         parts.append(f"about {clock(state['seconds left'])} left")
     out.append(", ".join(parts))
+    out.append(f"protocol: {state['protocol']}, {state['causal']}")
+    if state["label"]:
+        out.append(state["label"])
+    runs = ", ".join(f"{count} {name}" for name, count in state["evaluation"].items() if count)
+    out.append(f"test set: {told(state['openings'])}" + (f"; evaluation: {runs}" if runs else ""))
     if state["best"]:
         out.append(f"best so far: {state['best']['value']:.4f} ({state['best']['cell']})")
     out += [f"failed: {trial}: {error}" for trial, error in state["errors"].items()]
@@ -93,6 +103,20 @@ def is_active(folder: Path) -> bool:
         return True
     except OSError:
         return False
+
+
+def _protocol(folder: Path) -> dict[str, Any]:
+    """How configurations are chosen, what that looks at, and how often the test set was opened."""
+    from analysis.ledger import openings
+    from spaces.study_file import existing_study, standing_study
+
+    protocol = standing_study(existing_study(folder) or {}).protocol
+    return {
+        "protocol": protocol.select_on,
+        "causal": protocol.causal,
+        "label": protocol.label,
+        "openings": openings(folder),
+    }
 
 
 def _direction(folder: Path) -> str:

@@ -128,6 +128,12 @@ def run_trial(request: TrialRequest, say: Callable[[str], None] = lambda line: N
             _write_text(request.out / SPEC, json.dumps(_identity(spec), indent=1, sort_keys=True))
         with recorded(log):
             runner = Runner(spec, request.out, stages, schemas=schemas)
+        if request.out is not None and request.unsealed:
+            from search.ledger import note_opening
+            from search.rows import versions
+
+            study = spec.configuration.digest(runner.data)
+            note_opening(request.out, "trial --unsealed", study, [spec.cell], 1, versions())
         split = "test" if request.unsealed else "val"
         while True:
             with recorded(log):

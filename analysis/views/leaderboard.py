@@ -13,6 +13,7 @@ from analysis.selection import (
     objective,
     order_searches,
     orders_sentence,
+    rows_selected_on,
     split_of,
     split_sentence,
 )
@@ -54,11 +55,11 @@ def leaderboard(results: Results) -> Section:
         "“To joint” and “to fine-tuning” are differences of last accuracy within the scenario. Averages "
         "over tasks are "
         "not comparable across scenarios: with a base task they run over more classes. "
-        f"“Default” is {name.replace('_', ' ')} of the published values (configuration 0) on validation "
-        "rows. "
+        f"“Default” is {name.replace('_', ' ')} of the published values (configuration 0) on "
+        f"{rows_selected_on(results)}. "
         "A run is one configuration with one class order and seed. "
-        f"The figure shows {name.replace('_', ' ')} on validation rows: filled marks are the best "
-        "configuration, rings the "
+        f"The figure shows {name.replace('_', ' ')} on {rows_selected_on(results)}: filled marks are "
+        "the best configuration, rings the "
         "published values, the dotted line joint training."
     )
     text += f"\n\n{APART}" if searches else ""

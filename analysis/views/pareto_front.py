@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from analysis.configurations import searched_runs, whole
 from analysis.load import Results
 from analysis.section import VIEWS, Section
-from analysis.selection import Cell, cells, objectives, over_runs
+from analysis.selection import Cell, cells, objectives, over_runs, rows_selected_on
 from analysis.style import colours, fade, panels, place
 from cl_core.metrics import OBJECTIVES
 
@@ -41,8 +41,8 @@ def pareto_front(results: Results) -> Section:
     text = (
         "A configuration is on its cell's front when no other one is at least as good in all of "
         f"{', '.join(name.replace('_', ' ') for name in names)} and better in one. Only completed ones are "
-        "compared, by their value over class orders and seeds on validation rows. The figure shows the first "
-        "two; lines join the fronts."
+        f"compared, by their value over class orders and seeds on {rows_selected_on(results)}. The figure "
+        "shows the first two; lines join the fronts."
     )
     formulas = [
         f"{name.replace('_', ' ')} ({direction}): {OBJECTIVES[name][1]}" for name, direction in names.items()

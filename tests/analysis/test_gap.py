@@ -1,0 +1,65 @@
+"""The selection gap: hand-computed parts, and parts that sum whatever the numbers are."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.gap import FORMULAS, Station, parts, value_of
+
+NATURAL, FIRST, SECOND = "natural", "seed:1", "seed:2"
+
+
+def stations() -> list[Station]:
+    """Searched on one order with one seed; evaluated over two orders with two seeds each."""
+    return [
+        Station("", [(NATURAL, 0.70)]),
+        Station("winner's curse", [(NATURAL, 0.64), (NATURAL, 0.66)]),
+        Station("class orders", [(NATURAL, 0.64), (NATURAL, 0.66), (FIRST, 0.60), (FIRST, 0.58)]),
+        Station("test split", [(NATURAL, 0.60), (NATURAL, 0.62), (FIRST, 0.57), (FIRST, 0.57)]),
+        Station("more data", [(NATURAL, 0.63), (NATURAL, 0.65), (FIRST, 0.60), (FIRST, 0.60)]),
+    ]
+
+
+def test_the_parts_are_those_computed_by_hand() -> None:
+    found = {part.name: part for part in parts(stations())}
+    # 0.70 - 0.65; 0.65 - 0.62; 0.62 - 0.59; 0.59 - 0.62
+    assert [round(part.value, 10) for part in found.values()] == [0.05, 0.03, 0.03, -0.03]
+    assert found["winner's curse"].half is None  # one class order has no interval
+    assert found["class orders"].half is None  # the orders are not the same
+    # the differences of the two orders are 0.04 and 0.02: mean 0.03, s = 0.0141, t(1) = 12.706
+    assert found["test split"].half == pytest.approx(12.7062 * 0.01, rel=1e-4)
+
+
+def test_the_worst_run_counts_where_the_search_counts_it() -> None:
+    assert value_of([(NATURAL, 0.6), (FIRST, 0.4)], "worst", "max") == 0.4
+    assert value_of([(NATURAL, 0.6), (FIRST, 0.4)], "worst", "min") == 0.6
+    values = [part.value for part in parts(stations(), "worst", "max")]
+    assert [round(value, 10) for value in values] == [0.06, 0.06, 0.01, -0.03]
+
+
+accuracy = st.floats(-1, 1)
+runs = st.lists(st.tuples(st.sampled_from([NATURAL, FIRST, SECOND]), accuracy), min_size=1, max_size=6)
+
+
+@given(
+    st.lists(runs, min_size=2, max_size=6),
+    st.sampled_from(["mean", "worst"]),
+    st.sampled_from(["max", "min"]),
+)
+def test_the_parts_sum_to_the_gap(found: list, aggregate: str, direction: str) -> None:
+    names = ["", *FORMULAS][: len(found)]
+    made = [Station(name, measured) for name, measured in zip(names, found, strict=True)]
+    first = value_of(found[0], aggregate, direction)
+    last = value_of(found[-1], aggregate, direction)
+    assert first is not None
+    assert last is not None
+    assert sum(part.value for part in parts(made, aggregate, direction)) == pytest.approx(
+        first - last, abs=1e-12
+    )
+
+
+def test_a_station_without_a_value_is_no_gap() -> None:
+    with pytest.raises(ValueError, match="needs a run"):
+        parts([Station("", [(NATURAL, 0.5)]), Station("test split", [(NATURAL, None)])])
