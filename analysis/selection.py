@@ -9,7 +9,7 @@ its cell, it is not ranked either, so that no lucky class order wins.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -197,6 +197,20 @@ def label_of(results: Results) -> str:
 def rows_selected_on(results: Results) -> str:
     """The rows that decided, in words."""
     return "test rows" if label_of(results) else "validation rows"
+
+
+def by_classifier(
+    results: Results, chosen: list[Cell], split: str
+) -> Iterator[tuple[Cell, int, str, list[tuple[str, str]]]]:
+    """Every cell and rule that answered on `split`, with its runs: (cell, rank, classifier, runs).
+
+    A run is (trial, class order); rank 0 is the method's own rule.
+    """
+    for cell in chosen:
+        runs = list(zip(cell.best["trial"], cell.best["class_order"].astype(str), strict=True))
+        for rank, classifier in enumerate(results.classifiers(str(runs[0][0]), split)):
+            having = [run for run in runs if classifier in results.classifiers(run[0], split)]
+            yield cell, rank, classifier, having
 
 
 def split_sentence(results: Results, split: str) -> str:

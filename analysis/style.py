@@ -149,31 +149,3 @@ def matrices(groups: Mapping[str, Sequence[tuple[str, Sequence[Sequence[float]]]
         showgrid=False, tickmode="linear", tick0=0, dtick=1 if longest <= 12 else 5, autorange="reversed"
     )
     return figure
-
-
-def curve(
-    label: str,
-    classifier: str,
-    rank: int,
-    x: Sequence[float],
-    y: Sequence[float | None],
-    colour: str,
-    hover: str,
-    shown: bool,
-) -> go.Scatter:
-    """The line of one classifier of a cell; `rank` 0 is the method's own, the others are dotted and thin.
-
-    `hover` formats a point; `shown` says whether the line stands in the legend, once for all panels.
-    """
-    own = rank == 0
-    return go.Scatter(
-        x=list(x),
-        y=list(y),
-        name=label if own else f"{label} · {classifier}",
-        legendgroup=f"{label} {classifier}",
-        showlegend=shown,
-        mode="lines+markers",
-        line={"color": colour, "width": 2.2 if own else 1.4, "dash": DASHES[min(rank, len(DASHES) - 1)]},
-        marker={"size": 6 if own else 4},
-        hovertemplate=f"{label} · {classifier}<br>{hover}<extra></extra>",
-    )

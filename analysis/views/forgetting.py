@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.load import Results
 from analysis.section import VIEWS, Section
-from analysis.selection import cells, orders_sentence, split_of, split_sentence
+from analysis.selection import by_classifier, cells, orders_sentence, split_of, split_sentence
 from analysis.style import matrices
 from cl_core.metrics import FORMULAS, accuracy_matrix, backward_transfer, forgetting, learning_accuracy
 
@@ -24,28 +24,26 @@ def forgetting_view(results: Results) -> Section:
     split = split_of(results, chosen)
     groups: dict[str, list[tuple[str, list[list[float]]]]] = {}
     rows = []
-    for cell in chosen:
-        for rank, classifier in enumerate(results.classifiers(str(cell.best["trial"].iloc[0]), split)):
-            found = [
-                accuracy_matrix(results.confusions(trial, split, classifier), results.sizes(trial))
-                for trial in cell.best["trial"]
-                if classifier in results.classifiers(trial, split)
-            ]
-            matrix = np.mean(found, axis=0)
-            title = f"{cell.label} · {classifier}" if rank else cell.label
-            groups.setdefault(cell.scenario, []).append((title, matrix.tolist()))
-            rows.append(
-                {
-                    "scenario": cell.scenario,
-                    "label": cell.label,
-                    "classifier": classifier,
-                    "forgetting": _mean([forgetting(m) for m in found]),
-                    "backward transfer": _mean([backward_transfer(m) for m in found]),
-                    "learning accuracy": _mean([learning_accuracy(m) for m in found]),
-                    "first task, at first": float(matrix[0, 0]),
-                    "first task, at the end": float(matrix[-1, 0]),
-                }
-            )
+    for cell, rank, classifier, runs in by_classifier(results, chosen, split):
+        found = [
+            accuracy_matrix(results.confusions(trial, split, classifier), results.sizes(trial))
+            for trial, _ in runs
+        ]
+        matrix = np.mean(found, axis=0)
+        title = f"{cell.label} · {classifier}" if rank else cell.label
+        groups.setdefault(cell.scenario, []).append((title, matrix.tolist()))
+        rows.append(
+            {
+                "scenario": cell.scenario,
+                "label": cell.label,
+                "classifier": classifier,
+                "forgetting": _mean([forgetting(m) for m in found]),
+                "backward transfer": _mean([backward_transfer(m) for m in found]),
+                "learning accuracy": _mean([learning_accuracy(m) for m in found]),
+                "first task, at first": float(matrix[0, 0]),
+                "first task, at the end": float(matrix[-1, 0]),
+            }
+        )
     if not rows:
         return Section(TITLE, "No completed run has evaluated rows, so there is no forgetting to show.")
     figure = matrices(groups, "after task %{y}, classes of task %{x}: %{z:.3f}<extra></extra>")

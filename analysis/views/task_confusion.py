@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.load import Results
 from analysis.section import VIEWS, Section
-from analysis.selection import cells, orders_sentence, split_of, split_sentence
+from analysis.selection import by_classifier, cells, orders_sentence, split_of, split_sentence
 from analysis.style import matrices
 from cl_core.metrics import FORMULAS, task_accuracy, task_confusion
 
@@ -21,28 +21,23 @@ def task_confusion_view(results: Results) -> Section:
     split = split_of(results, chosen)
     groups: dict[str, list[tuple[str, list[list[float]]]]] = {}
     rows = []
-    for cell in chosen:
-        for rank, classifier in enumerate(results.classifiers(str(cell.best["trial"].iloc[0]), split)):
-            ends = [
-                (results.confusions(trial, split, classifier)[-1], results.sizes(trial))
-                for trial in cell.best["trial"]
-                if classifier in results.classifiers(trial, split)
-            ]
-            title = f"{cell.label} · {classifier}" if rank else cell.label
-            matrix = np.mean([task_confusion(*end) for end in ends], axis=0)
-            groups.setdefault(cell.scenario, []).append((title, matrix.tolist()))
-            right = float(np.mean([task_accuracy(*end) for end in ends]))
-            correct = float(np.mean([np.trace(counts) / counts.sum() for counts, _ in ends]))
-            rows.append(
-                {
-                    "scenario": cell.scenario,
-                    "label": cell.label,
-                    "classifier": classifier,
-                    "right task": right,
-                    "right class given right task": correct / right if right else None,
-                    "last accuracy": correct,
-                }
-            )
+    for cell, rank, classifier, runs in by_classifier(results, chosen, split):
+        ends = [(results.confusions(trial, split, classifier)[-1], results.sizes(trial)) for trial, _ in runs]
+        title = f"{cell.label} · {classifier}" if rank else cell.label
+        matrix = np.mean([task_confusion(*end) for end in ends], axis=0)
+        groups.setdefault(cell.scenario, []).append((title, matrix.tolist()))
+        right = float(np.mean([task_accuracy(*end) for end in ends]))
+        correct = float(np.mean([np.trace(counts) / counts.sum() for counts, _ in ends]))
+        rows.append(
+            {
+                "scenario": cell.scenario,
+                "label": cell.label,
+                "classifier": classifier,
+                "right task": right,
+                "right class given right task": correct / right if right else None,
+                "last accuracy": correct,
+            }
+        )
     if not rows:
         return Section(TITLE, "No completed run has evaluated rows, so there is no confusion to show.")
     figure = matrices(groups, "task %{y} answered as task %{x}: %{z:.3f}<extra></extra>")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis.lines import Line, drawn
 from analysis.load import Results
 from analysis.section import VIEWS, Section
 from analysis.selection import cells, orders_sentence
 from analysis.stats import over_orders
-from analysis.style import colours, curve, panels, place
 from cl_core.metrics import FORMULAS
 
 TITLE = "Weight norms by class age"
@@ -43,12 +43,13 @@ def weight_norms(results: Results) -> Section:
             means = {
                 int(age): over_orders(
                     (orders[t], v) for t, v in zip(g["trial"], g["weight_norm"], strict=True)
-                ).value
+                )
                 for age, g in per_run.groupby("age")
             }
-            lines.append((cell.scenario, cell.label, rank, str(classifier), means))
-            older = [v for age, v in means.items() if age > 0 and v is not None]
-            newest = means.get(0)
+            line = Line(cell.scenario, cell.label, rank, str(classifier), means)
+            lines.append(line)
+            older = [v for age, v in line.values.items() if age > 0 and v is not None]
+            newest = line.values.get(0)
             old = sum(older) / len(older) if older else None
             table.append(
                 {
@@ -62,30 +63,8 @@ def weight_norms(results: Results) -> Section:
             )
     if not lines:
         return Section(TITLE, "No completed run has recorded weight norms, so there is nothing to show.")
-    names = list(dict.fromkeys(scenario for scenario, *_ in lines))
-    figure = panels(names, columns=2, height=300, legend=True)
-    colour = colours(results)
-    listed: set[tuple[str, str]] = set()
-    for scenario, label, rank, classifier, values in lines:
-        shown = (label, classifier) not in listed
-        line = curve(
-            label,
-            classifier,
-            rank,
-            list(values),
-            list(values.values()),
-            colour[label],
-            "age %{x}: %{y:.3f}",
-            shown,
-        )
-        figure.add_trace(line, **place(names.index(scenario), figure))
-        listed.add((label, classifier))
-    oldest = max(max(values) for *_, values in lines)
-    figure.update_xaxes(
-        title_text="age of the classes in tasks (0 = newest)",
-        tickmode="linear",
-        dtick=1 if oldest <= 12 else 5,
-    )
+    figure = drawn(results, lines, "age %{x}: %{y:.3f}")
+    figure.update_xaxes(title_text="age of the classes in tasks (0 = newest)")
     figure.update_yaxes(title_text="mean norm of head rows", rangemode="tozero")
     text = (
         "After the last task, at each cell's best configuration. A norm that falls with age favours new "
