@@ -4,7 +4,7 @@ De Lange et al., A continual learning survey: Defying forgetting in classificati
 1909.08383), Algorithm 1. From the second task on, each from the state that the task before it left:
 
 - Maximal plasticity search: fine-tuning learns the task with each learning rate of a grid; the best accuracy
-  on the task's validation rows is A*, and its rate is taken.
+  on the task's validation rows is A*, and its rate (of several, the highest) is taken.
 - Stability decay: the method learns the task with that rate and its stability hyperparameters at their
   strongest; while its accuracy on these rows is below (1 - drop) A*, they are multiplied by `decay` and the
   task is learnt again.
@@ -131,7 +131,9 @@ def learn_task(options: CHF, method: Method, task: Task, learn: Learn, accuracy:
 
 
 def _fastest(options: CHF, task: Task, attempt: Accuracy) -> tuple[Task, float, float]:
-    # The task with the best rate, its factor, and A*; of equal accuracies the first rate counts.
+    # The task with the best rate, its factor, and A*. Of equal accuracies the highest rate counts: what is
+    # looked for is plasticity, and on an easy task the lowest rate of the grid may do for fine-tuning while
+    # the method, which is held back, learns nothing with it.
     plain = METHODS["finetune"]()
     found: tuple[Task, float, float] | None = None
     for factor in options.factors:
@@ -140,7 +142,7 @@ def _fastest(options: CHF, task: Task, attempt: Accuracy) -> tuple[Task, float, 
             reached = attempt(plain, rated)
         except NonFiniteLoss:
             continue
-        if found is None or reached > found[2]:
+        if found is None or (reached, factor) > (found[2], found[1]):
             found = rated, factor, reached
     if found is None:
         raise NonFiniteLoss(
