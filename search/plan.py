@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -217,6 +218,11 @@ def _notes(study: ResolvedStudy, resources: Resources, paces: Mapping[str, tuple
         default=0.0,
     )
     out = [f"the two probes of a label differ by {apart:.0%} in the time of an image-step at most"]
+    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > 1.5 * resources.machine_cpus:
+        out.append(
+            f"this machine is busy (load {load:.0f} on {resources.machine_cpus} CPUs): the times hold only "
+            "while it is as busy: plan again when it is idle"
+        )
     if resources.concurrent > 1:
         out.append(
             f"a run was probed alone: {resources.concurrent} at a time share memory and "
