@@ -11,6 +11,7 @@ import sys
 import time
 from typing import Any
 
+from cl_core.errors import BadRequest
 from tests.benchmarks import search, step, terms
 
 BENCHMARKS = ("step", "search", "terms")
@@ -26,7 +27,10 @@ def main() -> None:
     figures: dict[str, Any] = {}
     for name in [asked.name] if asked.name else BENCHMARKS:
         started = time.perf_counter()
-        figures[name] = measures[name]()
+        try:
+            figures[name] = measures[name]()
+        except BadRequest as error:
+            parser.error(str(error))
         print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
     if asked.json:
         print(json.dumps(figures, indent=2))

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cl_core.configuration import Configuration
 from cl_core.dataset import Data, DataSpec, load
+from cl_core.errors import unknown
 from cl_core.hparams import Choice, Value, hparams
 from cl_core.memory import Budget
 from cl_core.method import METHODS, Loss, Phase
@@ -28,6 +29,7 @@ from cl_core.stages import StageStore
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
 from cl_core.trainer import Training
+from spaces.yaml_text import read_yaml
 
 Norms = dict[str, tuple[float, float]]  # term -> norm of the gradient of value x weight, and the weight
 Figures = dict[str, dict[str, dict[str, dict[str, float]]]]  # run -> phase -> term -> share and weight
@@ -145,6 +147,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--epochs", type=int, default=2, help="epochs a task (2)")
     group.add_argument("--net", help="network; the data set's without")
     group.add_argument("--scenario", default="B0-5tasks", help="scenario (B0-5tasks)")
+    group.add_argument(
+        "--run",
+        action="append",
+        metavar="LABEL",
+        help="only these: a label of the table or a part of it, as distill or 'replay kl'; may be repeated",
+    )
+    group.add_argument(
+        "--set",
+        action="append",
+        type=_assignment,
+        metavar="NAME=VALUE",
+        help="a hyperparameter of every run measured; may be repeated",
+    )
+
+
+def chosen(labels: Sequence[str] | None) -> list[tuple[str, str, dict[str, Value]]]:
+    """The runs whose words include all those of one of `labels`; all without. Raises BadRequest on a label
+    that names none.
+    """
+    known = list(runs())
+    if not labels:
+        return known
+    out = {}
+    for wanted in labels:
+        found = [run for run in known if set(wanted.split()) <= set(run[0].split())]
+        if not found:
+            raise unknown("run", wanted, [label for label, _, _ in known])
+        out.update({run[0]: run for run in found})
+    return [run for run in known if run[0] in out]
+
+
+def _assignment(text: str) -> tuple[str, Value]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"must read like kd_weight=10, not {text!r}")
+    return name, read_yaml(value, f"--set {name}")
 
 
 def measure(asked: argparse.Namespace) -> Figures:
@@ -152,13 +190,13 @@ def measure(asked: argparse.Namespace) -> Figures:
     spec = DataSpec(asked.data, root=asked.root, per_class=asked.per_class)
     data, figures = load(spec), Figures()
     with tempfile.TemporaryDirectory() as folder:
-        for label, method, hp in runs():
+        for label, method, hp in chosen(asked.run):
             print(f"terms: {label}", file=sys.stderr)
             configuration = Configuration(
                 method,
                 spec,
                 parse_scenario(asked.scenario),
-                hp=hp,
+                hp={**hp, **dict(asked.set or ())},
                 recipe={"epochs": asked.epochs},
                 net=asked.net,
             )

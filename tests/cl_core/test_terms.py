@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
 import torch
 
+from cl_core.errors import BadRequest
 from cl_core.method import Phase, Rows
 from cl_core.recipe import Recipe
 from cl_core.stages import StageStore
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term, no_rows
 from tests import tiny
-from tests.benchmarks.terms import gradient_norms, runs, term_shares
+from tests.benchmarks.terms import add_arguments, chosen, gradient_norms, measure, runs, term_shares
 
 
 def _loss(s: State, b: Batch, t: Task) -> dict[str, Term]:
@@ -92,3 +94,28 @@ def test_the_table_has_every_method_that_distils_or_replays_and_each_of_its_loss
     assert not methods & {"finetune", "joint"}
     assert [hp for method, hp in found if method == "icarl"] == [{"loss": "bce"}, {"loss": "ce"}]
     assert len({label for label, _, _ in runs()}) == len(found)
+
+
+def test_some_runs_are_chosen_by_words_of_their_label_and_set_to_other_values(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert [label for label, _, _ in chosen(["relation-angle"])] == [
+        "distill relation-angle",
+        "replay relation-angle",
+    ]
+    assert [label for label, _, _ in chosen(["bic", "kl distill"])] == ["bic", "distill kl"]
+    assert chosen(None) == list(runs())
+    with pytest.raises(BadRequest, match="unknown run 'relation'"):
+        chosen(["relation"])
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    few = ["--data", "synthetic", "--per-class", "6", "--epochs", "1", "--scenario", "B0-2tasks"]
+    shares = [
+        measure(parser.parse_args([*few, "--run", "lwf", *more]))["lwf"]["train"]["kd"]
+        for more in ([], ["--set", "kd_weight=5", "--set", "temperature=3"])
+    ]
+    assert shares[0]["share"] < shares[1]["share"]
+    assert shares[1]["weight"] > shares[0]["weight"]
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--set", "kd_weight"])
+    assert "must read like kd_weight=10" in capsys.readouterr().err
