@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -67,14 +67,15 @@ class Learnt(NamedTuple):
     note: str | None = None
 
 
-def strongest(method: Method) -> dict[str, float]:
-    """The stability hyperparameters that act in this method, at the upper end of their domains."""
+def strongest(method: Method, fixed: Collection[str] = ()) -> dict[str, float]:
+    """The stability hyperparameters that act in this method, at the upper end of their domains; those that
+    are `fixed` keep their value and are left out."""
     values = method.values()
     known = hparams(type(method).HP).values()
     return {
         p.name: p.domain.high
         for p in known
-        if p.stability and isinstance(p.domain, Float) and p.active(values)
+        if p.stability and p.name not in fixed and isinstance(p.domain, Float) and p.active(values)
     }
 
 
@@ -85,7 +86,14 @@ def weaker(method: Method, strength: dict[str, float], decay: float) -> dict[str
     return {name: max(low[name], decay * value) for name, value in strength.items()}
 
 
-def learn_task(options: CHF, method: Method, task: Task, learn: Learn, accuracy: Accuracy) -> Learnt:
+def learn_task(
+    options: CHF,
+    method: Method,
+    task: Task,
+    learn: Learn,
+    accuracy: Accuracy,
+    fixed: Collection[str] = (),
+) -> Learnt:
     """Set the rate and the stability of one task, and learn it.
 
     `learn` trains a method on a task from the state before it, and ends it; `accuracy` says how well it then
@@ -104,7 +112,7 @@ def learn_task(options: CHF, method: Method, task: Task, learn: Learn, accuracy:
         return accuracy(one, rated)
 
     rated, factor, best = _fastest(options, task, attempt)
-    strength = strongest(method)
+    strength = strongest(method, fixed)
     wanted = (1.0 - options.drop) * best - 1e-9  # accuracies are shares: 0.72 is 0.8 of 0.9
     limit = options.attempts if strength else 1
     for number in range(1, limit + 1):

@@ -206,7 +206,7 @@ class Training:
         def accuracy(method: Method, task: Task) -> float:
             return accuracy_on_new_classes(method, self.state, task, self.view)
 
-        return learn_task(framework, self.method, task, learn, accuracy)
+        return learn_task(framework, self.method, task, learn, accuracy, self.configuration.hp)
 
     def _plain(self) -> Training:
         """Fine-tuning beside this run: the same images and recipe, a network of its own."""

@@ -5,7 +5,7 @@ seeds that the search never used, the same for choice and default, so that they 
 
 final      choice and default on training and validation rows, over the final class orders: what is reported
 reference  the choice on the split of the search, over its class orders and the final ones: what tells how
-           much of the value it was chosen by was luck, and how much the test rows are others
+           much of the value it was chosen by was luck, and how much the test rows are others; not under chf
 """
 
 from __future__ import annotations

@@ -72,14 +72,17 @@ def _text(results: Results) -> str:
     protocol = protocol_of(results)
     where = {"gtep": "test rows of the classes or data set that no choice has seen"}
     select = protocol["select_on"]
-    text = (
+    if select == "chf":
+        return (
+            "Each cell trained again and measured on test rows. Hyperparameters are chosen inside each run, on "
+            "validation rows of its own tasks, which stay held out: choice and default are one, and no search "
+            "before it leaves a selection gap."
+        )
+    return (
         "Each cell's chosen configuration and its published default, trained again on training and "
         f"validation rows and measured on {where.get(select, 'test rows')}. Both have the same class orders "
         "and seeds, so their differences are paired; the seeds of an order are averaged first."
     )
-    if select == "chf":
-        text += " Hyperparameters are chosen inside each run, so choice and default are one."
-    return text
 
 
 def _metric(results: Results) -> str:
@@ -166,9 +169,9 @@ def _shown(difference: float, p: float | None, direction: str) -> str:
 def _gap(results: Results, judged: list[Judged], metric: str) -> Table | None:
     """The selection gap of every cell in its parts."""
     name, direction = objective(results)
-    if name != metric:
-        return None
     protocol = protocol_of(results)
+    if name != metric or protocol["select_on"] == "chf":
+        return None
     aggregate = "worst" if protocol.get("aggregate") == "worst" else "mean"
     rows, open_, used = [], [], set[str]()
     for one in (one for one in judged if one.choice[metric]):

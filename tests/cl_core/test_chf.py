@@ -311,3 +311,9 @@ def test_the_options_say_what_they_are() -> None:
     assert CHF().factors == (0.1, 0.3, 1.0, 3.0)
     assert from_dict(CHF, {"lrs": [0.5, 2]}).factors == (0.5, 2.0)
     assert all(math.isfinite(f) for f in CHF().factors)
+
+
+def test_a_value_that_is_fixed_is_no_stability_to_set() -> None:
+    method = METHODS["lwf"]({"kd_weight": 3.0})
+    assert strongest(method) == {"kd_weight": 8.0}
+    assert strongest(method, {"kd_weight"}) == {}
