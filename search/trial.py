@@ -344,6 +344,8 @@ def recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
     configuration = searched(configuration, study.protocol)
     if row["purpose"] != "search":
         configuration = evaluated(configuration, row["purpose"], study.judging_data)
+    so_far = row["tasks"] if row["tasks"] <= len(increments) else None
+    configuration = replace(configuration, until=so_far)
     known = {name: row[name] for name in ("trial", "cell", "label", "number", "purpose", "config")}
     objectives, split = tuple(study.search.objective), study.protocol.split
     return RunSpec(**known, configuration=configuration, objectives=objectives, split=split)

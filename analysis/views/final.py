@@ -74,9 +74,9 @@ def _text(results: Results) -> str:
     select = protocol["select_on"]
     if select == "chf":
         return (
-            "Each cell trained again and measured on test rows. Hyperparameters are chosen inside each run, on "
-            "validation rows of its own tasks, which stay held out: choice and default are one, and no search "
-            "before it leaves a selection gap."
+            "Each cell trained again and measured on test rows. Hyperparameters are chosen inside each run, "
+            "on validation rows of its own tasks, which stay held out: choice and default are one, and no "
+            "search before it leaves a selection gap."
         )
     return (
         "Each cell's chosen configuration and its published default, trained again on training and "

@@ -1,0 +1,166 @@
+"""Protocols: what belongs to which, what a run of each is, and what may not change."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cl_core.dataset import Data
+from cl_core.errors import BadRequest
+from search.run_spec import RunSpec
+from spaces.protocol import evaluated
+from spaces.resolved import ResolvedStudy, resolve
+from spaces.study_file import load_study
+
+SELECTS = ("validation", "first-k", "gtep", "chf", "oracle-test", "shared-base")
+
+
+def data(classes: int = 10) -> Data:
+    """Classes of noise, with a test split."""
+    y = np.repeat(np.arange(classes), 12)
+    x = np.random.default_rng(0).integers(0, 256, (len(y), 8, 8), dtype=np.uint8)
+    return Data.from_arrays(x, y, test=(x[::2], y[::2]), name="arrays")
+
+
+def made(protocol: Any = None, classes: int = 10, **changes: Any) -> ResolvedStudy:
+    plain = {
+        "study": "s",
+        "data": "digits",
+        "scenarios": ["B0-5tasks"],
+        "methods": {"lwf": {"temperature": 3.0}},
+        "protocol": protocol or {},
+        **changes,
+    }
+    return resolve(load_study(plain), data(classes))
+
+
+def first_run(study: ResolvedStudy) -> RunSpec:
+    (cell,) = study.cells
+    return RunSpec.from_dict(study.spec(cell, 0, cell.space.defaults())[0])
+
+
+@pytest.mark.parametrize(
+    ("protocol", "says"),
+    [
+        ({"select_on": "test"}, "take validation, or oracle-test"),
+        ({"select_on": "vaildation"}, "did you mean 'validation'"),
+        ({"select_on": "first-k"}, "needs the number of tasks: set protocol.first to 3"),
+        ({"first": 3}, "protocol.first belongs to select_on first-k, but select_on is validation"),
+        ({"select_on": "first-k", "first": 1}, "protocol.first must be at least 2"),
+        ({"select_on": "first-k", "first": 6}, "protocol.first 6 is more than the 5 tasks of scenario"),
+        ({"evaluate_on": "cifar10"}, "protocol.evaluate_on belongs to select_on gtep"),
+        (
+            {"select_on": "gtep", "evaluate_on": {"nmae": "x"}},
+            "unknown study key 'protocol.evaluate_on.nmae'",
+        ),
+        ({"select_on": "gtep", "evaluate_on": {"root": "x"}}, "protocol.evaluate_on.name is missing"),
+        ({"select_on": "gtep", "evaluate_on": 3}, "must be a data set, or other half, not 3"),
+        ({"chf": {}}, "protocol.chf belongs to select_on chf"),
+        ({"select_on": "chf", "chf": {"lrs": "0.1,none"}}, "protocol.chf.lrs must be positive numbers"),
+        ({"select_on": "chf", "chf": {"decay": 1.0}}, "protocol.chf.decay must be less than 1"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_in_one_line(protocol: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        made(protocol)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "stopper", "says"),
+    [
+        ({"select_on": "chf"}, "asha", "under protocol.select_on chf a cell has one"),
+        ({"select_on": "first-k", "first": 2}, "median", "set first to 3 or more"),
+    ],
+)
+def test_a_stopper_that_has_nothing_to_stop_is_refused(
+    protocol: dict[str, Any], stopper: str, says: str
+) -> None:
+    with pytest.raises(BadRequest, match=says):
+        made(protocol, search={"stopper": stopper})
+
+
+def test_the_first_tasks_are_trained_in_the_search_and_all_of_them_afterwards() -> None:
+    study = made({"select_on": "first-k", "first": 3}, search={"stopper": "asha"})
+    assert study.cells[0].tasks == 3
+    assert study.cells[0].sizes == (2, 2, 2, 2, 2)
+    spec = first_run(study)
+    assert (spec.configuration.until, spec.measured) == (3, "val")
+    final = evaluated(spec.configuration, "final", study.study.judging_data)
+    assert (final.until, final.unsealed, final.validation) == (None, True, 0.0)
+    reference = evaluated(spec.configuration, "reference", study.study.judging_data)
+    assert (reference.until, reference.unsealed, reference.validation) == (None, True, 0.1)
+
+
+def test_half_of_the_classes_is_searched_on_and_the_other_one_judged() -> None:
+    study = made({"select_on": "gtep", "evaluate_on": "other half"}, classes=5)
+    assert (study.study.tuning_data.half, study.study.judging_data.half) == ("tune", "evaluate")
+    configuration = first_run(study).configuration
+    assert configuration.data.half == "tune"
+    assert evaluated(configuration, "final", study.study.judging_data).data.half == "evaluate"
+    assert evaluated(configuration, "reference", study.study.judging_data).data.half == "tune"
+
+
+def test_another_data_set_may_be_judged_on_wherever_it_lies() -> None:
+    there = {"name": "cifar10", "root": "/there"}
+    study = made({"select_on": "gtep", "evaluate_on": there})
+    assert study.study.tuning_data.half is None
+    assert study.study.judging_data.name == "cifar10"
+    moved = made({"select_on": "gtep", "evaluate_on": {**there, "root": "/here"}})
+    assert moved.identity == study.identity
+    assert made({"select_on": "gtep", "evaluate_on": "digits"}).identity != study.identity
+
+
+def test_chf_has_one_configuration_and_keeps_what_the_study_fixes() -> None:
+    study = made({"select_on": "chf"}, search={"trials": 9, "start_from": []})
+    (cell,) = study.cells
+    assert (cell.budget, cell.note) == (1, "chosen task by task")
+    spec = first_run(study)
+    assert spec.configuration.hp == {"temperature": 3.0}
+    assert spec.configuration.chf == {"lrs": "0.1,0.3,1,3", "drop": 0.2, "decay": 0.5, "attempts": 6}
+    # What chooses inside the run needs held-out rows there as well.
+    assert evaluated(spec.configuration, "final", study.study.judging_data).validation == 0.1
+    assert study.warnings == ["search.trials 9 is not used: under chf a cell has one configuration"]
+
+
+def test_the_oracle_selects_on_test_rows_and_is_labelled() -> None:
+    study = made({"select_on": "oracle-test"})
+    spec = first_run(study)
+    assert (spec.configuration.unsealed, spec.measured, spec.configuration.validation) == (True, "test", 0.1)
+    assert study.warnings[0].startswith("selected on the test split (oracle-test)")
+    assert "selected on the test split (oracle-test)" in study.to_yaml()
+    assert first_run(made()).configuration.unsealed is False
+
+
+def test_an_oracle_needs_a_test_split() -> None:
+    plain = load_study(
+        {"study": "s", "data": "digits", "scenarios": ["B0-5tasks"], "methods": ["lwf"]},
+        ["protocol.select_on=oracle-test"],
+    )
+    with pytest.raises(BadRequest, match="has no test split to open"):
+        resolve(plain, dataclasses.replace(data(), test=None))
+
+
+@pytest.mark.parametrize("select", SELECTS)
+def test_every_protocol_says_what_it_has_looked_at_and_is_read_back(select: str) -> None:
+    study = made({"select_on": select, **({"first": 2} if select == "first-k" else {})})
+    assert f"causal: '{study.study.protocol.causal}'" in study.to_yaml().replace('"', "'")
+    assert load_study(study.study.to_plain()).to_plain() == study.study.to_plain()
+    assert first_run(study).configuration.shared_base is (select == "shared-base")
+
+
+def test_a_study_of_before_the_protocols_is_continued_and_no_other_protocol_is() -> None:
+    old = made().study.to_plain()
+    for key in ("first", "evaluate_on", "chf"):
+        del old["protocol"][key]
+    assert made().merge(old).identity == made().identity
+    assert "chf" not in "".join(made().study.fixed_part())
+    with pytest.raises(BadRequest, match=r"protocol\.select_on was 'validation'"):
+        made({"select_on": "shared-base"}).merge(old)
+    first = made({"select_on": "first-k", "first": 2}).study.to_plain()
+    with pytest.raises(BadRequest, match=r"protocol\.first was 2 when this folder was begun and is 3 now"):
+        made({"select_on": "first-k", "first": 3}).merge(first)
