@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from cl_core.aside import aside
 from cl_core.errors import BadRequest
+from search.control import no_number
 from spaces.budget import BudgetPart
 
 SPENT = "spent.json"
@@ -75,18 +77,24 @@ def spent(folder: Path) -> float:
     """GPU-seconds that earlier commands on a folder have spent. Raises BadRequest when that is damaged."""
     path = folder / SPENT
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["gpu_seconds"])
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=no_number)["gpu_seconds"]
+        if type(value) not in (int, float) or not 0 <= value < math.inf:  # 1e999 is read as infinite
+            raise TypeError
+        return float(value)
     except FileNotFoundError:
         return 0.0
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise BadRequest(f"{path} is damaged: write the GPU-seconds spent so far, or remove it") from None
 
 
-def check_budget(limits: BudgetPart, gpu: float) -> None:
-    """Raise BadRequest for a budget under which nothing could start, or that counts what is not there."""
+def check_budget(limits: BudgetPart, gpu: float, begun: bool = False) -> None:
+    """Raise BadRequest for a budget under which nothing could start, or that counts what is not there.
+
+    A run that has begun may be finished when its moment is over: then there is nothing to do, which is fine.
+    """
     if limits.gpu_hours is not None and not gpu:
         raise BadRequest(
             f"budget.gpu_hours is {limits.gpu_hours:g}, but no run holds a GPU here: set budget.wall"
         )
-    if limits.until_time is not None and limits.until_time <= time.time():
+    if not begun and limits.until_time is not None and limits.until_time <= time.time():
         raise BadRequest(f"budget.until {limits.until} is over: name a later moment, or leave it out")

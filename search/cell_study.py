@@ -8,7 +8,7 @@ them and what they came to, and the first is told PRUNED as well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -43,12 +43,22 @@ def asked(storage: BaseStorage, study_id: int) -> dict[int, Config]:
 
 
 class CellStudy:
-    """A cell's studies and courses. Nothing is held here that the storage does not hold."""
+    """A cell's studies and courses. Nothing is held here that the storage does not hold.
+
+    `known` are the names of the run's studies that stand in it, without `prefix`.
+    """
 
     def __init__(
-        self, storage: BaseStorage, study: ResolvedStudy, place: int, cell: Cell, known: set[str]
+        self,
+        storage: BaseStorage,
+        study: ResolvedStudy,
+        place: int,
+        cell: Cell,
+        known: Collection[str],
+        prefix: str = "",
     ) -> None:
         self.study, self.place, self.cell = study, place, cell
+        self._prefix = prefix  # of the names of the run's studies in this storage
         search, protocol = study.study.search, study.study.protocol
         self._storage = storage
         self._worst = protocol.aggregate == "worst"
@@ -71,12 +81,12 @@ class CellStudy:
         )
         self.courses: dict[int, Course] = {}
 
-    def _open(self, name: str, directions: Sequence[str], known: set[str]) -> optuna.Study:
+    def _open(self, name: str, directions: Sequence[str], known: Collection[str]) -> optuna.Study:
         unused = RandomSampler(seed=0)  # every ask brings its own
         if name in known:  # creating it anew would add a line to the journal at every start
-            return optuna.load_study(study_name=name, storage=self._storage, sampler=unused)
+            return optuna.load_study(study_name=self._prefix + name, storage=self._storage, sampler=unused)
         return optuna.create_study(
-            study_name=name,
+            study_name=self._prefix + name,
             storage=self._storage,
             directions=["maximize" if direction == "max" else "minimize" for direction in directions],
             sampler=unused,

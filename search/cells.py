@@ -1,7 +1,7 @@
 """The search itself: which job comes next, and what an end means; equal budgets; bases first; safe to
 interrupt.
 
-What is true lies in two places: which configurations were asked, and what they came to, in the journal;
+What is true lies in two places: which configurations were asked, and what they came to, in Optuna's storage;
 which runs have ended in the tables. A `Cells` that is opened on a folder reads both and goes on.
 
 A configuration has one run for each class order and seed, carried out one after another; it is told the
@@ -23,8 +23,9 @@ from search.control import Control
 from search.jobs import Bases, Job
 from search.points import Ending, Point, numbers
 from search.progress import CellProgress, Standing, counted
+from search.recalled import increments_of
 from search.runner import INCREMENTS
-from search.storage import acquire, open_journal
+from search.storage import acquire, open_studies
 from search.warm import Observation
 from search.writer import recorded
 from spaces.budget import BudgetPart
@@ -38,7 +39,7 @@ class Cells:
 
     With `retry_failed` runs that failed are handed out again. `bases` off hands out no base stages: whoever
     comes first trains it. `known` is what other runs have found. Raises BadRequest when another run works in
-    the folder, or its journal is damaged.
+    the folder, or its studies are damaged or out of reach.
     """
 
     def __init__(
@@ -58,22 +59,28 @@ class Cells:
         self._bases = Bases(self.stages, lambda spec: study.data, bases)
         self._jobs: dict[str, Point] = {}  # id of a run under way -> its configuration
         self._unfinished: list[Point] = []
+        self._retry_failed = retry_failed
         self._lock = acquire(folder)
         try:
             self._budget = budget or Budget(BudgetPart(), folder)
             self._control = Control(folder)
-            storage = open_journal(folder)
-            names = {study.study_name for study in storage.get_all_studies()}
+            self._studies = open_studies(folder, study.study.storage)
+        except BaseException:
+            self._lock.release()
+            raise
+        try:
+            names = self._studies.ids()
             self._cells = [
-                CellStudy(storage, study, place, cell, names) for place, cell in enumerate(study.cells)
+                CellStudy(self._studies.storage, study, place, cell, names, self._studies.prefix)
+                for place, cell in enumerate(study.cells)
             ]
-            rows = recorded(folder)
-            self._points = [self._take_up(cell, rows, retry_failed) for cell in self._cells]
+            self._rows = recorded(folder)
+            self._points = [self._take_up(cell, retry_failed) for cell in self._cells]
             for source, found in (known or {}).items():
                 for cell in self._cells:
                     cell.learn(source, found.get(cell.cell.name, ()))
         except BaseException:
-            self._lock.release()
+            self.close()
             raise
 
     def __enter__(self) -> Cells:
@@ -87,8 +94,11 @@ class Cells:
     def close(self) -> None:
         """Give the folder's lock back. What is under way stays open and is handed out again by the next
         `Cells`."""
-        if self._lock.is_locked:
-            self._lock.release()
+        try:
+            self._studies.close()
+        finally:
+            if self._lock.is_locked:
+                self._lock.release()
 
     # What the driver calls.
 
@@ -113,9 +123,11 @@ class Cells:
             cell = min(askable, key=lambda c: (-self._priority(c.place), len(self._points[c.place]), c.place))
             points = self._points[cell.place]
             point = points[len(points)] = cell.ask(len(points))
-            self._unfinished.append(point)
-            if (job := self._start(point)) is not None:
-                return job
+            self._recall(cell, point, self._retry_failed)
+            if point.unfinished:
+                self._unfinished.append(point)
+                if (job := self._start(point)) is not None:
+                    return job
 
     @property
     def halted(self) -> bool:
@@ -205,38 +217,56 @@ class Cells:
 
     # Taking up.
 
-    def _take_up(
-        self, cell: CellStudy, rows: Mapping[str, Mapping[str, Any]], retry_failed: bool
-    ) -> dict[int, Point]:
+    def _take_up(self, cell: CellStudy, retry_failed: bool) -> dict[int, Point]:
         """Read back what a cell was asked, what it came to, what has still to run."""
         points = cell.take_up()
         for point in points.values():
             if point.status == "failed" and retry_failed:
                 cell.again(point)
-            self._recall(cell, point, rows, retry_failed)
+            self._recall(cell, point, retry_failed)
             if point.unfinished:
                 self._unfinished.append(point)
         return points
 
-    def _recall(
-        self, cell: CellStudy, point: Point, rows: Mapping[str, Mapping[str, Any]], retry_failed: bool
-    ) -> None:
-        """Take in the runs of a configuration that have ended according to the tables."""
+    def _recall(self, cell: CellStudy, point: Point, retry_failed: bool) -> None:
+        """Take in the runs of a configuration that have ended according to the tables.
+
+        A configuration that was asked just now has such rows where the studies are older than the tables:
+        the driver's machine was lost with the last seconds of its journal.
+        """
         if point.status in ("stopped", "failed"):
             return
         begun = cell.retried_since(point)
         for index, spec in enumerate(point.specs):
-            row = rows.get(spec.trial)
-            if row is None:
+            row = self._rows.get(spec.trial)
+            if row is None or row["config"] != spec.config:
                 continue
             status = str(row["status"])
             if status == "failed" and (retry_failed or (row["ended"] or 0.0) < begun):
                 continue  # the failure that is being tried again
             values = [row[name] for name in self.study.objectives]
+            self._repeat(point, index, row)
             self._ended(point, index, status, values, row[INCREMENTS], row["error"])
             task = cell.audited_task(point, index)
             if task is not None and row["audited_after"] is None:
                 mark(self.folder, spec.trial, task)
+
+    def _repeat(self, point: Point, index: int, row: Mapping[str, Any]) -> None:
+        """Take in what an ended run reported, where that is not known any more, from its rows."""
+        if point.status != "running":
+            return
+        cell = self._cells[point.place]
+        last = int(row["tasks_done"] or 0) - 1
+        missing = [t for t in range(1, last + 1) if index * cell.cell.tasks + t not in self._course(point)]
+        if not missing:
+            return
+        known = increments_of(self.folder, row, cell.cell.sizes)
+        for task in missing:
+            if task < len(known):
+                self._reported(point, index, task, known[task])
+
+    def _course(self, point: Point) -> Mapping[int, float]:
+        return self._cells[point.place].courses[point.number].values
 
     # Starting, ending.
 

@@ -59,15 +59,22 @@ def read(folder: Path) -> State:
     """What a run's folder says. Raises BadRequest when it is damaged."""
     path = folder / CONTROL
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = json.loads(path.read_text(encoding="utf-8"), parse_constant=no_number)
         paused, priority = plain["paused"], plain["priority"]
-        if not all(isinstance(cell, str) for cell in paused):
+        if not isinstance(paused, list) or not all(isinstance(cell, str) for cell in paused):
             raise TypeError
-        return State(frozenset(paused), {str(cell): int(value) for cell, value in priority.items()})
+        if not all(type(value) is int for value in priority.values()):
+            raise TypeError
+        return State(frozenset(paused), dict(priority))
     except FileNotFoundError:
         return State()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadRequest(f"{path} is damaged ({type(error).__name__}): remove it") from None
+
+
+def no_number(constant: str) -> float:
+    """Refuse Infinity and NaN, which Python's JSON takes for numbers. Raises ValueError."""
+    raise ValueError(f"{constant} is no number")
 
 
 def pause(folder: Path, cell: str) -> State:

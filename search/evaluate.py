@@ -29,7 +29,7 @@ from spaces.space import Config
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from spaces.study import Study
+    from spaces.study import StoragePart, Study
 
 OWN_DEFAULT = -1  # the default's number where the study does not begin with published defaults
 CHANGEABLE = ("final.", "resources.", "budget.", "data.root", "protocol.evaluate_on.root", "storage.stages")
@@ -180,7 +180,7 @@ def choose(study: ResolvedStudy, folder: Path) -> tuple[list[Choice], list[str]]
     from analysis.selection import cells
 
     ranked = {cell.name: cell.ranking for cell in cells(open_results(folder))}
-    sampled = _sampled(folder)
+    sampled = _sampled(folder, study.study.storage)
     paper = "paper" in study.study.search.start_from
     choices, skipped = [], []
     for cell in study.cells:
@@ -238,15 +238,17 @@ def _run(study: ResolvedStudy, choice: Choice, kind: str, order: str, seed: int)
     )
 
 
-def _sampled(folder: Path) -> dict[str, dict[int, Config]]:
+def _sampled(folder: Path, part: StoragePart) -> dict[str, dict[int, Config]]:
     """Cell -> number -> configuration, from the run's Optuna storage."""
     from search.cell_study import asked
-    from search.storage import read_journal
+    from search.database import while_it_answers
+    from search.storage import read_studies
 
-    storage = read_journal(folder)
-    if storage is None:
+    studies = read_studies(folder, part)
+    if studies is None:
         return {}
-    return {found.study_name: asked(storage, found._study_id) for found in storage.get_all_studies()}
+    with studies, while_it_answers("of this run", part.password):
+        return {cell: asked(studies.storage, number) for cell, number in studies.ids().items()}
 
 
 def _asked(existing: dict[str, object], overrides: Sequence[str]) -> Study:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cl_core.errors import BadRequest
-from search.cell_study import NUMBER, STATUS
+from search.cell_study import NUMBER, SOURCE, STATUS
 from search.control import read as read_control
+from search.database import while_it_answers
 from search.points import Point
-from search.storage import read_journal
+from search.storage import read_studies
+from spaces.study import StoragePart
 from spaces.study_file import existing_study
 
 
@@ -71,16 +73,13 @@ def counted(
 
 
 def read_progress(folder: Path) -> list[CellProgress]:
-    """Where every cell of a run stands, from study.yaml and the journal; changes nothing and takes no lock.
+    """Where every cell of a run stands, from study.yaml and Optuna's storage; changes nothing, takes no lock.
 
     A run that has not begun anything has no progress. Raises BadRequest where there is no run.
     """
     study = existing_study(folder)
     if study is None or "resolved" not in study:
         raise BadRequest(f"{folder} holds no run (no study.yaml): give the folder that `cl-search run` named")
-    storage = read_journal(folder)
-    known = {s.study_name: s for s in storage.get_all_studies()} if storage else {}
-    out = []
     try:
         direction = str(study["resolved"]["direction"])
         cells = [
@@ -97,15 +96,44 @@ def read_progress(folder: Path) -> list[CellProgress]:
             f"{folder / 'study.yaml'} is damaged under 'resolved': run the study again, which writes it anew"
         ) from None
     paused = read_control(folder).paused
-    for name, budget, way, seeks in cells:
-        points: dict[int, Standing] = {}
-        if storage and name in known:
-            for trial in storage.get_all_trials(known[name]._study_id, deepcopy=False):
+    standings = _standings(folder)
+    return [
+        counted(name, budget, standings.get(name, []), way, paused, seeks)
+        for name, budget, way, seeks in cells
+    ]
+
+
+def _standings(folder: Path) -> dict[str, list[Standing]]:
+    """Every configuration that was asked, by cell."""
+    studies = read_studies(folder)
+    if studies is None:
+        return {}
+    out = {}
+    with studies, while_it_answers("of this run"):
+        for cell, number in studies.ids().items():
+            points: dict[int, Standing] = {}
+            for trial in studies.storage.get_all_trials(number, deepcopy=False):
                 if NUMBER in trial.user_attrs:
                     status = STATUS.get(trial.state, "running")
                     value = trial.values[0] if status == "completed" else None
                     points[trial.user_attrs[NUMBER]] = Standing(
                         status, value, status == "running", status == "failed"
                     )
-        out.append(counted(name, budget, list(points.values()), way, paused, seeks))
+            out[cell] = list(points.values())
+    return out
+
+
+def read_learnt(folder: Path, part: StoragePart, cells: Iterable[str]) -> dict[str, set[str]]:
+    """The runs that each cell of a run has learnt from, as `search.start_from` names them, by cell.
+
+    Raises BadRequest where the studies cannot be read.
+    """
+    out: dict[str, set[str]] = {cell: set() for cell in cells}
+    studies = read_studies(folder, part)
+    if studies is None:
+        return out
+    with studies, while_it_answers("of this run"):
+        for cell, number in studies.ids().items():
+            if cell in out:
+                out[cell] = set(studies.storage.get_study_user_attrs(number).get(SOURCE, []))
     return out

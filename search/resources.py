@@ -6,8 +6,12 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cl_core.errors import BadRequest
+
+if TYPE_CHECKING:
+    from spaces.resolved import ResolvedStudy
 
 SHARE = 4  # runs that share a GPU unless the study says otherwise
 
@@ -52,6 +56,33 @@ def plan(cpu: float | None, gpu: float | None, concurrent: int | None, cluster: 
             f"the {cpus} CPUs and {gpus} GPUs here; {fit} do: lower it, or leave it out for as many as fit"
         )
     return Plan(cpu, gpu, concurrent or fit, cpus, gpus)
+
+
+def unguided(study: ResolvedStudy, concurrent: int) -> list[str]:
+    """Where a sampler that learns would be random search, as notes: too few configurations to learn from, or
+    all of them asked before the first has ended."""
+    search = study.study.search
+    first = {"tpe": "n_startup_trials", "gp": "n_startup_trials", "nsga2": "population_size"}.get(
+        search.sampler
+    )
+    searched = [cell.budget for cell in study.cells if cell.budget > 1]
+    if first is None or not searched:
+        return []
+    trials, random = max(searched), int(search.sampler_args[first])
+    if not search.sources and random >= trials:
+        return [
+            f"search.sampler {search.sampler} begins with {random} random configurations a cell "
+            f"(sampler_args.{first}), and a cell has {trials}: this is random search"
+        ]
+    # Cells are asked in turn, so what is under way is spread evenly over them.
+    at_once = math.ceil(concurrent / len(searched))
+    if at_once >= trials:
+        return [
+            f"search.sampler {search.sampler} learns from what has ended, but {concurrent} runs at a time "
+            f"over {len(searched)} cells ask all {trials} configurations of a cell at once: this is random "
+            "search"
+        ]
+    return []
 
 
 def check_cluster(plan: Plan, nodes: Sequence[Mapping[str, float]]) -> None:

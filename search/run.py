@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cl_core.aside import aside
 from cl_core.errors import BadRequest, ClSearchError
 from search.failures import terminable
-from search.resources import Plan, plan
+from search.resources import Plan, plan, unguided
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,7 +65,15 @@ class Prepared:
     folder: Path
     stages: Path
     plan: Plan
-    known: Known  # what the runs found that the search starts from
+    known: Known  # what the runs found that the search starts from, and its cells do not know yet
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is allowed, but hardly meant, on these data and this machine; one line each."""
+        from search.warm import left_out
+
+        out = [*self.study.warnings, *unguided(self.study, self.plan.concurrent)]
+        return out + [line for source in self.known for line in left_out(source, self.known[source])]
 
     @property
     def labels(self) -> Sequence[str]:
@@ -93,6 +101,7 @@ def run_study(
     Raises BadRequest before any work, StorageError when nothing can be written any more, and
     KeyboardInterrupt on Ctrl-C and SIGTERM; after either, the same call continues.
     """
+    from search.database import while_it_answers
     from search.storage import held
 
     began = time.monotonic()
@@ -101,9 +110,13 @@ def run_study(
     with held(folder), terminable():
         # Under the lock, what stands in the folder is looked at again: another command may have grown it.
         prepared = prepare(study, out, overrides, trials_more=trials_more, local=local)
-        warn(prepared.study.warnings)
+        warn(prepared.warnings)
         _begin(prepared)
-        worked, left = _work(prepared, local, retry_failed, console, time.time() - time.monotonic() + began)
+        storage = prepared.study.study.storage
+        with while_it_answers(storage.optuna or "journal", storage.password):
+            worked, left = _work(
+                prepared, local, retry_failed, console, time.time() - time.monotonic() + began
+            )
         report = report_of(folder, worked)
     return _summary(prepared, worked, left, report, time.monotonic() - began)
 
@@ -119,8 +132,8 @@ def prepare(
     """Check everything that can be checked before work; nothing is left behind. Raises BadRequest."""
     from search.budget import check_budget
     from search.runner import cached_data
+    from search.storage import check_storage
     from search.trial import check_writable
-    from search.warm import observations
     from spaces.resolved import resolve
     from spaces.study import Study
     from spaces.study_file import existing_study, load_study, standing_study
@@ -141,21 +154,41 @@ def prepare(
     planned = plan(
         wanted.cpu, wanted.gpu, wanted.concurrent, cluster=bool(os.environ.get("RAY_ADDRESS")) and not local
     )
-    check_budget(asked.budget, planned.gpu)
+    check_budget(asked.budget, planned.gpu, begun=existing is not None)
     resolved = resolve(asked, cached_data(asked.tuning_data))
     if existing is not None:
         resolved = resolved.merge(existing)
     check_folder(folder)
-    known = {
-        source: observations(resolved, source)
-        for source in resolved.study.search.sources
-        if existing is None or Path(source).expanduser().is_dir()  # else its trials are in the journal
-    }
+    check_storage(resolved.study.storage, folder)
+    known = _known(resolved, folder, begun=existing is not None)
     stages = folder / "stages"
     if asked.storage.stages:
         stages = Path(asked.storage.stages).expanduser()
         check_writable(stages, "storage.stages")
     return Prepared(resolved, folder, stages, planned, known)
+
+
+def _known(study: ResolvedStudy, folder: Path, begun: bool) -> Known:
+    """What the runs found that the search starts from. One that every cell has learnt from is not read
+    again: it may be gone, or have grown. Raises BadRequest."""
+    from search.progress import read_learnt
+    from search.warm import observations
+
+    sources, known = study.study.search.sources, {}
+    names = [cell.name for cell in study.cells]
+    learnt = (
+        read_learnt(folder, study.study.storage, names) if begun and sources else dict.fromkeys(names, ())
+    )
+    for source in sources:
+        cold = [name for name, seen in learnt.items() if source not in seen]
+        if begun and cold and not Path(source).expanduser().is_dir():
+            raise BadRequest(
+                f"search.start_from {source} is gone, and {cold[0]} has not learnt from it yet: restore it, "
+                "or use another --out"
+            )
+        if cold:
+            known[source] = observations(study, source, cold if begun else None)
+    return known
 
 
 def check_folder(folder: Path) -> None:

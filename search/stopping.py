@@ -90,7 +90,12 @@ class Stopper:
 
     def bracket(self, number: int) -> int:
         """Hyperband's bracket of a configuration: how many rungs it begins later. Drawn with hyperband's
-        shares, from the configuration's number alone."""
+        shares, from the configuration's number alone.
+
+        Hyperband's resource are increments, over all class orders and seeds of a configuration: more of them
+        make more rungs and brackets. They cannot grow within a study that stops (`spaces.growth`), so a
+        configuration never changes its bracket.
+        """
         factor = self.args["reduction_factor"]
         most = max(1, len(self.orders) * (self.tasks - 1))
         brackets = 1

@@ -1,12 +1,13 @@
 """Starting a search from what another run has found: its completed configurations, read from its tables.
 
-They count only where they say the same thing: the same images and held-out rows, the same objectives, a cell
-of the same name, and every value within this cell's space. Anything else is refused.
+They count only where they say the same thing: the same images and held-out rows, the same objectives over the
+same class orders and seeds, a cell of the same name, and every value within this cell's space. Anything else
+is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,11 @@ class Observation:
     values: tuple[float, ...]
 
 
-def observations(study: ResolvedStudy, source: str) -> dict[str, list[Observation]]:
-    """What the run in the folder `source` found, by cell of this study.
+def observations(
+    study: ResolvedStudy, source: str, cells: Collection[str] | None = None
+) -> dict[str, list[Observation]]:
+    """What the run in the folder `source` found, by cell of this study; `cells` names those that ask, where
+    the others have learnt from it before.
 
     Raises BadRequest where there is no run, or one that says something else.
     """
@@ -50,8 +54,9 @@ def observations(study: ResolvedStudy, source: str) -> dict[str, list[Observatio
         if theirs != ours:
             raise BadRequest(f"{where} has other {what} ({theirs}, here {ours}): its values say nothing here")
     rows = recorded(folder)
-    found = {cell.name: _of_cell(study, cell, rows, where) for cell in study.cells}
-    if not any(found.values()):
+    asking = [cell for cell in study.cells if cells is None or cell.name in cells]
+    found = {cell.name: _of_cell(study, cell, rows, where) for cell in asking}
+    if cells is None and not any(found.values()):
         names = sorted({str(row["cell"]) for row in rows.values()})
         raise BadRequest(
             f"{where} has no completed trial of a cell of this study (it has {', '.join(names) or 'none'}): "
@@ -60,24 +65,47 @@ def observations(study: ResolvedStudy, source: str) -> dict[str, list[Observatio
     return found
 
 
+def left_out(source: str, found: Mapping[str, Sequence[Observation]]) -> list[str]:
+    """The cells for which a run has nothing, as a note."""
+    cold = [cell for cell, seen in found.items() if not seen]
+    return (
+        [f"search.start_from {source} has no completed trial of {', '.join(cold)}: begun anew"]
+        if cold
+        else []
+    )
+
+
 def _of_cell(
     study: ResolvedStudy, cell: Cell, rows: Mapping[str, Mapping[str, Any]], where: str
 ) -> list[Observation]:
-    groups: dict[int, list[Mapping[str, Any]]] = {}
+    """Configurations of which every run that this study makes has ended there: over the same class orders and
+    seeds, their values are those that this study would come to."""
+    groups: dict[int, dict[tuple[str, int], Mapping[str, Any]]] = {}
     for row in rows.values():
         if row["cell"] == cell.name and row["purpose"] == "search" and row["status"] == "completed":
-            groups.setdefault(int(row["number"]), []).append(row)
-    most = max(map(len, groups.values()), default=0)
+            runs = groups.setdefault(int(row["number"]), {})
+            runs[str(row["class_order"]), int(row["seed"])] = row
+    wanted = study.runs(cell)
+    ran = set().union(*groups.values())
+    missing = [run for run in wanted if run not in ran]
+    if groups and missing:
+        order, seed = missing[0]
+        raise BadRequest(
+            f"{where} has no run of {cell.name} with class order {order} and seed {seed}: its values say "
+            "nothing here; use its class orders and seeds, or leave it out"
+        )
+    worst = study.study.protocol.aggregate == "worst"
     out = []
     for number in sorted(groups):
-        runs = [numbers([row[name] for name in study.objectives]) for row in groups[number]]
-        known = [values for values in runs if values is not None]
-        if len(known) < most:  # not all of its class orders and seeds have ended
+        mine = [groups[number].get(run) for run in wanted]
+        values = [None if row is None else numbers([row[name] for name in study.objectives]) for row in mine]
+        known = [value for value in values if value is not None]
+        if len(known) < len(wanted):  # not all of its class orders and seeds have ended
             continue
-        first = min(groups[number], key=lambda row: str(row["trial"]))
-        worst = study.study.protocol.aggregate == "worst"
-        values = aggregated(known, study.objectives, worst)
-        out.append(Observation(str(first["trial"]), _config(study, cell, first, where), values))
+        first = mine[0]
+        assert first is not None
+        told = aggregated(known, study.objectives, worst)
+        out.append(Observation(str(first["trial"]), _config(study, cell, first, where), told))
     return out
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from cl_core.errors import BadRequest, unknown
+from spaces.storage_url import without_passwords
 
 _MESSAGES: dict[str, Callable[[dict[str, Any]], str]] = {
     "int_type": lambda _: "must be a whole number",
@@ -60,8 +61,8 @@ def one_line(error: ValidationError) -> str:
 
 
 def cut(value: object) -> str:
-    """A value as a complaint shows it: on one line, and not too long."""
-    shown = " ".join(repr(value).split())
+    """A value as a complaint shows it: on one line, not too long, without a URL's password."""
+    shown = without_passwords(" ".join(repr(value).split()))
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 

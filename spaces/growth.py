@@ -11,7 +11,7 @@ from typing import Any
 
 from cl_core.errors import BadRequest
 from spaces.complaints import cut
-from spaces.study import Study, flat
+from spaces.study import StoragePart, Study, flat
 from spaces.study_file import standing_study
 
 
@@ -59,8 +59,26 @@ def grown(existing: Mapping[str, Any], new: Study) -> Study:
         ),
         "methods": {**old.methods, **{k: v for k, v in new.methods.items() if k not in old.methods}},
         "scenarios": [spec.to_dict() for spec in scenarios.values()],
+        "storage": _same_studies(old.storage, new.storage),
     }
     return new.model_copy(update=larger)
+
+
+def _same_studies(old: StoragePart, new: StoragePart) -> StoragePart:
+    """The storage of `new`, with Optuna's studies where `old` has them. Raises BadRequest."""
+    before, now = old.optuna or "journal", new.optuna or old.optuna or "journal"
+    if _place(before) != _place(now):
+        raise BadRequest(
+            f"storage.optuna was {before} when this folder was begun and is {now} now: set it back, or write "
+            "the new place into its study.yaml where the studies have been moved"
+        )
+    return new.model_copy(update={"optuna": new.optuna or old.optuna})
+
+
+def _place(optuna: str) -> str:
+    """Where the studies lie, by whichever driver they are reached."""
+    scheme, colon, rest = optuna.partition("://")
+    return scheme.split("+")[0] + colon + rest
 
 
 def _same(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> None:

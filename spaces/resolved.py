@@ -13,6 +13,7 @@ import contextlib
 import copy
 import dataclasses
 import re
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -270,11 +271,13 @@ class ResolvedStudy:
     def to_yaml(self, existing: Mapping[str, Any] | None = None) -> str:
         """The text of study.yaml: the study with its defaults, and under `resolved` what it met.
 
-        `existing` is the study.yaml that stood in the folder; the time of its creation is kept.
+        `existing` is the study.yaml that stood in the folder; the time of its creation and the
+        run's id, by which its studies in a shared storage are told from others, are kept.
         """
         before = (existing or {}).get(RESOLVED) or {}
         found = {
             "identity": self.identity,
+            "run": before.get("run") or uuid.uuid4().hex[:12],
             "fingerprint": self.data.fingerprint,
             "created": before.get("created") or now(),
             "written": now(),

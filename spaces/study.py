@@ -7,7 +7,14 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 
 from cl_core.dataset import DataSpec
 from cl_core.errors import BadRequest, unknown
@@ -18,6 +25,7 @@ from spaces.data_part import DataPart, data_from_name
 from spaces.part import Part
 from spaces.protocol import FinalPart, ProtocolPart, judging_data, tuning_data
 from spaces.splits import scenarios_of
+from spaces.storage_url import split_password
 from spaces.strategies import LEARNING, SAMPLERS, STOPPERS, arguments, described
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -165,9 +173,29 @@ class StoragePart(Part):
         default=True,
         description="train a first task once for all runs that share it; off, each trains its own",
     )
-    optuna: Literal["journal"] | None = Field(
-        default=None, description="journal (optuna.journal in the run's folder); left out, the same"
+    optuna: str | None = Field(
+        default=None,
+        description="journal or sqlite (a file in the run's folder), sqlite:///path, or "
+        "postgresql://user@host/database (password: ~/.pgpass or PGPASSWORD); left out, journal",
     )
+    _password: str | None = PrivateAttr(default=None)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _out_of_sight(cls, value: object, handler: ModelWrapValidatorHandler[StoragePart]) -> StoragePart:
+        """Take the password out of the URL before anything can show or store it."""
+        given = value.get("optuna") if isinstance(value, Mapping) else None
+        if not isinstance(value, Mapping) or not isinstance(given, str):
+            return handler(value)
+        url, password = split_password(given)
+        part = handler({**value, "optuna": url})
+        part._password = password
+        return part
+
+    @property
+    def password(self) -> str | None:
+        """The password that stood in the URL of `optuna`; it is in no dump of this part."""
+        return self._password
 
 
 class Study(Part):

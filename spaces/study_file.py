@@ -80,13 +80,13 @@ def apply_override(plain: dict[str, Any], override: str) -> None:
     """Set "a.b=value" in plain values, in place; the value is YAML. Raises BadRequest."""
     path, equals, text = override.partition("=")
     if not equals or not path.strip():
-        raise BadRequest(f"--set takes key=value, as in --set search.trials=10, not {override!r}")
+        raise BadRequest(f"--set takes key=value, as in --set search.trials=10, not {cut(override)}")
     value = read_yaml(text, f"--set {path}")
     at, rest, done = plain, path.strip(), ""
     while True:
         key, rest = _next_key(at, rest)
         if not key:
-            raise BadRequest(f"--set {override!r}: a part of the key is empty")
+            raise BadRequest(f"--set {cut(override)}: a part of the key is empty")
         if not rest:
             at[key] = value
             return
@@ -99,7 +99,9 @@ def apply_override(plain: dict[str, Any], override: str) -> None:
         elif inner is None:
             inner = {}
         if not isinstance(inner, dict):
-            raise BadRequest(f"--set {override!r}: {done} is {inner!r}, not a mapping, so it has no {rest}")
+            raise BadRequest(
+                f"--set {cut(override)}: {done} is {cut(inner)}, not a mapping, so it has no {rest}"
+            )
         at[key] = at = dict(inner)  # of its own: a YAML alias makes one mapping stand in several places
 
 

@@ -46,7 +46,11 @@ def final(results: Results) -> Section:
     judged = [_judged(results, cell) for cell in cells(results)]
     judged = [one for one in judged if one.choice["last_accuracy"] or one.default["last_accuracy"]]
     if not judged:
-        return Section(TITLE, "No choice has been evaluated: `cl-search evaluate` opens the sealed test set.", optional=True)
+        return Section(
+            TITLE,
+            "No choice has been evaluated: `cl-search evaluate` opens the sealed test set.",
+            optional=True,
+        )
     metric = _metric(results)
     rows = [row for one in judged for row in _rows(one)]
     gap = _gap(results, judged, metric)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from cl_core.errors import BadRequest, ClSearchError
+from spaces.storage_url import without_passwords
 
 app = typer.Typer(
     name="cl-search",
@@ -54,7 +55,7 @@ def errors(again: str | None = None) -> Iterator[None]:
 
 
 def fail(message: str, code: int) -> None:
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    typer.echo(f"error: {without_passwords(' '.join(message.split()))}", err=True)
     raise typer.Exit(code)
 
 

@@ -19,6 +19,7 @@ from search.cli.printing import (
     print_spent,
     terminal,
 )
+from spaces.storage_url import without_passwords
 
 if TYPE_CHECKING:
     from search.run import Summary
@@ -42,7 +43,7 @@ def run(
     """Run a study, or continue it: the same command goes on where it was."""
     again = shlex.join(
         ["cl-search", "run", study]
-        + [part for text in sets or [] for part in ("--set", text)]
+        + [part for text in sets or [] for part in ("--set", without_passwords(text))]
         + (["--out", str(out)] if out else [])
         + (["--local"] if local else [])
     )
@@ -59,7 +60,7 @@ def run(
                 overrides.append(f"search.trials={trials}")
         if dry_run:
             prepared = prepare(study, out, overrides, trials_more=more, local=local)
-            _note(prepared.study.warnings)
+            _note(prepared.warnings)
             print_plan(prepared)
             return
         summary = run_study(
