@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
+from optuna.trial import FrozenTrial
 
 from cl_core.dataset import Data
 from search.cells import Cells
@@ -18,9 +18,10 @@ from search.jobs import Job
 from search.rows import trial_row
 from search.run_spec import RunSpec
 from search.runner import INCREMENTS
-from search.storage import read_journal
+from search.storage import read_studies
 from search.writer import study_schemas, write_rows
 from spaces.resolved import ResolvedStudy, resolve
+from spaces.study import StoragePart
 from spaces.study_file import load_study
 
 TASKS = 5
@@ -126,12 +127,18 @@ def write_row(folder: Path, spec: RunSpec, status: str, value: float | None) -> 
     write_rows(folder, "trials", spec.trial, [row], SCHEMAS["trials"])
 
 
+def trials_in(folder: Path, study: str, part: StoragePart | None = None) -> list[FrozenTrial]:
+    """The Optuna trials of one of a run's studies, from whichever storage it has."""
+    studies = read_studies(folder, part)
+    assert studies is not None
+    with studies:
+        return studies.storage.get_all_trials(studies.ids()[study])
+
+
 def told(folder: Path, cell: str) -> list[tuple[int, str, float | None]]:
     """(number, state, value) of the configurations of a cell, later Optuna trials of a number superseding."""
-    storage = read_journal(folder)
-    assert storage is not None
     found = {}
-    for trial in optuna.load_study(study_name=cell, storage=storage).trials:
+    for trial in trials_in(folder, cell):
         if "number" in trial.user_attrs:
             first = trial.values[0] if trial.values else None
             found[trial.user_attrs["number"]] = (trial.user_attrs["number"], trial.state.name, first)
