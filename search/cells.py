@@ -262,8 +262,10 @@ class Cells:
             return
         known = increments_of(self.folder, row, cell.cell.sizes)
         for task in missing:
-            if task < len(known):
-                self._reported(point, index, task, known[task])
+            if task >= len(known):
+                return
+            if self._reported(point, index, task, known[task]) and row["status"] == "stopped":
+                return
 
     def _course(self, point: Point) -> Mapping[int, float]:
         return self._cells[point.place].courses[point.number].values

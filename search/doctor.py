@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import platform
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ def examine(root: str | None = None, out: Path = Path("runs")) -> dict[str, Any]
     import torch
 
     from search.failures import storage_trouble
+    from search.filesystem import network_type
     from search.resources import machine_cpus
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -47,10 +50,42 @@ def examine(root: str | None = None, out: Path = Path("runs")) -> dict[str, Any]
             "instruction set": torch.backends.cpu.get_cpu_capability(),
             "gpus": gpus,
         },
-        "storage": {"place": str(place), "writable": trouble is None, "trouble": trouble},
+        "storage": {
+            "place": str(place),
+            "writable": trouble is None,
+            "trouble": trouble,
+            "network": network_type(place),
+        },
+        "storage.optuna": _optuna(place),
         "ray address": os.environ.get("RAY_ADDRESS"),
         "data": {name: _found(name, root) for name in LOCAL},
     }
+
+
+def _optuna(place: Path) -> dict[str, str]:
+    """Where Optuna's studies of a run in `place` could be kept; a database is asked for by its URL alone."""
+    from search.database import DRIVERS, EXTRA
+    from search.filesystem import network_type, own_place
+
+    kind, here = network_type(place), "usable, in the run's folder"
+    local = own_place() if kind else None
+    if kind and local is not None:
+        here = f"usable, in {local} with a copy in the run's folder ({kind})"
+    on_network = f"not usable: {place} lies on {kind} and there is no local disk: set XDG_STATE_HOME"
+    known = [f"{name} {version}" for name in DRIVERS if (version := _driver(name))]
+    return {
+        "journal": here if not kind or local else f"usable, in the run's folder on {kind}",
+        "sqlite": f"{here}, SQLite {sqlite3.sqlite_version}" if not kind or local else on_network,
+        "postgresql": f"usable with {known[0]}" if known else f"not usable: {EXTRA}",
+    }
+
+
+def _driver(name: str) -> str | None:
+    """The version of a package that speaks to PostgreSQL; one that cannot be loaded is none."""
+    try:
+        return str(importlib.import_module(name).__version__).split()[0]
+    except ImportError:
+        return None
 
 
 def _version(package: str) -> str | None:

@@ -214,7 +214,9 @@ def started(*arguments: object, password: bool) -> Iterator[subprocess.Popen[str
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def test_a_real_run_over_postgresql_survives_a_kill_and_a_lost_server(
