@@ -160,7 +160,7 @@ def prepare(
         resolved = resolved.merge(existing)
     check_folder(folder)
     check_storage(resolved.study.storage, folder)
-    known = _known(resolved, folder, begun=existing is not None)
+    known = known_sources(resolved, folder, begun=existing is not None)
     stages = folder / "stages"
     if asked.storage.stages:
         stages = Path(asked.storage.stages).expanduser()
@@ -168,7 +168,7 @@ def prepare(
     return Prepared(resolved, folder, stages, planned, known)
 
 
-def _known(study: ResolvedStudy, folder: Path, begun: bool) -> Known:
+def known_sources(study: ResolvedStudy, folder: Path, begun: bool) -> Known:
     """What the runs found that the search starts from. One that every cell has learnt from is not read
     again: it may be gone, or have grown. Raises BadRequest."""
     from search.progress import read_learnt

@@ -70,9 +70,25 @@ def test_gpu_hours_are_counted_over_all_commands(study: Any, tmp_path: Path) -> 
                 cells.done(job.id, "completed", (0.5,), 0.5)
             assert budget.gpu_hours == pytest.approx(len(started) * 1500 * 0.5 / 3600)
     assert len(started) == 5  # 5 * 1500 * 0.5 = 3750 s
-    (tmp_path / SPENT).write_text("{")
-    with pytest.raises(BadRequest, match="damaged"):
-        Budget(BudgetPart(), tmp_path)
+    wrong = ("Infinity", "NaN", "-1", "1e999", '"3"', "true", "null", "1" * 5000)
+    for text in ("{", "[]", "[" * 100_000, *(f'{{"gpu_seconds": {value}}}' for value in wrong)):
+        (tmp_path / SPENT).write_text(text)
+        with pytest.raises(BadRequest, match="damaged"):
+            Budget(BudgetPart(), tmp_path)
+
+
+def test_a_finished_study_whose_moment_is_over_has_nothing_to_do(study: Any, tmp_path: Path) -> None:
+    resolved = study({"lwf": None}, trials=2)
+    over = BudgetPart(until="2020-01-01")
+    check_budget(over, 0.0, begun=True)
+    with Cells(resolved, tmp_path, bases=False) as cells:
+        Driver(cells, tmp_path).run(1)
+    with Cells(resolved, tmp_path, bases=False, budget=Budget(over, tmp_path)) as cells:
+        assert (cells.finished, cells.left) == (True, "budget.until 2020-01-01 is reached")
+    with Cells(resolved, tmp_path, bases=False) as cells:
+        Driver(cells, tmp_path).run()
+    with Cells(resolved, tmp_path, bases=False, budget=Budget(over, tmp_path)) as cells:
+        assert (cells.finished, cells.left) == (True, None)
 
 
 def test_a_budget_that_could_not_be_kept_is_a_bad_request() -> None:

@@ -12,6 +12,7 @@ import pytest
 from cl_core.errors import BadRequest
 from search import control
 from search.cells import Cells
+from search.local import LOOKS, run_local
 from tests.search.simulation import Driver, begun
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
@@ -87,3 +88,33 @@ def test_only_a_cell_of_the_run_can_be_paused_and_a_damaged_state_is_named(
         (tmp_path / control.CONTROL).write_text(json.dumps(plain))
         with pytest.raises(BadRequest, match="is damaged"):
             control.read(tmp_path)
+    for text in (
+        '{"paused": [], "priority": {"a": Infinity}}',
+        '{"paused": [], "priority": {"a": NaN}}',
+        '{"paused": [], "priority": {"a": 1e999}}',
+        '{"paused": [], "priority": {"a": 1.5}}',
+        '{"paused": "ab", "priority": {}}',
+        "[" * 100_000,
+    ):
+        (tmp_path / control.CONTROL).write_text(text)
+        with pytest.raises(BadRequest, match="is damaged"):
+            control.read(tmp_path)
+
+
+class Looked:
+    """A session whose one job can start only at the third look: its cell was paused at the others."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks, self.finished = looks, False
+
+    def next(self) -> None:
+        self.looks -= 1
+        self.finished = self.looks == 0
+
+
+def test_a_cell_that_is_paused_between_two_looks_ends_no_command() -> None:
+    session = Looked(3)
+    run_local(session)  # type: ignore[arg-type]
+    assert session.finished
+    with pytest.raises(RuntimeError, match="nothing can start"):
+        run_local(Looked(10 * LOOKS))  # type: ignore[arg-type]

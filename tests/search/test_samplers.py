@@ -11,6 +11,7 @@ import pytest
 from cl_core.errors import BadRequest
 from search import sampling
 from search.cells import Cells
+from search.resources import unguided
 from search.storage import read_journal
 from tests.search.simulation import Driver, told
 
@@ -114,3 +115,41 @@ def test_published_values_outside_a_narrowed_space_are_moved_and_that_is_said(
     assert job is not None
     assert (job.spec.configuration.hp["kd_weight"], job.spec.configuration.hp["temperature"]) == (1.0, 3.0)
     assert study(methods, start_from=[]).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("search", "concurrent", "says"),
+    [
+        (
+            {"trials": 10},
+            1,
+            "tpe begins with 10 random configurations a cell (sampler_args.n_startup_trials)",
+        ),
+        ({"trials": 11}, 1, None),
+        ({"trials": 11}, 20, None),  # ten in each of two cells
+        ({"trials": 11}, 21, "21 runs at a time over 2 cells ask all 11 configurations of a cell at once"),
+        ({"trials": 3, "sampler_args": {"n_startup_trials": 2}}, 4, None),
+        ({"trials": 9, "sampler": "gp", "methods": {"lwf": None}}, 1, "gp begins with 10 random"),
+        ({"trials": 9, "sampler": "nsga2"}, 1, "(sampler_args.population_size), and a cell has 9"),
+        ({"trials": 9, "start_from": ["runs/other"]}, 2, None),  # what is known is learnt from
+        ({"trials": 2, "sampler": "random"}, 50, None),
+        (
+            {
+                "trials": 2,
+                "sampler": "grid",
+                "methods": {"lwf": {"kd_weight": {"choice": [1, 2]}, "temperature": 2}},
+            },
+            9,
+            None,
+        ),
+        ({"trials": 5, "methods": {"finetune": None}}, 9, None),  # nothing to search
+    ],
+)
+def test_a_sampler_that_would_be_random_search_is_said(
+    search: dict[str, Any], concurrent: int, says: str | None, study: Any
+) -> None:
+    lines = unguided(study(**search), concurrent)
+    assert len(lines) == (says is not None)
+    if says is not None:
+        assert says in lines[0]
+        assert lines[0].endswith("this is random search")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 
 from cl_core.errors import BadRequest
 from search.cells import Cells
+from search.run import known_sources
 from search.storage import read_journal
-from search.warm import observations
-from search.writer import start_tables
+from search.warm import left_out, observations
+from search.writer import recorded, start_tables
 from tests.search.simulation import SCHEMAS, Driver, begun, images, made, told
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
@@ -91,3 +93,65 @@ def test_another_recipe_is_refused_and_so_is_a_folder_without_a_run(
         observations(resolve(load_study(plain), resolved.data), str(other))
     with pytest.raises(BadRequest, match="must be the folder of a run, and there is none"):
         observations(resolved, str(tmp_path / "nowhere"))
+
+
+def test_values_are_those_over_the_class_orders_and_seeds_of_this_study(
+    other: Path, study: Any, tmp_path: Path
+) -> None:
+    resolved = begun(study({"lwf": None}, trials=2, protocol={"orders": 2, "seeds": 2}), tmp_path)
+    start_tables(tmp_path, SCHEMAS)
+    with Cells(resolved, tmp_path, bases=False) as cells:
+        Driver(cells, tmp_path).run()
+    rows = {
+        (row["number"], row["class_order"], row["seed"]): row["objective"]
+        for row in recorded(tmp_path).values()
+    }
+    assert len(set(rows.values())) > 2
+    for protocol, runs in (
+        ({}, [("natural", 0)]),
+        ({"orders": 2}, [("natural", 0), ("seed:1", 0)]),
+        ({"seeds": 2}, [("natural", 0), ("natural", 1)]),
+    ):
+        few = study({"lwf": None}, trials=2, start_from=[str(tmp_path)], protocol=protocol)
+        found = observations(few, str(tmp_path))[LWF]
+        expected = [sum(rows[number, *run] for run in runs) / len(runs) for number in (0, 1)]
+        assert [seen.values for seen in found] == [(pytest.approx(value),) for value in expected]
+    for protocol, says in (
+        ({"orders": 3}, "no run of lwf@B0-5tasks with class order seed:2 and seed 0"),
+        ({"seeds": 3}, "no run of lwf@B0-5tasks with class order natural and seed 2"),
+    ):
+        with pytest.raises(BadRequest, match=says) as caught:
+            observations(study({"lwf": None}, start_from=[str(tmp_path)], protocol=protocol), str(tmp_path))
+        assert "\n" not in str(caught.value)
+
+
+def test_cells_for_which_a_run_has_nothing_are_named(other: Path, study: Any) -> None:
+    resolved = study({"lwf": None, "icarl": None}, start_from=[str(other)])
+    found = observations(resolved, str(other))
+    assert left_out("x", found) == [
+        "search.start_from x has no completed trial of icarl@B0-5tasks: begun anew"
+    ]
+    assert left_out("x", {LWF: found[LWF]}) == []
+
+
+def test_a_source_that_has_gone_is_refused_unless_every_cell_has_learnt_from_it(
+    other: Path, study: Any, tmp_path: Path
+) -> None:
+    source, folder = tmp_path / "source", tmp_path / "run"
+    shutil.copytree(other, source)
+    resolved = begun(study(trials=6, start_from=["paper", str(source)]), folder)
+    known = known_sources(resolved, folder, begun=False)
+    assert {cell: len(found) for cell, found in known[str(source)].items()} == {LWF: 5, BIC: 5}
+    source.rename(tmp_path / "hidden")
+    with pytest.raises(BadRequest, match=r"is gone, and lwf@B0-5tasks has not learnt from it yet: restore"):
+        known_sources(resolved, folder, begun=True)
+    with Cells(resolved, folder, bases=False, known=known) as cells:
+        Driver(cells, folder).run(1)
+    assert known_sources(resolved, folder, begun=True) == {}
+    grown = study(
+        {"lwf": None, "bic": {"stage2_lr": 0.1}, "icarl": None}, trials=6, start_from=["paper", str(source)]
+    )
+    with pytest.raises(BadRequest, match="icarl@B0-5tasks has not learnt from it yet"):
+        known_sources(grown, folder, begun=True)
+    (tmp_path / "hidden").rename(source)
+    assert known_sources(grown, folder, begun=True) == {str(source): {"icarl@B0-5tasks": []}}
