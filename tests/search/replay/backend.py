@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.trial import TrialState
 
 from cl_core.dataset import Data
 from search.cells import Cells, Job
@@ -37,7 +38,7 @@ class Trial:
     number: int
     row: int
     state: str  # COMPLETE | PRUNED
-    value: float | None  # told to Optuna
+    value: float | None  # told to Optuna; None where it was stopped
     tasks: int  # carried out
     audited: bool
     params: dict[str, float]
@@ -76,10 +77,13 @@ def search(
     sampler_args: dict[str, Any] | None = None,
     stopper: str = "none",
     audit: float = 0.0,
-    start_from: tuple[str, ...] = (),
+    naive: bool = False,
 ) -> Search:
     """Search one cell of the recording, `concurrent` runs at a time. The first configuration, and all that a
-    sampler draws before it learns, depend on `seed` alone."""
+    sampler draws before it learns, depend on `seed` alone.
+
+    `naive` tells a stopped run as completed, with its objective so far: what generic tuners do.
+    """
     study = _study(
         recording,
         sampler=sampler,
@@ -88,11 +92,11 @@ def search(
         audit=audit,
         seed=seed,
         trials=trials,
-        start_from=list(start_from),
+        start_from=[],
     )
     with _folder() as folder:
         with Cells(study, folder, bases=False) as cells:
-            done = _carry_out(cells, recording, concurrent)
+            done = _carry_out(cells, recording, concurrent, naive)
             assert cells.finished
         return _told(study, folder, recording, done)
 
@@ -129,7 +133,9 @@ def _row(recording: Recording, job: Job) -> int:
     return recording.nearest({axis: float(str(value)) for axis, value in point.items()})
 
 
-def _carry_out(cells: Cells, recording: Recording, concurrent: int) -> dict[int, tuple[int, int]]:
+def _carry_out(
+    cells: Cells, recording: Recording, concurrent: int, naive: bool
+) -> dict[int, tuple[int, int]]:
     """Every job, task by task in recorded time. Returns number -> (row, tasks carried out)."""
     accuracy, increments = recording.accuracy, recording.increments
     done: dict[int, tuple[int, int]] = {}
@@ -147,7 +153,7 @@ def _carry_out(cells: Cells, recording: Recording, concurrent: int) -> dict[int,
         if task == last:
             cells.done(job.id, "completed", so_far, reported)
         elif cells.report(job.id, task, reported):
-            cells.done(job.id, "stopped", so_far, reported)
+            cells.done(job.id, "completed" if naive else "stopped", so_far, reported)
         else:
             ends = now + float(recording.seconds[row, task + 1])
             heapq.heappush(under_way, (ends, number, row, task + 1, job))
@@ -165,7 +171,8 @@ def _told(study: ResolvedStudy, folder: Path, recording: Recording, done: dict[i
     for trial in told.get_trials(deepcopy=False):
         number = trial.user_attrs["number"]
         row, tasks = done[number]
-        value = trial.values[0] if trial.values else None
+        # Optuna notes the last intermediate as the value of a trial that is told PRUNED.
+        value = trial.values[0] if trial.state == TrialState.COMPLETE else None
         audited = "audited" in trial.user_attrs
         params = {name.rsplit(".", 1)[-1]: float(v) for name, v in trial.params.items()}
         trials.append(Trial(number, row, trial.state.name, value, tasks, audited, params))
