@@ -12,9 +12,9 @@ import time
 from typing import Any
 
 from cl_core.errors import BadRequest
-from tests.benchmarks import search, step, terms
+from tests.benchmarks import search, search_quality, step, terms
 
-BENCHMARKS = ("step", "search", "terms")
+BENCHMARKS = ("step", "search", "search_quality", "terms")
 
 
 def main() -> None:
@@ -23,7 +23,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="JSON alone on stdout")
     terms.add_arguments(parser)
     asked = parser.parse_args()
-    measures = {"step": step.measure, "search": search.measure, "terms": lambda: terms.measure(asked)}
+    measures = {
+        "step": step.measure,
+        "search": search.measure,
+        "search_quality": search_quality.measure,
+        "terms": lambda: terms.measure(asked),
+    }
     figures: dict[str, Any] = {}
     for name in [asked.name] if asked.name else BENCHMARKS:
         started = time.perf_counter()

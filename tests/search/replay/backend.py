@@ -102,11 +102,13 @@ def search(
 
 
 def _study(recording: Recording, **search: Any) -> ResolvedStudy:
+    ((label, entry),) = recording.entry.items()
+    searched = {axis: recording.domain(axis) for axis in AXES if axis != "lr"}
     plain = {
         "study": "replay",
         "data": "digits",
         "scenarios": [f"B0-{recording.tasks}tasks"],
-        "methods": {"lwf": {axis: recording.domain(axis) for axis in AXES if axis != "lr"}},
+        "methods": {label: {**entry, **searched}},
         "recipe": {"increment": {"lr": recording.domain("lr")}},
         "search": search,
     }

@@ -1,4 +1,6 @@
-"""Make the recorded table from a run's folder: `python -m tests.search.replay.record RUN_FOLDER`.
+"""Make a recorded table from a run's folder: `python -m tests.search.replay.record RUN_FOLDER`.
+
+The run is one of a study file that lies here; the table is written beside it.
 
 A row is a configuration of the grid. Tasks are 0-based: `accuracy_t` is the accuracy over the classes seen
 after task t, on the validation rows; `increments_t` the mean of those from the second task on, which is what
@@ -19,7 +21,7 @@ import pandas as pd
 from analysis.load import Results
 from cl_core.errors import BadRequest
 
-TABLE = Path(__file__).with_name("recorded-lwf.csv")
+HERE = Path(__file__).parent
 AXES = {"kd_weight": "hp.kd_weight", "temperature": "hp.temperature", "lr": "recipe.increment.lr"}
 
 
@@ -67,11 +69,14 @@ def main(arguments: list[str]) -> None:
         raise SystemExit("usage: python -m tests.search.replay.record RUN_FOLDER")
     results = Results(Path(arguments[0]).expanduser())
     try:
+        if not (HERE / f"{results.study.get('study')}.yaml").is_file():
+            raise BadRequest(f"{results.folder} is no run of a study file in {HERE}")
         table = recorded_rows(results)
     except BadRequest as error:
         raise SystemExit(f"error: {error}") from None
-    TABLE.write_text(header(results) + table.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
-    print(f"{len(table)} configurations -> {TABLE}")
+    path = HERE / f"{results.study['study']}.csv"
+    path.write_text(header(results) + table.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+    print(f"{len(table)} configurations -> {path}")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from numpy.typing import NDArray
 
-from tests.search.replay.record import AXES, TABLE
+from tests.search.replay.record import AXES, HERE
 
 LOG = ("kd_weight", "lr")
 BASE_CLASSES = 2  # of every task
@@ -21,8 +22,10 @@ BASE_CLASSES = 2  # of every task
 @dataclass(frozen=True)
 class Recording:
     """N configurations of a full grid over T tasks. `values` [N] of each axis; `accuracy` and `seconds` are
-    [N, T], the accuracy that over the classes seen after each task."""
+    [N, T], the accuracy that over the classes seen after each task. `entry` is what the study file says of the
+    method, by label."""
 
+    entry: Mapping[str, Mapping[str, Any]]
     values: Mapping[str, NDArray[np.float64]]
     accuracy: NDArray[np.float64]
     seconds: NDArray[np.float64]
@@ -65,6 +68,14 @@ class Recording:
         (row,) = np.flatnonzero(chosen)
         return int(row)
 
+    def near(self, row: int) -> NDArray[np.bool_]:
+        """[N]: the rows within one level of a row on every axis, itself included."""
+        out = np.ones(len(self.accuracy), dtype=bool)
+        for axis, column in self.values.items():
+            place = np.searchsorted(self.levels(axis), column)
+            out &= np.abs(place - place[row]) <= 1
+        return out
+
     def first(self, tasks: int) -> Recording:
         """The same runs, ended after so many tasks."""
         return replace(self, accuracy=self.accuracy[:, :tasks], seconds=self.seconds[:, :tasks])
@@ -75,11 +86,13 @@ class Recording:
 
 
 @cache
-def recorded() -> Recording:
-    """The table of the repository."""
-    table = pd.read_csv(TABLE, comment="#")
-    tasks = sum(name.startswith("accuracy_") for name in table)
+def recorded(name: str = "recorded-icarl") -> Recording:
+    """A table of the repository."""
+    table = pd.read_csv(HERE / f"{name}.csv", comment="#")
+    study = yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
+    tasks = sum(column.startswith("accuracy_") for column in table)
     return Recording(
+        study["methods"],
         {axis: table[axis].to_numpy() for axis in AXES},
         *(table[[f"{what}_{t}" for t in range(tasks)]].to_numpy() for what in ("accuracy", "seconds")),
     )
