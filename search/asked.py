@@ -3,7 +3,6 @@ share, and whether its sampler gets to learn anything."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,27 +71,3 @@ def first_tasks(study: ResolvedStudy, cell: Cell, stages: Path, known: set[str])
     if cell.budget > looked and later:  # they keep coming
         new += round((cell.budget - looked) * later / (looked - looked // 2))
     return new
-
-
-def in_flight(study: ResolvedStudy, cell: Cell, concurrent: int) -> list[str]:
-    """What is lost where a sampler that learns is asked for many configurations at once."""
-    search = study.study.search
-    if cell.budget == 1 or not cell.space.searched:
-        return []
-    startup = search.sampler_args.get("n_startup_trials", search.sampler_args.get("population_size"))
-    if startup is None:
-        return []
-    key = "n_startup_trials" if "n_startup_trials" in search.sampler_args else "population_size"
-    if startup >= cell.budget:
-        return [
-            f"{cell.name}: {search.sampler} would be random search: its first {startup} configurations are "
-            f"random, and there are {cell.budget}; ask for more trials, or lower search.sampler_args.{key}"
-        ]
-    flying = math.ceil(concurrent / len(study.cells))
-    if flying - 1 >= cell.budget - startup:  # what is under way has told nothing yet
-        return [
-            f"{cell.name}: {search.sampler} would be random search: {flying} configurations are under way at "
-            f"once, and only {cell.budget - startup} come after the {startup} random ones; ask for more "
-            "trials, or set resources.concurrent lower"
-        ]
-    return []

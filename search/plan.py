@@ -21,7 +21,8 @@ import numpy as np
 from analysis.spent import PLAN, QUANTITIES
 from cl_core.aside import aside
 from cl_core.errors import BadRequest
-from search.asked import configurations, first_tasks, in_flight
+from search.asked import configurations, first_tasks
+from search.resources import unguided
 
 if TYPE_CHECKING:
     from search.probe import Pace
@@ -49,7 +50,6 @@ class CellForecast:
     boundary_bytes: int
     table_bytes: int
     kept_bytes: int  # by the method at the end of a run: exemplars, prototypes; no networks
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def forecast(
         gpu=prepared.plan.gpu,
         share=study.study.storage.share,
         cells=tuple(cells),
-        notes=tuple(_notes(study, prepared.plan, paces)),
+        notes=(*_notes(study, prepared.plan, paces), *unguided(study, prepared.plan.concurrent)),
         written=time.strftime("%Y-%m-%d %H:%M:%S"),
         probe_seconds=round(time.monotonic() - began, 1),
     )
@@ -182,7 +182,6 @@ def _cell(prepared: Prepared, cell: Cell, paces: tuple[Pace, Pace], known: set[s
         boundary_bytes=pace.boundary_bytes,
         table_bytes=round(runs * np.mean([_table_bytes(pace, counts, cell) for counts in counted])),
         kept_bytes=round(np.mean(kept)),
-        warnings=tuple(in_flight(study, cell, prepared.plan.concurrent)),
     )
 
 

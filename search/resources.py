@@ -74,13 +74,13 @@ def unguided(study: ResolvedStudy, concurrent: int) -> list[str]:
             f"search.sampler {search.sampler} begins with {random} random configurations a cell "
             f"(sampler_args.{first}), and a cell has {trials}: this is random search"
         ]
-    # Cells are asked in turn, so what is under way is spread evenly over them.
-    at_once = math.ceil(concurrent / len(searched))
-    if at_once >= trials:
+    # Cells are asked in turn, so what is under way, and has told nothing yet, is spread evenly over them.
+    at_once, random = math.ceil(concurrent / len(searched)), 0 if search.sources else random
+    if at_once - 1 >= trials - random:
         return [
-            f"search.sampler {search.sampler} learns from what has ended, but {concurrent} runs at a time "
-            f"over {len(searched)} cells ask all {trials} configurations of a cell at once: this is random "
-            "search"
+            f"search.sampler {search.sampler} learns from what has ended, but with {concurrent} runs at a "
+            f"time over {len(searched)} cells {at_once} configurations of a cell are under way, and "
+            f"{trials - random} of its {trials} come after the {random} random ones: this is random search"
         ]
     return []
 

@@ -79,7 +79,6 @@ def print_forecast(found: Forecast) -> None:
         f"{clock(3600 * (total['wall_hours'] or 0))}",
         f"on disk: {size(total['stage_bytes'] or 0)} of first tasks, at most "
         f"{size(total['table_bytes'] or 0)} of tables, and {size(flying)} while runs are under way",
-        *(warning for cell in found.cells for warning in cell.warnings),
         *found.notes,
     ):
         typer.echo(line)

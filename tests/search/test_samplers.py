@@ -126,9 +126,9 @@ def test_published_values_outside_a_narrowed_space_are_moved_and_that_is_said(
             "tpe begins with 10 random configurations a cell (sampler_args.n_startup_trials)",
         ),
         ({"trials": 11}, 1, None),
-        ({"trials": 11}, 20, None),  # ten in each of two cells
-        ({"trials": 11}, 21, "21 runs at a time over 2 cells ask all 11 configurations of a cell at once"),
-        ({"trials": 3, "sampler_args": {"n_startup_trials": 2}}, 4, None),
+        ({"trials": 11}, 2, None),  # ten in each of two cells
+        ({"trials": 11}, 21, "11 configurations of a cell are under way, and 1 of its 11 come after"),
+        ({"trials": 3, "sampler_args": {"n_startup_trials": 1}}, 4, None),
         ({"trials": 9, "sampler": "gp", "methods": {"lwf": None}}, 1, "gp begins with 10 random"),
         ({"trials": 9, "sampler": "nsga2"}, 1, "(sampler_args.population_size), and a cell has 9"),
         ({"trials": 9, "start_from": ["runs/other"]}, 2, None),  # what is known is learnt from
