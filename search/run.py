@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 REPORT = "report.html"
 STUDY = "study.yaml"
 PLAN = "plan.json"
+Warn = Callable[[Sequence[str]], None]
 STALE = 60.0  # seconds after which nobody writes an aside file of a stage any more
 
 
@@ -91,7 +92,7 @@ def run_study(
     local: bool = False,
     retry_failed: bool = False,
     console: Console | None = None,
-    warn: Callable[[Sequence[str]], None] = lambda warnings: None,
+    warn: Warn = lambda warnings: None,
 ) -> Summary:
     """Run a study, or continue it: what is finished in its folder is not done again.
 
@@ -110,12 +111,11 @@ def run_study(
     with held(folder), terminable():
         # Under the lock, what stands in the folder is looked at again: another command may have grown it.
         prepared = prepare(study, out, overrides, trials_more=trials_more, local=local)
-        warn(prepared.warnings)
         _begin(prepared)
         storage = prepared.study.study.storage
         with while_it_answers(storage.optuna or "journal", storage.password):
             worked, left = _work(
-                prepared, local, retry_failed, console, time.time() - time.monotonic() + began
+                prepared, local, retry_failed, console, time.time() - time.monotonic() + began, warn
             )
         report = report_of(folder, worked)
     return _summary(prepared, worked, left, report, time.monotonic() - began)
@@ -243,7 +243,7 @@ def mend_folder(folder: Path) -> None:
 
 
 def _work(
-    prepared: Prepared, local: bool, retry_failed: bool, console: Console | None, began: float
+    prepared: Prepared, local: bool, retry_failed: bool, console: Console | None, began: float, warn: Warn
 ) -> tuple[bool, str | None]:
     """Carry out what is left: whether there was anything, and why something is left all the same."""
     from search.budget import Budget
@@ -261,6 +261,7 @@ def _work(
     ) as cells:
         if cells.finished:
             return False, cells.left
+        warn(prepared.warnings)  # now that nothing is left to be refused
         if prepared.study.study.protocol.split == "test":
             _note_oracle(prepared)
         what = f"{prepared.study.name}: {len(prepared.study.cells)} cells"

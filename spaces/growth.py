@@ -1,7 +1,7 @@
 """Continuing a study in the folder that it was begun in: what may grow, and what may not change.
 
 Trials, methods, scenarios, class orders and seeds may grow. Where data lies, resources and storage may be
-anything. All else stays as it was.
+anything, but for the place of Optuna's studies. All else stays as it was.
 """
 
 from __future__ import annotations

@@ -243,7 +243,7 @@ def test_a_real_run_over_postgresql_survives_a_kill_and_a_lost_server(
         assert sum(cell.asked for cell in read_progress(other)) >= 2
         server.stop()
         try:
-            shown += (said := process.communicate(timeout=120)[0])
+            shown += (said := process.communicate(timeout=300)[0])
         finally:
             server.start()
     assert process.returncode == 1, said
@@ -261,11 +261,11 @@ def test_a_real_run_over_postgresql_survives_a_kill_and_a_lost_server(
 
 
 def until(true: Any) -> None:
-    for _ in range(6000):
+    for _ in range(15000):
         if true():
             return
         time.sleep(0.02)
-    raise AssertionError("it did not come true within two minutes")
+    raise AssertionError("it did not come true within five minutes")
 
 
 # URLs.
