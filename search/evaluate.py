@@ -152,8 +152,8 @@ def prepare_evaluation(
     choices, skipped = choose(study, folder)
     if not choices:
         raise BadRequest(
-            f"evaluate needs completed configurations, and {folder} has none: run the study first "
-            f"(cl-search status {folder} says where it stands)"
+            f"evaluate needs completed configurations, and {folder} has none: run the study first, and "
+            f"see where it stands (cl-search status {folder})"
         )
     stages = folder / "stages"
     if asked.storage.stages:

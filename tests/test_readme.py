@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import cl_core
 import search
 from search.cli import app
+from spaces.study_file import load_study
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -123,12 +124,12 @@ def planned(words: list[str], data: dict[str, object]) -> str:
 
 @pytest.mark.parametrize("text", blocks("yaml"), ids=lambda text: yaml.safe_load(text)["study"])
 def test_a_study_of_the_readme_is_a_study(text: str, at_home: Path) -> None:
-    study = yaml.safe_load(text)
     (at_home / "mine.yaml").write_text(text, encoding="utf-8")
-    classes = 100 if study["data"]["name"] == "cifar100" else 10
+    study = load_study("mine.yaml")
+    classes = 100 if study.data.name == "cifar100" else 10
     said = planned(["run", "mine.yaml"], {"classes": classes})
-    assert all(label in said for label in study["methods"])
-    assert all(scenario in said for scenario in study["scenarios"])
+    assert all(label in said for label in study.methods)
+    assert all(scenario.name in said for scenario in study.on(classes).specs())
 
 
 @pytest.mark.parametrize("words", [w for w in INDENTED if w[0] == "run"], ids=" ".join)
