@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from spaces.resolved import Cell, ResolvedStudy
+    from spaces.cell import Cell
+    from spaces.resolved import ResolvedStudy
     from spaces.space import Config
 
 KEYED = 1000  # configurations of a cell whose first tasks are looked at one by one

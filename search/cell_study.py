@@ -22,7 +22,8 @@ from search.run_spec import RunSpec
 from search.sampling import planned, sampler
 from search.stopping import Course, Stopper
 from search.warm import Observation
-from spaces.resolved import Cell, ResolvedStudy
+from spaces.cell import Cell
+from spaces.resolved import ResolvedStudy
 from spaces.space import Config
 
 # User attributes of an Optuna trial. Without a number, an ask never happened.

@@ -22,8 +22,9 @@ from cl_core.errors import BadRequest
 from search.evaluation import Evaluation
 from search.run import Prepared, Summary, check_folder, mend_folder, report_of, work_off
 from search.run_spec import RunSpec, config_digest
+from spaces.cell import Cell
 from spaces.protocol import evaluated
-from spaces.resolved import Cell, ResolvedStudy, short_order
+from spaces.resolved import ResolvedStudy, short_order
 from spaces.space import Config
 
 if TYPE_CHECKING:

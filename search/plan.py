@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from search.rehearsal import TaskCount
     from search.resources import Plan as Resources
     from search.run import Prepared
-    from spaces.resolved import Cell, ResolvedStudy
+    from spaces.cell import Cell
+    from spaces.resolved import ResolvedStudy
 
 DRAWN = 4  # configurations of a cell whose image-steps are counted, the first among them
 PROBE = 40.0  # seconds

@@ -11,7 +11,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from cl_core.hparams import digest
-from spaces.resolved import Cell
+from spaces.cell import Cell
 from spaces.space import Config
 from spaces.study import SearchPart
 

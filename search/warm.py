@@ -16,7 +16,8 @@ from cl_core.errors import BadRequest
 from cl_core.recipe import recipe_dict
 from search.points import aggregated, numbers
 from search.writer import recorded
-from spaces.resolved import Cell, ResolvedStudy
+from spaces.cell import Cell
+from spaces.resolved import ResolvedStudy
 from spaces.space import Config
 from spaces.splits import keys_of
 from spaces.study_file import RESOLVED, existing_study, standing_study

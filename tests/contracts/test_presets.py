@@ -15,7 +15,8 @@ from cl_core.hparams import hparams
 from cl_core.keys import base_identity
 from cl_core.method import METHODS
 from spaces import presets
-from spaces.resolved import Cell, ResolvedStudy, resolve
+from spaces.cell import Cell
+from spaces.resolved import ResolvedStudy, resolve
 from spaces.study_file import load_study
 
 CLASSES = {"digits": (10, 8), "cifar10": (10, 32), "cifar100": (100, 32), "tiny-imagenet": (200, 64)}

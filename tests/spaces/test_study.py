@@ -16,7 +16,8 @@ from cl_core.configuration import Configuration
 from cl_core.dataset import Data
 from cl_core.errors import BadRequest
 from spaces import presets
-from spaces.resolved import ResolvedStudy, corners, resolve
+from spaces.cell import corners
+from spaces.resolved import ResolvedStudy, resolve
 from spaces.study import Study
 from spaces.study_file import existing_study, load_study
 from spaces.yaml_text import read_yaml, write_yaml
