@@ -30,7 +30,8 @@ from spaces.space import Config
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from spaces.study import StoragePart, Study
+    from spaces.storage_part import StoragePart
+    from spaces.study import Study
 
 OWN_DEFAULT = -1  # the default's number where the study does not begin with published defaults
 CHANGEABLE = ("final.", "resources.", "budget.", "data.root", "protocol.evaluate_on.root", "storage.stages")

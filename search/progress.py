@@ -12,7 +12,7 @@ from search.control import read as read_control
 from search.database import while_it_answers
 from search.points import Point
 from search.storage import read_studies
-from spaces.study import StoragePart
+from spaces.storage_part import StoragePart
 from spaces.study_file import existing_study
 
 

@@ -12,8 +12,8 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 
 from cl_core.hparams import digest
 from spaces.cell import Cell
+from spaces.search_part import SearchPart
 from spaces.space import Config
-from spaces.study import SearchPart
 
 
 def sampler(search: SearchPart, cell: Cell, number: int) -> BaseSampler:

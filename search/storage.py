@@ -21,8 +21,8 @@ from cl_core.errors import BadRequest
 from search.filesystem import network_type, own_place
 from search.journal import JOURNAL, mend, open_file, read_file
 from search.mirror import Mirror, readable
+from spaces.storage_part import StoragePart
 from spaces.storage_url import FILES, SQLITE, sqlite_path
-from spaces.study import StoragePart
 from spaces.study_file import RESOLVED, existing_study
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import Any
 
 from cl_core.errors import BadRequest
 from spaces.complaints import cut
-from spaces.study import StoragePart, Study, flat
+from spaces.storage_part import StoragePart
+from spaces.study import Study, flat
 from spaces.study_file import standing_study
 
 

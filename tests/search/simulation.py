@@ -21,7 +21,7 @@ from search.runner import INCREMENTS
 from search.storage import read_studies
 from search.writer import study_schemas, write_rows
 from spaces.resolved import ResolvedStudy, resolve
-from spaces.study import StoragePart
+from spaces.storage_part import StoragePart
 from spaces.study_file import load_study
 
 TASKS = 5

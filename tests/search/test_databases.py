@@ -22,8 +22,8 @@ from search.progress import read_progress
 from search.status import is_active
 from search.storage import check_storage, read_studies
 from spaces.growth import grown
+from spaces.storage_part import StoragePart
 from spaces.storage_url import split_password, without_passwords
-from spaces.study import StoragePart
 from spaces.study_file import load_study
 from tests.search import postgres
 from tests.search.postgres import IN_URL, PASSWORD, Server

@@ -15,7 +15,7 @@ from search.cells import Cells
 from search.filesystem import network_type, own_place
 from search.progress import read_progress
 from search.storage import JOURNAL, SQLITE_FILE, check_storage
-from spaces.study import StoragePart
+from spaces.storage_part import StoragePart
 from tests.search.simulation import TASKS, Driver, told
 from tests.search.test_control import begun
 
