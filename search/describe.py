@@ -146,7 +146,8 @@ def _keys(model: type[BaseModel], prefix: str) -> list[dict[str, str]]:
         kind = "mapping" if inner is not None else _type(field.annotation)
         out.append({"key": key, "type": kind, "default": default, "description": field.description or ""})
         if inner is not None:
-            labelled = inspect.isclass(typing.get_origin(field.annotation))
+            origin = typing.get_origin(field.annotation)
+            labelled = inspect.isclass(origin) and issubclass(origin, Mapping)
             out += _keys(inner, f"{key}.<label>." if labelled else f"{key}.")
     return out
 

@@ -217,7 +217,8 @@ def planned_runs(study: ResolvedStudy, choices: Sequence[Choice]) -> list[RunSpe
                     out.append(_run(study, choice, "default", order, seed))
                     if not choice.is_default:
                         out.append(_run(study, choice, "final", order, seed))
-                out.append(_run(study, choice, "reference", order, seed))
+                if protocol.chf is None:  # else nothing was chosen that could have been luck
+                    out.append(_run(study, choice, "reference", order, seed))
     return out
 
 
@@ -236,7 +237,7 @@ def _run(study: ResolvedStudy, choice: Choice, kind: str, order: str, seed: int)
         config=config_digest(config),
         configuration=evaluated(configuration, purpose, study.study.judging_data),
         objectives=tuple(study.objectives),
-        split=study.study.protocol.split,
+        split="test" if purpose == "final" else study.study.protocol.split,
     )
 
 

@@ -345,7 +345,8 @@ def recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
     if row["purpose"] != "search":
         configuration = evaluated(configuration, row["purpose"], study.judging_data)
     so_far = row["tasks"] if row["tasks"] <= len(increments) else None
-    configuration = replace(configuration, until=so_far)
+    splits = results.read("classes", [row["trial"]])["split"].unique()
+    configuration = replace(configuration, until=so_far, unsealed="test" in splits)
     known = {name: row[name] for name in ("trial", "cell", "label", "number", "purpose", "config")}
     objectives, split = tuple(study.search.objective), study.protocol.split
     return RunSpec(**known, configuration=configuration, objectives=objectives, split=split)

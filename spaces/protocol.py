@@ -230,10 +230,11 @@ def searched(configuration: Configuration, protocol: ProtocolPart) -> Configurat
 def evaluated(configuration: Configuration, purpose: str, data: DataSpec) -> Configuration:
     """A run of the search trained for another `purpose`: all tasks, test rows open.
 
-    final: on training and validation rows of `data`, the images that choices are judged on; reference: on
-    the split of the search.
+    final: on training and validation rows of `data`, the images that choices are judged on (under chf the
+    latter stay held out); reference: on the split of the search.
     """
     out = replace(configuration, until=None, unsealed=True)
     if purpose == "final":
-        out = replace(out, data=data, validation=0.0)
+        # What chooses inside the run needs its validation rows there as well.
+        out = replace(out, data=data, validation=out.validation if out.chf else 0.0)
     return out

@@ -47,9 +47,7 @@ def final(results: Results) -> Section:
     judged = [one for one in judged if one.choice["last_accuracy"] or one.default["last_accuracy"]]
     if not judged:
         return Section(
-            TITLE,
-            "No choice has been evaluated: `cl-search evaluate` opens the sealed test set.",
-            optional=True,
+            TITLE, "No final run has ended: `cl-search evaluate` opens the test set.", optional=True
         )
     metric = _metric(results)
     rows = [row for one in judged for row in _rows(one)]

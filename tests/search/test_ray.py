@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from analysis import equal
 from cl_core.errors import BadRequest
+from search.evaluate import evaluate
 from search.logs import log_file
 from search.quiet import ray_environment
 from search.run import run_study
@@ -109,6 +111,14 @@ def test_the_same_command_again_has_nothing_to_do_and_more_trials_extend(
     assert more.completed == 5
     whole = run_study(study(methods=["finetune"]), tmp_path / "whole", ["search.trials=5"], local=True)
     assert equal(more.folder, whole.folder), equal(more.folder, whole.folder)
+
+
+def test_an_evaluation_on_ray_equals_the_same_one_in_one_process(place: Path, tmp_path: Path) -> None:
+    plain = study(methods=["lwf"], search={"trials": 1}, final={"orders": 1}, resources={"concurrent": 2})
+    folder = run_study(plain, tmp_path / "ray", local=True).folder
+    alone = shutil.copytree(folder, tmp_path / "alone")
+    assert evaluate(folder).completed == evaluate(alone, local=True).completed == 2
+    assert equal(folder, alone), equal(folder, alone)
 
 
 def test_runs_that_fall_behind_are_stopped_and_have_their_rows(place: Path, tmp_path: Path) -> None:
