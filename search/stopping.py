@@ -1,7 +1,11 @@
 """When a configuration is stopped early: compared within its cell, at task boundaries, at equal task index.
 
-What is compared is the accuracy over the increments: all trials of a cell share the first task, which shows
-no forgetting, so it is left out and nobody is stopped before the second task has ended.
+What is reported is the accuracy over the increments: all trials of a cell share the first task, which shows
+no forgetting, so it is left out and nobody is stopped before the second task has ended. What is compared is
+what it would be at the end if the accuracy stayed where it is: a configuration that learns nothing new keeps
+the old classes, begins high and falls for long, which the mean so far hides. On a recorded grid of iCaRL
+(tests/search/replay), its rank correlation with the end after four tasks of ten is 0.75, that of the mean so
+far 0.62.
 
 A step is a task, 0-based; further runs of a configuration (class orders, seeds) count on. A verdict is a pure
 function of the values reported so far, so that after a crash it is the one it was before. Optuna's pruners
@@ -79,14 +83,23 @@ class Stopper:
         raise ValueError(f"no stopper {self.name!r}")
 
     def standing(self, course: Course, step: int) -> float | None:
-        """Mean or worst over the runs before this one, at their end, and this one at `step`."""
+        """Mean or worst over the runs before this one, at their end, and this one as `step` foretells it."""
         run = step // self.tasks
-        ends = [self.tasks * (r + 1) - 1 for r in range(run)] + [step]
-        values = [course.values.get(end) for end in ends]
+        values = [course.values.get(self.tasks * (r + 1) - 1) for r in range(run)]
+        values.append(self._foretold(course, step))
         known = [value for value in values if value is not None]
         if len(known) < len(values):
             return None
         return min(known) if self.worst else math.fsum(known) / len(known)
+
+    def _foretold(self, course: Course, step: int) -> float | None:
+        """The accuracy over the increments at the end of a run if it stays where it is at `step`."""
+        so_far, before = course.values.get(step), course.values.get(step - 1)
+        past, all_ = step % self.tasks, self.tasks - 1
+        if so_far is None or past <= FIRST_TASK or before is None:
+            return so_far
+        now = past * so_far - (past - 1) * before
+        return (past * so_far + (all_ - past) * now) / all_
 
     def bracket(self, number: int) -> int:
         """Hyperband's bracket of a configuration: how many rungs it begins later. Drawn with hyperband's
@@ -123,7 +136,21 @@ class Stopper:
         if rung != increments:
             return False
         known = sorted([*self._standings(step, rivals), own], reverse=True)
-        return own < known[max(1, len(known) // factor) - 1]
+        return own < known[self._going_on(len(known), rung, late) - 1]
+
+    def _going_on(self, known: int, rung: int, late: int) -> int:
+        """How many of those that reached a rung go on.
+
+        With `gentle`, where one increment is a small part of all, the first rung only stops one in
+        `reduction_factor`, and the second makes up for it, so that as few come through both.
+        """
+        factor = self.args["reduction_factor"]
+        many = len(self.orders) * (self.tasks - 1) >= factor**2
+        if self.args["gentle"] and many and late == 0 and rung <= factor:
+            if rung == 1:
+                return math.ceil(known * (factor - 1) / factor)
+            return math.ceil(known / (factor * (factor - 1)))
+        return max(1, known // factor)
 
     def _outraced(self, course: Course, step: int, rivals: list[Course]) -> bool:
         """Whether the best of `rivals` is better over the class orders that `course` has ended."""
