@@ -57,7 +57,8 @@ class HalvingArgs(Part):
 
     reduction_factor: int = Field(default=3, ge=2, description="one in so many goes on at a rung")
     gentle: bool = Field(
-        default=True, description="after one increment of many only the last are stopped, and more at the next rung"
+        default=True,
+        description="after one increment of many only the last are stopped, and more at the next rung",
     )
 
 

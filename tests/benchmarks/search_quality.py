@@ -152,7 +152,8 @@ def around_bad(
         found = search(made, seed, trials, stopper=stopper, naive=naive)
         chosen += found.winner.row == row
         early += sum(
-            t.state == "COMPLETE" and t.value is not None and abs(t.value - made.objective[t.row]) > 1e-9 for t in found.trials
+            t.state == "COMPLETE" and t.value is not None and abs(t.value - made.objective[t.row]) > 1e-9
+            for t in found.trials
         )
         for name, one in (
             ("planted", found),

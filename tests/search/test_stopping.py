@@ -18,8 +18,8 @@ from search.stopping import Course, Stopper
 
 def stopper(name: str, tasks: int = 10, orders: list[str] | None = None, **args: Any) -> Stopper:
     known = {
-        "asha": {"reduction_factor": 3},
-        "hyperband": {"reduction_factor": 3},
+        "asha": {"reduction_factor": 3, "gentle": False},
+        "hyperband": {"reduction_factor": 3, "gentle": False},
         "median": {"n_startup_trials": 5},
         "wilcoxon": {"p_threshold": 0.1},
     }
@@ -44,19 +44,29 @@ def race(stop: Stopper, values: list[list[float]]) -> list[int]:
     return out
 
 
+def foretold(own: list[float], step: int) -> float:
+    """What the mean of the increments `own[1:]` comes to if the accuracy stays where it is at `step`."""
+    last = len(own) - 1
+    if step < 2:
+        return own[step]
+    now = step * own[step] - (step - 1) * own[step - 1]
+    return (step * own[step] + (last - step) * now) / last
+
+
 def pruned(pruner: BasePruner, steps: int, values: list[list[float]], alone: bool = False) -> list[int]:
-    """The same with a pruner of Optuna, which with `alone` sees a trial's last value only."""
+    """The same with a pruner of Optuna that is told what values foretell, and with `alone` sees a trial's
+    last value only."""
     study = optuna.create_study(direction="maximize", pruner=pruner)
     out = []
     for own in values:
         trial = study.ask()
         state = TrialState.COMPLETE
         for step in range(1, steps):
-            trial.report(own[step], step)
+            trial.report(foretold(own, step), step)
             shown = study.trials[trial.number]
             if alone:
                 shown = copy.copy(shown)
-                shown.intermediate_values = {step: own[step]}
+                shown.intermediate_values = {step: foretold(own, step)}
             if step < steps - 1 and pruner.prune(study, shown):
                 state = TrialState.PRUNED
                 break
@@ -146,11 +156,44 @@ def test_hyperband_draws_brackets_with_its_shares_and_later_ones_begin_later() -
         assert stops == [step for step in (1, 3) if step >= 3**bracket]
 
 
+def test_what_is_compared_is_the_end_if_the_accuracy_stays_where_it_is() -> None:
+    stop = stopper("asha", tasks=5)  # four increments
+    course = Course(0, {1: 0.6, 2: 0.5, 3: 0.4, 4: 0.35})  # means so far: accuracies 0.6, 0.4, 0.2, 0.2
+    assert stop.standing(course, 1) == 0.6
+    assert stop.standing(course, 2) == pytest.approx((0.6 + 0.4 + 0.4 + 0.4) / 4)
+    assert stop.standing(course, 3) == pytest.approx((0.6 + 0.4 + 0.2 + 0.2) / 4)
+    assert stop.standing(course, 4) == pytest.approx(0.35)
+    assert stop.standing(Course(1, {3: 0.4}), 3) == 0.4  # a value is missing: as reported
+    second = stopper("asha", tasks=5, orders=["natural", "seed:1"])
+    assert second.standing(Course(2, course.values | {6: 0.6, 7: 0.5}), 7) == pytest.approx((0.35 + 0.45) / 2)
+
+
+def test_who_keeps_the_old_and_learns_nothing_new_is_not_kept_at_the_second_rung() -> None:
+    stop = stopper("asha")
+    learns = [Course(n, {1: 0.4, 2: 0.38, 3: 0.36}) for n in range(2)]  # accuracies 0.4, 0.36, 0.32
+    rigid = Course(2, {1: 0.6, 2: 0.48, 3: 0.39})  # 0.6, 0.36, 0.21: the best mean so far, and falling
+    assert stop.should_stop(rigid, 3, [*learns, rigid])
+    assert not stop.should_stop(learns[0], 3, [*learns, rigid])
+
+
+def test_gently_the_first_rung_stops_one_in_three_and_as_few_come_through_the_second() -> None:
+    def left(tasks: int, rung: int, known: int, **args: Any) -> int:
+        stop = stopper("asha", tasks, gentle=True, **args)
+        courses = [Course(n, dict.fromkeys(range(1, rung + 1), n / 100)) for n in range(known)]
+        return sum(not stop.should_stop(course, rung, courses) for course in courses)
+
+    assert [left(10, 1, known) for known in (1, 2, 3, 4, 36)] == [1, 2, 2, 3, 24]
+    assert [left(10, 3, known) for known in (1, 6, 7, 24)] == [1, 1, 2, 4]  # 4 of 36: one in nine
+    assert left(28, 9, 36) == 12
+    assert left(9, 1, 36) == 12  # eight increments: the first is no small part of them
+    assert [left(5, rung, 36, reduction_factor=2) for rung in (1, 2)] == [18, 18]
+
+
 def test_with_several_runs_the_mean_or_the_worst_so_far_is_compared() -> None:
     orders = ["natural", "seed:1"]
     course = Course(0, {2: 0.9, 4: 0.5})
     assert stopper("asha", 3, orders).standing(course, 4) == pytest.approx(0.7)
-    worst = Stopper("asha", {"reduction_factor": 3}, 3, orders, worst=True)
+    worst = Stopper("asha", stopper("asha").args, 3, orders, worst=True)
     assert worst.standing(course, 4) == 0.5
     assert worst.standing(Course(0, {4: 0.5}), 4) is None
 

@@ -163,7 +163,9 @@ def _carry_out(
         done[number] = (row, task + 1)
 
 
-def _told(study: ResolvedStudy, folder: Path, recording: Recording, done: dict[int, tuple[int, int]]) -> Search:
+def _told(
+    study: ResolvedStudy, folder: Path, recording: Recording, done: dict[int, tuple[int, int]]
+) -> Search:
     """What stands in the journal, as another process would read it."""
     storage = read_journal(folder)
     assert storage is not None
