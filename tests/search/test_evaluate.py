@@ -358,3 +358,33 @@ def test_a_killed_evaluation_given_again_leaves_the_rows_of_an_undisturbed_one(
     assert len(openings(folder)) == 2
     assert all(json.loads(line) for line in (folder / LEDGER).read_text().splitlines())
     assert yaml.safe_load((folder / "study.yaml").read_text())["study"] == "small"
+
+
+def test_what_choices_are_judged_on_is_looked_at_before_the_search(tmp_path: Path) -> None:
+    there = {"name": "image-folder", "root": str(tmp_path / "none")}
+    for judged, says in (
+        (there, "none"),
+        ({"name": "digits", "classes": 4}, "on data set digits, as protocol"),
+    ):
+        plain = {**STUDY, "protocol": {"select_on": "gtep", "evaluate_on": judged}}
+        with pytest.raises(BadRequest, match=says):
+            run_study(plain, tmp_path / "run", local=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_choice_of_one_half_of_the_classes_is_judged_on_the_other(tmp_path: Path) -> None:
+    plain = {**STUDY, "protocol": {"select_on": "gtep"}, "scenarios": ["B0-2tasks"], "methods": ["finetune"]}
+    folder = run_study({**plain, "final": {"orders": 1}}, tmp_path / "run", local=True).folder
+    evaluate(folder, local=True)
+    results = open_results(folder)
+    names = {
+        row["purpose"]: set(results.read("classes", [trial])["class_name"])
+        for trial, row in recorded(folder).items()
+    }
+    assert names["search"] == names["reference"]
+    assert not names["search"] & names["final"]
+    (gap,) = [table for table in final(results).tables if table.title == "Selection gap"]
+    assert not {"more data", "gap"} & set(gap.frame.columns)
+    assert "no part from more data" in gap.text
+    trial = next(t for t, row in recorded(folder).items() if row["purpose"] == "final")
+    assert rerun(folder, trial)
