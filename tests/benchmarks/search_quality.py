@@ -51,7 +51,9 @@ def measure() -> Figures:
             out |= named(f"bad_after_{increments}_{stopper}", found)
     out |= named("naive_asha", naively(table, SEEDS, TRIALS, "asha"))
     for axis in AXES:
-        out |= named(f"optimum_{axis}", found_optimum(planted_optimum(table, axis), axis, SEEDS, TRIALS))
+        for sampler in ("random", "tpe"):
+            found = found_optimum(planted_optimum(table, axis), axis, SEEDS, TRIALS, sampler)
+            out |= named(f"optimum_{axis}_{sampler}", found)
     for sampler in ("random", "tpe"):
         out |= named(f"audit_{sampler}", audited(table, SEEDS, TRIALS, sampler))
     return out
@@ -198,13 +200,13 @@ def planted_optimum(table: Recording, axis: str) -> Recording:
     return table.remade(falling + noise)
 
 
-def found_optimum(table: Recording, axis: str, seeds: int, trials: int) -> Figures:
+def found_optimum(table: Recording, axis: str, seeds: int, trials: int, sampler: str = "tpe") -> Figures:
     """How often the winner lies at the planted level, and how often the importance names the axis."""
     by_level = {level: table.objective[table.values[axis] == level].mean() for level in table.levels(axis)}
     best = max(by_level, key=lambda level: by_level[level])
     hit, first, shares = 0, 0, []
     for seed in range(seeds):
-        found = search(table, seed, trials)
+        found = search(table, seed, trials, sampler=sampler)
         hit += bool(table.values[axis][found.winner.row] == best)
         importance = importances(found)
         first += max(importance, key=lambda name: importance[name]) == axis
@@ -214,7 +216,9 @@ def found_optimum(table: Recording, axis: str, seeds: int, trials: int) -> Figur
 
 def importances(found: Search) -> dict[str, float]:
     """The share of each axis by PED-ANOVA over the completed trials: what sets the best quarter apart in the
-    whole space. A tenth of 60 trials is too few, and within what a good sampler asks nothing decides any more.
+    whole space.
+
+    A tenth of 60 trials is too few, and within what a good sampler asks nothing decides any more.
     """
     evaluator = PedAnovaImportanceEvaluator(target_quantile=0.25, evaluate_on_local=False)
     shares = get_param_importances(found.study, evaluator=evaluator)

@@ -172,3 +172,91 @@ def test_searches_that_are_compared_begin_with_the_same_configurations(table: Re
         assert starts[0][:10] == starts[1][:10] == starts[2][:10]
         assert starts[0][10] != starts[1][10]
     assert search(table, 0, 1).trials[0].params != search(table, 1, 1).trials[0].params
+
+
+# Quality. n searches, paired by seed; the figures of 20 are measured by `tests.benchmarks`.
+
+ALL = pytest.param(20, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("seeds", [8, ALL])
+def test_tpe_finds_better_configurations_than_random_search(seeds: int, table: Recording) -> None:
+    for trials in (40,) if seeds < 20 else (40, 60):
+        found = quality.against_random(table, seeds, trials, "tpe")
+        assert found["p"] < 0.05
+        assert found["better"] > 2 * found["worse"]
+
+
+def test_the_test_of_tpe_says_nothing_where_both_find_the_same() -> None:
+    assert quality.one_sided(np.zeros(20)) > 0.05
+    assert quality.one_sided(np.array([0.01] * 15 + [-0.001] * 5)) < 0.05 < quality.one_sided(-np.ones(20))
+
+
+@pytest.mark.parametrize("seeds", [8, ALL])
+def test_halving_saves_half_of_the_tasks_and_keeps_the_winner(seeds: int, table: Recording) -> None:
+    """Random search asks the same with and without a stopper: what differs is the stopper's doing."""
+    for concurrent in (1,) if seeds < 20 else (1, 4):
+        found = quality.stopped(table, seeds, 60, "random", "asha", concurrent)
+        assert found["saved"] >= 0.5
+        assert found["within"] >= 0.9 * seeds
+
+
+@pytest.mark.slow
+def test_halving_keeps_the_winner_on_the_other_grid_and_with_fewer_tasks(table: Recording) -> None:
+    for other, saved in ((recorded("recorded-lwf"), 0.5), (table.first(5), 0.4)):
+        found = quality.stopped(other, 20, 60, "random", "asha")
+        assert found["saved"] >= saved
+        assert found["within"] >= 18
+
+
+@pytest.mark.parametrize("seeds", [4, ALL])
+@pytest.mark.parametrize("increments", [1, 3])
+def test_a_planted_bad_trial_that_begins_best_is_not_preferred(
+    seeds: int, increments: int, table: Recording
+) -> None:
+    """After one increment it falls, and is stopped at the next rung; after three it has passed them all."""
+    for stopper in ("asha",) if seeds < 20 else ("asha", "median"):
+        found = quality.around_bad(table, seeds, 60, stopper, increments)
+        assert found["chosen"] == 0
+        assert found["told_early_value"] == 0
+        # A sampler that took it for the best would ask most of what follows near it.
+        assert found["share_near_planted"] < found["share_near_recorded"] + 0.1
+
+
+def test_a_planted_bad_trial_is_best_at_its_rungs_and_among_the_worst_in_the_end(table: Recording) -> None:
+    for increments in (1, 3):
+        made = quality.planted_bad(table, 100, increments)
+        for rung in (1, increments):
+            assert made.increments[:, rung].argmax() == 100
+        assert (made.objective < made.objective[100]).mean() < 0.02
+        others = np.arange(320) != 100
+        assert (made.accuracy[others] == table.accuracy[others]).all()
+
+
+@pytest.mark.parametrize("seeds", [4, ALL])
+def test_told_as_completed_at_their_stop_bad_trials_would_win(seeds: int, table: Recording) -> None:
+    """What PRUNED is for: accuracy falls from task to task, so whatever is stopped early looks best."""
+    found = quality.naively(table, seeds, 60, "asha")
+    assert found["naive_worse"] >= 0.9 * seeds
+    assert found["best"] > found["best_naive"] + 0.01
+
+
+@pytest.mark.parametrize("seeds", [4, ALL])
+@pytest.mark.parametrize("axis", AXES)
+def test_a_planted_optimum_is_found_and_its_hyperparameter_named(
+    seeds: int, axis: str, table: Recording
+) -> None:
+    made = quality.planted_optimum(table, axis)
+    found = quality.found_optimum(made, axis, seeds, 60)
+    assert found["found"] == seeds
+    if axis == "temperature":  # of four levels TPE soon asks the best alone; random search shows what decides
+        found = quality.found_optimum(made, axis, seeds, 60, "random")
+    assert found["named"] >= 0.75 * seeds
+
+
+@pytest.mark.parametrize("seeds", [8, ALL])
+def test_the_rate_of_false_stops_among_the_audited_is_that_of_all(seeds: int, table: Recording) -> None:
+    for sampler in ("random",) if seeds < 20 else ("random", "tpe"):
+        found = quality.audited(table, seeds, 60, sampler)
+        assert found["audited"] == pytest.approx(0.3 * found["to_stop"], rel=0.2)
+        assert found["low"] <= found["true_rate"] <= found["high"]

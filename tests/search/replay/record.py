@@ -26,7 +26,7 @@ AXES = {"kd_weight": "hp.kd_weight", "temperature": "hp.temperature", "lr": "rec
 
 
 def recorded_rows(results: Results) -> pd.DataFrame:
-    """The table of a run whose grid was carried out to the end. Raises BadRequest where something is missing."""
+    """The table of a run that was carried out to the end. Raises BadRequest where something is missing."""
     trials = results.trials.set_index("trial")
     if trials.empty or not (trials["status"] == "completed").all():
         raise BadRequest(f"{results.folder} is not carried out to the end: continue it first")

@@ -22,8 +22,8 @@ BASE_CLASSES = 2  # of every task
 @dataclass(frozen=True)
 class Recording:
     """N configurations of a full grid over T tasks. `values` [N] of each axis; `accuracy` and `seconds` are
-    [N, T], the accuracy that over the classes seen after each task. `entry` is what the study file says of the
-    method, by label."""
+    [N, T], accuracy being that over the classes seen after each task. `entry` is what the study file says of
+    the method, by label."""
 
     entry: Mapping[str, Mapping[str, Any]]
     values: Mapping[str, NDArray[np.float64]]
@@ -41,7 +41,7 @@ class Recording:
 
     @property
     def increments(self) -> NDArray[np.float64]:
-        """[N, T]: the accuracy over the increments so far, nan after the first task: what stoppers compare."""
+        """[N, T]: the accuracy over the increments so far, nan after the first task: what is reported."""
         later = self.accuracy[:, 1:]
         out = np.full_like(self.accuracy, np.nan)
         out[:, 1:] = later.cumsum(axis=1) / np.arange(1, self.tasks)
