@@ -122,7 +122,7 @@ class Training:
         method, task, trained, note = learnt
         splits = ["val"] if self.configuration.validation and self._measure else []
         splits += ["test"] if self.configuration.unsealed and self._measure else []
-        agreement = teacher_agreement(self.state, task, self.view, splits[0]) if splits else None
+        agreement = teacher_agreement(self.state, task, self.view, "val") if "val" in splits else None
         self.state.drop_local()
         evaluations = [e for split in splits for e in evaluate(method, self.state, task, self.view, split)]
         self.done += 1
