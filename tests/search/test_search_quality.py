@@ -68,7 +68,7 @@ def test_a_recorded_table_is_the_whole_grid_of_the_study_beside_it(name: str) ->
     assert "torch " in text.split("kd_weight")[0]
 
 
-def results(status: str = "completed", objective: float = 0.7) -> SimpleNamespace:
+def results(status: str = "completed", objective: float = 0.7, asked: int = 1) -> SimpleNamespace:
     """A run of one configuration with two tasks: 9 of 10 right, then 10 of 20."""
     trial = {"trial": "a/0", "status": status, "objective": objective}
     axes = {"hp.kd_weight": 0.5, "hp.temperature": 2.0, "recipe.increment.lr": 0.01}
@@ -77,6 +77,7 @@ def results(status: str = "completed", objective: float = 0.7) -> SimpleNamespac
     columns = ["after_task", "split", "primary", "n", "correct"]
     return SimpleNamespace(
         folder=Path("run"),
+        study={"search": {"trials": asked}},
         trials=pd.DataFrame([trial | axes]),
         classes=pd.DataFrame(counts, columns=columns).assign(trial="a/0"),
         stages=pd.DataFrame({"trial": "a/0", "task": [0, 1], "seconds": [2.0, 1.5]}),
@@ -98,8 +99,9 @@ def test_a_row_of_the_table_is_what_a_run_came_to_on_its_validation_rows() -> No
 
 
 def test_no_table_is_made_of_a_run_that_has_not_ended_or_says_something_else() -> None:
-    with pytest.raises(BadRequest, match="not carried out to the end"):
-        recorded_rows(results("stopped"))  # type: ignore[arg-type]
+    for run in (results("stopped"), results(asked=2)):
+        with pytest.raises(BadRequest, match="not carried out to the end"):
+            recorded_rows(run)  # type: ignore[arg-type]
     with pytest.raises(BadRequest, match="do not give its objective"):
         recorded_rows(results(objective=0.71))  # type: ignore[arg-type]
 
