@@ -4,8 +4,8 @@ The run is one of a study file that lies here; the table is written beside it.
 
 A row is a configuration of the grid. Tasks are 0-based: `accuracy_t` is the accuracy over the classes seen
 after task t, on the validation rows; `increments_t` the mean of those from the second task on, which is what
-stoppers compare; `seconds_t` the training of task t on the machine of the recording. The first task is the
-same for all rows: it was trained once and shared.
+runs report to stoppers; `seconds_t` the training of task t on the machine of the recording. The first task
+is the same for all rows: it was trained once and shared.
 """
 
 from __future__ import annotations
