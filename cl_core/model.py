@@ -60,6 +60,7 @@ class Card:
     base: dict[str, Any]  # the base family, as in a stage's key
     classifier: str  # the rule that answers
     origin: dict[str, Any]
+    digest: str  # of the tensors
     format: int = FORMAT
 
 
@@ -128,8 +129,9 @@ def save_model(path: Path, training: Training, origin: Mapping[str, Any]) -> Non
         base=method.base().key(),
         classifier=method.primary(),
         origin=dict(origin),
+        digest=network_digest(tensors),
     )
-    metadata = {KEY: json.dumps(asdict(card)), "digest": network_digest(tensors)}
+    metadata = {KEY: json.dumps(asdict(card))}  # one key: of several, their order in the file is by chance
     try:
         with aside(path) as hidden:
             save_file(tensors, hidden, metadata=metadata)
@@ -191,10 +193,9 @@ def _state(card: Card, method: Method, tensors: dict[str, Tensor], device: torch
 
 def _read(path: Path) -> tuple[Card, dict[str, Tensor]]:
     def whole(file: Any) -> tuple[Card, dict[str, Tensor]]:
-        metadata = file.metadata()
-        card = _card(path, metadata)
+        card = _card(path, file.metadata())
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if network_digest(tensors) != metadata.get("digest"):
+        if network_digest(tensors) != card.digest:
             raise _no_model(path, "the tensors are not those that were saved")
         if not all(t.isfinite().all() for t in tensors.values()):
             raise _no_model(path, "not every number in it is finite")

@@ -179,7 +179,7 @@ def rerun(folder: Path, trial: str, say: Callable[[str], None] = lambda line: No
     """
     import pyarrow.parquet as pq
 
-    from analysis import equal
+    from analysis import equal, open_results
     from cl_core.records import TABLES
     from search.runner import Runner
     from search.writer import recorded as rows_of
@@ -193,6 +193,8 @@ def rerun(folder: Path, trial: str, say: Callable[[str], None] = lambda line: No
         raise unknown("ended trial", trial, rows)
     row = rows[trial]
     spec = recorded_spec(folder, row)
+    for name in TABLES:  # what cannot be compared shows here, not when all is trained
+        open_results(folder).read(name, [trial])
     schemas = {name: pq.read_schema(folder / "tables" / name / "schema.parquet") for name in TABLES}
     with tempfile.TemporaryDirectory(prefix="cl-search-") as name:
         again = Path(name)

@@ -85,7 +85,9 @@ def _of_cell(
     for row in rows.values():
         if row["cell"] == cell.name and row["purpose"] == "search" and row["status"] == "completed":
             runs = groups.setdefault(int(row["number"]), {})
-            runs[str(row["class_order"]), int(row["seed"])] = row
+            # Where class orders are searched, a run's own is its configuration.
+            order = cell.scenario.class_order if cell.seeks else str(row["class_order"])
+            runs[order, int(row["seed"])] = row
     wanted = study.runs(cell)
     ran = set().union(*groups.values())
     missing = [run for run in wanted if run not in ran]

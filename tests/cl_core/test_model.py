@@ -170,7 +170,8 @@ def rewritten(
         card = json.loads(file.metadata()[KEY])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     change(card, tensors)
-    save_file(tensors, to, metadata={KEY: json.dumps(card), "digest": network_digest(tensors)})
+    card["digest"] = network_digest(tensors)
+    save_file(tensors, to, metadata={KEY: json.dumps(card)})
     return to
 
 
