@@ -1,8 +1,8 @@
 """What a study is going to cost, before it is run: `plan`. And afterwards, planned against spent.
 
 Counts are exact where the study decides them (runs, tasks, first tasks that are shared); times and bytes come
-from a short probe of each label. What a stopper saves cannot be foreseen: without it, a plan is an upper
-bound.
+from a short probe of each label. What a stopper saves cannot be foreseen, nor when chf is content: there, a
+plan is an upper bound.
 """
 
 from __future__ import annotations
@@ -170,7 +170,9 @@ def _cell(prepared: Prepared, cell: Cell, paces: tuple[Pace, Pace], known: set[s
     seconds = [runs * (own[:, 1].mean()) + first * own[:, 0].mean() for own in by_pace]
     pace = paces[0]
     held = study.data.shape
-    kept = [counts[-1].exemplars * math.prod(held) + pace.kept_bytes * sum(cell.sizes) for counts in counted]
+    seen = sum(cell.sizes[: cell.tasks])
+    kept = [counts[-1].exemplars * math.prod(held) + pace.kept_bytes * seen for counts in counted]
+    splits = 2 if study.study.protocol.split == "test" else 1  # validation rows are measured as well
     return CellForecast(
         cell=cell.name,
         configurations=cell.budget,
@@ -181,27 +183,27 @@ def _cell(prepared: Prepared, cell: Cell, paces: tuple[Pace, Pace], known: set[s
         longest_run=float(max(own.sum(axis=1).max() for own in by_pace)),
         stage_bytes=pace.stage_bytes * first if study.study.storage.share else 0,
         boundary_bytes=pace.boundary_bytes,
-        table_bytes=round(runs * np.mean([_table_bytes(pace, counts, cell) for counts in counted])),
+        table_bytes=round(runs * np.mean([_table_bytes(pace, counts, cell, splits) for counts in counted])),
         kept_bytes=round(np.mean(kept)),
     )
 
 
 def _seconds(pace: Pace, counts: Sequence[TaskCount]) -> tuple[float, float]:
-    """Of training the first task, and of all else that a run does."""
-    base = counts[0].images * pace.image[0]
-    later = sum(count.images for count in counts[1:]) * pace.image[1]
+    """Of training what is shared of the first task, and of all else that a run does."""
+    base = (counts[0].images - counts[0].own) * pace.image[0]
+    later = counts[0].own * pace.image[0] + sum(count.images for count in counts[1:]) * pace.image[1]
     passed = sum(count.forwards + count.evaluated for count in counts)
     return base, later + passed * pace.forward + len(counts) * pace.task + pace.run
 
 
-def _table_bytes(pace: Pace, counts: Sequence[TaskCount], cell: Cell) -> float:
+def _table_bytes(pace: Pace, counts: Sequence[TaskCount], cell: Cell, splits: int) -> float:
     """Of one run's rows; long files are packed better than the probe's short ones, so this is rather much."""
-    seen = np.cumsum(cell.sizes)
-    pairs = np.minimum(seen**2, [count.evaluated for count in counts]).sum()
+    seen = np.cumsum(cell.sizes[: cell.tasks])
+    pairs = np.minimum(splits * seen**2, [count.evaluated for count in counts]).sum()
     rows = {
         "stages": len(counts),
         "phases": sum(count.epochs * pace.terms[min(k, 1)] for k, count in enumerate(counts)),
-        "classes": int(seen.sum()) * pace.classifiers,
+        "classes": splits * int(seen.sum()) * pace.classifiers,
         "confusion": int(pairs) * pace.classifiers,
     }
     return pace.run_bytes + sum(pace.row_bytes[table] * n for table, n in rows.items())
@@ -231,6 +233,12 @@ def _notes(study: ResolvedStudy, resources: Resources, paces: Mapping[str, tuple
     if study.study.search.stopper != "none":
         out.append(
             f"what the stopper {study.study.search.stopper} saves is not foreseen: this is an upper bound"
+        )
+    if (chf := study.study.protocol.chf) is not None:
+        rates = len(chf.lrs.split(","))
+        out.append(
+            f"chf learns a task with {rates} learning rates and up to {chf.attempts} times more: all of them "
+            "are counted, so this is an upper bound"
         )
     costly = sorted(
         {

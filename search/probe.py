@@ -51,9 +51,11 @@ def probe(spec: RunSpec, data: Data, schemas: Schemas, seconds: float) -> tuple[
     """Two probes of one run, of about `seconds` together. Raises TrialError where it fails.
 
     Rows and epochs are cut, nothing else: net, batch, device, threads and the method's phases are the run's
-    own. The very first steps of a process are slow, so a short one goes before.
+    own. Under chf the method is probed as it is without: its attempts cost alike. The very first steps of a
+    process are slow, so a short one goes before.
     """
-    configuration = spec.configuration
+    configuration = dataclasses.replace(spec.configuration, chf=None)
+    spec = dataclasses.replace(spec, configuration=configuration)
     cut = _cut(configuration, data)
     began = time.perf_counter()
     first = _once(spec, cut, schemas, 1)
@@ -70,7 +72,8 @@ def probe(spec: RunSpec, data: Data, schemas: Schemas, seconds: float) -> tuple[
 
 
 def _cut(configuration: Configuration, data: Data) -> Data:
-    """Training rows for some steps of the first two tasks; of later classes next to none."""
+    """Training rows for some steps of the first two tasks; of later classes, and of the test split where it
+    is open, next to none."""
     method = configuration.make_method()
     sizes = configuration.scenario.sizes(data.num_classes)
     order = configuration.order(data.num_classes, data.class_names)
@@ -82,13 +85,20 @@ def _cut(configuration: Configuration, data: Data) -> Data:
         each = math.ceil(STEPS * batch / size / (1 - configuration.validation))
         wanted |= dict.fromkeys(order[done : done + size], max(least, each))
         done += size
+    train, test = _some(data.train, wanted), None
+    if configuration.unsealed and data.test is not None:
+        test = _some(data.test, dict.fromkeys(wanted, least))
+    return dataclasses.replace(data, train=train, test=test, fingerprint="")
+
+
+def _some(images: Images, wanted: Mapping[int, int]) -> Images:
+    """At most so many images of each class."""
     parts = []
     for c, n in wanted.items():
-        rows = np.flatnonzero(data.train.y == c)
+        rows = np.flatnonzero(images.y == c)
         parts.append(rows[evenly(len(rows), n)])
     rows = np.sort(np.concatenate(parts))
-    train = Images(data.train.x[rows], data.train.y[rows])
-    return dataclasses.replace(data, train=train, test=None, fingerprint="")
+    return Images(images.x[rows], images.y[rows])
 
 
 def _once(spec: RunSpec, data: Data, schemas: Schemas, epochs: int) -> Pace:

@@ -6,21 +6,25 @@ the counts are exact for any method and cost a moment.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cl_core.chf import strongest
 from cl_core.configuration import Configuration
 from cl_core.dataset import Augment, Data, Images
 from cl_core.hparams import Value
 from cl_core.memory import Budget
-from cl_core.method import METHODS, Method
+from cl_core.method import METHODS, Method, Phase
 from cl_core.nets.network import HEADS, LinearHead, Network
 from cl_core.rng import Streams
+from cl_core.shared_base import on_heads, takes_the_head
+from cl_core.state import State
 from cl_core.task import Task
 from cl_core.trainer import epoch_rows
 from cl_core.view import View
@@ -30,12 +34,13 @@ SIDE = 4  # pixels of a blank image
 
 @dataclass(frozen=True)
 class TaskCount:
-    """What one task of a run does."""
+    """What one task of a run does; under chf what it does at most."""
 
     images: int  # image-steps of training
-    epochs: int  # of all phases
+    own: int  # those of them that remain where the first task's network is there already
+    epochs: int  # of all phases that leave rows
     forwards: int  # images that pass the network at the task's ends: ranking, class means, prototypes
-    evaluated: int  # ... and in evaluation: validation rows, and those that the teacher answers as well
+    evaluated: int  # ... and in evaluation: rows of the open splits, and those that the teacher answers
     exemplars: int  # kept afterwards
 
 
@@ -63,47 +68,108 @@ class _Blank(nn.Module):
         return both.mean(dim=(2, 3)), (both,)
 
 
+@dataclass(frozen=True)
+class _Done:
+    """What learning a task once takes."""
+
+    images: int
+    epochs: int
+    forwards: int
+
+
 def rehearse(configuration: Configuration, data: Data) -> list[TaskCount]:
-    """The counts of every task of a run on `data`. Raises BadRequest as the run would."""
+    """The counts of every task of a run on `data`. Raises BadRequest as the run would.
+
+    Under chf every learning rate and every attempt is counted: how many it takes is not known before.
+    """
     method = _with_counts_of(configuration, data)
     recipes = configuration.recipes(data, method)
     sizes = configuration.scenario.sizes(data.num_classes)
     order = configuration.order(data.num_classes, data.class_names)
     view = View(_blank(data), order, configuration.validation, torch.device("cpu"))
+    splits = ("val", "test") if configuration.unsealed and data.test is not None else ("val",)
+    framework = None if method.restarts else configuration.framework()
     passed = _Passed()
-    base = method.base()
-
-    def make() -> Network:
-        side = {name: LinearHead(2, data.num_classes, rows) for name, rows in base.side_heads.items()}
-        return Network(_Blank(passed), HEADS[base.head](2, data.num_classes), side)
-
-    state = method.build(make)
+    state = _state(method, data.num_classes, passed)
     out = []
-    for index in range(len(sizes)):
+    for index in range(configuration.until or len(sizes)):
         seen, old = sum(sizes[: index + 1]), sum(sizes[:index])
         recipe = method.schedule(recipes[1], index) if index else recipes[0]
         task = Task(index, sizes[: index + 1], view.rows(range(old, seen)), recipe)
         g = Streams(configuration.seed, index)
-        passed.images = images = epochs = 0
-        method.begin(state, task, view, g)
-        for phase in method.phases(state, task, view, g):
+        shared = configuration.shared_base and not index
+        before = copy.deepcopy(state) if framework is not None and index else None
+
+        def left(phase: Phase, shared: bool = shared) -> Phase | None:
+            if not shared:
+                return phase
+            return None if takes_the_head(method) else on_heads(phase, state.net)
+
+        done = _learn(method, state, task, view, g, passed, left)
+        images, own, forwards, epochs = done.images, done.images if index else 0, done.forwards, done.epochs
+        if shared:
+            plain = configuration.plain().make_method()
+            first = _learn(plain, _state(plain, data.num_classes, passed), task, view, g, passed)
+            images, own, epochs = first.images + done.images, done.images, first.epochs + done.epochs
+        if framework is not None and before is not None:
+            rates = len(framework.factors)
+            times = framework.attempts if strongest(method, configuration.hp) else 1
+            fast = _learn(METHODS["finetune"](), before, task, view, g, passed)
+            images = own = rates * fast.images + times * done.images
+            judged = (rates + times) * len(view.rows(range(old, seen), "val"))
+            forwards = rates * fast.forwards + times * done.forwards + judged
+        evaluated = sum(len(view.rows(range(seen), split)) for split in splits)
+        if state.teacher is not None:
+            evaluated += 2 * len(view.rows(range(old), "val"))
+        state.drop_local()
+        kept = sum(map(len, state.memories.values()))
+        out.append(TaskCount(images, own, epochs, forwards, evaluated, kept))
+    return out
+
+
+def _learn(
+    method: Method,
+    state: State,
+    task: Task,
+    view: View,
+    g: Streams,
+    passed: _Passed,
+    left: Callable[[Phase], Phase | None] = lambda phase: phase,
+) -> _Done:
+    """A task from its begin to its end; `left` gives what is trained of a phase."""
+    passed.images = images = epochs = 0
+    method.begin(state, task, view, g)
+    for whole in method.phases(state, task, view, g):
+        phase = left(whole)
+        if phase is not None:
             ids = epoch_rows(phase.rows, phase.recipe.batch, g, (phase.name, 0))
             images += phase.recipe.epochs * ids.numel()
             epochs += phase.recipe.epochs
-        method.end(state, task, view, g)
-        held, before = (len(view.rows(range(k), "val")) for k in (seen, old))
-        evaluated = held + (2 * before if state.teacher is not None else 0)
-        state.drop_local()
-        kept = sum(map(len, state.memories.values()))
-        out.append(TaskCount(images, epochs, passed.images, evaluated, kept))
-    return out
+    method.end(state, task, view, g)
+    return _Done(images, epochs, passed.images)
+
+
+def _state(method: Method, classes: int, passed: _Passed) -> State:
+    """The state of a run that begins, with a net that has no weights."""
+    base = method.base()
+
+    def make() -> Network:
+        side = {name: LinearHead(2, classes, rows) for name, rows in base.side_heads.items()}
+        return Network(_Blank(passed), HEADS[base.head](2, classes), side)
+
+    return method.build(make)
 
 
 def _blank(data: Data) -> Data:
     """The same labels; the fingerprint is kept, so that the same rows are held out."""
-    x = np.zeros((len(data.train), SIDE, SIDE, 1), np.uint8)
-    train = Images(x, data.train.y)
-    return dataclasses.replace(data, train=train, test=None, mean=(0.0,), std=(1.0,), augment=Augment())
+
+    def blank(images: Images) -> Images:
+        return Images(np.zeros((len(images), SIDE, SIDE, 1), np.uint8), images.y)
+
+    test = None if data.test is None else blank(data.test)
+    return dataclasses.replace(
+        data, train=blank(data.train), test=test, mean=(0.0,), std=(1.0,), augment=Augment()
+    )
 
 
 def _with_counts_of(configuration: Configuration, data: Data) -> Method:

@@ -38,9 +38,40 @@ def test_a_rehearsal_counts_what_a_run_does(method: str, hp: str) -> None:
     assert [count.exemplars for count in counts] == [result.exemplars for result in run.results]
     for count, result in zip(counts, run.results, strict=True):
         assert count.epochs == len({(p.phase, p.epoch) for p in result.phases})
-    assert counts[0].evaluated == 3 * tiny.VAL
+    assert counts[0].evaluated == 3 * (tiny.VAL + tiny.TEST)
     teacher = 2 * 3 * tiny.VAL if run.results[1].teacher_agreement is not None else 0
-    assert counts[1].evaluated == 5 * tiny.VAL + teacher
+    assert counts[1].evaluated == 5 * (tiny.VAL + tiny.TEST) + teacher
+
+
+@pytest.mark.parametrize("method", ["lwf", "icarl", "pass", "joint"])
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        {"until": 2},
+        {"shared_base": True},
+        {"chf": {"lrs": "0.5,1", "attempts": 1}},
+        {"chf": {"lrs": "0.5,1", "attempts": 1}, "shared_base": True, "until": 2, "unsealed": False},
+    ],
+    ids=str,
+)
+def test_a_rehearsal_follows_the_protocol(method: str, protocol: dict[str, Any]) -> None:
+    run = tiny.train(tiny.configuration(method, **protocol))
+    counts = rehearse(run.training.configuration, tiny.data())
+    assert [count.images for count in counts] == [result.images for result in run.results]
+    assert [count.exemplars for count in counts] == [result.exemplars for result in run.results]
+    for count, result in zip(counts, run.results, strict=True):
+        assert count.epochs == len({(p.phase, p.epoch) for p in result.phases})
+    assert counts[0].evaluated == 3 * (tiny.VAL + (tiny.TEST if protocol.get("unsealed", True) else 0))
+
+
+def test_a_rehearsal_of_chf_is_an_upper_bound() -> None:
+    lax = tiny.configuration("lwf", chf={"lrs": "0.5,1,2", "drop": 0.99, "attempts": 4})
+    counts = rehearse(lax, tiny.data())
+    # 28 new rows, which make 2 batches of 16, for 2 epochs: with 3 rates and in 4 attempts.
+    assert counts[1].images == (3 + 4) * 2 * 32
+    assert counts[1].images >= tiny.train(lax).results[1].images
+    fixed = tiny.configuration("lwf", {"kd_weight": 1.0}, chf={"lrs": "0.5,1,2", "attempts": 4})
+    assert rehearse(fixed, tiny.data())[1].images == (3 + 1) * 2 * 32  # nothing is relaxed
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +141,29 @@ def test_a_sampler_that_learns_nothing_is_told(tmp_path: Path) -> None:
     study = {**STUDY, "methods": ["lwf"], "search": {"trials": 10}}
     notes = forecast(prepare(study, tmp_path, local=True), 0.1).notes
     assert any("begins with 10 random configurations a cell" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "tasks"),
+    [
+        ({"select_on": "first-k", "first": 3}, 6),
+        ({"select_on": "gtep"}, 10),
+        ({"select_on": "chf", "chf": {"attempts": 2}}, 5),
+        ({"select_on": "oracle-test"}, 10),
+        ({"select_on": "shared-base"}, 10),
+    ],
+    ids=lambda value: value["select_on"] if isinstance(value, dict) else "",
+)
+def test_every_protocol_can_be_planned(protocol: dict[str, Any], tasks: int, tmp_path: Path) -> None:
+    study = {**STUDY, "methods": ["icarl"], "scenarios": ["B0-5tasks"], "protocol": protocol}
+    plan = forecast(prepare(study, tmp_path / "run", local=True), 0.1)
+    assert plan.cells[0].tasks == tasks
+    assert plan.cells[0].first_tasks == 1
+    assert any("chf learns a task with 4" in note for note in plan.notes) == ("chf" in protocol)
+    run_study(study, tmp_path / "run", local=True)
+    now = spent(open_results(tmp_path / "run"))
+    assert plan.total["tasks_trained"] == now["tasks_trained"]
+    assert 0.2 < now["table_bytes"] / plan.total["table_bytes"] < 1.5
 
 
 def test_the_report_sets_planned_against_spent(finished: Path) -> None:
