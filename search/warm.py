@@ -1,8 +1,8 @@
 """Starting a search from what another run has found: its completed configurations, read from its tables.
 
-They count only where they say the same thing: the same images and held-out rows, the same objectives over the
-same class orders and seeds, a cell of the same name, and every value within this cell's space. Anything else
-is refused.
+They count only where they say the same thing: the same images, held-out rows and protocol, the same
+objectives over the same class orders and seeds, a cell of the same name, and every value within this cell's
+space. Anything else is refused.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from cl_core.recipe import recipe_dict
 from search.points import aggregated, numbers
 from search.writer import recorded
 from spaces.cell import Cell
+from spaces.protocol import ProtocolPart
 from spaces.resolved import ResolvedStudy
 from spaces.space import Config
 from spaces.splits import keys_of
@@ -51,6 +52,7 @@ def observations(
         ("images", fingerprint, study.data.fingerprint),
         ("objectives", list(other.search.objective), list(study.objectives)),
         ("protocol.validation", other.protocol.validation, study.study.protocol.validation),
+        ("protocol", *(_judged_by(part) for part in (other.protocol, study.study.protocol))),
     ):
         if theirs != ours:
             raise BadRequest(f"{where} has other {what} ({theirs}, here {ours}): its values say nothing here")
@@ -64,6 +66,13 @@ def observations(
             "leave it out"
         )
     return found
+
+
+def _judged_by(protocol: ProtocolPart) -> str:
+    """What decides the value of one run, in words."""
+    fixed = protocol.fixed()
+    said = {key: fixed[key] for key in ("first", "chf") if key in fixed}
+    return " ".join([protocol.select_on, *(f"{key} {value}" for key, value in said.items())])
 
 
 def left_out(source: str, found: Mapping[str, Sequence[Observation]]) -> list[str]:

@@ -70,6 +70,12 @@ def test_a_search_starts_from_what_another_run_found(other: Path, study: Any, tm
         ({"scenarios": ["B2-inc4"]}, "no completed trial of a cell of this study"),
         ({"objective": "last_accuracy"}, "has other objectives .*its values say nothing here"),
         ({"protocol": {"validation": 0.2}}, "has other protocol.validation .0.1, here 0.2."),
+        (
+            {"protocol": {"select_on": "first-k", "first": 3}},
+            "has other protocol .validation, here first-k first 3.",
+        ),
+        ({"protocol": {"select_on": "oracle-test"}}, "has other protocol .validation, here oracle-test."),
+        ({"protocol": {"select_on": "shared-base"}}, "has other protocol .validation, here shared-base."),
     ],
 )
 def test_another_space_or_protocol_is_refused_in_one_line(
