@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cl_core.hparams import digest
+
 if TYPE_CHECKING:
     from spaces.cell import Cell
     from spaces.resolved import ResolvedStudy
@@ -18,10 +20,10 @@ KEYED = 1000  # configurations of a cell whose first tasks are looked at one by 
 
 
 class _Dice:
-    """Draws at random what a sampler would be asked for."""
+    """Draws at random what a sampler would be asked for; in each cell other values, as samplers do."""
 
-    def __init__(self, seed: int) -> None:
-        self._rng = np.random.default_rng(seed)
+    def __init__(self, seed: int, cell: str) -> None:
+        self._rng = np.random.default_rng(int(digest([seed, cell], 8), 16))
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         if log:
@@ -39,7 +41,7 @@ def configurations(study: ResolvedStudy, cell: Cell, count: int) -> list[Config]
     """The first configurations of a cell: those that are planned, then random ones in the sampler's place."""
     from search.sampling import planned
 
-    dice = _Dice(study.study.search.seed)
+    dice = _Dice(study.study.search.seed, cell.name)
     out = []
     for number in range(count):
         plan = planned(study.study.search, cell, number)

@@ -1,8 +1,8 @@
 """What a study is going to cost, before it is run: `plan`. And afterwards, planned against spent.
 
-Counts are exact where the study decides them (runs, tasks, first tasks that are shared); times and bytes come
-from a short probe of each label. What a stopper saves cannot be foreseen, nor when chf is content: there, a
-plan is an upper bound.
+Counts are exact where the study decides them: runs, tasks, and the first tasks that are shared unless what is
+searched changes them; times and bytes come from a short probe of each label. What a stopper saves cannot be
+foreseen, nor when chf is content: there, a plan is an upper bound.
 """
 
 from __future__ import annotations

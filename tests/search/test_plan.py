@@ -205,3 +205,16 @@ def test_a_plan_that_cannot_be_is_refused_before_any_work(tmp_path: Path) -> Non
     (out / "plan.json").write_text('{"total": {"runs": "many"}}')
     with pytest.raises(BadRequest, match="is no plan"):
         planned(out)
+
+
+def test_cells_that_draw_for_themselves_share_no_first_task_by_accident(tmp_path: Path) -> None:
+    searched = {"net": "convnet-small", "epochs": 1, "lr": {"float": [0.01, 0.2], "log": True}}
+    study = {
+        **STUDY,
+        "methods": {"lwf": {}, "again": {"method": "lwf"}},
+        "scenarios": ["B0-5tasks"],
+        "recipe": searched,
+    }
+    plan = forecast(prepare({**study, "search": {"trials": 4}}, tmp_path / "run", local=True), 0.1)
+    # Both begin with the published rate, under 2 orders; the 3 rates after it are each cell's own.
+    assert [cell.first_tasks for cell in plan.cells] == [4 * 2, 3 * 2]
