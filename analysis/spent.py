@@ -1,6 +1,7 @@
 """What a run has spent, from its tables and its folder, and what `cl-search plan` had foreseen in plan.json.
 
-Both count the search alone: runs of `evaluate` are left out.
+Both count the search alone: runs of `evaluate` are left out, but for their bytes
+and GPU-hours.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ QUANTITIES: dict[str, str] = {
     "table_bytes": "bytes of tables",
 }
 """What a plan foresees and a run spends, with its name for a reader."""
+HOURS = tuple(title for name, title in QUANTITIES.items() if name.endswith("hours"))
 
 
 def planned(folder: Path) -> dict[str, Any] | None:
@@ -92,6 +94,22 @@ def against(plan: Mapping[str, Any], now: Mapping[str, float | None]) -> pd.Data
         ratio = used / foreseen if foreseen and used is not None else None
         rows.append({"quantity": title, "planned": foreseen, "spent": used, "spent / planned": ratio})
     return pd.DataFrame(rows, columns=["quantity", "planned", "spent", "spent / planned"])
+
+
+def in_words(title: str, value: float | None) -> str:
+    """A value of a quantity for a reader: 45 s, 3.2 h, 5.7 MB or 1,204; a dash where it is not known."""
+    if value is None or value != value:
+        return "–"
+    if title in HOURS:
+        seconds = 3600 * value
+        return f"{seconds:.3g} s" if seconds < 120 else f"{value:.2g} h" if value < 10 else f"{value:,.0f} h"
+    if title.startswith("bytes"):
+        for unit in ("B", "kB", "MB", "GB"):
+            if value < 1000:
+                return f"{value:.3g} {unit}"
+            value /= 1000
+        return f"{value:.3g} TB"
+    return f"{value:,.0f}"
 
 
 def _saved(trials: pd.DataFrame) -> float:

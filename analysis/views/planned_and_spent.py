@@ -5,7 +5,7 @@ from __future__ import annotations
 from analysis.load import Results
 from analysis.runs import Runs
 from analysis.section import VIEWS, Section
-from analysis.spent import PLAN, against, planned, spent
+from analysis.spent import PLAN, against, in_words, planned, spent
 
 TITLE = "Planned and spent"
 
@@ -19,18 +19,20 @@ def planned_and_spent(results: Results) -> Section:
     if plan is None:
         return Section(TITLE, f"No {PLAN}: `cl-search plan` writes one before a run.", optional=True)
     table = against(plan, spent(results))
+    for column in ("planned", "spent"):  # of several units: numbers of one column would be rounded alike
+        table[column] = [in_words(t, v) for t, v in zip(table["quantity"], table[column], strict=True)]
     text = (
         f"Planned on {plan.get('written', 'an unknown day')} from a probe of a few steps. Planned is the "
         "whole study without a stopper; spent is what has ended so far. Hours by the clock run from the "
-        "first start to the last end, whatever lay between."
+        "first start to the last end, whatever lay between. Runs of `evaluate` count in bytes and GPU-hours alone."
     )
     notes = [str(note) for note in plan.get("notes") or () if isinstance(note, str)]
     if notes:
-        text += "\n\n" + " ".join(f"{note.rstrip('.')}." for note in notes)
+        text += "\n\n" + " ".join(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes)
     formulas = [
         "hours of one worker: from the start to the end of every run, and the training of first tasks that "
         "runs share",
         "first tasks taken from a shared one: runs that began from a first task which another had trained",
     ]
-    n = f"n = {len(results.trials)} ended runs"
+    n = f"n = {int((results.trials['purpose'] == 'search').sum())} ended runs of the search"
     return Section(TITLE, text, formulas, n, table, optional=True)

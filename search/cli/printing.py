@@ -111,15 +111,15 @@ def print_evaluation(prepared: PreparedEvaluation) -> None:
 
 
 def print_spent(table: pd.DataFrame) -> None:
-    def shown(name: str, value: object) -> str:
-        if value is None or value != value:
-            return "-"
-        return size(float(str(value))) if name.startswith("bytes") else f"{float(str(value)):.4g}"
+    from analysis.spent import in_words
+
+    def ratio(value: float | None) -> str:
+        return "–" if value is None or value != value else f"{value:.2f}"
 
     print_table(
         list(table.columns),
         [
-            [row[0], shown(row[0], row[1]), shown(row[0], row[2]), shown("", row[3])]
+            [row[0], in_words(row[0], row[1]), in_words(row[0], row[2]), ratio(row[3])]
             for row in table.itertuples(index=False)
         ],
     )

@@ -10,7 +10,7 @@ import pytest
 
 from analysis import open_results
 from analysis.report import render
-from analysis.spent import against, planned, spent
+from analysis.spent import against, in_words, planned, spent
 from analysis.views.planned_and_spent import planned_and_spent
 from cl_core.errors import BadRequest
 from search.plan import forecast, write
@@ -170,8 +170,26 @@ def test_the_report_sets_planned_against_spent(finished: Path) -> None:
     found = planned_and_spent(open_results(finished))
     assert found.table is not None
     row = found.table.set_index("quantity").loc["tasks trained"]
-    assert (row["planned"], row["spent"], row["spent / planned"]) == (92, 92, 1)
+    assert (row["planned"], row["spent"], row["spent / planned"]) == ("92", "92", 1)
+    hours = found.table.set_index("quantity").loc["hours of one worker"]
+    assert all(text.endswith(" s") and float(text[:-2]) > 0 for text in hours[["planned", "spent"]])
+    assert found.n == "n = 28 ended runs of the search"
     assert "Planned and spent" in render(open_results(finished))
+
+
+@pytest.mark.parametrize(
+    ("title", "value", "said"),
+    [
+        ("hours of one worker", 0.01, "36 s"),
+        ("GPU-hours", 1.25, "1.2 h"),
+        ("hours by the clock", 1204.0, "1,204 h"),
+        ("bytes of stages", 5_702_798, "5.7 MB"),
+        ("runs", 1204, "1,204"),
+        ("GPU-hours", None, "–"),
+    ],
+)
+def test_a_quantity_is_told_in_its_own_unit(title: str, value: float | None, said: str) -> None:
+    assert in_words(title, value) == said
 
 
 def test_the_verb_plans_and_then_compares(finished: Path, tmp_path: Path) -> None:
