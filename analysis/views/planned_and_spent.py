@@ -24,7 +24,8 @@ def planned_and_spent(results: Results) -> Section:
     text = (
         f"Planned on {plan.get('written', 'an unknown day')} from a probe of a few steps. Planned is the "
         "whole study without a stopper; spent is what has ended so far. Hours by the clock run from the "
-        "first start to the last end, whatever lay between. Runs of `evaluate` count in bytes and GPU-hours alone."
+        "first start to the last end, whatever lay between. Runs of `evaluate` count in bytes and "
+        "GPU-hours alone."
     )
     notes = [str(note) for note in plan.get("notes") or () if isinstance(note, str)]
     if notes:
