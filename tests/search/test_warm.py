@@ -74,7 +74,6 @@ def test_a_search_starts_from_what_another_run_found(other: Path, study: Any, tm
             {"protocol": {"select_on": "first-k", "first": 3}},
             "has other protocol .validation, here first-k first 3.",
         ),
-        ({"protocol": {"select_on": "oracle-test"}}, "has other protocol .validation, here oracle-test."),
         ({"protocol": {"select_on": "shared-base"}}, "has other protocol .validation, here shared-base."),
     ],
 )
