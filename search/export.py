@@ -1,7 +1,9 @@
 """What a run has chosen, to take away: `export`. Per cell a study file that trains the choice again exactly,
-and a model of it that was trained on all training rows.
+and a model of it that was trained as for the final evaluation, on all tasks and on all training rows of the
+images that choices are judged on.
 
-Nothing is measured on the way: the test split stays sealed, and no row is held out.
+Nothing is measured on the way: the test split stays sealed, and no row is held out but those that chf chooses
+by inside the run.
 """
 
 from __future__ import annotations
@@ -115,16 +117,17 @@ def _plain(value: Any) -> Any:
 
 
 def _data(results: Results, study: Study) -> Data:
+    """The images that choices are judged on. Raises BadRequest where those of the search are others now."""
     from search.runner import cached_data
 
-    data = cached_data(study.data.spec())
+    data = cached_data(study.tuning_data)
     found = (results.study.get("resolved") or {}).get("fingerprint")
     if found and found != data.fingerprint:
         raise BadRequest(
             f"the images are not those of {results.folder} ({str(found)[:12]} then, {data.fingerprint[:12]} "
             "now): restore them, or export with --no-model"
         )
-    return data
+    return cached_data(study.judging_data)
 
 
 # The study file
@@ -138,7 +141,9 @@ def _write_study(results: Results, study: Study, cell: Cell, place: Path) -> Pat
     parse_study(plain)  # whatever the tables hold, what is written can be read
     path = place / cell.name / STUDY_FILE
     number = _row(cell)["number"]
-    head = f"# The choice of {cell.name}, no. {number} of study {study.study}: every value fixed.\n"
+    what = "every value fixed" if study.protocol.chf is None else "what chf leaves is chosen again"
+    head = f"# The choice of {cell.name}, no. {number} of study {study.study}: {what}.\n"
+    head += f"# {study.protocol.label}\n" if study.protocol.label else ""
     try:
         with aside(path) as hidden:
             hidden.write_text(head + write_yaml(plain), encoding="utf-8")
@@ -152,8 +157,9 @@ def _write_study(results: Results, study: Study, cell: Cell, place: Path) -> Pat
 def fixed(study: Study, label: str, scenario: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """A study file of one cell with one configuration: that of a row of the `trials` table.
 
-    What may be left to a default is written out: every hyperparameter that acts, every recipe field for the
-    first task and for the others, net, class order and threads. Protocol and data are the study's.
+    What may be left to a default is written out: every hyperparameter that acts (under chf, which chooses the
+    others again, those that the study fixes), every recipe field for the first task and for the others, net,
+    class order and threads. Protocol and data are the study's.
     """
     from cl_core.hparams import hparams
     from cl_core.method import METHODS
@@ -167,7 +173,7 @@ def fixed(study: Study, label: str, scenario: str, row: Mapping[str, Any]) -> di
     acting = {
         name: param.domain.check(name, values[name])  # a frame holds whole numbers as others where some lack
         for name, param in known.items()
-        if name in values and param.active(values)
+        if name in values and param.active(values) and not study.left_to_chf(label, name)
     }
     recipe: dict[str, Any] = {"net": row["net"]}
     init = {**study.recipe, **study.methods[label].recipe}.get("init")
@@ -221,8 +227,9 @@ def _model(
         "cell": cell.name,
         "number": row["number"],
         "config": row["config"],
-        "validation objective": row["objective"],
-        "trained on": "train + validation",
+        f"{'test' if study.protocol.label else 'validation'} objective": row["objective"],
+        **({"label": study.protocol.label} if study.protocol.label else {}),
+        "trained on": "train" if configuration.validation else "train + validation",
         "class order": configuration.class_order,
         "seed": configuration.seed,
         "configuration": configuration.digest(data),
@@ -252,15 +259,17 @@ def _model(
 
 
 def _everything(folder: Path, study: Study, cell: Cell, row: Mapping[str, Any]) -> Configuration:
-    """The choice on all training rows, in the scenario's class order, on whatever device is here."""
+    """The choice trained as for the final evaluation, with the test split sealed: in the scenario's class
+    order, on whatever device is here.
+    """
     from search.trial import recorded_spec
+    from spaces.protocol import evaluated
 
     spec = {spec.name: spec for spec in study.specs()}[cell.scenario]
     return dataclasses.replace(
-        recorded_spec(folder, row).configuration,
+        evaluated(recorded_spec(folder, row).configuration, "final", study.judging_data),
         scenario=spec,
         class_order=spec.class_order,
-        validation=0.0,
         unsealed=False,
         device="auto",
         precision="auto",

@@ -314,8 +314,8 @@ def recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
         )
     hp = {name[3:]: value for name, value in row.items() if name.startswith("hp.") and value is not None}
     entry = study.methods.get(row["label"])
-    if study.protocol.chf is not None and entry:  # the others were chosen task by task
-        hp = {name: value for name, value in hp.items() if not isinstance(entry.hp.get(name, {}), Mapping)}
+    if entry:
+        hp = {name: value for name, value in hp.items() if not study.left_to_chf(row["label"], name)}
     recipe: dict[str, dict[str, Any]] = {"base": {}, "increment": {}}
     for name, value in row.items():
         if name.startswith("recipe.") and value is not None:
@@ -350,8 +350,8 @@ def recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
     splits = results.read("classes", [row["trial"]])["split"].unique()
     configuration = replace(configuration, until=so_far, unsealed="test" in splits)
     known = {name: row[name] for name in ("trial", "cell", "label", "number", "purpose", "config")}
-    objectives, split = tuple(study.search.objective), study.protocol.split
-    return RunSpec(**known, configuration=configuration, objectives=objectives, split=split)
+    objectives = tuple(study.search.objective)
+    return RunSpec(**known, configuration=configuration, objectives=objectives, split=row["split"])
 
 
 @contextlib.contextmanager

@@ -122,7 +122,7 @@ class ResolvedStudy:
                 continue
             match name.split("."):
                 case ["hp", key]:
-                    if not self._left_to_chf(cell, key):
+                    if not self.study.left_to_chf(cell.label, key):
                         hp[key] = value
                 case ["recipe", "net"]:
                     net = str(value)
@@ -148,12 +148,6 @@ class ResolvedStudy:
             init=cell.init,
         )
         return searched(plain, self.study.protocol)
-
-    def _left_to_chf(self, cell: Cell, name: str) -> bool:
-        """Whether a hyperparameter is chosen task by task: the study does not fix it."""
-        said = self.study.methods[cell.label].hp
-        chf = self.study.protocol.select_on == "chf"
-        return chf and (name not in said or isinstance(said[name], Mapping))
 
     def spec(self, cell: Cell, number: int, config: Mapping[str, Value]) -> list[dict[str, Any]]:
         """Every run of a configuration, in order, as plain values for `RunSpec.from_dict`."""
@@ -202,7 +196,7 @@ class ResolvedStudy:
         out = protocol_warnings(self.study.protocol, self.study.search.trials)
         for cell in self.cells:
             for name, said in self.study.methods[cell.label].hp.items():
-                if isinstance(said, Mapping) and self._left_to_chf(cell, name):
+                if isinstance(said, Mapping) and self.study.left_to_chf(cell.label, name):
                     out.append(f"{cell.label}: the domain of {name} is not used: chf chooses it task by task")
             for name, branch in cell.space.inert.items():
                 out.append(f"{cell.label}: {name} never acts, it does only where {branch}: it is left out")

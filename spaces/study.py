@@ -128,6 +128,12 @@ class Study(Part):
         specs = scenarios_of(self.scenarios, classes)
         return self.model_copy(update={"scenarios": [spec.to_dict() for spec in specs]})
 
+    def left_to_chf(self, label: str, hyperparameter: str) -> bool:
+        """Whether a label's hyperparameter is chosen task by task: under chf, unless the study fixes it."""
+        said = self.methods[label].hp
+        chf = self.protocol.select_on == "chf"
+        return chf and (hyperparameter not in said or isinstance(said[hyperparameter], Mapping))
+
     def with_trials(self, trials: int) -> Study:
         """The same study with another number of trials a cell."""
         if not 1 <= trials <= MOST_TRIALS:

@@ -77,7 +77,7 @@ def export(
         bool, typer.Option("--model/--no-model", help="Train the model on all training rows as well.")
     ] = True,
 ) -> None:
-    """Each cell's choice as a study file, and as a model trained on train + validation."""
+    """Each cell's choice as a study file, and as a model trained on all training rows."""
     with errors(shlex.join(["cl-search", "export", str(folder)])):
         from search.export import export as verb
 

@@ -25,6 +25,7 @@ from cl_core.dataset import DataSpec
 from cl_core.errors import BadRequest, TrialError
 from cl_core.hparams import hparams
 from cl_core.method import METHODS
+from cl_core.model import read_card
 from cl_core.trainer import Training
 from search.cli import app
 from search.export import export
@@ -83,6 +84,45 @@ def test_a_best_file_trains_the_choice_again_exactly(run: Path, exported: Path, 
             new[name] for name in fixed if name in new and old[name] == old[name]
         ]
         assert (old["class_order"], old["net"], old["seed"]) == (new["class_order"], new["net"], new["seed"])
+
+
+@pytest.mark.parametrize(
+    ("protocol", "classes", "trained"),
+    [
+        ({"select_on": "first-k", "first": 2}, 10, "train + validation"),
+        ({"select_on": "gtep"}, 5, "train + validation"),
+        ({"select_on": "chf", "chf": {"lrs": "0.3,1", "attempts": 2}}, 10, "train"),
+        ({"select_on": "oracle-test"}, 10, "train + validation"),
+    ],
+    ids=lambda value: value["select_on"] if isinstance(value, dict) else "",
+)
+def test_what_is_exported_follows_the_protocol(
+    protocol: dict[str, Any], classes: int, trained: str, tmp_path: Path
+) -> None:
+    study = {
+        **STUDY,
+        "scenarios": ["B0-5tasks"],
+        "methods": {"lwf": {"temperature": 3.0}},
+        "search": {"trials": 1},
+        "protocol": protocol,
+    }
+    run_study(study, tmp_path / "run", local=True)
+    (done,) = export(tmp_path / "run")
+    assert done.model is not None
+    card = read_card(done.model)
+    halves = protocol["select_on"] == "gtep"
+    judged = load(DataSpec("digits", per_class=30, half="evaluate" if halves else None))
+    assert tuple(card.class_names) == judged.class_names
+    assert len(card.class_names) == classes  # of all tasks, also where the search has trained the first ones
+    assert card.origin["trained on"] == trained
+    assert ("label" in card.origin) == (protocol["select_on"] == "oracle-test")
+    assert ("selected on the test split" in done.study.read_text()) == (
+        protocol["select_on"] == "oracle-test"
+    )
+    run_study(done.study, tmp_path / "again", local=True)
+    before, after = open_results(tmp_path / "run"), open_results(tmp_path / "again")
+    stages = [r.read("stages")[["hp.kd_weight", "hp.temperature", "stage"]] for r in (before, after)]
+    assert stages[0].equals(stages[1])
 
 
 def test_a_best_file_leaves_nothing_to_a_default(exported: Path) -> None:
