@@ -152,6 +152,11 @@ def prepare_evaluation(
                 "by the search's own numbers"
             )
     choices, skipped = choose(study, folder)
+    if not choices and not skipped:
+        raise BadRequest(
+            f"evaluate trains chosen hyperparameters again, and {folder} searches class orders alone: see its "
+            "report"
+        )
     if not choices:
         raise BadRequest(
             f"evaluate needs completed configurations, and {folder} has none: run the study first, and "

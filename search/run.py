@@ -134,6 +134,7 @@ def prepare(
     from search.runner import cached_data
     from search.storage import check_storage
     from search.trial import check_writable
+    from spaces.protocol_checks import check_judged
     from spaces.resolved import resolve
     from spaces.study import Study
     from spaces.study_file import existing_study, load_study, standing_study
@@ -158,6 +159,8 @@ def prepare(
     resolved = resolve(asked, cached_data(asked.tuning_data))
     if existing is not None:
         resolved = resolved.merge(existing)
+    elif asked.judging_data != asked.tuning_data:  # what cannot be judged is not begun
+        check_judged(resolved, cached_data(asked.judging_data))
     check_folder(folder)
     check_storage(resolved.study.storage, folder)
     check_judging(resolved)

@@ -31,6 +31,8 @@ ORACLE = "selected on the test split (oracle-test)"
 
 
 def _as_text(value: object) -> object:
+    if isinstance(value, int | float) and not isinstance(value, bool):  # a factor alone
+        return str(value)
     return ",".join(map(str, value)) if isinstance(value, list) else value
 
 

@@ -28,6 +28,7 @@ from spaces.cell import Cell, cell_of, check_networks, corners, within
 from spaces.growth import grown
 from spaces.parameters import plain_parameters
 from spaces.protocol import protocol_warnings, searched, tuning_data
+from spaces.protocol_checks import check_shared_base
 from spaces.space import Config
 from spaces.splits import (
     KEY,
@@ -306,6 +307,7 @@ def resolve(study: Study, data: Data) -> ResolvedStudy:
             for config in corners(cell.space):
                 resolved.configuration(cell, config, order, seed).check(data)
     check_networks(cells, data)
+    check_shared_base(resolved)
     return resolved
 
 

@@ -108,6 +108,16 @@ class Study(Part):
         self.specs()
         return self
 
+    @model_validator(mode="after")
+    def _judged_on_others(self) -> Study:
+        other = self.protocol.evaluate_on
+        if other is not None and other.spec().identity() == self.data.spec().identity():
+            raise BadRequest(
+                "protocol.evaluate_on must be other images than those of data: name others, "
+                "or leave it out for the other half of the classes"
+            )
+        return self
+
     @property
     def tuning_data(self) -> DataSpec:
         """The images on which configurations are searched."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from cl_core.dataset import Data
 from cl_core.errors import BadRequest
+from search.run import prepare
 from search.run_spec import RunSpec
 from spaces.protocol import evaluated
 from spaces.resolved import ResolvedStudy, resolve
@@ -58,6 +60,7 @@ def first_run(study: ResolvedStudy) -> RunSpec:
         ),
         ({"select_on": "gtep", "evaluate_on": {"root": "x"}}, "protocol.evaluate_on.name is missing"),
         ({"select_on": "gtep", "evaluate_on": 3}, "must be a data set, or other half, not 3"),
+        ({"select_on": "gtep", "evaluate_on": {"name": "digits", "root": "/x"}}, "must be other images"),
         ({"chf": {}}, "protocol.chf belongs to select_on chf"),
         ({"select_on": "chf", "chf": {"lrs": "0.1,none"}}, "protocol.chf.lrs must be positive numbers"),
         ({"select_on": "chf", "chf": {"decay": 1.0}}, "protocol.chf.decay must be less than 1"),
@@ -68,6 +71,54 @@ def test_what_does_not_fit_together_is_refused_in_one_line(protocol: dict[str, A
         made(protocol)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"recipe": {"lr": {"float": [0.01, 0.1]}}}, "recipe.lr, which decides it, is searched for lwf"),
+        ({"recipe": {"base": {"lr": {"float": [0.01, 0.1]}}}}, "recipe.base.lr, which decides it, is"),
+        ({"recipe": {"net": {"choice": ["convnet", "convnet-small"]}}}, "recipe.net, which decides it, is"),
+        (
+            {"methods": {"lwf": None, "own": {"method": "icarl", "recipe": {"epochs": 3}}}},
+            "recipe.epochs is 50 for lwf and 3 for own",
+        ),
+        (
+            {"methods": {"lwf": None, "own": {"method": "lwf", "recipe": {"net": "convnet-small"}}}},
+            "recipe.net is convnet for lwf and convnet-small for own",
+        ),
+    ],
+)
+def test_a_shared_base_that_would_not_be_shared_is_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadRequest, match=f"has one first task for all methods, but {says}"):
+        made({"select_on": "shared-base"}, **changes)
+    made(**changes)
+
+
+def test_with_a_shared_base_increments_may_differ_and_be_searched() -> None:
+    own = {"method": "icarl", "recipe": {"increment": {"epochs": 3}}}
+    lr = {"increment": {"lr": {"float": [0.01, 0.1]}}}
+    study = made({"select_on": "shared-base"}, methods={"lwf": None, "own": own}, recipe=lr)
+    assert [cell.label for cell in study.cells] == ["lwf", "own"]
+
+
+def test_what_could_not_be_judged_is_not_begun(tmp_path: Path) -> None:
+    plain = {"study": "s", "data": {"name": "digits", "classes": 7, "per_class": 20}, "methods": ["lwf"]}
+    gtep = {**plain, "protocol": {"select_on": "gtep"}, "scenarios": ["B0-4tasks"]}
+    with pytest.raises(
+        BadRequest, match=r"lwf@B0-4tasks on the 3 classes judged on: .*4 tasks for 3 classes"
+    ):
+        prepare(gtep, tmp_path / "run", local=True)
+    elsewhere = {"select_on": "gtep", "evaluate_on": "digts"}
+    with pytest.raises(BadRequest, match="did you mean 'digits'"):
+        prepare({**gtep, "protocol": elsewhere}, tmp_path / "run", local=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_single_factor_of_the_learning_rate_may_stand_alone() -> None:
+    study = made({"select_on": "chf", "chf": {"lrs": 0.5}})
+    assert study.study.protocol.chf is not None
+    assert study.study.protocol.chf.lrs == "0.5"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +163,7 @@ def test_another_data_set_may_be_judged_on_wherever_it_lies() -> None:
     assert study.study.judging_data.name == "cifar10"
     moved = made({"select_on": "gtep", "evaluate_on": {**there, "root": "/here"}})
     assert moved.identity == study.identity
-    assert made({"select_on": "gtep", "evaluate_on": "digits"}).identity != study.identity
+    assert made({"select_on": "gtep", "evaluate_on": "cifar100"}).identity != study.identity
 
 
 def test_chf_has_one_configuration_and_keeps_what_the_study_fixes() -> None:
