@@ -154,8 +154,8 @@ def prepare_evaluation(
     choices, skipped = choose(study, folder)
     if not choices and not skipped:
         raise BadRequest(
-            f"evaluate trains chosen hyperparameters again, and {folder} searches class orders alone: see its "
-            "report"
+            f"evaluate trains chosen hyperparameters again, and {folder} searches class orders alone: see "
+            "its report"
         )
     if not choices:
         raise BadRequest(
