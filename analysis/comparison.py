@@ -20,7 +20,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.load import Results, open_results
-from analysis.selection import Cell, cells, objective
+from analysis.selection import Cell, cells, label_of, objective
 from analysis.stats import Mean, by_order, holm, mean
 from cl_core.errors import BadRequest, unknown
 from cl_core.metrics import OBJECTIVES
@@ -35,7 +35,7 @@ class Difference:
     """One cell: the metric in both runs over the class orders that both have, and B - A, paired."""
 
     cell: str
-    split: str  # test where both have final runs on it, else val
+    split: str  # test where both have final runs, else that by which the choices were made
     a: Mean
     b: Mean
     difference: Mean
@@ -89,6 +89,11 @@ class Paired:
         for name, only in (("A", self.only_a), ("B", self.only_b)):
             if only:
                 out.append(f"only in {name}: {', '.join(only)}")
+        if any(cell.split == "val" for cell in self.cells):
+            out.append(
+                "val: the rows by which the choices were made, so that both values are optimistic; where "
+                "both runs are evaluated (cl-search evaluate), test rows are compared"
+            )
         if self.differing:
             out.append(f"the studies differ in {'; '.join(self.differing)}")
         return out
@@ -101,7 +106,7 @@ def compare(a: str | Path | Results, b: str | Path | Results, metric: str | None
     """The paired differences of B and A in `metric`; left out, A's first objective.
 
     A cell stands in the runs of its choice: its final ones where both have them on the test split, else those
-    that it was selected by, on validation rows. Raises BadRequest for an unknown metric, for runs on other
+    that it was selected by. Raises BadRequest for an unknown metric, for runs on other
     images, for a cell whose tasks have other sizes, and for runs without a cell in common.
     """
     left, right = open_results(a), open_results(b)
@@ -136,13 +141,14 @@ def _difference(a: Cell, b: Cell, metric: str) -> Difference:
     final = all(
         (cell.best["purpose"] == "final").all() and (cell.best["split"] == "test").all() for cell in (a, b)
     )
-    rows = [_values(cell.best if final else cell.selected, metric) for cell in (a, b)]
+    runs = [cell.best if final else cell.selected for cell in (a, b)]
+    rows = [_values(side, metric) for side in runs]
     both = [key for key in rows[0] if key in rows[1]]
     values = [by_order((order, side[order, seed]) for order, seed in both) for side in rows]
     gaps = by_order((order, rows[1][order, seed] - rows[0][order, seed]) for order, seed in both)
     return Difference(
         cell=a.name,
-        split="test" if final else "val",
+        split=" / ".join(dict.fromkeys(str(split) for side in runs for split in side["split"])),
         a=mean(values[0].values()),
         b=mean(values[1].values()),
         difference=mean(gaps.values()),
@@ -213,6 +219,7 @@ def _warnings(a: Results, b: Results, metric: str, found: list[Difference]) -> l
             f"the choices were made by {objective(a)[0]} in A and by {objective(b)[0]} in B, and compared "
             f"by {metric}"
         )
+    out += [f"{name}: {label}" for name, side in (("A", a), ("B", b)) if (label := label_of(side))]
     for cell in found:
         if not cell.difference.n:
             out.append(f"{cell.cell}: no class order and seed in both runs, so there is no difference")

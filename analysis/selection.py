@@ -19,6 +19,7 @@ from analysis.load import Results
 from cl_core.metrics import OBJECTIVES
 
 ORACLE = "selected on the test split (oracle-test)"
+OWN_DEFAULT = -1  # the default's number in an evaluation whose search begins with none
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,15 @@ def starts_from_paper(results: Results) -> bool:
     search = results.study.get("search")
     start = search.get("start_from", ["paper"]) if isinstance(search, Mapping) else ["paper"]
     return "paper" in ([start] if isinstance(start, str) else start or [])
+
+
+def final_default(results: Results, cell: Cell) -> pd.DataFrame:
+    """The completed final runs of a cell's published default."""
+    done = cell.evaluation[
+        (cell.evaluation["purpose"] == "final") & (cell.evaluation["status"] == "completed")
+    ]
+    own = done["number"] == OWN_DEFAULT
+    return done[own] if own.any() or not starts_from_paper(results) else done[done["number"] == 0]
 
 
 def labels(results: Results) -> list[str]:
@@ -199,6 +209,11 @@ def rows_selected_on(results: Results) -> str:
     return "test rows" if label_of(results) else "validation rows"
 
 
+def split_selected_on(results: Results) -> str:
+    """The split whose counts decided."""
+    return "test" if label_of(results) else "val"
+
+
 def by_classifier(
     results: Results, chosen: list[Cell], split: str
 ) -> Iterator[tuple[Cell, int, str, list[tuple[str, str]]]]:
@@ -229,17 +244,28 @@ def split_sentence(results: Results, split: str) -> str:
         "chf": ", its hyperparameters chosen inside the run, task by task, from past data only",
         "oracle-test": f" on test rows: {ORACLE}",
     }.get(protocol["select_on"], f", chosen by {protocol['select_on']}")
-    selected = "test" if label_of(results) else "val"
+    selected = split_selected_on(results)
     caution = "; numbers of a chosen best are optimistic on the rows it was chosen on"
-    return f"Measured on {rows}. {how}{caution if split == selected else ''}."
+    again = " They are final runs, trained on training and validation rows." if _evaluated(results) else ""
+    return f"Measured on {rows}.{again} {how}{caution if split == selected else ''}."
+
+
+def same_sentence(split: str) -> str:
+    """`split_sentence` for the sections after the leaderboard, which says all of it."""
+    return f"Measured on {'test' if split == 'test' else 'validation'} rows, by the leaderboard's runs."
+
+
+def _evaluated(results: Results) -> bool:
+    """Whether cells are shown by their final runs."""
+    return any((cell.best["purpose"] == "final").any() for cell in cells(results))
 
 
 def _worst(results: Results) -> str:
     return "worst-case" if protocol_of(results).get("aggregate") == "worst" else ""
 
 
-def orders_sentence(chosen: list[Cell]) -> str:
-    """How many class orders and seeds stand behind the numbers."""
+def orders_sentence(chosen: list[Cell], interval: str = "± is the half width of") -> str:
+    """How many class orders and seeds stand behind the numbers, and what shows the interval, if anything."""
     runs = [cell.best for cell in chosen if len(cell.best)]
     if not runs:
         return "n = 0: no completed run"
@@ -247,10 +273,12 @@ def orders_sentence(chosen: list[Cell]) -> str:
     seeds = sorted({int(r["seed"].nunique()) for r in runs})
     text = f"n = {_span(orders)} class order{'s' if orders[-1] > 1 else ''}, {_span(seeds)} seed"
     text += "s" if seeds[-1] > 1 else ""
+    if not interval:
+        return text
     if orders[-1] < 2:
         text += "; no interval: the class order is the unit, and one order has none"
     else:
-        text += "; ± is the half width of the 95 % t-interval over class orders"
+        text += f"; {interval} the 95 % t-interval over class orders"
     return text
 
 

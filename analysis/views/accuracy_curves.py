@@ -7,7 +7,7 @@ import pandas as pd
 from analysis.lines import Line, drawn
 from analysis.load import Results
 from analysis.section import VIEWS, Section
-from analysis.selection import by_classifier, cells, orders_sentence, split_of, split_sentence
+from analysis.selection import by_classifier, cells, orders_sentence, same_sentence, split_of
 from analysis.stats import over_orders
 from cl_core.metrics import FORMULAS, step_accuracy
 
@@ -43,5 +43,7 @@ def accuracy_curves(results: Results) -> Section:
             for line in lines
         ]
     )
-    text = f"{split_sentence(results, split)} Dotted lines are classifiers other than a method's own."
-    return Section(TITLE, text, [FORMULAS["step_accuracy"]], orders_sentence(chosen), table, figure)
+    text = f"{same_sentence(split)} Dotted lines are classifiers other than a method's own."
+    return Section(
+        TITLE, text, [FORMULAS["step_accuracy"]], orders_sentence(chosen, "bands are"), table, figure
+    )

@@ -15,7 +15,7 @@ from scipy.integrate import quad
 
 from analysis.load import Results
 from analysis.section import VIEWS, Section, Table
-from analysis.selection import labels, objective, sought
+from analysis.selection import labels, objective, rows_selected_on, sought
 from analysis.style import colours, fade, panels, place
 from analysis.tables import DYNAMIC
 from cl_core.metrics import OBJECTIVES
@@ -100,7 +100,7 @@ def class_orders(results: Results) -> Section:
             Table("Methods under the same class orders", _shown(pairs), "", "split", folded=len(pairs) > MANY)
         )
     counts = [len(o.values) for o in found]
-    text = f"{TEXT}\n\nThe value is {name.replace('_', ' ')} ({direction}) on validation rows."
+    text = f"{TEXT}\n\nThe value is {name.replace('_', ' ')} ({direction}) on {rows_selected_on(results)}."
     if all(o.seeds is None for o in found):
         text += (
             " No order ran with two seeds, so how much of a difference is the seed's is not known "

@@ -13,7 +13,7 @@ from analysis.gap import FORMULAS as GAP_FORMULAS
 from analysis.gap import Pairs, Station, parts, value_of
 from analysis.load import Results
 from analysis.section import VIEWS, Section, Table
-from analysis.selection import Cell, cells, objective, protocol_of, starts_from_paper
+from analysis.selection import Cell, cells, final_default, objective, protocol_of
 from analysis.stats import ALPHA, by_order, holm, over_orders, p_of_zero, paired
 from analysis.style import colours, panels, place
 from cl_core.metrics import FORMULAS, METRICS, summary
@@ -25,7 +25,6 @@ SHOWN = {
     "last_accuracy": "last accuracy",
     "forgetting": "forgetting",
 }
-OWN_DEFAULT = -1  # the default's number where the study does not begin with published defaults
 
 Values = Mapping[str, Pairs]  # metric -> (class order, value) of every run
 
@@ -94,12 +93,7 @@ def _metric(results: Results) -> str:
 
 
 def _judged(results: Results, cell: Cell) -> Judged:
-    done = cell.evaluation[
-        (cell.evaluation["purpose"] == "final") & (cell.evaluation["status"] == "completed")
-    ]
-    own = done["number"] == OWN_DEFAULT
-    default = done[own] if own.any() or not starts_from_paper(results) else done[done["number"] == 0]
-    choice = cell.final
+    default, choice = final_default(results, cell), cell.final
     same = len(choice) > 0 and set(choice["trial"]) == set(default["trial"])
     return Judged(cell, _values(results, choice), _values(results, default), same)
 
@@ -293,6 +287,7 @@ def _figure(results: Results, judged: list[Judged], metric: str) -> go.Figure:
                             "array": [known.half or 0.0],
                             "visible": known.half is not None,
                             "thickness": 1.2,
+                            "color": colour[label],  # else that of the mark, and a ring has none
                         },
                         hovertemplate=f"{label}: {name}<br>%{{x:.3f}}<extra></extra>",
                     ),

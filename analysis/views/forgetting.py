@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.load import Results
 from analysis.section import VIEWS, Section
-from analysis.selection import by_classifier, cells, orders_sentence, split_of, split_sentence
+from analysis.selection import by_classifier, cells, orders_sentence, same_sentence, split_of
 from analysis.style import matrices
 from cl_core.metrics import FORMULAS, accuracy_matrix, backward_transfer, forgetting, learning_accuracy
 
@@ -50,9 +50,9 @@ def forgetting_view(results: Results) -> Section:
     figure.update_xaxes(title_text="classes of task")
     figure.update_yaxes(title_text="after task")
     names = ("accuracy_matrix", "forgetting", "backward_transfer", "learning_accuracy")
-    text = f"{split_sentence(results, split)} A column that fades downwards is a task being forgotten."
+    text = f"{same_sentence(split)} A column that fades downwards is a task being forgotten."
     formulas = [f"{name.replace('_', ' ')}: {FORMULAS[name]}" for name in names]
-    return Section(TITLE, text, formulas, orders_sentence(chosen), pd.DataFrame(rows), figure)
+    return Section(TITLE, text, formulas, orders_sentence(chosen, ""), pd.DataFrame(rows), figure)
 
 
 def _mean(values: list[float | None] | list[float]) -> float | None:

@@ -11,7 +11,7 @@ from scipy import stats
 from analysis.configurations import ranked, span
 from analysis.load import Results
 from analysis.section import VIEWS, Section
-from analysis.selection import Cell, cells, objective
+from analysis.selection import Cell, cells, objective, rows_selected_on
 from analysis.style import SYMBOLS, colours, fade, panels, place, plain
 from analysis.tables import DYNAMIC
 
@@ -82,7 +82,7 @@ def hyperparameters(results: Results) -> Section:
     figure.update_traces(selector={"showlegend": True}, marker_opacity=1)
     figure.update_yaxes(title_text="objective")
     text = (
-        f"Objective: {name.replace('_', ' ')} ({direction}) on validation rows over a "
+        f"Objective: {name.replace('_', ' ')} ({direction}) on {rows_selected_on(results)} over a "
         "configuration's runs; "
         "larger marks with a dark rim are the best of their cell. The other hyperparameters vary too, so a "
         "panel shows an association, not an effect in isolation; a sampler that learns crowds the good "

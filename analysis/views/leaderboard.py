@@ -10,6 +10,7 @@ from analysis.section import VIEWS, Section
 from analysis.selection import (
     Cell,
     cells,
+    final_default,
     objective,
     order_searches,
     orders_sentence,
@@ -55,9 +56,10 @@ def leaderboard(results: Results) -> Section:
         "“To joint” and “to fine-tuning” are differences of last accuracy within the scenario. Averages "
         "over tasks are "
         "not comparable across scenarios: with a base task they run over more classes. "
-        f"“Default” is {name.replace('_', ' ')} of the published values (configuration 0) on "
-        f"{rows_selected_on(results)}. "
-        "A run is one configuration with one class order and seed. "
+        f"“Default” is {name.replace('_', ' ')} of the published values on "
+        f"{_rows_of_default(results, chosen)}. "
+        "A run is one configuration with one class order and seed; “s in all”, done, stopped and failed "
+        "count the runs of the search. "
         f"The figure shows {name.replace('_', ' ')} on {rows_selected_on(results)}: filled marks are "
         "the best configuration, rings the "
         "published values, the dotted line joint training."
@@ -67,6 +69,7 @@ def leaderboard(results: Results) -> Section:
     formulas.append(
         "bytes kept: exemplars, prototypes, covariances and generators after the last task; no networks"
     )
+    formulas.append("s: seconds of training as recorded with each task, a shared first task in every run")
     return Section(
         "Leaderboard",
         text,
@@ -106,7 +109,7 @@ def _row(
         if reference is not None:
             value = paired(metrics[cell.name]["last_accuracy"], metrics[reference.name]["last_accuracy"])
         row[title], row[f"{title} ±"] = value.value, value.half
-    row["default"] = _mean(cell.default["objective"])
+    row["default"] = _mean((final_default(results, cell) if _final(cell) else cell.default)["objective"])
     last = results.stages[results.stages["trial"].isin(cell.best["trial"])]
     last = last[last.groupby("trial")["task"].transform("max") == last["task"]]
     kept = _mean(last["kept_bytes"])
@@ -124,6 +127,15 @@ def _reference(cell: Cell, chosen: list[Cell], method: str) -> Cell | None:
     found = [c for c in chosen if c.scenario == cell.scenario and c.method == method and len(c.best)]
     found.sort(key=lambda c: c.label != method)
     return found[0] if found and cell.method != method else None
+
+
+def _final(cell: Cell) -> bool:
+    """Whether a cell is shown by its final runs."""
+    return bool((cell.best["purpose"] == "final").any())
+
+
+def _rows_of_default(results: Results, chosen: list[Cell]) -> str:
+    return "test rows, by its final runs" if any(map(_final, chosen)) else rows_selected_on(results)
 
 
 def _mean(values: pd.Series) -> float | None:
@@ -184,6 +196,7 @@ def _figure(results: Results, chosen: list[Cell], name: str, direction: str) -> 
     ]
     known += [v for cell in shown for v in cell.default["objective"].dropna()]
     pad = max(0.02, 0.06 * (max(known) - min(known)))
-    figure.update_xaxes(title_text=name.replace("_", " "), range=[min(known) - pad, max(known) + pad])
+    title = f"{name.replace('_', ' ')}, {rows_selected_on(results)}"
+    figure.update_xaxes(title_text=title, range=[min(known) - pad, max(known) + pad])
     figure.update_yaxes(type="category", showgrid=True)
     return figure

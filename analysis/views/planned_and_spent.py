@@ -23,15 +23,15 @@ def planned_and_spent(results: Results) -> Section:
         table[column] = [in_words(t, v) for t, v in zip(table["quantity"], table[column], strict=True)]
     text = (
         f"Planned on {plan.get('written', 'an unknown day')} from a probe of a few steps. Planned is the "
-        "whole study without a stopper; spent is what has ended so far. Hours by the clock run from the "
-        "first start to the last end, whatever lay between. Runs of `evaluate` count in bytes and "
-        "GPU-hours alone."
+        "whole study without a stopper; spent is what has ended so far. Time by the clock runs from the "
+        "first start to the last end, whatever lay between. Runs of `evaluate` count in bytes and GPU-hours "
+        "alone."
     )
     notes = [str(note) for note in plan.get("notes") or () if isinstance(note, str)]
     if notes:
         text += "\n\n" + " ".join(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes)
     formulas = [
-        "hours of one worker: from the start to the end of every run, and the training of first tasks that "
+        "time of one worker: from the start to the end of every run, and the training of first tasks that "
         "runs share",
         "first tasks taken from a shared one: runs that began from a first task which another had trained",
     ]

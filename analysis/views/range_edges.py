@@ -19,6 +19,7 @@ from cl_core.hparams import Choice, Int
 TITLE = "Values at the edge of their range"
 EDGE = 0.05  # of the range, at each end
 BEST = 3  # configurations that are looked at together
+WHOLE = "of the method"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,10 @@ def range_edges(results: Results) -> Section:
     ]
     counts = [one.tried for one in found]
     n = f"n = {span(counts)} completed configurations a hyperparameter"
-    return Section(TITLE, text, formulas, n, pd.DataFrame(map(_row, found)), _figure(results, found))
+    table = pd.DataFrame(map(_row, found))
+    if not table[WHOLE].any():  # every range is the method's own
+        table = table.drop(columns=WHOLE)
+    return Section(TITLE, text, formulas, n, table, _figure(results, found))
 
 
 def _chosen(results: Results, cell: Cell, space: Sequence[Parameter]) -> list[Chosen]:
@@ -148,7 +152,7 @@ def _row(one: Chosen) -> dict[str, object]:
         "label": one.cell.label,
         "hyperparameter": p.short,
         "searched": _range(p),
-        "of the method": "" if p.whole is None or p.whole == p.domain else str(p.whole),
+        WHOLE: "" if p.whole is None or p.whole == p.domain else str(p.whole),
         "position": one.positions[0],
         f"best {BEST}, the chosen one first": ", ".join(f"{value:.3g}" for value in one.values),
         "edge": one.edge + (" (all)" if one.all_there else ""),

@@ -7,7 +7,7 @@ import pandas as pd
 from analysis.lines import Line, drawn
 from analysis.load import Results
 from analysis.section import VIEWS, Section
-from analysis.selection import by_classifier, cells, orders_sentence, split_of, split_sentence
+from analysis.selection import by_classifier, cells, orders_sentence, same_sentence, split_of
 from analysis.stats import over_orders
 from cl_core.metrics import FORMULAS, new_to_old, old_to_new, recency_ratio
 
@@ -52,7 +52,7 @@ def recency_bias(results: Results) -> Section:
     figure.update_xaxes(title_text="after task")
     figure.update_yaxes(title_text="recency ratio", rangemode="tozero")
     text = (
-        f"{split_sentence(results, split)} Above 1 the newest task is answered too often, below 1 too "
+        f"{same_sentence(split)} Above 1 the newest task is answered too often, below 1 too "
         "seldom; its upper "
         "limit is the number of seen rows over those of the newest task. Dotted lines are classifiers "
         "other than a "
@@ -62,4 +62,4 @@ def recency_bias(results: Results) -> Section:
         f"{name.replace('_', ' ')}: {FORMULAS[name]}"
         for name in ("recency_bias", "recency_ratio", "old_to_new", "new_to_old", "asymmetry")
     ]
-    return Section(TITLE, text, formulas, orders_sentence(chosen), pd.DataFrame(rows), figure)
+    return Section(TITLE, text, formulas, orders_sentence(chosen, ""), pd.DataFrame(rows), figure)

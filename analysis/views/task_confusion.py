@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.load import Results
 from analysis.section import VIEWS, Section
-from analysis.selection import by_classifier, cells, orders_sentence, split_of, split_sentence
+from analysis.selection import by_classifier, cells, orders_sentence, same_sentence, split_of
 from analysis.style import matrices
 from cl_core.metrics import FORMULAS, task_accuracy, task_confusion
 
@@ -44,7 +44,7 @@ def task_confusion_view(results: Results) -> Section:
     figure.update_xaxes(title_text="answered task")
     figure.update_yaxes(title_text="true task")
     text = (
-        f"{split_sentence(results, split)} Rows sum to 1; a dark last column is recency bias, an even "
+        f"{same_sentence(split)} Rows sum to 1; a dark last column is recency bias, an even "
         "spread off the "
         "diagonal is confusion between tasks."
     )
@@ -52,4 +52,4 @@ def task_confusion_view(results: Results) -> Section:
         f"task confusion: {FORMULAS['task_confusion']}",
         "last accuracy = P(right task) × P(right class given right task)",
     ]
-    return Section(TITLE, text, formulas, orders_sentence(chosen), pd.DataFrame(rows), figure)
+    return Section(TITLE, text, formulas, orders_sentence(chosen, ""), pd.DataFrame(rows), figure)

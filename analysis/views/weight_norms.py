@@ -75,4 +75,4 @@ def weight_norms(results: Results) -> Section:
         FORMULAS["weight_norm"],
         "new / old: newest task's mean norm over the mean of the older tasks' means",
     ]
-    return Section(TITLE, text, formulas, orders_sentence(chosen), pd.DataFrame(table), figure)
+    return Section(TITLE, text, formulas, orders_sentence(chosen, ""), pd.DataFrame(table), figure)

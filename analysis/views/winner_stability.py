@@ -12,7 +12,7 @@ from analysis.configurations import ADAPTIVE, configurations, ranked, searched_r
 from analysis.load import Results
 from analysis.redraws import Array, Redrawn, by_draw, by_noise, by_order, order_errors, row_error
 from analysis.section import VIEWS, Section
-from analysis.selection import Cell, cells, objective
+from analysis.selection import Cell, cells, objective, split_selected_on
 from analysis.style import fade, panels, place
 from cl_core.metrics import METRICS
 
@@ -47,9 +47,10 @@ def winner_stability(results: Results) -> Section:
     if rows:
         between = name in BETWEEN
         text += (
-            "\n\nrows: the same configurations are measured on other validation rows. Counts do not tell "
-            "which rows were right, so two things are assumed. Configurations are redrawn independently, "
-            "although all were asked the same rows, which overstates the noise of their differences. "
+            "\n\nrows: the same configurations are measured on other rows of the same split. Counts do not "
+            "tell which rows were right, so two things are assumed. Configurations are redrawn "
+            "independently, although all were asked the same rows, which overstates the noise of their "
+            "differences. "
             "Rows right after one task are right after another as often as can be, which "
             + (
                 "understates the noise of a difference between tasks."
@@ -63,7 +64,7 @@ def winner_stability(results: Results) -> Section:
     formulas = [
         "draw, exact: of N ended configurations drawn with replacement, the i-th best wins with probability "
         "w_i = ((N−i+1)/N)^N − ((N−i)/N)^N; loss = Σ_i w_i · (v_1 − v_i); stopped and failed ones never win",
-        "rows: each validation row of class c gets u ~ U(0, 1) and is right after task t where u < R_c(t), "
+        "rows: each row of class c gets u ~ U(0, 1) and is right after task t where u < R_c(t), "
         f"the class's accuracy then; SE is the standard deviation of the objective over {ROW_DRAWS} such "
         f"redraws of all rows, for the best {OWN} configurations of a cell (the others get their mean); "
         f"{DRAWS:,} redraws v_i + SE_i · z",
@@ -102,14 +103,14 @@ def _row(results: Results, cell: Cell) -> dict[str, object]:
     margin = WORSE if name in METRICS else 0.0  # bytes and seconds have no half a point
     row |= _columns("draw", by_draw(values, ended, margin))
     errors = _row_errors(results, cell, table, name, draw)
-    noise = None if errors is None else by_noise(values, errors, WORSE, draw, DRAWS)
+    noise = None if errors is None else by_noise(values, errors, margin, draw, DRAWS)
     row |= _columns("rows", noise)
     row["rows: SE"] = None if errors is None else float(errors[0])
     row["rows: within one SE"] = None if errors is None else int((values >= values[0] - errors[0]).sum())
     groups = _by_order(cell, table, sign)
     several = None if groups is None or groups.shape[1] < 2 else groups
     row |= _columns(
-        "orders", None if several is None else by_order(several, _worst(results), WORSE, draw, DRAWS)
+        "orders", None if several is None else by_order(several, _worst(results), margin, draw, DRAWS)
     )
     error = None if several is None else float(order_errors(several)[0])
     row["orders: SE"] = error
@@ -149,7 +150,7 @@ def _row_errors(
 
 
 def _error(results: Results, trial: str, metric: str, draw: np.random.Generator) -> float | None:
-    counts = results.confusions(trial, "val")
+    counts = results.confusions(trial, split_selected_on(results))
     return row_error(counts, results.sizes(trial), metric, draw, ROW_DRAWS) if counts else None
 
 

@@ -104,6 +104,17 @@ def test_final_runs_stand_only_where_both_have_them() -> None:
     assert (one.split, one.a.value) == ("val", pytest.approx(0.5))
 
 
+def test_values_that_chose_are_told_from_final_ones_and_an_oracle_s_are_labelled() -> None:
+    values = orders(0.4, 0.6)
+    plain, final = (made("a", {"lwf": values}, final=f) for f in (False, True))
+    assert any(line.startswith("val: the rows by which") for line in compare(plain, plain).lines())
+    assert not any(line.startswith("val") for line in compare(final, final).lines())
+    oracle = made("b", {"lwf": values}, protocol={"select_on": "oracle-test", "validation": 0.1})
+    oracle.trials["split"] = "test"
+    assert [compare(a, oracle).cells[0].split for a in (plain, oracle)] == ["val / test", "test"]
+    assert "B: selected on the test split (oracle-test)" in compare(plain, oracle).warnings
+
+
 def test_what_is_in_one_run_alone_is_named() -> None:
     a, b = made("a", {"lwf": orders(0.5)}), made("b", {"lwf": orders(0.6), "icarl": orders(0.7)})
     found = compare(a, b)

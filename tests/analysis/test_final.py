@@ -10,7 +10,9 @@ from analysis import open_results
 from analysis.report import render
 from analysis.selection import cells
 from analysis.stats import p_of_zero
+from analysis.style import colours
 from analysis.views.final import final
+from analysis.views.leaderboard import leaderboard
 from cl_core.records import TABLES
 from tests.analysis.lake import Plan, schema, write
 
@@ -102,6 +104,26 @@ def test_cells_are_shown_by_their_final_runs_all_or_none(lake):
     assert {purpose for cell in shown for purpose in cell.best["purpose"]} == {"final"}
     assert {purpose for cell in shown for purpose in cell.trials["purpose"]} == {"search"}
     assert 'id="final"' in render(open_results(lake))
+
+
+def test_the_default_stands_on_the_rows_of_the_choice(lake):
+    evaluated(lake)
+    results = open_results(lake)
+    changed = results.trials
+    mine = changed["trial"].str.contains("/0/final/")
+    changed.loc[mine, "objective"] = [0.25, 0.35] * 2  # the search's values stay
+    board = leaderboard(results)
+    assert list(board.table["default"]) == pytest.approx([0.3, 0.3])
+    assert "published values on test rows, by its final runs" in board.text
+    assert board.text.startswith("Measured on test rows. They are final runs")
+    assert board.figure.layout.xaxis.title.text.endswith(", validation rows")
+
+
+def test_the_ring_of_a_default_has_an_interval_to_be_seen(lake):
+    evaluated(lake)
+    marks = final(open_results(lake)).figure.data
+    assert {mark.error_x.color for mark in marks} <= set(colours(open_results(lake)).values())
+    assert all(mark.error_x.visible for mark in marks)
 
 
 def test_a_gap_without_all_of_its_runs_is_named_and_left_out(lake):

@@ -351,6 +351,17 @@ def test_the_winner_section_counts_the_configurations_within_one_standard_error(
     assert 0 <= row["orders: another wins"] <= 1
 
 
+def test_a_choice_by_test_rows_is_redrawn_on_test_rows(tmp_path):
+    scenarios = (("B0-2tasks", (2, 2)),)
+    folder = write(tmp_path / "run", Plan(labels=("lwf",), scenarios=scenarios, trials=3, splits=("test",)))
+    study = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
+    assert "rows: SE" not in VIEWS["winner_stability"](open_results(folder)).table
+    study["protocol"]["select_on"] = "oracle-test"
+    (folder / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    assert VIEWS["winner_stability"](open_results(folder)).table["rows: SE"].iloc[0] > 0
+    assert "(max) on test rows" in VIEWS["hyperparameters"](open_results(folder)).text
+
+
 def test_a_cost_has_no_validation_rows(tmp_path):
     points = [{"objective": v} for v in (3.0, 2.0)]
     folder = search(tmp_path / "run", points, None, search={"objective": {"kept_bytes": "min"}})

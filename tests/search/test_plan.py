@@ -104,7 +104,7 @@ def test_bytes_are_foreseen_nearly(finished: Path) -> None:
     ratio = table["spent / planned"]
     assert ratio["bytes of stages"] == pytest.approx(1, abs=0.05)
     assert 0.2 < ratio["bytes of tables"] < 1.5
-    assert ratio["hours of one worker"] > 0
+    assert ratio["time of one worker"] > 0
 
 
 def test_what_a_method_keeps_is_foreseen(finished: Path) -> None:
@@ -171,7 +171,7 @@ def test_the_report_sets_planned_against_spent(finished: Path) -> None:
     assert found.table is not None
     row = found.table.set_index("quantity").loc["tasks trained"]
     assert (row["planned"], row["spent"], row["spent / planned"]) == ("92", "92", 1)
-    hours = found.table.set_index("quantity").loc["hours of one worker"]
+    hours = found.table.set_index("quantity").loc["time of one worker"]
     assert all(text.endswith(" s") and float(text[:-2]) > 0 for text in hours[["planned", "spent"]])
     assert found.n == "n = 28 ended runs of the search"
     assert "Planned and spent" in render(open_results(finished))
@@ -180,9 +180,9 @@ def test_the_report_sets_planned_against_spent(finished: Path) -> None:
 @pytest.mark.parametrize(
     ("title", "value", "said"),
     [
-        ("hours of one worker", 0.01, "36 s"),
+        ("time of one worker", 0.01, "36 s"),
         ("GPU-hours", 1.25, "1.2 h"),
-        ("hours by the clock", 1204.0, "1,204 h"),
+        ("time by the clock", 1204.0, "1,204 h"),
         ("bytes of stages", 5_702_798, "5.7 MB"),
         ("runs", 1204, "1,204"),
         ("GPU-hours", None, "–"),
