@@ -30,14 +30,15 @@ def early_stopping(results: Results) -> Section:
         return Section(TITLE, "No trial was stopped: the study has no stopper.", optional=True)
     text = (
         f"Stopper: {stopper}. Trials are compared within their cell at equal task index, "
-        "by the accuracy over the increments, and never stopped before their second task has ended."
+        "by what the accuracy over the increments would be at the end if it stayed where it is, and never "
+        "stopped before their second task has ended."
     )
     if audited:
         low, high = binomtest(false, audited).proportion_ci(0.95)
         text += (
             f"\n\nOf the trials that were to be stopped, {audited} ran on as an audit: {false} of them "
             f"({false / audited:.0%}, 95 % interval {low:.0%} to {high:.0%}) ended better than every "
-            "trial that was not to be stopped, so stopping would have cost the cell its winner."
+            "trial that was not to be stopped: stopping such a one would have cost the cell its winner."
         )
     else:
         text += (
