@@ -30,7 +30,6 @@ from spaces.space import Config
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from spaces.storage_part import StoragePart
     from spaces.study import Study
 
 OWN_DEFAULT = -1  # the default's number where the study does not begin with published defaults
@@ -187,7 +186,7 @@ def choose(study: ResolvedStudy, folder: Path) -> tuple[list[Choice], list[str]]
     from analysis.selection import cells
 
     ranked = {cell.name: cell.ranking for cell in cells(open_results(folder))}
-    sampled = _sampled(folder, study.study.storage)
+    sampled = _sampled(folder, study)
     paper = "paper" in study.study.search.start_from
     choices, skipped = [], []
     for cell in study.cells:
@@ -246,17 +245,21 @@ def _run(study: ResolvedStudy, choice: Choice, kind: str, order: str, seed: int)
     )
 
 
-def _sampled(folder: Path, part: StoragePart) -> dict[str, dict[int, Config]]:
-    """Cell -> number -> configuration, from the run's Optuna storage."""
+def _sampled(folder: Path, study: ResolvedStudy) -> dict[str, dict[int, Config]]:
+    """Cell -> number -> configuration, from the run's Optuna storage, where a cell may have a second study,
+    of what stopping compares."""
     from search.cell_study import asked
     from search.database import while_it_answers
     from search.storage import read_studies
 
+    part = study.study.storage
     studies = read_studies(folder, part)
     if studies is None:
         return {}
+    names = [cell.name for cell in study.cells]
     with studies, while_it_answers("of this run", part.password):
-        return {cell: asked(studies.storage, number) for cell, number in studies.ids().items()}
+        known = studies.ids()
+        return {name: asked(studies.storage, known[name]) for name in names if name in known}
 
 
 def _asked(existing: dict[str, object], overrides: Sequence[str]) -> Study:

@@ -265,6 +265,16 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(searched: Path, tmp_pat
     assert not (empty / LEDGER).exists()
 
 
+def test_what_chf_has_trained_for_the_test_set_comes_out_the_same_again(tmp_path: Path) -> None:
+    protocol = {"select_on": "chf", "chf": {"lrs": 1, "attempts": 1}}
+    plain = {**STUDY, "methods": {"lwf": {}}, "protocol": protocol, "final": {"orders": 1}}
+    folder = run_study(plain, tmp_path / "run", local=True).folder
+    evaluate(folder, local=True)
+    trial = f"{LWF}/0/final/natural/s1"
+    assert recorded(folder)[trial]["split"] == "test"
+    assert rerun(folder, trial)
+
+
 def test_a_data_set_without_a_test_split_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "unsplit.py").write_text(
         "import numpy as np\nfrom cl_core import Data\n"
@@ -297,6 +307,15 @@ def test_a_default_of_its_own_stands_beside_a_choice_without_published_ones(tmp_
     assert choice.default["hp.kd_weight"] == 0.25
     assert f"{LWF}/-1/final/natural/s1" in {spec.trial for spec in prepared.specs}
     assert choose(prepared.run.study, folder)[0] == [choice]
+
+
+@pytest.mark.parametrize("optuna", ["journal", "sqlite"])
+def test_a_study_with_a_second_one_for_its_stopper_is_evaluated(optuna: str, tmp_path: Path) -> None:
+    search = {"trials": 1, "objective": ["last_accuracy", "kept_bytes"], "stopper": "asha"}
+    plain = {**STUDY, "methods": {"lwf": {"temperature": 2.0}}, "search": {**search, "sampler": "random"}}
+    folder = run_study({**plain, "storage": {"optuna": optuna}}, tmp_path / "run", local=True).folder
+    (choice,) = prepare_evaluation(folder).choices
+    assert (choice.cell.name, choice.number, choice.is_default) == (LWF, 0, True)
 
 
 def test_an_oracle_is_labelled_wherever_its_numbers_stand(tmp_path: Path) -> None:
