@@ -201,6 +201,9 @@ class ResolvedStudy:
                     out.append(f"{cell.label}: the domain of {name} is not used: chf chooses it task by task")
             for name, branch in cell.space.inert.items():
                 out.append(f"{cell.label}: {name} never acts, it does only where {branch}: it is left out")
+            if cell.seeks and self.study.search.stopper != "none":
+                said = f"{cell.name}: search.stopper {self.study.search.stopper} does not act"
+                out.append(f"{said}: an order that falls behind may be the one that is sought")
             splits = number_of_splits(cell.sizes) if cell.seeks else cell.budget
             if splits < cell.budget:
                 out.append(
@@ -314,4 +317,6 @@ def resolve(study: Study, data: Data) -> ResolvedStudy:
 def short_order(order: str) -> str:
     """A class order as a part of a trial's name."""
     plain = order if order.startswith("seed:") else Path(shortened(order)).stem
-    return re.sub(r"[^A-Za-z0-9._:-]+", "-", plain).strip("-.") or "order"
+    name = re.sub(r"[^A-Za-z0-9._:-]+", "-", plain).strip("-.") or "order"
+    # A file seed-1.txt must not have the tables of seed:1, whose colon is a dash in file names.
+    return f"file-{name}" if re.fullmatch(r"seed[-:]\d+", name) and name != order else name

@@ -14,7 +14,7 @@ from cl_core.class_orders import class_order
 from cl_core.dataset import Data
 from cl_core.errors import BadRequest
 from cl_core.keys import base_identity
-from spaces.resolved import ResolvedStudy, resolve
+from spaces.resolved import ResolvedStudy, resolve, short_order
 from spaces.splits import keys_of, number_of_splits, order_of, scenarios_of
 from spaces.study_file import load_study, parse_study
 from tests.search.simulation import images
@@ -180,3 +180,10 @@ def test_few_splits_are_warned_of() -> None:
     assert study.warnings == [
         "finetune@B0-3tasks-easiest: 20 class orders are asked of 6 splits that differ: some are run again"
     ]
+
+
+def test_orders_that_differ_have_names_that_differ_in_files_too() -> None:
+    orders = ["natural", "seed:1", "seed-1.txt", "lists/order.txt", "list:1-0"]
+    names = [short_order(order).replace(":", "-") for order in orders]
+    assert names[:3] == ["natural", "seed-1", "file-seed-1"]
+    assert len(set(names)) == len(orders)
