@@ -41,6 +41,11 @@ def best_of_n(results: Results) -> Section:
         "methods cross, who wins is a question of the budget. All on the rows that configurations are chosen "
         "on: a best of many is optimistic."
     )
+    if any((tried[cell.name]["status"] == "stopped").any() for cell in shown):
+        text += (
+            "\n\nStopped configurations have no value, and draws of none but such are left out: where many "
+            "were stopped, the left curves are too high where n is small."
+        )
     sampler = setting(results, "sampler", "")
     if sampler in ADAPTIVE:
         text += (
@@ -53,6 +58,7 @@ def best_of_n(results: Results) -> Section:
         "2019, arXiv 1909.03004; without replacement: Tang et al., ACL 2020, arXiv 2004.13705)",
         "stopped and failed configurations take the first places i and are never best; the mean is over "
         "draws with at least one completed, so the sum is divided by 1 − C(N−M, n) / C(N, n), M completed",
+        "seconds: as recorded with each task, a shared first task in every run",
     ]
     table = pd.DataFrame(
         [_row(cell, tried[cell.name], curves[cell.name], least, unit, factor, results) for cell in shown]
