@@ -201,12 +201,16 @@ def print_table(columns: list[str], rows: list[list[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = terminal()
+    first = max((len(row[0]) for row in rows), default=0)
     table = Table()
-    for name in columns:
-        table.add_column(name, overflow="fold")
+    for place, name in enumerate(columns):
+        # A name is read whole, and copied: the other columns give room.
+        whole = place == 0 and 3 * first <= console.width
+        table.add_column(name, overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    terminal().print(table)
+    console.print(table)
 
 
 def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> Table:
