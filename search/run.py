@@ -163,7 +163,6 @@ def prepare(
         check_judged(resolved, cached_data(asked.judging_data))
     check_folder(folder)
     check_storage(resolved.study.storage, folder)
-    check_judging(resolved)
     known = known_sources(resolved, folder, begun=existing is not None)
     stages = folder / "stages"
     if asked.storage.stages:
@@ -193,28 +192,6 @@ def known_sources(study: ResolvedStudy, folder: Path, begun: bool) -> Known:
         if cold:
             known[source] = observations(study, source, cold if begun else None)
     return known
-
-
-def check_judging(study: ResolvedStudy) -> None:
-    """Raise BadRequest unless the images that choices are judged on are there, where they are others, and
-    every cell can be trained on them: otherwise only its evaluation would tell."""
-    from search.runner import cached_data
-    from spaces.protocol import evaluated
-
-    spec = study.study.judging_data
-    if spec == study.study.tuning_data:
-        return
-    data = cached_data(spec)
-    for cell in study.cells:
-        if cell.seeks:  # a class order is no choice for other images
-            continue
-        for order in study.orders(cell, study.study.final.orders):
-            made = evaluated(study.configuration(cell, cell.space.defaults(), order, 0), "final", spec)
-            try:
-                made.check(data)
-            except BadRequest as error:
-                where = "the other half of the classes" if spec.half else f"data set {spec.name}"
-                raise BadRequest(f"{cell.name} on {where}, as protocol.evaluate_on says: {error}") from None
 
 
 def check_folder(folder: Path) -> None:

@@ -383,7 +383,7 @@ def test_what_choices_are_judged_on_is_looked_at_before_the_search(tmp_path: Pat
     there = {"name": "image-folder", "root": str(tmp_path / "none")}
     for judged, says in (
         (there, "none"),
-        ({"name": "digits", "classes": 4}, "on data set digits, as protocol"),
+        ({"name": "digits", "classes": 4}, "finetune@B0-5tasks on the 4 classes judged on"),
     ):
         plain = {**STUDY, "protocol": {"select_on": "gtep", "evaluate_on": judged}}
         with pytest.raises(BadRequest, match=says):
