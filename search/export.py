@@ -262,7 +262,7 @@ def _everything(folder: Path, study: Study, cell: Cell, row: Mapping[str, Any]) 
     """The choice trained as for the final evaluation, with the test split sealed: in the scenario's class
     order, on whatever device is here.
     """
-    from search.trial import recorded_spec
+    from search.rerun import recorded_spec
     from spaces.protocol import evaluated
 
     spec = {spec.name: spec for spec in study.specs()}[cell.scenario]

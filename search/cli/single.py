@@ -93,7 +93,7 @@ def predict(
 def rerun(folder: Folder, trial: Trial) -> None:
     """Run one recorded run again and compare the rows: 0 when they are equal, 1 when not."""
     with errors():
-        from search.trial import rerun as verb
+        from search.rerun import rerun as verb
 
         comparison = verb(folder, trial, say=typer.echo)
         typer.echo(str(comparison))

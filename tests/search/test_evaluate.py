@@ -24,10 +24,10 @@ from cl_core.errors import BadRequest
 from search.budget import Budget
 from search.evaluate import Choice, choose, evaluate, planned_runs, prepare_evaluation
 from search.evaluation import Evaluation
+from search.rerun import rerun
 from search.run import run_study
 from search.run_spec import RunSpec
 from search.status import status
-from search.trial import rerun
 from search.writer import recorded
 from spaces.budget import BudgetPart
 from tests.search.simulation import write_row

@@ -29,8 +29,8 @@ from cl_core.model import read_card
 from cl_core.trainer import Training
 from search.cli import app
 from search.export import export
+from search.rerun import recorded_spec
 from search.run import run_study
-from search.trial import recorded_spec
 
 STUDY: dict[str, Any] = {
     "study": "small",
