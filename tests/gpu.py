@@ -1,0 +1,309 @@
+"""Run the trainer's checks and measurements on a GPU: `python -m tests.gpu [--cifar10 FOLDER] [--tiny]`.
+
+Prints one JSON object a line as it goes, so a run that is cut short still leaves its figures. It needs
+torch, torchvision, NumPy, Pillow, filelock and safetensors only: no Ray, Optuna or pydantic.
+
+    device     what it ran on, with the measured peak of a matrix product and of a copy
+    contract   every method and option trains twice to equal bits and stays finite; with its defaults it is
+               also equal when resumed, and near the CPU in float32
+    steps      images a second of training by method and net, beside the bare step, eager and captured
+    cifar10    five tasks of two classes, ResNet-18, test split; `--cifar10` names a folder with train/ and
+               test/ (`<class>/*`), several runs train at a time
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from cl_core.configuration import Configuration
+from cl_core.dataset import Augment, Data, DataSpec, load
+from cl_core.method import METHODS
+from cl_core.metrics import summary
+from cl_core.nets.network import build_network
+from cl_core.result import TaskResult
+from cl_core.scenarios import parse_scenario
+from cl_core.stages import Boundaries, StageStore
+from cl_core.trainer import Training
+from tests import tiny
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+BATCH = 128
+CIFAR10: list[tuple[str, dict[str, Any]]] = [
+    ("icarl", {"exemplars_total": 500, "budget": "total"}),
+    ("replay", {"exemplars_total": 500, "budget": "total"}),
+    ("icarl", {"exemplars_total": 200, "budget": "total"}),
+    ("replay", {"exemplars_total": 200, "budget": "total"}),
+    ("finetune", {}),
+    ("lwf", {}),
+    ("bic", {"exemplars_total": 500, "budget": "total"}),
+    ("pass", {}),
+]
+"""The runs of `cifar10`; the most telling first."""
+
+
+def say(part: str, **values: Any) -> None:
+    """Print one line of JSON."""
+    print(json.dumps({"part": part, **values}), flush=True)
+
+
+# device
+
+
+def device() -> Iterator[dict[str, Any]]:
+    """Yield what the device is and the peaks that bound a step."""
+    out: dict[str, Any] = {"device": DEVICE, "torch": torch.__version__}
+    if DEVICE == "cuda":
+        out["name"] = torch.cuda.get_device_name()
+        a = torch.randn(8192, 8192, device=DEVICE, dtype=torch.bfloat16)
+        b = torch.empty(2**29, device=DEVICE, dtype=torch.uint8)
+        c = torch.empty_like(b)
+        out["bf16_tflops"] = round(2 * 8192**3 / _seconds(lambda: a @ a) / 1e12, 1)
+        out["copy_terabytes_per_second"] = round(2 * b.numel() / _seconds(lambda: c.copy_(b)) / 1e12, 2)
+    yield out
+
+
+def _seconds(run: Callable[[], object], rounds: int = 9) -> float:
+    # The median over rounds after one that is not counted.
+    times = []
+    for _ in range(rounds + 1):
+        _synchronize()
+        started = time.perf_counter()
+        run()
+        _synchronize()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[1:])
+
+
+def _synchronize() -> None:
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
+# contract
+
+
+def contract(variants: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    """Yield each method and option that breaks a promise, then the counts."""
+    broken = 0
+    worst = {"first task": (0.0, ""), "all tasks": (0.0, "")}
+    for method, choices in variants:
+        try:
+            faults, apart = _check(method, json.loads(choices))
+        except Exception as error:  # one that raises must not hide the others
+            faults, apart = [f"{type(error).__name__}: {error}"], {}
+        for where, value in apart.items():
+            worst[where] = max(worst[where], (value, f"{method} {choices}"))
+        if faults:
+            broken += 1
+            yield {"method": method, "hp": choices, "faults": faults}
+    yield {"checked": len(variants), "broken": broken, "largest_relative_difference_from_cpu": worst}
+
+
+def _check(method: str, hp: dict[str, Any]) -> tuple[list[str], dict[str, float]]:
+    there = dataclasses.replace(tiny.configuration(method, hp), device=DEVICE, precision="auto")
+    first, again = tiny.train(there), tiny.train(there)
+    faults = [] if again.traces == first.traces else ["two equal runs differ"]
+    for state in first.states:
+        faults += [f"{name} is not finite" for name, t in state.items() if not t.isfinite().all()]
+    if hp:
+        return faults, {}
+    if _resumed(there) != first.traces[1:]:
+        faults.append("a resumed run differs from the straight one")
+    single = tiny.train(dataclasses.replace(there, precision="float32"))
+    cpu = tiny.run(method, hp)
+    return faults, {
+        "first task": _apart(single.results[:1], cpu.results[:1]),
+        "all tasks": _apart(single.results, cpu.results),
+    }
+
+
+def _resumed(settings: Configuration) -> list[Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        boundaries = Boundaries(StageStore(Path(folder)))
+        begun = Training(settings, tiny.data(), resume=boundaries)
+        begun.next_task()
+        begun.keep_boundary()
+        taken_up = Training(settings, tiny.data(), resume=boundaries)
+        results = []
+        while not taken_up.finished:
+            results.append(tiny.trace(taken_up.next_task()))
+        return results
+
+
+def _apart(found: tuple[TaskResult, ...], known: tuple[TaskResult, ...]) -> float:
+    # The largest relative difference of an epoch's loss term.
+    pairs = [
+        (a.value, b.value)
+        for f, k in zip(found, known, strict=True)
+        for a, b in zip(f.phases, k.phases, strict=True)
+    ]
+    return max(abs(a - b) / max(abs(b), 1e-2) for a, b in pairs)
+
+
+# steps
+
+
+def steps(small: bool) -> Iterator[dict[str, Any]]:
+    """Yield images a second of a second task by net, size and method, beside the bare step's."""
+    images = 4 * BATCH if small else 100 * BATCH
+    nets = [("convnet-small", 8)] if small else [("resnet32", 32), ("resnet18", 32), ("resnet18", 64)]
+    for net, size in nets:
+        rng = np.random.default_rng(0)
+        x = rng.integers(0, 256, (2 * images, size, size, 3), dtype=np.uint8)
+        data = Data.from_arrays(x, np.arange(len(x)) % 10, augment=Augment(crop=size // 8, flip=True))
+        bare = _bare(net, data)
+        yield {"net": net, "pixels": size, **bare}
+        names = METHODS.names() if net == nets[0][0] else ["finetune", "lwf", "icarl", "pass"]
+        for method in names:
+            try:
+                rate = _rate(method, net, data)
+            except Exception as error:  # one that raises must not hide the others
+                yield {
+                    "net": net,
+                    "pixels": size,
+                    "method": method,
+                    "error": f"{type(error).__name__}: {error}",
+                }
+                continue
+            ratio = round(rate / bare["bare_eager"], 3)
+            yield {"net": net, "pixels": size, "method": method, "images_per_second": rate, "of_bare": ratio}
+
+
+def _rate(method: str, net: str, data: Data) -> float:
+    configuration = Configuration(
+        method,
+        DataSpec(data.name),
+        parse_scenario("B0-2tasks"),
+        recipe={"epochs": 1, "batch": BATCH, "lr": 0.001, "increment": {"epochs": 2}},
+        net=net,
+        validation=0.01,
+        device=DEVICE,
+    )
+    training = Training(configuration, data, measure=False)
+    training.next_task()
+    second = training.next_task()
+    return round(second.images / second.seconds, 1)
+
+
+def _bare(net: str, data: Data) -> dict[str, float]:
+    # Forward, backward and SGD on ready tensors; captured as one CUDA graph where there is a GPU.
+    made = build_network(net, data.shape, 10, "linear", True, 0).to(memory_format=torch.channels_last)
+    made = made.to(DEVICE).train()
+    made.head.seen = 10  # type: ignore[assignment]
+    optimizer = torch.optim.SGD(made.parameters(), lr=0.001, momentum=0.9, weight_decay=5e-4, foreach=True)
+    x = torch.randn(BATCH, *data.shape, device=DEVICE).to(memory_format=torch.channels_last)
+    y = torch.randint(0, 10, (BATCH,), device=DEVICE)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        # A cache of casts must not outlive a captured step.
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda", cache_enabled=False):
+            loss = F.cross_entropy(made(x).logits, y)
+        loss.backward()
+        optimizer.step()
+
+    def many(one: Callable[[], object], count: int = 20) -> float:
+        return round(count * BATCH / _seconds(lambda: [one() for _ in range(count)], 5), 1)
+
+    out = {"bare_eager": many(step)}
+    if DEVICE == "cuda":
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                step()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            step()
+        out["bare_captured"] = many(graph.replay)
+    return out
+
+
+# cifar10
+
+
+def cifar10(root: Path, epochs: int, together: int, small: bool) -> Iterator[dict[str, Any]]:
+    """Yield the test metrics of each run, as they end; `together` processes train at a time."""
+    spec = DataSpec("image-folder", root=str(root), size=32, per_class=20 if small else None)
+    load(spec)  # decodes the images once, for all processes
+    chosen = CIFAR10[:2] if small else CIFAR10
+    with ProcessPoolExecutor(together, get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(_cifar10, spec, *run, epochs, small) for run in chosen]):
+            yield done.result()
+
+
+def _cifar10(spec: DataSpec, method: str, hp: dict[str, Any], epochs: int, small: bool) -> dict[str, Any]:
+    configuration = Configuration(
+        method,
+        spec,
+        parse_scenario("B0-5tasks"),
+        hp=hp,
+        recipe={"epochs": epochs, "batch": BATCH, "lr": 0.05, "schedule": "cosine"},
+        net="convnet-small" if small else "resnet18",
+        validation=0.0,
+        unsealed=True,
+        device=DEVICE,
+        threads=1,
+    )
+    started = time.perf_counter()
+    training = Training(configuration, load(spec))
+    results = []
+    while not training.finished:
+        results.append(training.next_task())
+    confusions = [e.confusion for r in results for e in r.evaluations if e.primary and e.split == "test"]
+    metrics = {k: round(v, 4) for k, v in summary(confusions, training.sizes).items() if v is not None}
+    steps_, seconds = sum(r.images for r in results), sum(r.seconds for r in results)
+    return {
+        "method": method,
+        "hp": hp,
+        "epochs": epochs,
+        **{name: metrics[name] for name in ("first_task_accuracy", "average_incremental_accuracy")},
+        **{name: metrics[name] for name in ("last_accuracy", "forgetting")},
+        "image_steps": steps_,
+        "images_per_second": round(steps_ / seconds, 1),
+        "peak_megabytes": max(r.peak_memory_bytes for r in results) >> 20,
+        "wall_seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def main() -> None:
+    """Run the parts in turn."""
+    parser = argparse.ArgumentParser(prog="python -m tests.gpu", description=__doc__)
+    parser.add_argument("--cifar10", type=Path, help="folder with train/ and test/; left out without it")
+    parser.add_argument("--epochs", type=int, default=50, help="of each CIFAR-10 task (default 50)")
+    parser.add_argument("--together", type=int, default=4, help="CIFAR-10 runs at a time (default 4)")
+    parser.add_argument("--tiny", action="store_true", help="the shortest form, to try the script on a CPU")
+    asked = parser.parse_args()
+    variants = [v for v in tiny.variants() if v[1] == "{}"] if asked.tiny else tiny.variants()
+    parts: list[tuple[str, Callable[[], Iterator[dict[str, Any]]]]] = [
+        ("device", device),
+        ("contract", lambda: contract(variants)),
+        ("steps", lambda: steps(asked.tiny)),
+    ]
+    if asked.cifar10 is not None:
+        parts.append(("cifar10", lambda: cifar10(asked.cifar10, asked.epochs, asked.together, asked.tiny)))
+    for name, run in parts:
+        started = time.perf_counter()
+        for values in run():
+            say(name, **values)
+        say(name, seconds=math.ceil(time.perf_counter() - started))
+
+
+if __name__ == "__main__":
+    main()
