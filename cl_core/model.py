@@ -29,7 +29,8 @@ from cl_core.dataset import Array
 from cl_core.device import resolve_device
 from cl_core.errors import BadRequest, first_line
 from cl_core.method import METHODS, Method
-from cl_core.nets.network import Network, build_network
+from cl_core.nets.network import NETS, Network, build_network
+from cl_core.own_code import check, only
 from cl_core.pictures import batches
 from cl_core.recipe import Recipe
 from cl_core.stages import network_digest
@@ -148,12 +149,16 @@ def load_model(path: str | Path, device: str = "cpu", own_code: bool = False) ->
     place = Path(path).expanduser()
     card, tensors = _read(place)
     where, _ = resolve_device(device, "float32")
-    for name in (card.net, card.method):
-        if ":" in name and not own_code:
-            raise BadRequest(
-                f"{place} needs the code {name!r}, which is not part of cl-search: load it with own_code "
-                "(--own-code) if you trust it"
-            )
+    with only(None if own_code else ()):
+        try:
+            check(NETS.kind, card.net)
+            check(METHODS.kind, card.method)
+        except BadRequest as error:
+            raise BadRequest(f"{place}: {error}") from None
+        return _made(place, card, tensors, where)
+
+
+def _made(place: Path, card: Card, tensors: dict[str, Tensor], where: torch.device) -> Model:
     try:
         method = METHODS[card.method](card.hp)
         model = Model(card, method, _state(card, method, tensors, where), where)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import pkgutil
-import re
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from cl_core.errors import BadRequest, first_line, unknown
+from cl_core.own_code import REFERENCE, check
 
 T = TypeVar("T")
 
@@ -60,7 +60,8 @@ class Registry(Generic[T]):
         return iter(self.names())
 
     def __getitem__(self, name: str) -> T:
-        """The item called `name`, or the one that `module:attribute` points at. Raises BadRequest."""
+        """The item called `name`, or the one that `module:attribute` points at, where that is permitted (see
+        `cl_core.own_code`). Raises BadRequest."""
         if ":" in name:
             return self._from_path(name)
         if name not in self._items:
@@ -82,8 +83,9 @@ class Registry(Generic[T]):
         self._loaded = True
 
     def _from_path(self, path: str) -> T:
-        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", path):
+        if not REFERENCE.fullmatch(path):
             raise BadRequest(f"a {self.kind} of one's own is named module:attribute, not {path!r}")
+        check(self.kind, path)
         module, attribute = path.split(":")
         try:
             item: T = getattr(importlib.import_module(module), attribute)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from cl_core.dataset import Data
 from cl_core.errors import BadRequest
+from cl_core.own_code import only
 from search.evaluation import Evaluation
 from search.run import Prepared, Summary, check_folder, mend_folder, report_of, work_off
 from search.run_spec import RunSpec, config_digest
@@ -73,12 +74,14 @@ def evaluate(
     *,
     local: bool = False,
     retry_failed: bool = False,
+    own_code: bool = False,
     console: Console | None = None,
     warn: Callable[[Sequence[str]], None] = lambda warnings: None,
 ) -> Summary:
     """Evaluate the run in `folder`, or continue that: runs that have ended are not trained again.
 
-    `overrides` are "a.b=value" of `final`, `resources` and `budget`. Before the first run starts, a line of
+    `overrides` are "a.b=value" of `final`, `resources` and `budget`. Code that the folder names as
+    module:attribute is imported only with `own_code`. Before the first run starts, a line of
     the folder's `ledger.jsonl` says that the test set is opened. Raises BadRequest before any work, and as
     `run_study` does.
     """
@@ -91,10 +94,10 @@ def evaluate(
 
     began = time.monotonic()
     place = Path(folder).expanduser()
-    prepare_evaluation(place, overrides, local=local)
+    prepare_evaluation(place, overrides, local=local, own_code=own_code)
     with held(place), terminable():
         # Under the lock once more: another command may have gone on with the search.
-        prepared = prepare_evaluation(place, overrides, local=local)
+        prepared = prepare_evaluation(place, overrides, local=local, own_code=own_code)
         warn([f"{name} is skipped: none of its configurations has completed" for name in prepared.skipped])
         run = prepared.run
         mend_folder(place)
@@ -123,9 +126,14 @@ def evaluate(
 
 
 def prepare_evaluation(
-    folder: Path, overrides: Sequence[str] = (), *, local: bool = False
+    folder: Path, overrides: Sequence[str] = (), *, local: bool = False, own_code: bool = False
 ) -> PreparedEvaluation:
     """Check everything that can be checked before work; nothing is left behind. Raises BadRequest."""
+    with only(None if own_code else ()):
+        return _prepare(folder, overrides, local)
+
+
+def _prepare(folder: Path, overrides: Sequence[str], local: bool) -> PreparedEvaluation:
     from search.budget import check_budget
     from search.resources import plan
     from search.runner import cached_data

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from cl_core.aside import aside
 from cl_core.errors import BadRequest, unknown
+from cl_core.own_code import check, only
 
 if TYPE_CHECKING:
     from analysis import Results
@@ -49,13 +50,22 @@ def export(
     out: Path | None = None,
     model: bool = True,
     say: Callable[[str], None] = lambda line: None,
+    own_code: bool = False,
 ) -> list[Exported]:
     """Write `<out>/<cell>/best.yaml`, and with `model` `<out>/<cell>/model.safetensors`, for the choice of
     `cells`, or of every cell that has one. `out` is `export/` in the run's folder unless said.
 
     A model that stands there and is of the same choice is not trained again; one that was interrupted goes on
-    after its last finished task. Raises BadRequest before any work, TrialError where training fails.
+    after its last finished task. Code that the folder names as module:attribute is imported only with
+    `own_code`. Raises BadRequest before any work, TrialError where training fails.
     """
+    with only(None if own_code else ()):
+        return _export(folder, cells, out, model, say)
+
+
+def _export(
+    folder: Path, cells: Sequence[str], out: Path | None, model: bool, say: Callable[[str], None]
+) -> list[Exported]:
     from analysis import open_results
     from search.trial import check_writable
     from spaces.study_file import standing_study
@@ -65,6 +75,10 @@ def export(
         raise BadRequest(f"{folder} holds a single trial and no study: export takes the folder of a `run`")
     study = standing_study(results.study)
     chosen = _chosen(results, cells)
+    for cell in chosen:  # before a folder is made
+        check("method", _row(cell)["method"])
+        if model:
+            check("net", _row(cell)["net"])
     place = out if out is not None else folder / "export"
     check_writable(place, "--out")
     data = _data(results, study) if model else None

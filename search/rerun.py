@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cl_core.errors import BadRequest, unknown
+from cl_core.own_code import only
 from search.logs import checked_trial, log_file, recorded
 from search.trial import SPEC, asked_of, line_of
 
@@ -17,11 +18,19 @@ if TYPE_CHECKING:
     from search.run_spec import RunSpec
 
 
-def rerun(folder: Path, trial: str, say: Callable[[str], None] = lambda line: None) -> Comparison:
+def rerun(
+    folder: Path, trial: str, say: Callable[[str], None] = lambda line: None, own_code: bool = False
+) -> Comparison:
     """Run a recorded trial again in a folder of its own and compare every row that must be equal.
 
-    Raises BadRequest when there is no such trial, or when its data cannot be found.
+    Code that the folder names as module:attribute is imported only with `own_code`. Raises BadRequest when
+    there is no such trial, or when its data cannot be found.
     """
+    with only(None if own_code else ()):
+        return _rerun(folder, trial, say)
+
+
+def _rerun(folder: Path, trial: str, say: Callable[[str], None]) -> Comparison:
     import pyarrow.parquet as pq
 
     from analysis import equal, open_results

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cl_core.aside import aside
 from cl_core.errors import BadRequest, ClSearchError
+from cl_core.own_code import only, references
 from search.failures import terminable
 from search.resources import Plan, plan, unguided
 
@@ -91,6 +92,7 @@ def run_study(
     trials_more: int = 0,
     local: bool = False,
     retry_failed: bool = False,
+    own_code: bool = False,
     console: Console | None = None,
     warn: Warn = lambda warnings: None,
 ) -> Summary:
@@ -98,7 +100,9 @@ def run_study(
 
     `study` is a preset's name, a YAML file, a mapping or a `Study`; `overrides` are "a.b=value". `local`
     works in this process, one run after another, without Ray. `console` shows progress; None keeps silent.
-    `warn` is given what is allowed, but hardly meant, before work begins.
+    `warn` is given what is allowed, but hardly meant, before work begins. Code that a study file, or the
+    folder, names as module:attribute is imported only with `own_code`; what a mapping, a `Study` or an
+    override names is the caller's own.
     Raises BadRequest before any work, StorageError when nothing can be written any more, and
     KeyboardInterrupt on Ctrl-C and SIGTERM; after either, the same call continues.
     """
@@ -106,11 +110,12 @@ def run_study(
     from search.storage import held
 
     began = time.monotonic()
-    prepared = prepare(study, out, overrides, trials_more=trials_more, local=local)
+    how: dict[str, Any] = {"trials_more": trials_more, "local": local, "own_code": own_code}
+    prepared = prepare(study, out, overrides, **how)
     folder = prepared.folder
     with held(folder), terminable():
         # Under the lock, what stands in the folder is looked at again: another command may have grown it.
-        prepared = prepare(study, out, overrides, trials_more=trials_more, local=local)
+        prepared = prepare(study, out, overrides, **how)
         _begin(prepared)
         storage = prepared.study.study.storage
         with while_it_answers(storage.optuna or "journal", storage.password):
@@ -128,8 +133,21 @@ def prepare(
     *,
     trials_more: int = 0,
     local: bool = False,
+    own_code: bool = False,
 ) -> Prepared:
     """Check everything that can be checked before work; nothing is left behind. Raises BadRequest."""
+    given = () if isinstance(study, str | Path) else (study,)
+    with only(None if own_code else references(*given, *overrides)):
+        return _prepare(study, out, overrides, trials_more, local)
+
+
+def _prepare(
+    study: str | Path | Mapping[str, Any] | Study,
+    out: str | Path | None,
+    overrides: Sequence[str],
+    trials_more: int,
+    local: bool,
+) -> Prepared:
     from search.budget import check_budget
     from search.runner import cached_data
     from search.storage import check_storage

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 
 from cl_core.configuration import Configuration
-from cl_core.dataset import Data, DataSpec, load
+from cl_core.dataset import DATASETS, Data, DataSpec, load
 from cl_core.errors import ClSearchError
 from cl_core.hparams import digest
 from cl_core.keys import base_identity, base_stage_key, boundary_key, numerics_digest
 from cl_core.metrics import summary
 from cl_core.model import save_model
+from cl_core.own_code import check
 from cl_core.result import TaskResult
 from cl_core.stages import Boundaries, StageStore
 from cl_core.trainer import Training
@@ -229,7 +230,8 @@ def _cached(spec: DataSpec) -> Data:
 
 
 def cached_data(spec: DataSpec) -> Data:
-    """The data set, kept for the next run of this process."""
+    """The data set, kept for the next run of this process, which needs the same permission for its code."""
+    check(DATASETS.kind, spec.name)
     return _cached(spec)
 
 

@@ -30,6 +30,9 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may stand several times."),
 ]
+OwnCode = Annotated[
+    bool, typer.Option("--own-code", help="Import the code that files name as module:attribute; trust them.")
+]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The run's folder.")]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from search.cli.parser import AsJson, Folder, app, errors, say_json
+from search.cli.parser import AsJson, Folder, OwnCode, app, errors, say_json
 from search.cli.printing import print_table
 
 
@@ -76,12 +76,13 @@ def export(
     model: Annotated[
         bool, typer.Option("--model/--no-model", help="Train the model on all training rows as well.")
     ] = True,
+    own_code: OwnCode = False,
 ) -> None:
     """Each cell's choice as a study file, and as a model trained on all training rows."""
     with errors(shlex.join(["cl-search", "export", str(folder)])):
         from search.export import export as verb
 
-        for done in verb(folder, cells or (), out, model, say=typer.echo):
+        for done in verb(folder, cells or (), out, model, say=typer.echo, own_code=own_code):
             typer.echo(
                 f"{done.cell}: no. {done.number}, {done.study}" + (f", {done.model}" if done.model else "")
             )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cl_core.errors import BadRequest
-from search.cli.parser import AsJson, CellName, Folder, Out, Sets, Trial, app, errors, say_json
+from search.cli.parser import AsJson, CellName, Folder, Out, OwnCode, Sets, Trial, app, errors, say_json
 from search.cli.printing import (
     print_control,
     print_evaluation,
@@ -39,6 +39,7 @@ def run(
     ] = False,
     local: Annotated[bool, typer.Option("--local", help="One process, without Ray.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed runs again.")] = False,
+    own_code: OwnCode = False,
 ) -> None:
     """Run a study, or continue it: the same command goes on where it was."""
     again = shlex.join(
@@ -46,6 +47,7 @@ def run(
         + [part for text in sets or [] for part in ("--set", without_passwords(text))]
         + (["--out", str(out)] if out else [])
         + (["--local"] if local else [])
+        + (["--own-code"] if own_code else [])
     )
     with errors(again):
         from search.run import prepare, run_study
@@ -59,7 +61,7 @@ def run(
             else:
                 overrides.append(f"search.trials={trials}")
         if dry_run:
-            prepared = prepare(study, out, overrides, trials_more=more, local=local)
+            prepared = prepare(study, out, overrides, trials_more=more, local=local, own_code=own_code)
             _note(prepared.warnings)
             print_plan(prepared)
             return
@@ -70,6 +72,7 @@ def run(
             trials_more=more,
             local=local,
             retry_failed=retry_failed,
+            own_code=own_code,
             console=terminal(),
             warn=_note,
         )
@@ -85,24 +88,27 @@ def evaluate(
     ] = False,
     local: Annotated[bool, typer.Option("--local", help="One process, without Ray.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed runs again.")] = False,
+    own_code: OwnCode = False,
 ) -> None:
     """Train each cell's choice and its default again, and open the test set; the same command goes on."""
     again = shlex.join(
         ["cl-search", "evaluate", str(folder)]
         + [part for text in sets or [] for part in ("--set", text)]
         + (["--local"] if local else [])
+        + (["--own-code"] if own_code else [])
     )
     with errors(again):
         from search import evaluate as verb
 
         if dry_run:
-            print_evaluation(verb.prepare_evaluation(folder, sets or [], local=local))
+            print_evaluation(verb.prepare_evaluation(folder, sets or [], local=local, own_code=own_code))
             return
         summary = verb.evaluate(
             folder,
             sets or [],
             local=local,
             retry_failed=retry_failed,
+            own_code=own_code,
             console=terminal(),
             warn=_note,
         )
@@ -157,6 +163,7 @@ def plan(
     seconds: Annotated[
         float, typer.Option("--probe-seconds", metavar="N", help="About how long the probes last in all.")
     ] = 40.0,
+    own_code: OwnCode = False,
     as_json: AsJson = False,
 ) -> None:
     """What a study is going to cost, by a short probe; of a run's folder, planned against spent."""
@@ -167,7 +174,7 @@ def plan(
         from search.plan import forecast, write
         from search.run import prepare
 
-        prepared = prepare(study, out, sets or [])
+        prepared = prepare(study, out, sets or [], own_code=own_code)
         _note(prepared.study.warnings)
         found = forecast(prepared, seconds, say=lambda line: typer.echo(line, err=True))
         path = write(found, prepared.folder)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from search.cli.parser import AsJson, Folder, Sets, Trial, app, errors, say_json
+from search.cli.parser import AsJson, Folder, OwnCode, Sets, Trial, app, errors, say_json
 from search.cli.printing import print_trial
 
 
@@ -73,9 +73,7 @@ def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A file of `export` or `trial --save`.")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Images, or folders of images.")],
     as_json: AsJson = False,
-    own_code: Annotated[
-        bool, typer.Option("--own-code", help="Import the module that the model's net or method is from.")
-    ] = False,
+    own_code: OwnCode = False,
 ) -> None:
     """The class of each image, and its score."""
     with errors():
@@ -90,12 +88,12 @@ def predict(
 
 
 @app.command()
-def rerun(folder: Folder, trial: Trial) -> None:
+def rerun(folder: Folder, trial: Trial, own_code: OwnCode = False) -> None:
     """Run one recorded run again and compare the rows: 0 when they are equal, 1 when not."""
     with errors():
         from search.rerun import rerun as verb
 
-        comparison = verb(folder, trial, say=typer.echo)
+        comparison = verb(folder, trial, say=typer.echo, own_code=own_code)
         typer.echo(str(comparison))
         if not comparison:
             raise typer.Exit(1)

@@ -190,7 +190,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], Any
     "net": (lambda c, t: c.update(net=["convnet"]), "net"),
     "another net": (lambda c, t: c.update(net="resnet32"), "no model of cl-search"),
     "an unknown net": (lambda c, t: c.update(net="resnet33"), "did you mean 'resnet3"),
-    "own code": (lambda c, t: c.update(net="os:system"), "needs the code 'os:system'"),
+    "own code": (lambda c, t: c.update(net="os:system"), "net 'os:system' is code that a file names"),
     "method": (lambda c, t: c.update(method="lwf", hp={}), "base family"),
     "hp": (lambda c, t: c.update(hp={"lambda": 1}), "unknown hyperparameter"),
     "classifier": (lambda c, t: c.update(classifier="head"), "classifier"),

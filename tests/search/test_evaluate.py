@@ -286,7 +286,7 @@ def test_a_data_set_without_a_test_split_is_refused(tmp_path: Path, monkeypatch:
     plain = {**STUDY, "data": "unsplit:load", "scenarios": ["B0-2tasks"], "methods": ["finetune"]}
     folder = run_study(plain, tmp_path / "run", local=True).folder
     with pytest.raises(BadRequest, match="has none: give it one"):
-        evaluate(folder, local=True)
+        evaluate(folder, local=True, own_code=True)
 
 
 def test_a_cell_that_came_to_nothing_is_left_out_and_named(searched: Path, tmp_path: Path) -> None:
