@@ -12,7 +12,7 @@ from cl_core.dataset import Data, DataSpec
 from cl_core.errors import BadRequest, unknown
 from cl_core.hparams import Value, digest, from_dict
 from cl_core.method import METHODS, Method
-from cl_core.nets.network import NETS
+from cl_core.nets.network import sample
 from cl_core.recipe import Recipe, recipe_fields, resolve_recipe
 from cl_core.scenarios import ScenarioSpec
 
@@ -122,7 +122,8 @@ class Configuration:
         framework = self.framework()
         sizes = self.scenario.sizes(data.num_classes)
         self.order(data.num_classes, data.class_names)
-        NETS[self.net or data.net]
+        last_relu = method.base().last_relu or self.shared_base
+        method.check_net(*sample(self.net or data.net, data.shape, last_relu))
         if not 0.0 <= self.validation < 1.0:
             raise BadRequest(f"validation must lie in [0, 1), not {self.validation:g}; 0.1 is usual")
         if measured and not self.validation and not self.unsealed:

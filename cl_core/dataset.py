@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cl_core.errors import BadRequest, unknown
+from cl_core.errors import BadRequest, defined_at, located, unknown
 from cl_core.hparams import Int, Value
 from cl_core.registry import Registry
 
@@ -224,24 +224,32 @@ class Data:
         )
 
 
-DATASETS: Registry[Callable[[DataSpec], Data]] = Registry("data set", "cl_core.data")
+def _fault(item: object) -> str | None:
+    if not callable(item):
+        return f"must be a function that takes the root, not {type(item).__name__}"
+    if _takes(item) is None:
+        return (
+            f"must take the root, or the whole request as `spec`, or nothing, not {inspect.signature(item)}"
+        )
+    return None
+
+
+Loader = Callable[..., Any]
+
+DATASETS: Registry[Loader] = Registry("data set", "cl_core.data", _fault)
+"""Functions of `root`, of the whole request `spec: DataSpec`, or of nothing, that give Data or pairs of
+arrays; see `load`."""
 
 
 def load(spec: DataSpec | str) -> Data:
     """The data that `spec` asks for: found, decoded, cut to its classes and images, resized.
 
-    `module:function` is called with the root (or without arguments if it takes none) and returns Data, or
-    (x, y) of the training and of the test split, the latter perhaps None. Raises BadRequest.
+    A data set of one's own, by `module:function` or an entry point, is a function of the root, of the whole
+    request (a parameter named `spec`) or of nothing. It returns Data, or (x, y) of the
+    training and of the test split, the latter perhaps None. Raises BadRequest.
     """
     spec = DataSpec(spec) if isinstance(spec, str) else spec
-    if ":" not in spec.name:
-        return _fitted(DATASETS[spec.name](spec), spec)
-    function: Callable[..., Any] = DATASETS[spec.name]
-    if not callable(function):
-        raise BadRequest(
-            f"data set {spec.name!r} must be a function that takes the root, not {type(function).__name__}"
-        )
-    made = function(spec.root) if _takes_an_argument(function) else function()
+    made, where = _made(DATASETS[spec.name], spec)
     if isinstance(made, Data):
         return _fitted(made, spec)
     if (
@@ -252,16 +260,33 @@ def load(spec: DataSpec | str) -> Data:
     ):
         raise BadRequest(
             f"data set {spec.name!r} must return Data or ((x, y), (x, y)) of training and test, "
-            f"not {type(made).__name__}"
+            f"not {type(made).__name__} ({where})"
         )
-    whole = Data.from_arrays(
-        made[0][0], made[0][1], test=made[1], name=spec.name.rpartition(":")[0].rpartition(".")[2]
-    )
+    name = spec.name.rpartition(":")[0].rpartition(".")[2] if ":" in spec.name else spec.name
+    try:
+        whole = Data.from_arrays(made[0][0], made[0][1], test=made[1], name=name)
+    except BadRequest as error:
+        raise BadRequest(f"data set {spec.name!r}: {error} ({where})") from error
     data = _fitted(whole, spec)
     if data is whole:
         return data
     mean, std = statistics(data.train.x)
     return dataclasses.replace(data, mean=mean, std=std)
+
+
+def _made(loader: Loader, spec: DataSpec) -> tuple[Any, str]:
+    """What a loader returns for `spec`, and where it is defined."""
+    arguments = {"spec": (spec,), "root": (spec.root,), "nothing": ()}[_takes(loader) or "root"]
+    where = defined_at(loader)
+    try:
+        return loader(*arguments), where
+    except BadRequest:
+        raise
+    except Exception as error:
+        if getattr(loader, "__module__", "").startswith(f"{DATASETS.package}."):
+            raise
+        line = located(error, where.rpartition(":")[0])
+        raise BadRequest(f"data set {spec.name!r} failed: {line}; mend it") from error
 
 
 def keep_classes(available: int, spec: DataSpec) -> int:
@@ -449,11 +474,19 @@ def _resized(images: Images, size: int) -> Images:
     return Images(out, images.y)
 
 
-def _takes_an_argument(function: Callable[..., Any]) -> bool:
+def _takes(loader: Callable[..., Any]) -> str | None:
+    """The argument that a loader wants: "spec", "root", "nothing", or None where it wants more than one."""
     try:
-        return bool(inspect.signature(function).parameters)
+        signature = inspect.signature(loader)
     except (TypeError, ValueError):  # some callables written in C have no signature
-        return True
+        return "root"
+    if not signature.parameters:
+        return "nothing"
+    try:
+        signature.bind("one")
+    except TypeError:
+        return None
+    return "spec" if next(iter(signature.parameters)) == "spec" else "root"
 
 
 def _as_pixels(name: str, value: Any) -> Array:

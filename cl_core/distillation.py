@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from cl_core import losses
@@ -187,15 +186,9 @@ class Distilled:
         doc="factor T^2; with it cross-entropy has the gradient of kl, without it a T^2-th of it",
     )
 
-    def check_maps(self, s: State, x: Tensor) -> None:
-        """Raise BadRequest where the loss compares maps and the net gives none; x [B, C, H, W]."""
-        if self.loss not in ("pod", "attention"):
-            return
-        was_training = s.net.training
-        with torch.no_grad():
-            maps = s.net.eval()(x).maps
-        s.net.train(was_training)
-        if not maps or any(m.ndim != 4 for m in maps):
+    def check_maps(self, maps: tuple[Tensor, ...]) -> None:
+        """Raise BadRequest where the loss compares maps and the net gives none."""
+        if self.loss in ("pod", "attention") and (not maps or any(m.ndim != 4 for m in maps)):
             raise BadRequest(
                 f"loss {self.loss!r} needs a net that gives its maps [B, C, H, W], not {len(maps)} of them: "
                 f"return (features, maps), or use convnet, resnet32 or resnet18"

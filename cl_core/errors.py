@@ -12,7 +12,10 @@ A message is one line: the rule, the value, the remedy.
 from __future__ import annotations
 
 import difflib
+import inspect
+import traceback
 from collections.abc import Iterable
+from typing import Any
 
 
 class ClSearchError(Exception):
@@ -38,6 +41,44 @@ def first_line(error: BaseException) -> str:
     'AssertionError'
     """
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def defined_at(item: object) -> str:
+    """File and line at which a class or a function is defined; the name of its type where none is known.
+
+    >>> defined_at(1)
+    'int'
+    """
+    try:
+        found: Any = inspect.unwrap(item)  # type: ignore[arg-type]
+        return f"{inspect.getsourcefile(found)}:{inspect.getsourcelines(found)[1]}"
+    except (OSError, TypeError, ValueError):
+        return type(item).__name__
+
+
+def located(error: BaseException, inside: str = "") -> str:
+    """One line for an error of code that is not ours: file, line, type, message.
+
+    The line is the innermost one in a file whose path begins with `inside`, or the innermost one there is.
+
+    >>> located(KeyError("weight"))
+    "KeyError: 'weight'"
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<") and not frame.filename.endswith(_IMPORTERS)
+    ]
+    frames = [frame for frame in frames if inside and frame.filename.startswith(inside)] or frames
+    what = first_line(error)
+    if not isinstance(error, ClSearchError) and what != type(error).__name__:
+        what = f"{type(error).__name__}: {what}"
+    return f"{frames[-1].filename}:{frames[-1].lineno}: {what}" if frames else what
+
+
+_IMPORTERS = ("importlib/__init__.py", "importlib/metadata/__init__.py", "cl_core/registry.py")
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> BadRequest:

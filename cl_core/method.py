@@ -8,7 +8,7 @@ terms.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -25,12 +25,24 @@ from cl_core.task import Batch, Task, Term
 if TYPE_CHECKING:
     from cl_core.view import View
 
-METHODS: Registry[type[Method]] = Registry(
-    "method",
-    "cl_core.methods",
-    accepts=lambda item: isinstance(item, type) and issubclass(item, Method),
-    what="a subclass of cl_core.method.Method",
-)
+
+def _fault(item: object) -> str | None:
+    if not isinstance(item, type) or not issubclass(item, Method):
+        return f"must be a subclass of cl_core.method.Method, not {getattr(item, '__name__', item)!r}"
+    missing = [name for name in _CARD if not isinstance(getattr(item, name, None), str)]
+    if missing:
+        return f"must say its {', '.join(missing)}: give each as a text in the class"
+    own = vars(item.HP) if isinstance(item.HP, type) else {}
+    if "__dataclass_fields__" not in own or not own["__dataclass_params__"].frozen:
+        return "must have its hyperparameters in a class HP below @dataclass(frozen=True)"
+    if plain := [f.name for f in fields(item.HP) if "hp" not in f.metadata]:
+        return f"must declare HP.{plain[0]} as hp(default, domain): else no study can set it"
+    return None
+
+
+_CARD = ("name", "title", "paper", "equation", "paradigm", "level", "kind")
+
+METHODS: Registry[type[Method]] = Registry("method", "cl_core.methods", _fault)
 register = METHODS.register
 
 Loss = Callable[[State, Batch, Task], dict[str, Term]]
@@ -129,6 +141,12 @@ class Method:
 
     def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
         """Raise BadRequest where this method cannot run on tasks of these sizes and images [C, H, W]."""
+
+    def check_net(self, features: Tensor, maps: tuple[Tensor, ...]) -> None:
+        """Raise BadRequest where this method cannot use a net that gives these, for two images of noise.
+
+        features [2, D]; maps one a stage, [2, C, H, W], or none.
+        """
 
     def base(self) -> Base:
         """The base family of the first task."""

@@ -2,41 +2,43 @@
 
 A built-in item is a file in the registry's package, found when it is first asked for; nothing is imported
 before. Others come from an entry point of an installed distribution (group `cl_search.<kind>`) or as
-`module:attribute`.
+`module:attribute`. A file or an entry point that cannot be used stops nobody but who asks for it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import pkgutil
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
-from cl_core.errors import BadRequest, first_line, unknown
+from cl_core.errors import BadRequest, defined_at, located, unknown
 from cl_core.own_code import REFERENCE, check
 
 T = TypeVar("T")
+
+
+def not_callable(item: object) -> str | None:
+    """Why an item is no function, or None."""
+    return None if callable(item) else f"must be a function, not {type(item).__name__}"
 
 
 class Registry(Generic[T]):
     """Items of one kind, by name.
 
     `kind` is the word used in messages; `package` the dotted package whose modules register the built-in
-    items. What `module:attribute` points at must pass `accepts`, described by `what`.
+    items. `fault` says what is wrong with an item, or None: "must be a function, not int".
     """
 
-    def __init__(
-        self,
-        kind: str,
-        package: str,
-        accepts: Callable[[object], bool] = callable,
-        what: str = "a function",
-    ) -> None:
+    def __init__(self, kind: str, package: str, fault: Callable[[object], str | None] = not_callable) -> None:
         self.kind = kind
         self.package = package
-        self._accepts, self._what = accepts, what
+        self.fault = fault
         self._items: dict[str, T] = {}
+        self._broken: dict[str, str] = {}  # name -> one line
         self._loaded = False
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -51,10 +53,16 @@ class Registry(Generic[T]):
         return add
 
     def names(self) -> list[str]:
-        """Every name known, sorted; imports the package's modules."""
+        """Every name known, sorted; imports the package's modules, and no entry point."""
         self._load()
-        points = importlib.metadata.entry_points(group=f"cl_search.{self.kind.replace(' ', '_')}")
-        return sorted({*self._items, *(p.name for p in points)})
+        return sorted({*self._items, *(point.name for point in self._points())} - self._broken.keys())
+
+    def broken(self) -> dict[str, str]:
+        """What cannot be used, by name, each with one line that names file and error; loads entry points."""
+        for name in self.names():
+            with contextlib.suppress(BadRequest):
+                self[name]
+        return dict(sorted(self._broken.items()))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
@@ -66,12 +74,13 @@ class Registry(Generic[T]):
             return self._from_path(name)
         if name not in self._items:
             self._load()
+        if name not in self._items and name not in self._broken:
+            self._from_entry_point(name)
+        if name in self._broken:
+            raise BadRequest(f"{self.kind} {name!r} cannot be used: {self._broken[name]}")
         if name not in self._items:
-            for point in importlib.metadata.entry_points(group=f"cl_search.{self.kind.replace(' ', '_')}"):
-                if point.name == name:
-                    self._items.setdefault(name, point.load())
-        if name not in self._items:
-            raise unknown(self.kind, name, self.names())
+            beside = "".join(f"; {line}" for line in self._broken.values())
+            raise BadRequest(f"{unknown(self.kind, name, self.names())}{beside}")
         return self._items[name]
 
     def _load(self) -> None:
@@ -79,20 +88,51 @@ class Registry(Generic[T]):
             return
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self.package}.{module.name}")
+            before, name = set(self._items), module.name.rstrip("_")
+            try:
+                importlib.import_module(f"{self.package}.{module.name}")
+            except (Exception, SystemExit) as error:  # a file may raise anything while it is imported
+                where = located(error, f"{package.__path__[0]}/{module.name}")
+                self._broken[name] = f"{where}; mend the file or remove it"
+                for half in self._items.keys() - before:
+                    del self._items[half]
+            for new in self._items.keys() - before:
+                self._judge(new)
         self._loaded = True
+
+    def _points(self) -> Iterable[importlib.metadata.EntryPoint]:
+        return importlib.metadata.entry_points(group=f"cl_search.{self.kind.replace(' ', '_')}")
+
+    def _from_entry_point(self, name: str) -> None:
+        for point in self._points():
+            if point.name != name:
+                continue
+            of = f" of {point.dist.name}" if point.dist else ""
+            try:
+                self._items.setdefault(name, point.load())
+            except (Exception, SystemExit) as error:
+                self._broken[name] = f"{located(error)}; mend or uninstall the entry point{of}"
+            else:
+                self._judge(name)
+
+    def _judge(self, name: str) -> None:
+        if (wrong := self.fault(self._items[name])) is not None:
+            self._broken[name] = f"{wrong} ({defined_at(self._items.pop(name))})"
 
     def _from_path(self, path: str) -> T:
         if not REFERENCE.fullmatch(path):
             raise BadRequest(f"a {self.kind} of one's own is named module:attribute, not {path!r}")
         check(self.kind, path)
-        module, attribute = path.split(":")
+        name, attribute = path.split(":")
         try:
-            item: T = getattr(importlib.import_module(module), attribute)
-        except Exception as error:  # a module of one's own may raise anything while it is imported
-            raise BadRequest(
-                f"cannot load {self.kind} {path!r}: {first_line(error)}; is the module on PYTHONPATH?"
-            ) from error
-        if not self._accepts(item):
-            raise BadRequest(f"{self.kind} {path!r} must be {self._what}, not {type(item).__name__}")
+            item: T = getattr(importlib.import_module(name), attribute)
+        except (Exception, SystemExit) as error:  # a module of one's own may raise anything
+            remedy = "mend the module"
+            if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+                remedy = "is the module on PYTHONPATH?"
+            elif isinstance(error, AttributeError) and name in sys.modules:
+                remedy = f"name what {getattr(sys.modules[name], '__file__', name)} defines"
+            raise BadRequest(f"cannot load {self.kind} {path!r}: {located(error)}; {remedy}") from error
+        if (wrong := self.fault(item)) is not None:
+            raise BadRequest(f"{self.kind} {path!r} {wrong} ({defined_at(item)})")
         return item

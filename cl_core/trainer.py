@@ -36,6 +36,7 @@ from cl_core.shared_base import frozen_backbone, on_heads, takes_the_head
 from cl_core.stages import Boundaries, Stage, StageStore, network_digest
 from cl_core.state import State
 from cl_core.task import Task
+from cl_core.terms import objective
 from cl_core.view import View
 from cl_core.weights import load_init
 
@@ -261,11 +262,9 @@ class Training:
                     batch = self.method.augment(self.state, batch, task, g.at(*purpose, step))
                 with self._autocast():
                     terms = phase.loss(self.state, batch, task)
-                objective = sum(
-                    (t.value * t.weight for t in terms.values()), start=torch.zeros((), device=self.device)
-                )
+                total_loss = objective(terms, phase.loss)
                 optimizer.zero_grad(set_to_none=True)
-                objective.backward()
+                total_loss.backward()
                 if phase.on_grad is not None:
                     phase.on_grad(params, epoch, g(*purpose, step, "gradient"))
                 optimizer.step()

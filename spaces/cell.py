@@ -125,8 +125,8 @@ def within(cell: Cell) -> Iterator[None]:
         raise BadRequest(f"{cell.name}: {error}") from error
 
 
-def check_networks(cells: Sequence[Cell], data: Data) -> None:
-    """Raise BadRequest unless each network of one's own takes the images, and given weights fit theirs."""
+def check_init(cells: Sequence[Cell], data: Data) -> None:
+    """Raise BadRequest unless given weights fit every network."""
     seen: set[tuple[Value, str | None]] = set()
     for cell in cells:
         known = {p.name: p for p in cell.space.parameters}.get("recipe.net")
@@ -134,14 +134,13 @@ def check_networks(cells: Sequence[Cell], data: Data) -> None:
         if known is not None and isinstance(known.domain, Choice):
             nets = known.domain.options
         base = METHODS[cell.method]().base()
-        for net in nets:
-            if (net, cell.init) in seen or (":" not in str(net) and cell.init is None):
+        for net in nets if cell.init is not None else ():
+            if (net, cell.init) in seen:
                 continue
             seen.add((net, cell.init))
             with within(cell):
                 network = build_network(str(net), data.shape, data.num_classes, base.head, base.last_relu, 0)
-                if cell.init is not None:
-                    load_init(network, cell.init)
+                load_init(network, str(cell.init))
 
 
 def _merged(study: Mapping[str, Any], label: Mapping[str, Any]) -> dict[str, Any]:

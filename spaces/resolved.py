@@ -24,7 +24,7 @@ from cl_core.dataset import Data
 from cl_core.errors import BadRequest, unknown
 from cl_core.hparams import Value, digest
 from cl_core.metrics import OBJECTIVES
-from spaces.cell import Cell, cell_of, check_networks, corners, within
+from spaces.cell import Cell, cell_of, check_init, corners, within
 from spaces.growth import grown
 from spaces.parameters import plain_parameters
 from spaces.protocol import protocol_warnings, searched, tuning_data
@@ -309,7 +309,7 @@ def resolve(study: Study, data: Data) -> ResolvedStudy:
         with within(cell):
             for config in corners(cell.space):
                 resolved.configuration(cell, config, order, seed).check(data)
-    check_networks(cells, data)
+    check_init(cells, data)
     check_shared_base(resolved)
     return resolved
 

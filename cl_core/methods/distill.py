@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from torch import Tensor
 from torch.nn import functional as F
 
 from cl_core.distillation import DISTILLATIONS, Distilled
@@ -46,10 +47,8 @@ class Distill(Method):
             False, Choice(True, False), searched=False, doc="whether the head's old rows train too (LwF)"
         )
 
-    def begin(self, s: State, task: Task, data: View, g: Streams) -> None:
-        super().begin(s, task, data, g)
-        if not task.index:
-            self.hp.check_maps(s, data.images(task.rows[:2]))
+    def check_net(self, features: Tensor, maps: tuple[Tensor, ...]) -> None:
+        self.hp.check_maps(maps)
 
     def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
         frozen = task.index and not self.hp.train_old_head

@@ -12,10 +12,8 @@ from cl_core.errors import BadRequest
 from cl_core.hparams import Choice, Float, hp
 from cl_core.losses import fallback_note, kd, new_only
 from cl_core.method import Method, register
-from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
-from cl_core.view import View
 
 DEAD = 1e-6  # a map of a smaller norm has no direction to compare
 
@@ -111,10 +109,9 @@ class LwM(Method):
             doc="classes in the cross-entropy; new_only: FACIL, inclearn",
         )
 
-    def begin(self, s: State, task: Task, data: View, g: Streams) -> None:
-        super().begin(s, task, data, g)
-        if not task.index and self.hp.distill:
-            _check_pooling(s, data.images(task.rows[:2]))
+    def check_net(self, features: Tensor, maps: tuple[Tensor, ...]) -> None:
+        if self.hp.distill:
+            _check_pooling(features, maps)
 
     def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
         out = s.net(b.x)
@@ -145,15 +142,10 @@ class LwM(Method):
         return fallback_note(task) if self.hp.ce_scope == "new_only" else None
 
 
-@torch.no_grad()
-def _check_pooling(s: State, x: Tensor) -> None:
-    was_training = s.net.training
-    out = s.net.eval()(x)
-    s.net.train(was_training)
-    pooled = out.maps and out.maps[-1].ndim == 4 and out.maps[-1].float().mean(dim=(2, 3))
-    same = isinstance(pooled, Tensor) and pooled.shape == out.features.shape
-    if not same or not torch.allclose(pooled, out.features, rtol=1e-3, atol=1e-5):
-        found = f"{len(out.maps)} maps" if not same else "another pooling"
+def _check_pooling(features: Tensor, maps: tuple[Tensor, ...]) -> None:
+    same = bool(maps) and maps[-1].ndim == 4 and maps[-1].shape[:2] == features.shape
+    if not same or not torch.allclose(maps[-1].float().mean(dim=(2, 3)), features, rtol=1e-3, atol=1e-5):
+        found = f"{len(maps)} maps" if not same else "another pooling"
         raise BadRequest(
             f"lwm needs a net whose features are the average of its last map [B, D, H, W], not one with "
             f"{found}: use convnet, resnet32 or resnet18, or return that map last"

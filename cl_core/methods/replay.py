@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from cl_core.distillation import Distilled
@@ -47,10 +48,8 @@ class Replay(Method):
     def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
         self.hp.check_budget(sum(sizes), math.prod(shape))
 
-    def begin(self, s: State, task: Task, data: View, g: Streams) -> None:
-        super().begin(s, task, data, g)
-        if not task.index:
-            self.hp.check_maps(s, data.images(task.rows[:2]))
+    def check_net(self, features: Tensor, maps: tuple[Tensor, ...]) -> None:
+        self.hp.check_maps(maps)
 
     def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
         rows = torch.cat([task.rows, s.memory.ids()])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cl_core.errors import BadRequest, first_line
+from cl_core.errors import BadRequest, defined_at, located
 from cl_core.registry import Registry
 from cl_core.rng import stream
 from cl_core.task import Out
@@ -19,7 +21,20 @@ from cl_core.task import Out
 Shape = tuple[int, int, int]
 Make = Callable[[Shape, bool], nn.Module]
 
-NETS: Registry[Make] = Registry("net", "cl_core.nets")
+
+def _fault(item: object) -> str | None:
+    if not callable(item):
+        return f"must be a function, not {type(item).__name__}"
+    try:
+        inspect.signature(item).bind((3, 32, 32), True)
+    except TypeError:
+        return f"must take (shape, last_relu), not {inspect.signature(item)}"
+    except ValueError:  # some callables written in C have no signature
+        pass
+    return None
+
+
+NETS: Registry[Make] = Registry("net", "cl_core.nets", _fault)
 """Backbones: `make((C, H, W), last_relu) -> nn.Module`, whose forward gives features [B, D], or (features,
 maps).
 """
@@ -175,12 +190,42 @@ def build_network(
                 out = backbone(torch.zeros(1, *shape))
         except Exception as error:  # a net of one's own may raise anything
             raise BadRequest(
-                f"net {net!r} must take images of {shape[0]}x{shape[1]}x{shape[2]}: {first_line(error)}"
+                f"net {net!r} must take images of {shape[0]}x{shape[1]}x{shape[2]}: "
+                f"{located(error, _file_of(make))}; mend it or take another net"
             ) from error
-    features = out[0] if isinstance(out, tuple) else out
+    features, maps = out if isinstance(out, tuple) and len(out) == 2 else (out, ())
     if not isinstance(features, Tensor) or features.ndim != 2:
         got = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
-        raise BadRequest(f"net {net!r} must give features [B, D] or (features, maps), not {got}")
+        raise BadRequest(
+            f"net {net!r} must give features [B, D] or (features, maps), not {got}: pool and flatten them, "
+            f"as in x.mean(dim=(2, 3)) ({defined_at(make)})"
+        )
+    if not isinstance(maps, tuple | list) or not all(isinstance(m, Tensor) for m in maps):
+        raise BadRequest(
+            f"net {net!r} must give its maps as a tuple of tensors, not {type(maps).__name__}: return "
+            f"(features, (map, ...)) or features alone ({defined_at(make)})"
+        )
     dim = features.shape[1]
     side = {name: LinearHead(dim, num_classes, rows) for name, rows in (side_heads or {}).items()}
     return Network(backbone, HEADS[head](dim, num_classes), side)
+
+
+def sample(net: str, shape: Shape, last_relu: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Features [2, D] and maps of two images of noise, from an untrained net in evaluation mode.
+
+    What a method needs of a net is seen on them before any work; they are made once a process. Raises
+    BadRequest where the net does not take images of `shape` [C, H, W].
+    """
+    return _sample(net, NETS[net], shape, last_relu)
+
+
+@lru_cache(maxsize=32)
+def _sample(net: str, make: Make, shape: Shape, last_relu: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+    built = build_network(net, shape, 1, "linear", last_relu, 0).eval()
+    with torch.no_grad():
+        out = built(torch.randn(2, *shape, generator=stream(0, "sample")))
+    return out.features, out.maps
+
+
+def _file_of(make: Make) -> str:
+    return defined_at(make).rpartition(":")[0]

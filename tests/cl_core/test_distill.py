@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,11 +10,9 @@ from cl_core.distillation import DISTILLATIONS, Pair
 from cl_core.errors import BadRequest
 from cl_core.hparams import Value
 from cl_core.method import METHODS
-from cl_core.nets.convnet import ConvNet
-from cl_core.nets.network import Frozen, LinearHead
+from cl_core.nets.network import NETS, Frozen, LinearHead
 from cl_core.state import State
 from cl_core.task import Batch, Out
-from cl_core.trainer import Training
 from tests import tiny
 
 Distill = METHODS["distill"]
@@ -202,19 +198,12 @@ def test_a_heavy_weight_holds_the_student_near_its_teacher(loss: str) -> None:
 def test_a_net_without_maps_is_refused_before_it_is_trained(
     loss: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = ConvNet.forward
-
-    def without(self: ConvNet, x: Tensor) -> Any:
-        return forward(self, x)[0]
-
-    monkeypatch.setattr(ConvNet, "forward", without)
+    monkeypatch.setitem(NETS._items, "without-maps", lambda shape, last_relu: nn.Flatten())
     for method in ("distill", "replay"):
-        training = Training(tiny.configuration(method, {"loss": loss}), tiny.data())
         with pytest.raises(BadRequest, match=f"loss '{loss}' needs a net that gives its maps") as caught:
-            training.next_task()
+            tiny.configuration(method, {"loss": loss}, net="without-maps").check(tiny.data())
         assert "\n" not in str(caught.value)
-        assert training.state.net.training, "the check leaves the mode as it was"
-    tiny.train(tiny.configuration("distill", {"loss": "kl"}, recipe={"epochs": 1}))
+    tiny.configuration("distill", {"loss": "kl"}, net="without-maps").check(tiny.data())
 
 
 def test_one_new_class_is_recorded_as_a_fallback() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -21,8 +23,9 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry[str]:
     (package / "apple.py").write_text("from fruit_list import SHOP\nSHOP.register('apple')('an apple')\n")
     (package / "pear.py").write_text("from fruit_list import SHOP\nSHOP.register('pear')('a pear')\n")
     (tmp_path / "fruit_list.py").write_text(
-        "from cl_core.registry import Registry\nSHOP = Registry('fruit', 'fruit_shop', "
-        "lambda item: isinstance(item, str), 'a text')\nNUTS, STONE = 'nuts', 1\n"
+        "from cl_core.registry import Registry\n"
+        "def fault(item): return None if isinstance(item, str) else 'must be a text'\n"
+        "SHOP = Registry('fruit', 'fruit_shop', fault)\nNUTS, STONE = 'nuts', 1\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
@@ -57,7 +60,7 @@ def test_two_items_of_one_name_are_a_mistake_of_the_programmer(shop: Registry[st
 
 def test_an_item_of_one_s_own_is_named_by_module_and_attribute(shop: Registry[str]) -> None:
     assert shop["fruit_list:NUTS"] == "nuts"
-    with pytest.raises(BadRequest, match="fruit 'fruit_list:STONE' must be a text, not int"):
+    with pytest.raises(BadRequest, match="fruit 'fruit_list:STONE' must be a text \\(int\\)"):
         shop["fruit_list:STONE"]
     assert shop.names() == ["apple", "pear"]
 
@@ -71,10 +74,88 @@ def test_other_paths_are_refused_in_one_line(shop: Registry[str], path: str) -> 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("path", "told"), [("fruit_list:PLUM", "PLUM"), ("no_such_shop:x", "no_such_shop")])
-def test_what_cannot_be_loaded_is_refused_in_one_line(shop: Registry[str], path: str, told: str) -> None:
-    with pytest.raises(BadRequest, match=f"cannot load fruit .*{told}.*PYTHONPATH") as caught:
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("fruit_list:PLUM", r"no attribute 'PLUM'; name what .*fruit_list.py defines"),
+        ("no_such_shop:x", r"No module named 'no_such_shop'; is the module on PYTHONPATH\?"),
+        ("fruit_shop.gone:x", r"No module named 'fruit_shop.gone'; is the module on PYTHONPATH\?"),
+        ("fruit_bad.syntax:x", r"fruit_bad/syntax.py:2: SyntaxError: .*; mend the module"),
+        ("fruit_bad.needs:x", r"fruit_bad/needs.py:1: ModuleNotFoundError: .*'no_such_stone'; mend"),
+        ("fruit_bad.ends:x", r"fruit_bad/ends.py:3: SystemExit: 7; mend the module"),
+    ],
+)
+def test_what_cannot_be_loaded_is_told_with_file_line_and_remedy(
+    shop: Registry[str], path: str, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "fruit_bad").mkdir()
+    (tmp_path / "fruit_bad" / "syntax.py").write_text("x = 1\ndef (:\n")
+    (tmp_path / "fruit_bad" / "needs.py").write_text("import no_such_stone\n")
+    (tmp_path / "fruit_bad" / "ends.py").write_text("import sys\n\nsys.exit(7)\n")
+    with pytest.raises(BadRequest, match=f"cannot load fruit {path!r}: .*{told}") as caught:
         shop[path]
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_file_stops_nobody_but_who_asks_for_it(shop: Registry[str], tmp_path: Path) -> None:
+    folder = tmp_path / "fruit_shop"
+    (folder / "fig.py").write_text(
+        "from fruit_list import SHOP\nSHOP.register('fig')('a fig')\nrot = {}['x']\n"
+    )
+    (folder / "kiwi.py").write_text("def (:\n")
+    (folder / "stone.py").write_text("from fruit_list import SHOP\nSHOP.register('stone')(3)\n")
+    (folder / "pear2.py").write_text("from fruit_list import SHOP\nSHOP.register('pear')('another')\n")
+    assert shop["apple"] == "an apple"
+    assert shop["pear"] == "a pear"
+    assert shop.names() == ["apple", "pear"]
+    broken = shop.broken()
+    assert list(broken) == ["fig", "kiwi", "pear2", "stone"]
+    for name, told in (
+        ("fig", f"{folder / 'fig.py'}:3: KeyError: 'x'; mend the file or remove it"),
+        ("kiwi", f"{folder / 'kiwi.py'}:1: SyntaxError: invalid syntax; mend the file or remove it"),
+        ("stone", "must be a text (int)"),
+    ):
+        assert broken[name] == told
+        with pytest.raises(BadRequest, match=re.escape(f"fruit {name!r} cannot be used: {told}")):
+            shop[name]
+    assert "pear2.py:2: ValueError: two fruit items are named 'pear'" in broken["pear2"]
+    # Its file's name may be another than the one that it would have registered.
+    with pytest.raises(BadRequest, match=r"unknown fruit 'kiwis': .*kiwi.py:1: SyntaxError") as caught:
+        shop["kiwis"]
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A distribution with entry points, as pip would install it."""
+    told = tmp_path / "fruit_farm-1.0.dist-info"
+    told.mkdir()
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: fruit-farm\nVersion: 1.0\n")
+    points = (
+        "good = fruit_farm:GOOD\nnumber = fruit_farm:NUMBER\ngone = fruit_farm:GONE\nhole = fruit_hole:X\n"
+    )
+    (told / "entry_points.txt").write_text(f"[cl_search.fruit]\n{points}")
+    (tmp_path / "fruit_farm.py").write_text("GOOD, NUMBER = 'a good one', 3\n")
+    (tmp_path / "fruit_hole.py").write_text("\nraise RuntimeError('no hole\\nat all')\n")
+    importlib.invalidate_caches()
+    return tmp_path
+
+
+@pytest.mark.usefixtures("installed")
+def test_an_entry_point_is_an_item_and_a_broken_one_stops_nobody_else(
+    shop: Registry[str], tmp_path: Path
+) -> None:
+    assert shop["good"] == "a good one"
+    assert shop.names() == ["apple", "gone", "good", "hole", "number", "pear"]
+    broken = shop.broken()
+    assert list(broken) == ["gone", "hole", "number"]
+    assert shop.names() == ["apple", "good", "pear"]
+    assert broken["number"] == "must be a text (int)"
+    assert broken["hole"].startswith(f"{tmp_path / 'fruit_hole.py'}:2: RuntimeError: no hole; mend or ")
+    assert broken["hole"].endswith("uninstall the entry point of fruit-farm")
+    assert "GONE" in broken["gone"]
+    with pytest.raises(BadRequest, match="fruit 'hole' cannot be used: ") as caught:
+        shop["hole"]
     assert "\n" not in str(caught.value)
 
 
@@ -89,8 +170,40 @@ def test_built_in_names_need_no_list_to_be_kept() -> None:
     assert {"convnet", "convnet-small", "resnet32", "resnet18"} <= set(NETS.names())
 
 
+HP = "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass HP: "
+CARD = "name = title = paper = equation = paradigm = level = kind = 'x'\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("name = 'own'\n", "must say its title, paper, equation, paradigm, level, kind: give each as a text"),
+        (CARD + "title = 3\n", "must say its title: give each"),
+        (CARD + "class HP: pass\n", r"must have its hyperparameters in a class HP below @dataclass\(frozen"),
+        (CARD + "HP = None\n", "must have its hyperparameters in a class HP"),
+        (CARD + HP.replace("frozen=True", "") + "pass\n", "must have its hyperparameters in a class HP"),
+        (CARD + HP + "weight: float = 1.0\n", r"must declare HP.weight as hp\(default, domain\)"),
+    ],
+)
+def test_a_method_of_one_s_own_is_told_what_it_lacks(
+    body: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = "".join(f"    {line}\n" for line in body.splitlines())
+    (tmp_path / "own_method.py").write_text(
+        f"from cl_core.method import Method\n\nclass Mine(Method):\n{lines}"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.delitem(sys.modules, "own_method", raising=False)
+    with pytest.raises(BadRequest, match=rf"method 'own_method:Mine' {told}.*own_method.py:3") as caught:
+        METHODS["own_method:Mine"]
+    assert "\n" not in str(caught.value)
+
+
 def test_a_method_of_ones_own_must_be_a_method() -> None:
     from cl_core.method import METHODS
 
-    with pytest.raises(BadRequest, match=r"'os:getcwd' must be a subclass of cl_core\.method\.Method, not"):
+    with pytest.raises(
+        BadRequest, match=r"'os:getcwd' must be a subclass of cl_core\.method\.Method, not 'getcwd'"
+    ):
         METHODS["os:getcwd"]

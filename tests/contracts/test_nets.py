@@ -235,6 +235,10 @@ def takes_no_arguments(): return None
 def silent(shape, last_relu): raise AssertionError
 def talkative(shape, last_relu): raise KeyError("first line\\nsecond line")
 def wrong_channels(shape, last_relu): return nn.Sequential(nn.Conv2d(17, 4, 3), nn.Flatten())
+class Odd(Flat):
+    def forward(self, x):
+        return super().forward(x), "maps"
+def odd_maps(shape, last_relu): return Odd(shape)
 """
 
 
@@ -258,10 +262,11 @@ def test_a_net_of_one_s_own_needs_no_packaging() -> None:
 @pytest.mark.parametrize(
     ("net", "told"),
     [
-        ("own_nets:maps", "features \\[B, D\\]"),
+        ("own_nets:maps", r"features \[B, D\] or .*, not \[1, 4, 6, 6\]: pool and flatten.*own_nets.py:15"),
+        ("own_nets:odd_maps", r"maps as a tuple of tensors, not str: .*own_nets.py:24"),
         ("own_nets:nothing", "3x8x8"),
-        ("own_nets:takes_no_arguments", "3x8x8"),
-        ("own_nets:silent", "AssertionError"),
+        ("own_nets:takes_no_arguments", r"must take \(shape, last_relu\), not \(\) \(.*own_nets.py:17\)"),
+        ("own_nets:silent", r"3x8x8: .*own_nets.py:18: AssertionError"),
         ("own_nets:talkative", "first line"),
         ("own_nets:wrong_channels", "3x8x8"),
         ("own_nets:NUMBER", "must be a function, not int"),
