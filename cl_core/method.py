@@ -46,7 +46,7 @@ METHODS: Registry[type[Method]] = Registry("method", "cl_core.methods", _fault)
 register = METHODS.register
 
 Loss = Callable[[State, Batch, Task], dict[str, Term]]
-OnGrad = Callable[[Sequence[nn.Parameter], int, torch.Generator], None]
+OnGrad = Callable[[Sequence[nn.Parameter], int, int, torch.Generator], None]
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class Base:
 @dataclass(frozen=True)
 class Rows:
     """A source of training rows for a phase. With `batch` it fills that many places of every step, else
-    the recipe's batch. The first source of a phase makes its epochs; others are repeated for as long as it
-    lasts."""
+    the recipe's batch. The first source of a phase makes its epochs, whose last step `recipe.last_batch`
+    decides; others are repeated for as long as it lasts, with as many places in every step."""
 
     ids: Tensor  # [n] int64, on the CPU
     batch: int | None = None
@@ -94,7 +94,8 @@ class Phase:
     [head_rows[0], head_rows[1]) do, and the others are bitwise unchanged afterwards. With `train_mode` off
     the network stays in evaluation mode, so that no BatchNorm statistic moves. With `augment` off images
     are read as in evaluation and the method draws nothing. `on_grad` may change the gradients of a step: it
-    is given the parameters that train, the 0-based epoch and a generator of that step.
+    is given the parameters that train, the 0-based epoch, the number of the step's images and a generator of
+    that step.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Method:
     kind: ClassVar[str]  # probability matching | logit matching | instance feature | ... | none
     memories: ClassVar[tuple[str, ...]] = ("exemplars",)
     teacher: ClassVar[bool] = False  # whether the previous network is kept frozen during a task
+    images_a_class: ClassVar[int] = 1  # training images that every class must have, validation rows left out
     restarts: ClassVar[bool] = False  # whether every task trains anew, with the first task's recipe
     answers_with: ClassVar[tuple[str, ...] | None] = None  # of `State.kept`, what `scores` reads; None: any
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,31 +15,51 @@ from cl_core.recipe import Recipe
 from cl_core.rng import Streams
 
 
-def epoch_rows(sources: Sequence[Rows], batch: int, g: Streams, purpose: tuple[str | int, ...]) -> Tensor:
-    """The row ids of one epoch, [steps, B].
+class Epoch(NamedTuple):
+    """The training rows of one pass over a phase's first source."""
 
-    The first source is passed over once and sets the number of steps; its last step is completed from the
-    start of its permutation, so BatchNorm never sees one image unless there is only one. Further sources are
+    steps: tuple[Tensor, ...]  # row ids [B] of each step, on the CPU
+    images: int  # of all steps, without the repeated ones that complete the last
+
+
+def epoch_rows(sources: Sequence[Rows], recipe: Recipe, g: Streams, purpose: tuple[str | int, ...]) -> Epoch:
+    """The rows of one epoch, step by step.
+
+    The first source is passed over once and sets the steps; `recipe.last_batch` decides on rows that fill no
+    batch. Fewer rows than a batch are one step. Further sources fill the same number of places in every step,
     reshuffled and repeated for as long as the first lasts.
     """
-    columns: list[Tensor] = []
-    steps = 0
-    for k, source in enumerate(sources):
-        n = len(source.ids)
-        if not n:
-            if not k:
-                raise ValueError("a phase needs at least one row")
+    first, *others = sources
+    n = len(first.ids)
+    if not n:
+        raise ValueError("a phase needs at least one row")
+    widths = _widths(n, first.batch or recipe.batch, recipe.last_batch)
+    order = torch.randperm(n, generator=g(*purpose, "permutation", 0, 0))
+    order = torch.cat([order, order])[: sum(widths)]
+    columns = [first.ids[order].split(widths)]
+    for k, source in enumerate(others, start=1):
+        if not len(source.ids):
             continue
-        width = source.batch or batch
-        if not k:
-            width = min(width, n)
-            steps = math.ceil(n / width)
-        need = steps * width
-        rounds = math.ceil(need / n) if k else 1
-        shuffled = [torch.randperm(n, generator=g(*purpose, "permutation", k, r)) for r in range(rounds)]
-        order = torch.cat([*shuffled, shuffled[0]])[:need]
-        columns.append(source.ids[order].view(steps, width))
-    return torch.cat(columns, dim=1)
+        width = source.batch or recipe.batch
+        rounds = math.ceil(len(widths) * width / len(source.ids))
+        shuffled = [
+            torch.randperm(len(source.ids), generator=g(*purpose, "permutation", k, r)) for r in range(rounds)
+        ]
+        columns.append(source.ids[torch.cat(shuffled)[: len(widths) * width]].split(width))
+    steps = tuple(torch.cat(parts) for parts in zip(*columns, strict=True))
+    return Epoch(steps, sum(map(len, steps)) - max(0, sum(widths) - n))
+
+
+def _widths(n: int, batch: int, last_batch: str) -> list[int]:
+    """Rows of the first source in each step."""
+    width = min(batch, n)
+    full, rest = divmod(n, width)
+    if not rest or last_batch == "drop":
+        return [width] * full
+    if last_batch == "complete":
+        return [width] * (full + 1)
+    # BatchNorm has no spread to divide by in a batch of one image.
+    return [width] * (full - 1) + ([width + 1] if rest == 1 else [width, rest])
 
 
 def make_optimizer(params: list[torch.nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:

@@ -65,7 +65,7 @@ def class_features(net: Network, data: View, rows: Tensor, transform: str, g: St
     parts = []
     for start in range(0, len(rows), EVALUATION_BATCH):
         part = rows[start : start + EVALUATION_BATCH]
-        parts += [net(b.x).features for b in data.epoch(part[None], draws.at(start, start + len(part)))]
+        parts += [net(b.x).features for b in data.epoch([part], draws.at(start, start + len(part)))]
     net.train(was_training)
     return torch.cat(parts)
 

@@ -22,6 +22,13 @@ class Recipe:
 
     epochs: int = hp(70, Int(1, 100_000), searched=False, doc="passes over the phase's rows")
     batch: int = hp(128, Int(1, 65_536), searched=False, doc="images a step")
+    last_batch: str = hp(
+        "keep",
+        Choice("keep", "complete", "drop"),
+        searched=False,
+        doc="rows of an epoch that fill no batch: keep makes them a smaller one (a single row joins the "
+        "batch before), complete repeats the epoch's first rows beside them, drop leaves them out",
+    )
     optimizer: str = hp(
         "sgd",
         Choice("sgd", "adam", "adamw"),

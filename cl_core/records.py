@@ -14,7 +14,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 def volatile(default: Any = dataclasses.MISSING) -> Any:
@@ -83,7 +83,7 @@ class StageRow(Identity):
     task: int
     stage: str  # digest: equal for equal networks after this task
     classes: int  # of this task
-    images: int  # image-steps of training
+    images: int  # of training, counted in every pass; not those that only complete a last batch
     exemplars: int  # kept after this task
     exemplar_bytes: int
     kept_bytes: int  # exemplars, prototypes, covariances, generators; never teacher or network

@@ -12,7 +12,7 @@ from cl_core.hparams import Value
 
 @dataclass(frozen=True)
 class PhaseValue:
-    """The mean of one loss term over one epoch."""
+    """The mean of one loss term over the images of one epoch: a step counts by its images."""
 
     phase: str
     epoch: int
@@ -30,7 +30,7 @@ class TaskResult:
     stage: str  # digest of the network's bits
     key: str  # address of the stage in a store
     classes: int
-    images: int  # image-steps of training
+    images: int  # of training, counted in every pass; not those that only complete a last batch
     seconds: float  # of training, wherever it happened
     shared: bool  # the network came from the stage store
     exemplars: int

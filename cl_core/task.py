@@ -58,6 +58,7 @@ class Batch(NamedTuple):
     x: Tensor  # [B, C, H, W] float, normalised
     y: Tensor  # [B] int64, arrival order
     drawn: Mapping[str, Tensor] = {}
+    rows: Tensor = torch.empty(0, dtype=torch.int64)  # [B] ids in the split; -1 for an image the method made
 
 
 class Term(NamedTuple):

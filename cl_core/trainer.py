@@ -241,7 +241,10 @@ class Training:
         return Trained(tuple(values), images, time.perf_counter() - started)
 
     def _train_phase(self, phase: Phase, task: Task, g: Streams, values: list[PhaseValue]) -> int:
-        """Train one phase; appends a value for each epoch and term, and returns the number of image-steps."""
+        """Train one phase; appends a value for each epoch and term, and returns the number of images.
+
+        A value is the mean over the epoch's images: a step counts by how many it has.
+        """
         net, recipe = self.state.net, phase.recipe
         params = list(phase.params) if phase.params is not None else list(net.parameters())
         optimizer = make_optimizer(params, recipe)
@@ -250,14 +253,16 @@ class Training:
         images = 0
         for epoch in range(recipe.epochs):
             purpose = (phase.name, epoch)
-            ids = epoch_rows(phase.rows, recipe.batch, g, purpose)
+            rows_of = epoch_rows(phase.rows, recipe, g, purpose)
+            passed = sum(map(len, rows_of.steps))
             augment = self.data.augment if phase.augment else Augment()
-            draws: Draws = draw(augment, ids.numel(), g, purpose, self.device)
+            draws: Draws = draw(augment, passed, g, purpose, self.device)
             rate = recipe.learning_rate(epoch)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             total: Tensor | None = None
-            for step, batch in enumerate(self.view.epoch(ids, draws)):
+            for step, batch in enumerate(self.view.epoch(rows_of.steps, draws)):
+                width = len(batch.y)
                 if phase.augment:
                     batch = self.method.augment(self.state, batch, task, g.at(*purpose, step))
                 with self._autocast():
@@ -266,17 +271,17 @@ class Training:
                 optimizer.zero_grad(set_to_none=True)
                 total_loss.backward()
                 if phase.on_grad is not None:
-                    phase.on_grad(params, epoch, g(*purpose, step, "gradient"))
+                    phase.on_grad(params, epoch, width, g(*purpose, step, "gradient"))
                 optimizer.step()
                 for rows, before, start, stop in kept_rows:
                     with torch.no_grad():
                         rows[:start] = before[:start]
                         rows[stop:] = before[stop:]
-                seen = torch.stack([t.value.detach().float() for t in terms.values()])
+                seen = width * torch.stack([t.value.detach().float() for t in terms.values()])
                 total = seen if total is None else total + seen
             assert total is not None
-            images += ids.numel()
-            for (name, term), mean in zip(terms.items(), (total / len(ids)).tolist(), strict=True):
+            images += rows_of.images
+            for (name, term), mean in zip(terms.items(), (total / passed).tolist(), strict=True):
                 if not math.isfinite(mean):
                     raise NonFiniteLoss(
                         f"every loss term must stay finite: {name!r} became {mean} in task {task.index}, "

@@ -18,6 +18,28 @@ from cl_core.task import Batch
 EVALUATION_BATCH = 256
 
 
+def rows_left(data: Data, validation: float) -> np.ndarray:
+    """The training rows of each class, [K] in the data set's order, when a share of them is held out.
+
+    Raises BadRequest where a class has too few for one validation row and one to train on.
+    """
+    rows = np.bincount(data.train.y, minlength=data.num_classes)
+    left = rows - [_held(int(n), validation) for n in rows]
+    short = np.flatnonzero(left < 1)
+    if len(short):
+        c = int(short[0])
+        raise BadRequest(
+            f"every class needs at least {rows[c] - left[c] + 1} training images for validation "
+            f"{validation:g}: {data.class_names[c]!r} has {rows[c]}; add images or lower the share"
+        )
+    return left
+
+
+def _held(n: int, validation: float) -> int:
+    """How many of a class's n rows are held out."""
+    return max(1, round(validation * n)) if validation else 0
+
+
 class _Store:
     """The images of one split: on the device where they fit, else gathered through pinned memory."""
 
@@ -36,20 +58,22 @@ class _Store:
             return self.x.index_select(0, rows.to(self.x.device))
         return self._pinned(rows).to(self.device, non_blocking=True)
 
-    def stream(self, ids: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """(uint8 [B, H, W, C], labels [B]) for each row of `ids` [steps, B]; prefetched if not resident."""
-        there = ids.to(self.device)
+    def stream(self, steps: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """(uint8 [B, H, W, C], labels [B], row ids [B]) of each step, on the device; prefetched if not
+        resident.
+        """
+        there = torch.cat(list(steps)).to(self.device).split([len(rows) for rows in steps])
         if self.resident:
             for rows in there:
-                yield self.x.index_select(0, rows), self.y_there[rows]
+                yield self.x.index_select(0, rows), self.y_there[rows], rows
             return
         with ThreadPoolExecutor(1) as pool:
-            ahead = pool.submit(self._pinned, ids[0])
+            ahead = pool.submit(self._pinned, steps[0])
             for step, rows in enumerate(there):
                 ready = ahead.result()
-                if step + 1 < len(ids):
-                    ahead = pool.submit(self._pinned, ids[step + 1])
-                yield ready.to(self.device, non_blocking=True), self.y_there[rows]
+                if step + 1 < len(steps):
+                    ahead = pool.submit(self._pinned, steps[step + 1])
+                yield ready.to(self.device, non_blocking=True), self.y_there[rows], rows
 
     def _pinned(self, rows: Tensor) -> Tensor:
         return self.x.index_select(0, rows.cpu()).pin_memory()
@@ -94,16 +118,11 @@ class View:
     def _hold_out(self, validation: float) -> dict[str, dict[int, Tensor]]:
         # Drawn from the data's fingerprint alone, so the same rows are held out whatever the trial, seed or
         # order.
+        rows_left(self.data, validation)
         train, val = {}, {}
         for c, original in enumerate(self.order):
             rows = torch.from_numpy(np.flatnonzero(self.data.train.y == original))
-            held = max(1, round(validation * len(rows))) if validation else 0
-            if len(rows) <= held:
-                name = self.data.class_names[original]
-                raise BadRequest(
-                    f"every class needs at least {held + 1} training images for validation {validation:g}: "
-                    f"{name!r} has {len(rows)}; add images or lower the share"
-                )
+            held = _held(len(rows), validation)
             shuffled = torch.randperm(
                 len(rows), generator=stream(0, "validation", self.data.fingerprint, original)
             )
@@ -137,14 +156,16 @@ class View:
         """[B, C, H, W] normalised, without augmentation, on the device."""
         return normalise(self._store(split).gather(rows), self._scale, self._shift)
 
-    def epoch(self, ids: Tensor, draws: Draws) -> Iterator[Batch]:
-        """The augmented batches of training rows `ids` [steps, B]; `draws` are those of steps x B images."""
-        width = ids.shape[1]
-        for step, (images, y) in enumerate(self._train.stream(ids)):
-            images = apply(images, self.data.augment, draws.at(step * width, (step + 1) * width))
-            yield Batch(normalise(images, self._scale, self._shift), y)
+    def epoch(self, steps: Sequence[Tensor], draws: Draws) -> Iterator[Batch]:
+        """The augmented batches of training rows, [B] a step; `draws` are those of all images in order."""
+        done = 0
+        for images, y, rows in self._train.stream(steps):
+            images = apply(images, self.data.augment, draws.at(done, done + len(rows)))
+            done += len(rows)
+            yield Batch(normalise(images, self._scale, self._shift), y, rows=rows)
 
     def batches(self, rows: Tensor, split: str = "train") -> Iterator[Batch]:
         """Rows in order, in evaluation batches."""
         for part in rows.split(EVALUATION_BATCH):
-            yield Batch(self.images(part, split), self.labels(part, split).to(self.device))
+            y = self.labels(part, split).to(self.device)
+            yield Batch(self.images(part, split), y, rows=part.to(self.device))

@@ -145,11 +145,27 @@ def _keys(model: type[BaseModel], prefix: str) -> list[dict[str, str]]:
             default = _shown(field.get_default(call_default_factory=True))
         kind = "mapping" if inner is not None else _type(field.annotation)
         out.append({"key": key, "type": kind, "default": default, "description": field.description or ""})
+        if key == "recipe":
+            out += _recipe_keys()
         if inner is not None:
             origin = typing.get_origin(field.annotation)
             labelled = inspect.isclass(origin) and issubclass(origin, Mapping)
             out += _keys(inner, f"{key}.<label>." if labelled else f"{key}.")
     return out
+
+
+def _recipe_keys() -> list[dict[str, str]]:
+    from cl_core.recipe import Recipe
+
+    return [
+        {
+            "key": f"recipe.{name}",
+            "type": str(param.domain),
+            "default": _shown(param.default),
+            "description": param.doc,
+        }
+        for name, param in hparams(Recipe).items()
+    ]
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

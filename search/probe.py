@@ -78,7 +78,8 @@ def _cut(configuration: Configuration, data: Data) -> Data:
     sizes = configuration.scenario.sizes(data.num_classes)
     order = configuration.order(data.num_classes, data.class_names)
     batch = max(recipe.batch for recipe in configuration.recipes(data, method))
-    least = 1 + math.ceil(1 / (1 - configuration.validation))  # a row to train on beside those held out
+    trained = max(2, method.images_a_class)  # beside rows held out; a task of one row is refused
+    least = 1 + math.ceil(trained / (1 - configuration.validation))
     wanted = dict.fromkeys(range(data.num_classes), least)
     done = 0
     for size in sizes[:2]:
@@ -136,7 +137,8 @@ def _pace(
 ) -> Pace:
     results, training = runner.results, runner.training
     forward = _forward(runner)
-    image = [result.seconds / result.images for result in results]
+    # Image-steps: a record leaves out images that only complete a last batch, which take time all the same.
+    image = [result.seconds / count.images for result, count in zip(results, counts, strict=False)]
     beside = [
         wall - result.seconds - forward * (count.forwards + count.evaluated)
         for wall, result, count in zip(walls, results, counts, strict=False)

@@ -22,11 +22,11 @@ from cl_core.hparams import Value
 from cl_core.memory import Budget
 from cl_core.method import METHODS, Method, Phase
 from cl_core.nets.network import HEADS, LinearHead, Network
+from cl_core.optimisation import epoch_rows
 from cl_core.rng import Streams
 from cl_core.shared_base import on_heads, takes_the_head
 from cl_core.state import State
 from cl_core.task import Task
-from cl_core.trainer import epoch_rows
 from cl_core.view import View
 
 SIDE = 4  # pixels of a blank image
@@ -142,8 +142,8 @@ def _learn(
     for whole in method.phases(state, task, view, g):
         phase = left(whole)
         if phase is not None:
-            ids = epoch_rows(phase.rows, phase.recipe.batch, g, (phase.name, 0))
-            images += phase.recipe.epochs * ids.numel()
+            epoch = epoch_rows(phase.rows, phase.recipe, g, (phase.name, 0))
+            images += phase.recipe.epochs * sum(map(len, epoch.steps))
             epochs += phase.recipe.epochs
     method.end(state, task, view, g)
     return _Done(images, epochs, passed.images)

@@ -132,8 +132,16 @@ class BiC(Method):
 
     def _stage2(self, stage1: Recipe) -> Recipe:
         epochs = max(1, round(self.hp.stage2_epochs * stage1.epochs))
-        lr, milestones = self.hp.stage2_lr, "0.3,0.6,0.8,0.9"
-        return Recipe(epochs, stage1.batch, "sgd", lr, 0.9, 0.0, "step", 0.1, milestones)
+        return stage1.replace(
+            epochs=epochs,
+            optimizer="sgd",
+            lr=self.hp.stage2_lr,
+            momentum=0.9,
+            weight_decay=0.0,
+            schedule="step",
+            gamma=0.1,
+            milestones="0.3,0.6,0.8,0.9",
+        )
 
     def _past(self, s: State, task: Task) -> Tensor:
         # [tasks before this one, 2]: the pairs that stay live while this task's own is trained.

@@ -95,13 +95,13 @@ class EEIL(Method):
 
     def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
         rows, recipe = torch.cat([task.rows, s.memory.ids()]), task.recipe
-        yield Phase("train", (Rows(rows),), recipe, self.loss, on_grad=self._noise(s, task, len(rows), 0))
+        yield Phase("train", (Rows(rows),), recipe, self.loss, on_grad=self._noise(s, task, 0))
         if not task.index or not self.hp.balanced_epochs:
             return
         rows = self._balanced(s, task, data, g)
         if self.hp.distill:
             s.copies["stage1"] = Frozen(s.net)
-        noise = self._noise(s, task, len(rows), recipe.epochs)
+        noise = self._noise(s, task, recipe.epochs)
         yield Phase("balanced", (Rows(rows),), self._stage2(recipe), self.balanced_loss, on_grad=noise)
 
     def _stage2(self, stage1: Recipe) -> Recipe:
@@ -136,13 +136,13 @@ class EEIL(Method):
             terms["kd_new"] = Term(kd(z[:, task.old :], target[:, task.old :], t), self.hp.kd_weight)
         return terms
 
-    def _noise(self, s: State, task: Task, rows: int, before: int) -> OnGrad | None:
+    def _noise(self, s: State, task: Task, before: int) -> OnGrad | None:
         # `before` epochs of stage 1 count; gradients are those of the mean over a batch.
         if self.hp.grad_noise == "none" or not task.index:
             return None
-        divisor = min(task.recipe.batch, rows) if self.hp.grad_noise == "sum_grad" else 1
 
-        def add(params: Sequence[nn.Parameter], epoch: int, g: torch.Generator) -> None:
+        def add(params: Sequence[nn.Parameter], epoch: int, images: int, g: torch.Generator) -> None:
+            divisor = images if self.hp.grad_noise == "sum_grad" else 1
             std = self.hp.grad_noise_eta / (2 + before + epoch) ** self.hp.grad_noise_gamma / divisor
             for p in params:
                 noise = std * torch.randn(p.shape, generator=g)

@@ -98,15 +98,16 @@ class IL2A(Method):
         yield Phase("train", (Rows(task.rows),), task.recipe, self.loss, params=params)
 
     def augment(self, s: State, b: Batch, task: Task, g: Streams) -> Batch:
-        x, y, drawn = b.x, b.y, dict(b.drawn)
+        x, y, drawn, rows = b.x, b.y, dict(b.drawn), b.rows
         if s.local:
             mix = draw_mix(len(y), self.hp.classaug_times, self.hp.classaug_beta, self.hp.classaug_clip, g)
             mixed, pair = class_mix(x, y, mix, task.old, task.new)
             x, y = torch.cat([x, mixed]), torch.cat([y, task.seen + pair])
+            rows = torch.cat([rows, rows.new_full((len(pair),), -1)])
         if task.index:
             count = prototypes_a_step(task, self.hp.proto_ratio)
             drawn["class"] = draw_old_classes(task, count, g).to(x.device, non_blocking=True)
-        return Batch(x, y, drawn)
+        return Batch(x, y, drawn, rows)
 
     def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
         tau = self.hp.logit_temperature

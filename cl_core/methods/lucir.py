@@ -143,8 +143,15 @@ class LUCIR(Method):
 
     def _balanced(self, stage1: Recipe) -> Recipe:
         epochs = max(1, round(self.hp.cbf_epochs * stage1.epochs))
-        decay = stage1.weight_decay
-        return Recipe(epochs, stage1.batch, "sgd", self.hp.cbf_lr, 0.9, decay, "step", 0.1, "0.5")
+        return stage1.replace(
+            epochs=epochs,
+            optimizer="sgd",
+            lr=self.hp.cbf_lr,
+            momentum=0.9,
+            schedule="step",
+            gamma=0.1,
+            milestones="0.5",
+        )
 
     def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
         f = s.net(b.x).features  # [B, D]

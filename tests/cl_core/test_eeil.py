@@ -360,8 +360,8 @@ def _noise(kind: str, epoch: int, before: int = 0, batch: int = 128, **hp: float
     for p in params:
         p.grad = torch.ones_like(p)
     task = tiny.task(3, 2)
-    on_grad = EEIL({"grad_noise": kind, **hp})._noise(state, task, batch, before)  # type: ignore[attr-defined]
-    on_grad(params, epoch, stream(0, "a step"))
+    on_grad = EEIL({"grad_noise": kind, **hp})._noise(state, task, before)  # type: ignore[attr-defined]
+    on_grad(params, epoch, batch, stream(0, "a step"))
     return [p.grad - torch.ones_like(p) for p in params if p.grad is not None]
 
 
@@ -383,7 +383,7 @@ def test_facil_eeil_noise_on_the_mean_gradient_is_a_choice_and_not_ours() -> Non
     summed, mean = _noise("sum_grad", 0)[-1], _noise("mean_grad", 0)[-1]
     assert summed.std().item() == pytest.approx(0.0016, rel=0.02)  # the official effective deviation
     assert torch.allclose(128 * summed, mean, atol=1e-4)
-    short = _noise("sum_grad", 0, batch=32)[-1]  # fewer rows than the recipe's batch
+    short = _noise("sum_grad", 0, batch=32)[-1]  # a smaller last batch
     assert torch.allclose(32 * short, mean, atol=1e-4)
 
 
@@ -406,7 +406,7 @@ def test_the_noise_spares_the_first_task_and_reaches_both_stages() -> None:
     for seen, before in zip(phases[1:], (0, 2, 0, 2), strict=True):  # two epochs of stage 1 count
         weight = nn.Parameter(torch.zeros(200, 200))
         weight.grad = torch.zeros_like(weight)
-        seen.phase.on_grad([weight], 0, stream(0, "a step"))  # type: ignore[misc]
+        seen.phase.on_grad([weight], 0, 16, stream(0, "a step"))  # type: ignore[misc]
         assert weight.grad.std().item() == pytest.approx(0.3 / (2 + before) ** 0.55, rel=0.02)
     plain, _ = _default()
     assert all(p.phase.on_grad is None for p in plain)

@@ -78,7 +78,7 @@ def test_a_training_that_measures_nothing_comes_to_the_same_network(method: str)
 
 
 def test_all_rows_are_trained_on_where_nothing_is_measured() -> None:
-    settings = tiny.configuration("finetune", validation=0.0, unsealed=False, recipe={"batch": 1})
+    settings = tiny.configuration("finetune", validation=0.0, unsealed=False)
     with pytest.raises(BadRequest, match="leaves nothing to measure"):
         Training(settings, tiny.data())
     training = Training(settings, tiny.data(), measure=False)

@@ -201,9 +201,10 @@ def test_every_step_has_the_batch_of_new_and_the_replay_batch_of_old_images(repl
     for (task, _), labels in steps.items():
         old = sum(tiny.SIZES[:task])
         for y in labels:
-            assert len(y) == 16 + (replay_batch if task else 0)
-            assert int((y >= old).sum()) == 16
+            assert int((y < old).sum()) == (replay_batch if task else 0)
+    new = [[int((y >= sum(tiny.SIZES[:t])).sum()) for y in labels] for (t, _), labels in steps.items()]
     # An epoch is one pass over the new images: 42, 28 and 28 of them in steps of 16, twice.
+    assert new == [[16, 16, 10]] * 2 + [[16, 12]] * 4
     assert {key: len(labels) for key, labels in steps.items()} == {
         **{(0, e): 3 for e in (0, 1)},
         **{(t, e): 2 for t in (1, 2) for e in (0, 1)},

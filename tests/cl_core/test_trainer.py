@@ -21,7 +21,8 @@ from cl_core.errors import BadRequest, NonFiniteLoss
 from cl_core.evaluation import teacher_agreement
 from cl_core.method import METHODS, Rows
 from cl_core.nets.network import build_network
-from cl_core.optimisation import epoch_rows
+from cl_core.optimisation import Epoch, epoch_rows
+from cl_core.recipe import Recipe
 from cl_core.rng import Streams
 from cl_core.runs import Result
 from cl_core.stages import Boundaries, StageStore
@@ -35,49 +36,110 @@ G = Streams(0, 1)
 # The rows of an epoch
 
 
-@given(n=st.integers(1, 60), batch=st.integers(1, 40), epoch=st.integers(0, 3))
-@settings(max_examples=60)
-def test_an_epoch_passes_over_the_rows_once_and_completes_its_last_batch(
-    n: int, batch: int, epoch: int
+def _epoch(sources: list[Rows], batch: int, last_batch: str = "keep", epoch: int = 0) -> Epoch:
+    return epoch_rows(sources, Recipe(batch=batch, last_batch=last_batch), G, ("train", epoch))
+
+
+@pytest.mark.parametrize(
+    ("n", "batch", "last_batch", "widths", "images"),
+    [
+        (260, 64, "keep", [64, 64, 64, 64, 4], 260),
+        (260, 64, "complete", [64] * 5, 260),
+        (260, 64, "drop", [64] * 4, 256),
+        (257, 64, "keep", [64, 64, 64, 65], 257),  # one image alone joins the batch before it
+        (65, 64, "keep", [65], 65),
+        (128, 64, "keep", [64, 64], 128),
+        (128, 64, "complete", [64, 64], 128),
+        (10, 64, "keep", [10], 10),
+        (10, 64, "complete", [10], 10),
+        (10, 64, "drop", [10], 10),  # fewer rows than a batch are a step all the same
+        (3, 2, "keep", [3], 3),
+        (3, 1, "keep", [1, 1, 1], 3),
+        (1, 64, "drop", [1], 1),
+    ],
+)
+def test_the_steps_of_an_epoch_and_its_images_by_hand(
+    n: int, batch: int, last_batch: str, widths: list[int], images: int
 ) -> None:
+    epoch = _epoch([Rows(torch.arange(n))], batch, last_batch)
+    assert [len(rows) for rows in epoch.steps] == widths
+    assert epoch.images == images
+
+
+@given(
+    n=st.integers(1, 60),
+    batch=st.integers(1, 40),
+    epoch=st.integers(0, 3),
+    last_batch=st.sampled_from(["keep", "complete", "drop"]),
+)
+@settings(max_examples=120)
+def test_an_epoch_passes_over_the_rows_once(n: int, batch: int, epoch: int, last_batch: str) -> None:
     ids = torch.arange(100, 100 + n)
-    rows = epoch_rows([Rows(ids)], batch, G, ("train", epoch))
-    width = min(batch, n)
-    assert rows.shape == (math.ceil(n / width), width)
-    order = rows.flatten().tolist()
-    assert sorted(order[:n]) == ids.tolist()
-    assert order[n:] == order[: len(order) - n]
+    found = _epoch([Rows(ids)], batch, last_batch, epoch)
+    widths = [len(rows) for rows in found.steps]
+    order = torch.cat(found.steps).tolist()
+    assert set(widths[:-1]) <= {batch}
+    assert len(set(order[:n])) == min(n, len(order))
+    assert found.images == min(n, len(order))
+    if last_batch == "keep":
+        assert sorted(order) == ids.tolist()
+        assert min(widths) > 1 or 1 in (n, batch)
+        assert max(widths) <= batch + 1
+    elif last_batch == "complete":
+        assert sorted(order[:n]) == ids.tolist()
+        assert order[n:] == order[: len(order) - n]
+        assert set(widths) == {min(batch, n)}
+    else:
+        assert set(widths) == {min(batch, n)}
+        assert n - len(order) < batch
+
+
+@pytest.mark.parametrize("last_batch", ["keep", "drop"])
+def test_full_batches_are_the_same_whatever_becomes_of_the_last(last_batch: str) -> None:
+    complete = _epoch([Rows(torch.arange(50))], 16, "complete").steps
+    other = _epoch([Rows(torch.arange(50))], 16, last_batch).steps
+    assert all(torch.equal(a, b) for a, b in zip(complete[:3], other[:3], strict=True))
 
 
 def test_every_epoch_and_phase_has_its_own_order() -> None:
-    ids = [Rows(torch.arange(50))]
-    orders = [epoch_rows(ids, 10, G, p) for p in (("train", 0), ("train", 1), ("bias", 0))]
-    assert torch.equal(orders[0], epoch_rows(ids, 10, G, ("train", 0)))
+    def order(g: Streams, *purpose: str | int) -> Any:
+        return torch.cat(epoch_rows([Rows(torch.arange(50))], Recipe(batch=10), g, purpose).steps)
+
+    orders = [order(G, *purpose) for purpose in (("train", 0), ("train", 1), ("bias", 0))]
+    assert torch.equal(orders[0], order(G, "train", 0))
     assert not torch.equal(orders[0], orders[1])
     assert not torch.equal(orders[0], orders[2])
-    assert not torch.equal(orders[0], epoch_rows(ids, 10, Streams(0, 2), ("train", 0)))
+    assert not torch.equal(orders[0], order(Streams(0, 2), "train", 0))
 
 
-@given(new=st.integers(1, 50), old=st.integers(1, 50), width=st.integers(1, 20))
+@given(
+    new=st.integers(1, 50),
+    old=st.integers(1, 50),
+    width=st.integers(1, 20),
+    last_batch=st.sampled_from(["keep", "complete", "drop"]),
+)
 @settings(max_examples=60)
 def test_a_second_source_fills_its_places_of_every_step_and_is_used_evenly(
-    new: int, old: int, width: int
+    new: int, old: int, width: int, last_batch: str
 ) -> None:
+    alone = _epoch([Rows(torch.arange(new), 8)], 128, last_batch)
     sources = [Rows(torch.arange(new), 8), Rows(torch.arange(1000, 1000 + old), width)]
-    rows = epoch_rows(sources, 128, G, ("train", 0))
-    first = min(8, new)
-    assert rows.shape == (math.ceil(new / first), first + width)
-    assert (rows[:, :first] < 1000).all()
-    assert (rows[:, first:] >= 1000).all()
-    times = torch.bincount(rows[:, first:].flatten() - 1000, minlength=old)
+    epoch = _epoch(sources, 128, last_batch)
+    replayed = []
+    for rows, expected in zip(epoch.steps, alone.steps, strict=True):
+        assert torch.equal(rows[:-width], expected)
+        assert (rows[-width:] >= 1000).all()
+        replayed.append(rows[-width:])
+    times = torch.bincount(torch.cat(replayed) - 1000, minlength=old)
     assert times.max() - times.min() <= 1
+    assert epoch.images == alone.images + width * len(epoch.steps)
 
 
 def test_an_empty_second_source_takes_no_place_and_an_empty_first_one_is_a_mistake() -> None:
     empty = Rows(torch.empty(0, dtype=torch.int64), 4)
-    assert epoch_rows([Rows(torch.arange(6)), empty], 3, G, ("train", 0)).shape == (2, 3)
+    assert [len(rows) for rows in _epoch([Rows(torch.arange(6)), empty], 3).steps] == [3, 3]
     with pytest.raises(ValueError, match="at least one row"):
-        epoch_rows([empty], 3, G, ("train", 0))
+        _epoch([empty], 3)
 
 
 def test_replay_passes_over_each_exemplar_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +168,7 @@ def test_an_epoch_of_one_batch_is_one_step_of_plain_sgd() -> None:
     task, g = training._task(0), Streams(0, 0)
     expected = training.method.build(training._make_network)
     training.method.begin(expected, task, training.view, g)
-    rows = epoch_rows([Rows(task.rows)], 64, g, ("train", 0))[0]
+    (rows,) = epoch_rows([Rows(task.rows)], Recipe(batch=64), g, ("train", 0)).steps
     net = expected.net.train()
     loss = torch.nn.functional.cross_entropy(
         net(training.view.images(rows)).logits, training.view.labels(rows)
@@ -119,6 +181,73 @@ def test_an_epoch_of_one_batch_is_one_step_of_plain_sgd() -> None:
     assert result.phases[0].value == pytest.approx(loss.item(), rel=1e-6)
     for (name, a), b in zip(net.named_parameters(), training.state.net.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-6), name
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_images() -> None:
+    # Nothing trains at this rate. Batches of 40 and 2 weigh 40 and 2; the second task has 28 rows.
+    recipe = {"epochs": 1, "batch": 40, "lr": 1e-7, "momentum": 0.0, "weight_decay": 0.0}
+    source = dataclasses.replace(tiny.data(), augment=type(tiny.data().augment)())
+    losses = []
+
+    class Watched(Training):
+        def _train_phase(self, phase: Any, *rest: Any) -> int:
+            def loss(*args: Any) -> Any:
+                terms = phase.loss(*args)
+                losses.append((len(args[1].y), float(terms["ce"].value.detach())))
+                return terms
+
+            return super()._train_phase(dataclasses.replace(phase, loss=loss), *rest)
+
+    result = Watched(tiny.configuration("finetune", recipe=recipe), source).next_task()
+    (a, first), (b, second) = losses
+    assert (a, b) == (40, 2)
+    assert abs(first - second) > 0.01
+    assert result.phases[0].value == pytest.approx((40 * first + 2 * second) / 42, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "hp", "phases"),
+    [
+        ("finetune", {}, {"train"}),
+        ("lwf", {"warmup": 0.5}, {"warmup", "train"}),
+        ("bic", {}, {"train", "bias"}),
+        ("eeil", {}, {"train", "balanced"}),
+        ("lucir", {"cbf": True}, {"train", "balanced"}),
+        ("ss_il", {}, {"train"}),
+        ("joint", {}, {"train"}),
+    ],
+)
+def test_every_phase_takes_the_study_s_last_batch(
+    method: str, hp: dict[str, Any], phases: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    trained = Training._train_phase
+
+    def noted(self: Training, phase: Any, *rest: Any) -> int:
+        seen.add((phase.name, phase.recipe.last_batch, phase.recipe.batch))
+        return trained(self, phase, *rest)
+
+    monkeypatch.setattr(Training, "_train_phase", noted)
+    recipe = {"last_batch": "drop", "epochs": 1}
+    tiny.train(tiny.configuration(method, hp, recipe=recipe, until=2))
+    assert seen == {(name, "drop", 16) for name in phases}
+
+
+def test_what_becomes_of_the_last_batch_is_counted_and_decides_the_network() -> None:
+    # 42, 28 and 28 rows in batches of 16, for two epochs.
+    images = {"keep": [84, 56, 56], "complete": [84, 56, 56], "drop": [64, 32, 32]}
+    stages, keys = set(), set()
+    for last_batch, expected in images.items():
+        finished = tiny.run("finetune", recipe={"last_batch": last_batch})
+        assert [r.images for r in finished.results] == expected
+        assert all(r.recipe["last_batch"] == last_batch for r in finished.results)
+        stages.add(finished.results[0].stage)
+        keys.add(finished.training.base_key())
+    assert len(stages) == len(keys) == 3
+    parts = {"base": {"last_batch": "drop"}, "increment": {"last_batch": "keep"}}
+    apart = tiny.run("finetune", recipe=parts)
+    assert [r.images for r in apart.results] == [64, 56, 56]
+    assert apart.results[0].stage == tiny.run("finetune", recipe={"last_batch": "drop"}).results[0].stage
 
 
 def test_adam_has_coupled_decay_and_adamw_decoupled_decay() -> None:
@@ -178,10 +307,10 @@ def test_a_network_that_breaks_in_its_last_step_fails_though_every_loss_was_fini
 
 
 def test_batch_norm_never_sees_one_image_alone() -> None:
-    # 43 rows in batches of 42 would leave one over.
+    # 42 rows in batches of 41 would leave one over.
     recipe = {"batch": 41, "epochs": 1}
     finished = tiny.run("finetune", recipe=recipe)
-    assert finished.results[0].images == 82
+    assert finished.results[0].images == 42
     assert all(math.isfinite(p.value) for r in finished.results for p in r.phases)
 
 
@@ -192,7 +321,7 @@ def test_fine_tuning_forgets_joint_learns_and_replay_lies_between() -> None:
     recipe = {"epochs": 12, "batch": 8}
     last = {}
     for method in ("finetune", "replay", "joint"):
-        finished = tiny.run(method, {"exemplars_per_class": 1} if method == "replay" else None, recipe)
+        finished = tiny.run(method, {"exemplars_per_class": 2} if method == "replay" else None, recipe)
         test = next(e for e in finished.results[-1].evaluations if e.split == "test")
         last[method] = np.trace(test.confusion) / test.confusion.sum()
     assert last["joint"] > 0.8

@@ -131,26 +131,28 @@ def test_evaluation_batches_cover_rows_once_and_in_order() -> None:
         min(EVALUATION_BATCH, len(many) - i) for i in range(0, len(many), EVALUATION_BATCH)
     ]
     assert torch.equal(torch.cat([b.y for b in batches]), view.labels(many))
+    assert torch.equal(torch.cat([b.rows for b in batches]), many)
     assert torch.equal(torch.cat([b.x for b in batches])[:7], view.images(many[:7]))
     assert list(view.batches(many[:0])) == [] or len(next(iter(view.batches(many[:0]))).y) == 0
 
 
 def test_an_epoch_without_augmentation_is_its_rows() -> None:
     view = _view()
-    ids = torch.tensor([[4, 5, 6], [7, 8, 4]])
+    ids = [torch.tensor([4, 5, 6]), torch.tensor([7, 8])]
     batches = list(view.epoch(ids, Draws(None, None, None)))
     assert len(batches) == 2
     for rows, batch in zip(ids, batches, strict=True):
         assert torch.equal(batch.x, view.images(rows))
         assert torch.equal(batch.y, view.labels(rows))
+        assert torch.equal(batch.rows, rows)
 
 
 def test_an_epoch_is_augmented_image_by_image_whatever_the_steps() -> None:
     view, augment = _view(), tiny.data().augment
     ids = torch.arange(12)
     draws = draw(augment, 12, Streams(0, 0), ("train", 0), CPU)
-    whole = next(iter(view.epoch(ids[None], draws)))
-    steps = list(view.epoch(ids.view(4, 3), draws))
+    whole = next(iter(view.epoch([ids], draws)))
+    steps = list(view.epoch(ids.split([3, 4, 5]), draws))
     assert torch.equal(torch.cat([b.x for b in steps]), whole.x)
     assert not torch.equal(whole.x, view.images(ids))
 
@@ -233,9 +235,10 @@ def test_images_that_do_not_fit_the_device_are_gathered_the_same(monkeypatch: py
     monkeypatch.setattr(Tensor, "pin_memory", lambda self: self)
     resident, streamed = _view(), _view()
     streamed._train.resident = False
-    ids = torch.tensor([[4, 5, 6], [7, 8, 4], [90, 1, 2]])
-    draws: Any = draw(tiny.data().augment, 9, Streams(0, 0), ("x",), CPU)
+    ids = [torch.tensor(rows) for rows in ([4, 5, 6], [7, 8, 4], [90, 1])]
+    draws: Any = draw(tiny.data().augment, 8, Streams(0, 0), ("x",), CPU)
     for a, b in zip(resident.epoch(ids, draws), streamed.epoch(ids, draws), strict=True):
         assert torch.equal(a.x, b.x)
         assert torch.equal(a.y, b.y)
+        assert torch.equal(a.rows, b.rows)
     assert torch.equal(resident.images(ids[0]), streamed.images(ids[0]))

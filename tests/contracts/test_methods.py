@@ -384,7 +384,7 @@ class _Reader:
             return gather(store, rows)
 
         def noted_stream(store: _Store, ids: torch.Tensor) -> Any:
-            self._note(ids)
+            self._note(torch.cat(list(ids)))
             return stream(store, ids)
 
         def unnoted(evaluate: Callable[..., Any]) -> Callable[..., Any]:
@@ -449,6 +449,33 @@ def test_pixels_outside_task_and_memory_do_not_matter_but_to_joint(method: str, 
             source.train.x[rows] = clean[rows]
         traces.append(tiny.trace(training.next_task()))
     assert (traces == tiny.run(method, json.loads(hp)).traces) == (method != "joint")
+
+
+@every_variant
+def test_the_rows_of_a_batch_name_its_images(method: str, hp: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = Training._train_phase
+    read: set[int] = set()
+
+    def checked(self: Training, phase: Phase, *rest: Any) -> int:
+        ids = torch.cat([source.ids for source in phase.rows])
+
+        def loss(s: Any, batch: Batch, task: Task) -> dict[str, Term]:
+            assert batch.rows.shape == batch.y.shape == (len(batch.x),)
+            assert batch.rows.dtype == torch.int64
+            theirs = batch.rows >= 0  # the others are images that the method made
+            assert torch.equal(batch.y[theirs], self.view.labels(batch.rows[theirs]))
+            assert (batch.rows[~theirs] == -1).all()
+            read.update(batch.rows[theirs].tolist())
+            return phase.loss(s, batch, task)
+
+        read.clear()
+        images = trained(self, dataclasses.replace(phase, loss=loss), *rest)
+        assert read <= set(ids.tolist())
+        assert set(phase.rows[0].ids.tolist()) <= read
+        return images
+
+    monkeypatch.setattr(Training, "_train_phase", checked)
+    tiny.train(tiny.configuration(method, json.loads(hp), recipe={"epochs": 1}))
 
 
 # Splits at the edges
@@ -713,7 +740,7 @@ def test_a_batch_of_one_kind_alone_trains_with_finite_terms(
             }[only]
             if keep.any() and not keep.all():
                 reduced += 1
-                batch = Batch(batch.x[keep], batch.y[keep])
+                batch = Batch(batch.x[keep], batch.y[keep], rows=batch.rows[keep])
             yield batch
 
     monkeypatch.setattr(View, "epoch", reduced_epoch)
@@ -808,7 +835,7 @@ def test_the_recorded_recipe_is_the_one_in_force(method: str, monkeypatch: pytes
 
 
 @every_method
-def test_images_count_the_steps_taken(method: str) -> None:
-    rows = 3 * tiny.TRAIN  # 42 rows in 3 steps of 16, twice
+def test_images_are_counted_in_every_pass_over_them(method: str) -> None:
+    rows = 3 * tiny.TRAIN  # 42 rows in steps of 16, 16 and 10, twice
     assert rows == 42
-    assert tiny.run(method).results[0].images == 2 * 3 * 16
+    assert tiny.run(method).results[0].images == 2 * 42

@@ -13,6 +13,7 @@ from analysis.report import render
 from analysis.spent import against, in_words, planned, spent
 from analysis.views.planned_and_spent import planned_and_spent
 from cl_core.errors import BadRequest
+from cl_core.trainer import Training
 from search.plan import forecast, write
 from search.rehearsal import rehearse
 from search.run import prepare, run_study
@@ -43,6 +44,24 @@ def test_a_rehearsal_counts_what_a_run_does(method: str, hp: str) -> None:
     assert counts[1].evaluated == 5 * (tiny.VAL + tiny.TEST) + teacher
 
 
+@pytest.mark.parametrize("method", ["lwf", "bic", "ss_il"])
+@pytest.mark.parametrize(("last_batch", "first"), [("keep", 2 * 42), ("complete", 2 * 48), ("drop", 2 * 32)])
+def test_a_rehearsal_counts_image_steps_whatever_becomes_of_the_last_batch(
+    method: str, last_batch: str, first: int
+) -> None:
+    steps: list[int] = []
+    run = tiny.configuration(method, recipe={"last_batch": last_batch})
+    training = Training(run, tiny.data())
+    epoch = training.view.epoch
+    training.view.epoch = lambda rows, draws: (steps.append(sum(map(len, rows))), epoch(rows, draws))[1]  # type: ignore[func-returns-value, method-assign]
+    counts = rehearse(run, tiny.data())
+    for count in counts:
+        steps.clear()
+        training.next_task()
+        assert count.images == sum(steps)
+    assert counts[0].images == first
+
+
 @pytest.mark.parametrize("method", ["lwf", "icarl", "pass", "joint"])
 @pytest.mark.parametrize(
     "protocol",
@@ -67,11 +86,17 @@ def test_a_rehearsal_follows_the_protocol(method: str, protocol: dict[str, Any])
 def test_a_rehearsal_of_chf_is_an_upper_bound() -> None:
     lax = tiny.configuration("lwf", chf={"lrs": "0.5,1,2", "drop": 0.99, "attempts": 4})
     counts = rehearse(lax, tiny.data())
-    # 28 new rows, which make 2 batches of 16, for 2 epochs: with 3 rates and in 4 attempts.
-    assert counts[1].images == (3 + 4) * 2 * 32
+    # 28 new rows for 2 epochs: with 3 rates and in 4 attempts.
+    assert counts[1].images == (3 + 4) * 2 * 28
     assert counts[1].images >= tiny.train(lax).results[1].images
     fixed = tiny.configuration("lwf", {"kd_weight": 1.0}, chf={"lrs": "0.5,1,2", "attempts": 4})
-    assert rehearse(fixed, tiny.data())[1].images == (3 + 1) * 2 * 32  # nothing is relaxed
+    assert rehearse(fixed, tiny.data())[1].images == (3 + 1) * 2 * 28  # nothing is relaxed
+
+
+def test_classes_that_the_probe_cuts_are_as_large_as_the_method_needs(tmp_path: Path) -> None:
+    # Later tasks have next to no rows in a probe, and half of them are held out.
+    study = {**STUDY, "methods": ["bic"], "scenarios": ["B0-inc1"], "protocol": {"validation": 0.5}}
+    assert forecast(prepare(study, tmp_path, local=True), 0.1).total["runs"] == 2
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from rich.console import Console
 from cl_core.configuration import Configuration
 from cl_core.dataset import DataSpec
 from cl_core.errors import BadRequest, TrialError
+from cl_core.recipe import recipe_fields
 from cl_core.scenarios import parse_scenario
 from search import resources, work
 from search.describe import KINDS, listing, study_keys
@@ -361,6 +362,10 @@ def test_progress_counts_what_ended_and_names_the_best() -> None:
 
 def test_every_key_of_the_study_file_says_what_it_is() -> None:
     keys = {key["key"]: key for key in study_keys()}
+    assert keys["recipe.last_batch"]["type"] == "{keep, complete, drop}"
+    assert {key for key in keys if key.startswith("recipe.")} == {
+        f"recipe.{name}" for name in recipe_fields()
+    }
     assert keys["search.trials"]["default"] == "20"
     assert keys["search.trials"]["type"] == "int"
     assert keys["study"]["default"] == "required"
