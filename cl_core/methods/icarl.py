@@ -22,7 +22,9 @@ from cl_core.state import State
 from cl_core.task import Batch, Task, Term
 from cl_core.view import View
 
-# The official learning rate 2.0 belongs to the mean over 100 outputs, and its L2 term has no one-half.
+# The official learning rate 2.0 belongs to the mean over the outputs of CIFAR-100, unseen ones included, and
+# its L2 term has no one-half. Fewer outputs in the mean would make every step larger by as much.
+_OUTPUTS = 100
 _SIGMOID_RECIPE: Mapping[str, Mapping[str, Value]] = {
     "sum": {"lr": 0.02, "weight_decay": 2e-3},
     "mean": {"lr": 2.0, "weight_decay": 2e-5},
@@ -63,7 +65,8 @@ class ICaRL(Method):
             acts_from=0,
             searched=False,
             when={"loss": ("bce",)},
-            doc="over the seen outputs; mean over the batch either way",
+            doc="of the seen outputs, beside the mean over the batch: sum, or mean over the 100 outputs that "
+            "the official code has from the start, also where there are fewer or more classes",
         )
         distill: bool = hp(
             True,
@@ -139,7 +142,7 @@ class ICaRL(Method):
             if z_old is not None:
                 terms["kd"] = Term(kd(z[:, : task.old], z_old, self.hp.temperature), self.hp.kd_weight)
             return terms
-        divisor = len(b.y) * (task.seen if self.hp.reduction == "mean" else 1)
+        divisor = len(b.y) * (_OUTPUTS if self.hp.reduction == "mean" else 1)
         labels = F.one_hot(b.y, task.seen).to(z.dtype)
         # New outputs: an exemplar is a negative of every new class, whatever its label.
         new = F.binary_cross_entropy_with_logits(z[:, task.old :], labels[:, task.old :], reduction="sum")

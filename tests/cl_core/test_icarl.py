@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -40,7 +41,7 @@ def _terms(z: Tensor, z_old: Tensor | None, labels: list[int], *sizes: int, **hp
 def test_the_first_task_s_loss_by_hand() -> None:
     z = torch.zeros(2, 3)  # every sigmoid is one half: ln 2 an output
     assert _terms(z, None, [0, 2], 3)["bce"].value.item() == pytest.approx(3 * LN2)
-    assert _terms(z, None, [0, 2], 3, reduction="mean")["bce"].value.item() == pytest.approx(LN2)
+    assert _terms(z, None, [0, 2], 3, reduction="mean")["bce"].value.item() == pytest.approx(3 * LN2 / 100)
     sure = torch.tensor([[math.log(3), -math.log(3)]])  # sigmoids 3/4 and 1/4
     assert _terms(sure, None, [0], 2)["bce"].value.item() == pytest.approx(2 * math.log(4 / 3))
 
@@ -53,8 +54,8 @@ def test_an_increment_s_loss_by_hand() -> None:
     assert terms["bce_old"].value.item() == pytest.approx(2 * LN2)
     assert (terms["bce"].weight, terms["bce_old"].weight) == (1.0, 2.0)
     mean = _terms(z, z_old, [2], 2, 1, reduction="mean")
-    assert mean["bce"].value.item() == pytest.approx(LN2 / 3)
-    assert mean["bce_old"].value.item() == pytest.approx(2 * LN2 / 3)
+    assert mean["bce"].value.item() == pytest.approx(LN2 / 100)
+    assert mean["bce_old"].value.item() == pytest.approx(2 * LN2 / 100)
 
 
 def test_the_two_terms_sum_to_equation_1() -> None:
@@ -151,8 +152,6 @@ def test_defect_pycil_icarl_means_without_mirrored_copies() -> None:
 
 
 def test_nothing_is_mirrored_where_the_data_set_does_not_mirror() -> None:
-    import dataclasses
-
     from cl_core.dataset import Augment
 
     digits_like = dataclasses.replace(tiny.data(), augment=Augment(crop=1))
@@ -178,8 +177,22 @@ def test_defect_preallocated_heads_put_future_classes_into_the_loss() -> None:
     # Seven rows stand from the start; the first task's loss counts three outputs a sample.
     first = tiny.run("icarl").results[0].phases[0].value
     assert first == pytest.approx(3 * LN2, rel=0.5)
-    mean = tiny.run("icarl", {"reduction": "mean"}).results[0].phases[0].value
-    assert mean == pytest.approx(LN2, rel=0.5)
+
+
+def test_the_official_mean_with_its_learning_rate_takes_the_steps_of_the_sum_with_its_own() -> None:
+    # A mean over the classes seen so far took steps 100/3 times as large in the first task.
+    finished = {}
+    for reduction in ("sum", "mean"):
+        plain = tiny.configuration("icarl", {"reduction": reduction})
+        finished[reduction] = tiny.train(dataclasses.replace(plain, recipe={"epochs": 2, "batch": 16}))
+    for a, b in zip(finished["sum"].results, finished["mean"].results, strict=True):
+        assert (a.recipe["lr"], b.recipe["lr"]) == (0.02, 2.0)
+        for x, y in zip(a.phases, b.phases, strict=True):
+            assert y.value == pytest.approx(x.value / 100, rel=1e-3)
+    for a, b in zip(finished["sum"].states, finished["mean"].states, strict=True):
+        for name in a:
+            if name.startswith("net.") and a[name].is_floating_point():
+                assert torch.allclose(a[name], b[name], atol=1e-3), name
 
 
 def test_both_rules_are_counted_and_the_choice_says_which_is_the_method_s() -> None:
@@ -194,7 +207,7 @@ def test_both_rules_are_counted_and_the_choice_says_which_is_the_method_s() -> N
 
 def test_without_distillation_the_labels_of_exemplars_make_it_plain_bce_over_all_seen_classes() -> None:
     z, labels = _logits(0, 5), [3, 0, 4, 2]
-    for reduction, divisor in (("sum", 4), ("mean", 20)):
+    for reduction, divisor in (("sum", 4), ("mean", 400)):
         terms = _terms(z, _logits(1, 3), labels, 3, 2, distill=False, reduction=reduction, old_weight=7.0)
         target = F.one_hot(torch.tensor(labels), 5).float()
         expected = F.binary_cross_entropy_with_logits(z, target, reduction="sum") / divisor
