@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
+from torch import nn
 
 from cl_core.chf import CHF
 from cl_core.class_orders import class_order
@@ -12,9 +15,10 @@ from cl_core.dataset import Data, DataSpec
 from cl_core.errors import BadRequest, unknown
 from cl_core.hparams import Value, digest, from_dict
 from cl_core.method import METHODS, Method
-from cl_core.nets.network import sample
+from cl_core.nets.network import build_network, sample
 from cl_core.recipe import Recipe, recipe_fields, resolve_recipe
 from cl_core.scenarios import ScenarioSpec
+from cl_core.view import rows_left
 
 PARTS = ("base", "increment")
 
@@ -118,10 +122,10 @@ class Configuration:
         A run that is not `measured` needs no rows to measure on.
         """
         method = self.make_method()
-        _, increment = self.recipes(data, method)
+        recipes = self.recipes(data, method)
         framework = self.framework()
         sizes = self.scenario.sizes(data.num_classes)
-        self.order(data.num_classes, data.class_names)
+        order = self.order(data.num_classes, data.class_names)
         last_relu = method.base().last_relu or self.shared_base
         method.check_net(*sample(self.net or data.net, data.shape, last_relu))
         if not 0.0 <= self.validation < 1.0:
@@ -144,8 +148,37 @@ class Configuration:
         if framework is not None:
             if not self.validation:
                 raise BadRequest("chf measures on validation rows, and validation is 0: hold out 0.1")
-            framework.check(increment)
+            framework.check(recipes[1])
         method.check(sizes, data.shape)
+        left = rows_left(data, self.validation)
+        if left.min() < method.images_a_class:
+            c = int(left.argmin())
+            raise BadRequest(
+                f"{self.method} needs {method.images_a_class} training images of every class, beside those "
+                f"held out: {data.class_names[c]!r} has {left[c]}; add images or leave the class out"
+            )
+        self._check_batches(data, recipes, sizes, left[list(order)])
+
+    def _check_batches(
+        self, data: Data, recipes: tuple[Recipe, Recipe], sizes: Sequence[int], rows: np.ndarray
+    ) -> None:
+        """Raise BadRequest where a step would have one image and the net BatchNorm; `rows` are those of each
+        class in order of arrival."""
+        ends = np.cumsum(sizes)
+        lonely = [t for t, end in enumerate(ends) if rows[end - sizes[t] : end].sum() == 1]
+        if not lonely and min(recipe.batch for recipe in recipes) > 1:
+            return
+        name = self.net or data.net
+        net = build_network(name, data.shape, data.num_classes, "linear", True, self.seed)
+        if not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
+            return
+        said = f"net {name!r} has BatchNorm, which needs two images a step, but"
+        if lonely:
+            raise BadRequest(
+                f"{said} task {lonely[0]} has one training row: add images or classes to it, or take a net "
+                "without BatchNorm"
+            )
+        raise BadRequest(f"{said} recipe.batch is 1: set it to 2 or more, or take a net without BatchNorm")
 
     def digest(self, data: Data) -> str:
         """Equal for runs with equal numbers on one machine: leaves out where the data lies."""

@@ -158,6 +158,11 @@ def other_values(param: HParam, now: Value) -> list[Value]:
     return [value for value in found if value != now]
 
 
+def plain_net(shape: tuple[int, int, int], last_relu: bool) -> nn.Module:
+    """A net of one's own without BatchNorm."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), 16), nn.ReLU())
+
+
 class Fixed(nn.Module):
     """A network that answers with given logits [B, seen], whatever the images."""
 

@@ -32,10 +32,10 @@ class BiC(Method):
     (`single_last`, the paper): the next stage 1 absorbs it through distillation; `per_task` keeps a pair a
     task and applies all of them.
 
-    Every seen class has the same number of validation images, part of the exemplar budget. Those of later
-    tasks are drawn before stage 1 and never trained on; those of the first task are chosen at the first
-    boundary, after they were trained on, so that the first task is the plain one: there the correction is
-    biased low.
+    Every seen class has the same number of validation images, part of the exemplar budget. New classes get as
+    many as an old class has, drawn before stage 1 and not trained on while they are validation images. Those
+    of the first task are chosen at the first boundary, after they were trained on, so that the first task is
+    the plain one: there the correction is biased low.
     """
 
     name, title = "bic", "BiC"
@@ -46,6 +46,7 @@ class BiC(Method):
     paradigm, level, kind = "data replay", "logits", "probability matching"
     memories = ("exemplars", "validation")
     teacher = True
+    images_a_class = 2  # one to train on, one for validation
 
     @dataclass(frozen=True)
     class HP(Budget):
@@ -107,17 +108,19 @@ class BiC(Method):
     def begin(self, s: State, task: Task, data: View, g: Streams) -> None:
         super().begin(s, task, data, g)
         if task.index:
-            self._draw_validation(s, task, data, g, range(task.old, task.seen))
+            # As many as an old class has: the budget is that of the old classes until the task has ended.
+            self._draw_validation(s, data, g, range(task.old, task.seen), self._balanced(s))
 
-    def _draw_validation(self, s: State, task: Task, data: View, g: Streams, classes: range) -> None:
-        validation = s.memories["validation"]
-        counts = self.hp.counts(task.seen, data.image_bytes)
-        held = {c: self._held(m) for c, m in counts.items()}
+    def _draw_validation(self, s: State, data: View, g: Streams, classes: range, most: int) -> None:
         for c in classes:
             rows = data.rows([c])
-            held[c] = self._held(min(len(rows), counts[c]))
-            validation.rows[c] = rows[torch.randperm(len(rows), generator=g("held", c))]
-        validation.keep(dict.fromkeys(held, min(*held.values(), *map(len, validation.rows.values()))))
+            held = rows[torch.randperm(len(rows), generator=g("held", c))]
+            s.memories["validation"].rows[c] = held[: min(most, self._held(len(rows)))]
+
+    @staticmethod
+    def _balanced(s: State) -> int:
+        # v: the number of validation images that every class has.
+        return min(map(len, s.memories["validation"].rows.values()))
 
     def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
         validation = s.memories["validation"]
@@ -126,7 +129,9 @@ class BiC(Method):
         if not task.index:
             return
         s.local["pair"] = pair = nn.Parameter(_raw(s, 1))
-        rows, recipe = (Rows(validation.ids()),), self._stage2(task.recipe)
+        v = self._balanced(s)
+        rows = (Rows(torch.cat([held[:v] for held in validation.rows.values()])),)
+        recipe = self._stage2(task.recipe)
         yield Phase("bias", rows, recipe, self.bias_loss, params=(pair,), train_mode=False, augment=False)
         s.kept["bias"] = torch.cat([self._past(s, task), pair.detach()])
 
@@ -176,16 +181,21 @@ class BiC(Method):
         }
 
     def end(self, s: State, task: Task, data: View, g: Streams) -> None:
+        counts, validation = self.hp.counts(task.seen, data.image_bytes), s.memories["validation"]
+        most = self._held(min(counts.values()))
         if not task.index:
-            self._draw_validation(s, task, data, g, range(task.seen))
-        counts = self.hp.counts(task.seen, data.image_bytes)
-        validation = s.memories["validation"]
-        room = {c: counts[c] - len(validation.rows[c]) for c in counts}
-        for c in range(task.old, task.seen):
-            rows = data.rows([c])
-            free = rows[~torch.isin(rows, validation.rows[c])]
-            s.memory.rows[c] = rank(self.hp, s.net, data, free, room[c], g("exemplars", c))
-        s.memory.keep(room)
+            self._draw_validation(s, data, g, range(task.seen), most)
+        v = min(most, self._balanced(s))
+        for c, count in counts.items():
+            if c < task.old:
+                # A validation image that is let go may fill a place that rounding leaves free.
+                ranked = torch.cat([s.memory.rows[c], validation.rows[c][v:]])
+            else:
+                rows = data.rows([c])
+                free = rows[~torch.isin(rows, validation.rows[c][:v])]
+                ranked = rank(self.hp, s.net, data, free, count - v, g("exemplars", c))
+            s.memory.rows[c] = ranked[: count - v]
+        validation.keep(dict.fromkeys(counts, v))
 
     def scores(self, s: State, x: Tensor, task: Task) -> dict[str, Tensor]:
         z = s.net(x).logits

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from cl_core import run
 from cl_core.configuration import Configuration
+from cl_core.dataset import DataSpec
 from cl_core.device import resolve_device
 from cl_core.errors import BadRequest, NonFiniteLoss
 from cl_core.evaluation import teacher_agreement
@@ -25,6 +26,7 @@ from cl_core.optimisation import Epoch, epoch_rows
 from cl_core.recipe import Recipe
 from cl_core.rng import Streams
 from cl_core.runs import Result
+from cl_core.scenarios import parse_scenario
 from cl_core.stages import Boundaries, StageStore
 from cl_core.trainer import Training
 from cl_core.weights import load_init
@@ -427,6 +429,11 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(tmp_path: Path) -> None
         ({"class_order": "sorted"}, "unknown class order 'sorted'"),
         ({"validation": 1.0}, "validation must lie in"),
         ({"validation": 0.99}, "every class needs at least"),
+        (
+            {"recipe": {"batch": 1}},
+            "net 'convnet-small' has BatchNorm, which needs two images a step, but re",
+        ),
+        ({"recipe": {"increment": {"batch": 1}}}, "recipe.batch is 1: set it to 2 or more"),
         ({"validation": 0.0, "unsealed": False}, "validation 0 leaves nothing to measure"),
         ({"seed": -1}, "seed must not be negative"),
         ({"threads": 0}, "threads must be at least 1"),
@@ -446,6 +453,23 @@ def test_a_bad_request_is_one_line_before_any_work(changes: dict[str, Any], rule
     with pytest.raises(BadRequest, match=rule) as caught:
         Training(settings_, tiny.data())
     assert "\n" not in str(caught.value)
+
+
+def test_a_task_of_one_training_row_is_refused_where_the_net_has_batch_norm() -> None:
+    spec, source = (
+        DataSpec("synthetic", classes=7, per_class=2),
+        tiny.data(7, 2),
+    )  # one row a class is held out
+    lonely = tiny.configuration("lwf", scenario={"base": 5, "increments": [1, 1]}, spec=spec)
+    with pytest.raises(BadRequest, match=r"BatchNorm, .* but task 1 has one training row: add im") as caught:
+        Training(lonely, source)
+    assert "\n" not in str(caught.value)
+    Training(dataclasses.replace(lonely, scenario=parse_scenario("B3-2tasks")), source)
+
+
+def test_a_net_without_batch_norm_takes_one_image_a_step() -> None:
+    one = tiny.configuration("lwf", net="tests.tiny:plain_net", recipe={"batch": 1, "epochs": 1}, until=2)
+    assert [r.images for r in tiny.train(one).results] == [42, 28]
 
 
 def test_a_base_larger_than_the_classes_is_refused() -> None:

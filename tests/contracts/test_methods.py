@@ -515,12 +515,21 @@ def test_increments_of_one_class_and_a_base_smaller_than_an_increment(
             assert all(v > 1e-3 for v in cross_entropy), "one new class must not be learnt for nothing"
 
 
-@every_method
-def test_one_image_a_class_is_enough_to_train(method: str) -> None:
-    spec = DataSpec("synthetic", classes=7, per_class=3)
-    settings = tiny.configuration(method, spec=spec, recipe={"epochs": 1, "batch": 4})
-    finished = tiny.train(settings, tiny.data(7, 3))
+@every_variant
+def test_the_least_number_of_images_a_class_is_enough_to_train_and_fewer_are_refused(
+    method: str, hp: str
+) -> None:
+    least = METHODS[method].images_a_class
+
+    def settings(images: int) -> Any:  # one row of each class is held out
+        spec = DataSpec("synthetic", classes=7, per_class=1 + images)
+        return tiny.configuration(method, json.loads(hp), spec=spec, recipe={"epochs": 1, "batch": 4})
+
+    finished = tiny.train(settings(least), tiny.data(7, 1 + least))
     assert len(finished.results) == 3
+    if least > 1:
+        with pytest.raises(BadRequest, match=f"{method} needs {least} training images of every class"):
+            Training(settings(least - 1), tiny.data(7, least))
 
 
 # Head rows

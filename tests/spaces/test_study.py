@@ -64,6 +64,8 @@ def test_the_ends_of_a_domain_are_tried_in_the_branch_where_it_acts(data: Data) 
     [
         ({"net": "os:getcwd"}, "must take images of 1x8x8"),
         ({"init": "/none.safetensors"}, "/none.safetensors"),
+        ({"batch": 1}, "BatchNorm, .* but recipe.batch is 1"),
+        ({"increment": {"batch": {"int": [1, 64]}}}, "BatchNorm, .* but recipe.batch is 1"),
     ],
 )
 def test_a_network_or_weights_that_do_not_fit_are_refused_before_work(
@@ -71,6 +73,28 @@ def test_a_network_or_weights_that_do_not_fit_are_refused_before_work(
 ) -> None:
     with pytest.raises(BadRequest, match=says):
         resolve(study(recipe=recipe), data)
+
+
+def test_classes_of_too_few_images_are_refused_before_work() -> None:
+    y = np.repeat(np.arange(10), [2] + 9 * [20])  # one row of each class and more are held out
+    few = Data.from_arrays(np.zeros((len(y), 8, 8), np.uint8), y, name="arrays")
+    resolve(study(methods=["lwf"]), few)
+    with pytest.raises(BadRequest, match=r"bic@.*: bic needs 2 training images of every class, .* has 1;"):
+        resolve(study(methods=["lwf", "bic"]), few)
+    with pytest.raises(BadRequest, match=r"every class needs at least 3 training images for validation 0.9"):
+        resolve(study(methods=["lwf"], protocol={"validation": 0.9}), few)
+
+
+def test_the_last_batch_is_searched_and_fixed_as_any_field_of_the_recipe(data: Data) -> None:
+    recipe = {"last_batch": "drop", "increment": {"last_batch": {"choice": ["keep", "complete"]}}}
+    resolved = resolve(study(methods=["lwf"], recipe=recipe), data)
+    (cell,) = resolved.cells
+    assert "recipe.increment.last_batch" in [p.name for p in cell.space.searched]
+    made = resolved.configuration(cell, cell.space.defaults(), "natural", 0)
+    base, increment = made.recipes(data, made.make_method())
+    assert (base.last_batch, increment.last_batch) == ("drop", "keep")
+    with pytest.raises(BadRequest, match="last_batch must be one of 'keep', 'complete', 'drop', not 'short'"):
+        resolve(study(recipe={"last_batch": "short"}), data)
 
 
 def test_numbers_that_no_study_can_mean_are_refused() -> None:
