@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cl_core.method import Rows
 from cl_core.nets.network import Network
@@ -70,6 +71,24 @@ def make_optimizer(params: list[torch.nn.Parameter], recipe: Recipe) -> torch.op
         )
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
     return kind(params, lr=recipe.lr, weight_decay=recipe.weight_decay, foreach=True)
+
+
+@cache
+def warm_up(device: torch.device) -> None:
+    """Take one step of a tiny network, so that no task's seconds contain what a process pays once.
+
+    A first optimiser imports torch's compiler (a second of CPU); a first step on a GPU loads its libraries.
+    """
+    with torch.random.fork_rng(devices=[]):
+        net = nn.Sequential(nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(4, 1)).to(device)
+    params = list(net.parameters())
+    optimizer = make_optimizer(params, Recipe())
+    gradients = torch.autograd.grad(net(torch.zeros(2, 1, 4, 4, device=device)).sum(), params)
+    for p, gradient in zip(params, gradients, strict=True):
+        p.grad = gradient
+    optimizer.step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def rows_to_keep(net: Network, head_rows: tuple[int, int] | None) -> list[tuple[Tensor, Tensor, int, int]]:

@@ -28,7 +28,7 @@ from cl_core.evaluation import evaluate, teacher_agreement
 from cl_core.keys import base_stage_key, boundary_key, numerics_digest
 from cl_core.method import Method, Phase
 from cl_core.nets.network import Network, build_network
-from cl_core.optimisation import epoch_rows, make_optimizer, rows_to_keep
+from cl_core.optimisation import epoch_rows, make_optimizer, rows_to_keep, warm_up
 from cl_core.recipe import recipe_dict
 from cl_core.result import PhaseValue, TaskResult, Trained
 from cl_core.rng import Streams
@@ -72,6 +72,7 @@ class Training:
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         if configuration.threads is not None:
             torch.set_num_threads(configuration.threads)
+        warm_up(self.device)
         self.method: Method = configuration.make_method()
         self.framework = configuration.framework()
         self.base_recipe, self.increment_recipe = configuration.recipes(data, self.method)
