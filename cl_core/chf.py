@@ -79,6 +79,18 @@ def strongest(method: Method, fixed: Collection[str] = ()) -> dict[str, float]:
     }
 
 
+def idle(method: Method, fixed: Collection[str] = ()) -> str | None:
+    """The part of the framework that finds nothing to act on in a method, in words; None where all acts."""
+    if method.restarts:
+        return f"chf sets nothing of {method.name}, which trains every task anew"
+    if not strongest(method, fixed):
+        return (
+            f"chf sets the learning rate of {method.name} and relaxes nothing: no stability hyperparameter "
+            "acts that is not fixed"
+        )
+    return None
+
+
 def weaker(method: Method, strength: dict[str, float], decay: float) -> dict[str, float]:
     """The stability hyperparameters times `decay`, or the lower ends of their domains."""
     known = hparams(type(method).HP)

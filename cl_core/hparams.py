@@ -131,8 +131,9 @@ class HParam:
     what is computed from the finished network of a task (memory, class means, the rule that answers), never
     the training of that task. `when` names the branch in which it acts: {"loss": ("ce",)}. `searched` says
     whether a study searches it unless told otherwise; every hyperparameter can be searched. `stability`
-    marks the weight of a term that holds the network to what it knew: the larger, the less is forgotten and
-    the less is learnt, so that a framework may take it at its upper end and relax it (`cl_core.chf`).
+    marks the weight of a term that holds the network to what it knew, by a teacher or by what is stored: the
+    larger, the less is forgotten and the less is learnt, so that a framework may take it at its upper end and
+    relax it (`cl_core.chf`).
     """
 
     name: str

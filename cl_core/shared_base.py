@@ -23,6 +23,13 @@ def takes_the_head(method: Method) -> bool:
     return dataclasses.replace(method.base(), last_relu=True).key() == Base().key()
 
 
+def idle(method: Method) -> str | None:
+    """In words, that the method trains the shared first task anyway; None where it trains another."""
+    if not takes_the_head(method) or method.base().recipe:
+        return None
+    return f"shared-base changes nothing of {method.name}: its first task is the plain one"
+
+
 def on_heads(phase: Phase, net: Network) -> Phase | None:
     """A phase that trains what it would train but the backbone; None where nothing is left.
 

@@ -99,9 +99,14 @@ class TrialRequest:
         return RunSpec(f"{cell}/0", cell, self.method.replace(":", "-"), 0, "search", digest, configuration)
 
 
-def run_trial(request: TrialRequest, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+def run_trial(
+    request: TrialRequest,
+    say: Callable[[str], None] = lambda line: None,
+    warn: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
     """Carry the request out; returns its metrics, accuracy matrix and where things lie, as plain values.
 
+    `say` is given a line a task, `warn` one where the protocol finds nothing to act on, before work begins.
     Raises BadRequest before any work, TrialError when training fails.
     """
     from search.runner import Runner
@@ -118,6 +123,8 @@ def run_trial(request: TrialRequest, say: Callable[[str], None] = lambda line: N
     with _lines(request.out, spec) as log:
         # What cannot be done shows here, before a folder is made: data, scenario, method, net.
         Runner(spec)
+        if (line := _without_effect(spec)) is not None:
+            warn(line)
         schemas = study_schemas([spec.configuration.method])
         stages = None
         if request.out is not None:
@@ -152,6 +159,17 @@ def run_trial(request: TrialRequest, say: Callable[[str], None] = lambda line: N
     if request.out is not None:
         out["folder"] = str(request.out)
     return out
+
+
+def _without_effect(spec: RunSpec) -> str | None:
+    """Where the protocol of a single run finds nothing to act on."""
+    from cl_core import chf, shared_base
+
+    configuration = spec.configuration
+    method = configuration.make_method()
+    if configuration.chf is not None and (line := chf.idle(method, configuration.hp)):
+        return line
+    return shared_base.idle(method) if configuration.shared_base else None
 
 
 def outcome(runner: Runner, split: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from cl_core import chf, shared_base
 from cl_core.dataset import Data
 from cl_core.errors import BadRequest
 from cl_core.recipe import recipe_dict
@@ -46,6 +47,24 @@ def _first_task(study: ResolvedStudy, cell: Cell) -> dict[str, Any]:
     recipe, _ = configuration.recipes(study.data, configuration.make_method())
     plain: dict[str, Any] = {f"recipe.{name}": value for name, value in recipe_dict(recipe).items()}
     return {**plain, "recipe.net": configuration.net or study.data.net, "recipe.init": configuration.init}
+
+
+def without_effect(study: ResolvedStudy) -> list[str]:
+    """Where the protocol finds nothing to act on; one line each."""
+    protocol, out, shared = study.study.protocol, [], []
+    for cell in study.cells:
+        order, seed = study.runs(cell)[0]
+        configuration = study.configuration(cell, cell.space.defaults(), order, seed)
+        method = configuration.make_method()
+        if protocol.first == len(cell.sizes):
+            out.append(f"protocol.first {protocol.first} is all tasks of {cell.scenario.name}: as validation")
+        if protocol.chf is not None and (said := chf.idle(method, configuration.hp)):
+            out.append(f"{cell.label}: {said}")
+        if protocol.select_on == "shared-base":
+            shared.append(shared_base.idle(method) is not None)
+    if shared and all(shared):
+        out.append("shared-base changes nothing: the first task of every method is the plain one")
+    return out
 
 
 def check_judged(study: ResolvedStudy, judged: Data) -> None:

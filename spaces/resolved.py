@@ -28,7 +28,7 @@ from spaces.cell import Cell, cell_of, check_init, corners, within
 from spaces.growth import grown
 from spaces.parameters import plain_parameters
 from spaces.protocol import protocol_warnings, searched, tuning_data
-from spaces.protocol_checks import check_shared_base
+from spaces.protocol_checks import check_shared_base, without_effect
 from spaces.space import Config
 from spaces.splits import (
     KEY,
@@ -194,7 +194,7 @@ class ResolvedStudy:
     @property
     def warnings(self) -> list[str]:
         """What is allowed, but hardly meant; one line each."""
-        out = protocol_warnings(self.study.protocol, self.study.search.trials)
+        out = protocol_warnings(self.study.protocol, self.study.search.trials) + without_effect(self)
         for cell in self.cells:
             for name, said in self.study.methods[cell.label].hp.items():
                 if isinstance(said, Mapping) and self.study.left_to_chf(cell.label, name):

@@ -57,7 +57,7 @@ def trial(
         )
         # With --json, what a library prints must not mix with the answer.
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-            result = run_trial(request, say=_silent if as_json else typer.echo)
+            result = run_trial(request, say=_silent if as_json else typer.echo, warn=_note)
         if as_json:
             say_json(result)
         else:
@@ -66,6 +66,10 @@ def trial(
 
 def _silent(line: str) -> None:
     pass
+
+
+def _note(line: str) -> None:
+    typer.echo(f"note: {line}", err=True)
 
 
 @app.command()

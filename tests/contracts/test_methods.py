@@ -86,7 +86,6 @@ def test_the_defaults_of_hyperparameters_lie_in_their_domains(method: str) -> No
         if param.stability:
             assert isinstance(param.domain, Float)
             assert param.acts_from == 1, "what holds to the past acts from the second task on"
-            assert "weight" in name or "lambda" in name
         for other, allowed in param.when.items():
             domain = hparams(METHODS[method].HP)[other].domain
             assert all(domain.check(other, value) == value for value in allowed)
@@ -96,7 +95,7 @@ def test_the_defaults_of_hyperparameters_lie_in_their_domains(method: str) -> No
 def test_a_method_that_distils_says_which_weight_holds_it_to_the_past(method: str) -> None:
     # BiC's weight follows from the numbers of classes; replay has one where a loss is chosen.
     weights = [p.name for p in hparams(METHODS[method].HP).values() if p.stability]
-    assert bool(weights) == METHODS[method].teacher
+    assert weights or not METHODS[method].teacher  # without a teacher, stored answers may hold to the past
     assert set(weights) >= {name for name in hparams(METHODS[method].HP) if name == "kd_weight"}
 
 

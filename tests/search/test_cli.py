@@ -311,12 +311,33 @@ def test_a_trial_follows_a_protocol_and_ends_where_asked(tmp_path: Path) -> None
     result = call(*base, "--protocol", "chf", "--out", out)
     assert result.exit_code == 0, result.output
     assert "task 2 of 2: completed" in result.stdout
+    assert "note:" not in result.stderr
     results = open_results(out)
     assert results.stages["note"].isna().tolist() == [True, False]
     assert results.stages["hp.kd_weight"].iloc[0] == results.trials["hp.kd_weight"].iloc[0] == 0.25
     assert results.sizes("lwf@B0-5tasks/0") == (2, 2)
     assert call("rerun", out, "lwf@B0-5tasks/0").exit_code == 0
     assert "holds another trial" in refused(*base, "--out", out)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "line"),
+    [
+        (
+            "chf",
+            "note: chf sets the learning rate of finetune and relaxes nothing: no stability hyperparameter",
+        ),
+        ("shared-base", "note: shared-base changes nothing of finetune: its first task is the plain one"),
+    ],
+)
+def test_a_trial_says_where_its_protocol_finds_nothing_to_act_on(protocol: str, line: str) -> None:
+    result = call(
+        *("trial", "--method", "finetune", "--data", "digits", "--scenario", "B0-5tasks", "--until", "2"),
+        *("--set", "recipe.epochs=1", "--set", "data.per_class=30", "--protocol", protocol),
+    )
+    assert result.exit_code == 0, result.output
+    assert result.stderr.startswith(line)
+    assert result.stderr.count("\n") == 1
 
 
 def test_a_trial_s_file_of_an_older_version_is_the_same_trial(tmp_path: Path) -> None:

@@ -178,6 +178,34 @@ def test_chf_has_one_configuration_and_keeps_what_the_study_fixes() -> None:
     assert study.warnings == ["search.trials 9 is not used: under chf a cell has one configuration"]
 
 
+@pytest.mark.parametrize(
+    ("protocol", "methods", "says"),
+    [
+        (
+            {"select_on": "chf"},
+            ["finetune"],
+            "finetune: chf sets the learning rate of finetune and relaxes no",
+        ),
+        (
+            {"select_on": "chf"},
+            {"a": {"method": "lwf", "kd_weight": 1.0}},
+            "a: chf sets the learning rate of",
+        ),
+        ({"select_on": "chf"}, ["joint"], "joint: chf sets nothing of joint, which trains every task anew"),
+        ({"select_on": "chf"}, ["lwf"], None),
+        ({"select_on": "shared-base"}, ["finetune", "lwf"], "shared-base changes nothing: the first task of"),
+        ({"select_on": "shared-base"}, ["finetune", "lucir"], None),
+        ({"select_on": "first-k", "first": 5}, ["lwf"], "protocol.first 5 is all tasks of B0-5tasks: as val"),
+        ({"select_on": "first-k", "first": 3}, ["lwf"], None),
+    ],
+)
+def test_a_protocol_that_finds_nothing_to_act_on_is_told(
+    protocol: dict[str, Any], methods: Any, says: str | None
+) -> None:
+    found = made(protocol, methods=methods, search={"trials": 1}).warnings
+    assert [line.startswith(says or "-") for line in found] == ([True] if says else [])
+
+
 def test_the_oracle_selects_on_test_rows_and_is_labelled() -> None:
     study = made({"select_on": "oracle-test"})
     spec = first_run(study)
