@@ -20,6 +20,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.load import Results, open_results
+from analysis.mixture import mixtures, rows_of
 from analysis.selection import Cell, cells, label_of, objective
 from analysis.stats import Mean, by_order, holm, mean
 from cl_core.errors import BadRequest, unknown
@@ -220,6 +221,9 @@ def _warnings(a: Results, b: Results, metric: str, found: list[Difference]) -> l
             f"by {metric}"
         )
     out += [f"{name}: {label}" for name, side in (("A", a), ("B", b)) if (label := label_of(side))]
+    names = {cell.cell for cell in found}
+    both = [row for side in (a, b) for row in rows_of(side.trials) if row["cell"] in names]
+    out += [f"A and B together, {line}" for line in mixtures(both)]
     for cell in found:
         if not cell.difference.n:
             out.append(f"{cell.cell}: no class order and seed in both runs, so there is no difference")

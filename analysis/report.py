@@ -21,6 +21,7 @@ from analysis.css import CSS
 from analysis.html_table import table
 from analysis.ledger import openings, told
 from analysis.load import Results, open_results
+from analysis.mixture import mixtures, rows_of
 from analysis.runs import Runs
 from analysis.sanity import checks
 from analysis.section import VIEWS, Section, Table
@@ -155,7 +156,8 @@ def _header(results: Results) -> str:
     more = f"<li>and {len(failed) - 5} more</li>" if len(failed) > 5 else ""
     summary = f"<summary>{len(failed)} failed</summary>"
     trouble = f'<details class="note bad" open>{summary}<ul>{errors}{more}</ul></details>'
-    warnings = [f"Warning: {text}" for text in _resolved(results).get("warnings") or ()]
+    said = [*(_resolved(results).get("warnings") or ()), *mixtures(rows_of(trials))]
+    warnings = [f"Warning: {text}" for text in said]
     notes = "".join(f'<p class="note">{html.escape(text)}</p>' for text in [*warnings, *results.notices])
     return f"<dl>{items}</dl>{_sanity(results)}{trouble if len(failed) else ''}{notes}"
 

@@ -79,6 +79,10 @@ class Configuration:
         """Fine-tuning in this method's place: its first task is the one that `shared_base` shares."""
         return replace(self, method="finetune", hp={}, shared_base=False)
 
+    def parts(self, data: Data) -> tuple[str, str, str]:
+        """The names of method, net and data set, whose code this run is made of."""
+        return self.method, self.net or data.net, self.data.name
+
     def make_method(self) -> Method:
         """The method with its hyperparameters. Raises BadRequest."""
         return METHODS[self.method](self.hp)

@@ -7,7 +7,6 @@ belong to a run.
 from __future__ import annotations
 
 import hashlib
-import importlib
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -17,10 +16,13 @@ import numpy as np
 import torch
 
 import cl_core
+from cl_core.code import own_code
 from cl_core.configuration import Configuration
 from cl_core.dataset import Data
 from cl_core.device import resolve_device
 from cl_core.hparams import digest, to_dict
+from cl_core.method import METHODS
+from cl_core.nets.network import NETS
 from cl_core.recipe import recipe_dict
 from cl_core.weights import file_digest
 
@@ -47,29 +49,22 @@ def base_identity(configuration: Configuration, data: Data) -> dict[str, Any]:
         "net": net,
         "init": file_digest(configuration.init) if configuration.init else None,
         "base": method.base().key(),
-        "own code": [_own_code(name) for name in (configuration.method, net)],
+        "own code": [own_code(METHODS.module(configuration.method)), own_code(NETS.module(net))],
         "recipe": recipe_dict(recipe),
         "seed": configuration.seed,
     }
 
 
-def _own_code(name: str) -> str | None:
-    """The digest of the file of a `module:attribute`; cl_core's own files are part of the numerics."""
-    if ":" not in name:
-        return None
-    module = importlib.import_module(name.split(":")[0])
-    return file_digest(module.__file__) if module.__file__ else None
-
-
 def numerics_digest(configuration: Configuration) -> str:
-    """What decides the bits on this machine, beside the configuration. Raises BadRequest."""
+    """What decides the bits on this machine, beside configuration and code. Raises BadRequest."""
     device, precision = resolve_device(configuration.device, configuration.precision)
     return digest(numerics(device, precision, configuration.threads))
 
 
 def base_stage_key(configuration: Configuration, data: Data, numerics: str) -> str:
     """The address of the first task's stage on machines with these numerics (a `numerics_digest`)."""
-    return digest({**base_identity(configuration, data), "numerics": numerics})
+    identity = {**base_identity(configuration, data), "sources": sources_digest(), "numerics": numerics}
+    return digest(identity)
 
 
 def boundary_key(configuration: Configuration, data: Data, numerics: str, task: int, scope: str) -> str:
@@ -102,7 +97,7 @@ def sources_digest() -> str:
 
 
 def numerics(device: torch.device, precision: str, threads: int | None = None) -> dict[str, Any]:
-    """What decides the bits beside the configuration: sources, torch, NumPy (whose generators draw Beta
+    """What decides the bits beside configuration and code: torch, NumPy (whose generators draw Beta
     variables), device kind, threads, instruction set, dtype.
     """
     kind = (
@@ -111,7 +106,6 @@ def numerics(device: torch.device, precision: str, threads: int | None = None) -
         else torch.backends.cpu.get_cpu_capability()
     )
     return {
-        "sources": sources_digest(),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "device": device.type,

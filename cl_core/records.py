@@ -65,6 +65,7 @@ class TrialRow(Identity):
     # The task after which the stopper would have ended this run; depends on the runs beside it.
     audited_after: int | None = volatile(None)
     numerics: str | None = None  # as in `stages`
+    code: str | None = volatile(None)  # digest of the code that trained it: see `cl_core.code`
     seconds: float | None = volatile(None)  # of training, wherever it happened
     wall_seconds: float | None = volatile(None)  # from start to end of this run here
     started: float | None = volatile(None)  # Unix time
@@ -87,7 +88,7 @@ class StageRow(Identity):
     exemplars: int  # kept after this task
     exemplar_bytes: int
     kept_bytes: int  # exemplars, prototypes, covariances, generators; never teacher or network
-    numerics: str  # digest of what decides the bits: sources, torch, threads, dtype
+    numerics: str  # digest of what decides the bits on the machine: torch, device, threads, dtype
     key: str | None = None  # address of the stage: the file's name in the stage store
     note: str | None = None  # a fallback that was taken
     teacher_agreement: float | None = None  # share of validation images of old classes with its answer

@@ -39,6 +39,7 @@ class Registry(Generic[T]):
         self.fault = fault
         self._items: dict[str, T] = {}
         self._broken: dict[str, str] = {}  # name -> one line
+        self._modules: dict[str, str] = {}  # of those that come from an entry point
         self._loaded = False
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -83,6 +84,13 @@ class Registry(Generic[T]):
             raise BadRequest(f"{unknown(self.kind, name, self.names())}{beside}")
         return self._items[name]
 
+    def module(self, name: str) -> str:
+        """The dotted name of the module that an item comes from. Raises BadRequest as looking it up does."""
+        item = self[name]
+        if ":" in name:
+            return name.split(":")[0]
+        return self._modules.get(name) or str(item.__module__)
+
     def _load(self) -> None:
         if self._loaded:
             return
@@ -110,6 +118,7 @@ class Registry(Generic[T]):
             of = f" of {point.dist.name}" if point.dist else ""
             try:
                 self._items.setdefault(name, point.load())
+                self._modules.setdefault(name, point.module)
             except (Exception, SystemExit) as error:
                 self._broken[name] = f"{located(error)}; mend or uninstall the entry point{of}"
             else:

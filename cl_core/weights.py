@@ -15,7 +15,7 @@ from cl_core.nets.network import Network
 def file_digest(path: str) -> str:
     """The SHA-256 of a file. Raises BadRequest where it cannot be read."""
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
     except OSError as error:
         raise BadRequest(f"init must be a readable file: {path}: {error.strerror}") from error
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cl_core.dataset import Data
 from cl_core.errors import BadRequest
@@ -75,17 +75,20 @@ def evaluate(
     local: bool = False,
     retry_failed: bool = False,
     own_code: bool = False,
+    accept_code: bool = False,
     console: Console | None = None,
     warn: Callable[[Sequence[str]], None] = lambda warnings: None,
 ) -> Summary:
     """Evaluate the run in `folder`, or continue that: runs that have ended are not trained again.
 
     `overrides` are "a.b=value" of `final`, `resources` and `budget`. Code that the folder names as
-    module:attribute is imported only with `own_code`. Before the first run starts, a line of
+    module:attribute is imported only with `own_code`; `accept_code` goes on where code that
+    decides numbers has changed. Before the first run starts, a line of
     the folder's `ledger.jsonl` says that the test set is opened. Raises BadRequest before any work, and as
     `run_study` does.
     """
     from search.budget import Budget
+    from search.code_record import write_code
     from search.failures import terminable
     from search.ledger import note_opening
     from search.storage import held
@@ -94,16 +97,21 @@ def evaluate(
 
     began = time.monotonic()
     place = Path(folder).expanduser()
-    prepare_evaluation(place, overrides, local=local, own_code=own_code)
+    how: dict[str, Any] = {"local": local, "own_code": own_code, "accept_code": accept_code}
+    prepare_evaluation(place, overrides, **how)
     with held(place), terminable():
         # Under the lock once more: another command may have gone on with the search.
-        prepared = prepare_evaluation(place, overrides, local=local, own_code=own_code)
-        warn([f"{name} is skipped: none of its configurations has completed" for name in prepared.skipped])
+        prepared = prepare_evaluation(place, overrides, **how)
         run = prepared.run
+        skipped = [
+            f"{name} is skipped: none of its configurations has completed" for name in prepared.skipped
+        ]
+        warn([*run.notes, *skipped])
         mend_folder(place)
         (place / "logs").mkdir(exist_ok=True)
         run.stages.mkdir(parents=True, exist_ok=True)
         start_tables(place, study_schemas(run.study.methods))
+        write_code(place, run.code)
         clock = time.time() - time.monotonic() + began
         jobs = Evaluation(
             prepared.specs,
@@ -126,16 +134,22 @@ def evaluate(
 
 
 def prepare_evaluation(
-    folder: Path, overrides: Sequence[str] = (), *, local: bool = False, own_code: bool = False
+    folder: Path,
+    overrides: Sequence[str] = (),
+    *,
+    local: bool = False,
+    own_code: bool = False,
+    accept_code: bool = False,
 ) -> PreparedEvaluation:
     """Check everything that can be checked before work; nothing is left behind. Raises BadRequest."""
     with only(None if own_code else ()):
-        return _prepare(folder, overrides, local)
+        return _prepare(folder, overrides, local, accept_code)
 
 
-def _prepare(folder: Path, overrides: Sequence[str], local: bool) -> PreparedEvaluation:
+def _prepare(folder: Path, overrides: Sequence[str], local: bool, accept_code: bool) -> PreparedEvaluation:
     from search.budget import check_budget
-    from search.resources import plan
+    from search.code_record import ACCEPT, check_code, code_of_study
+    from search.resources import kept, plan
     from search.runner import cached_data
     from search.trial import check_writable
     from spaces.resolved import resolve
@@ -151,6 +165,7 @@ def _prepare(folder: Path, overrides: Sequence[str], local: bool) -> PreparedEva
     planned = plan(wanted.cpu, wanted.gpu, wanted.concurrent, cluster=cluster)
     check_budget(asked.budget, planned.gpu)
     study = resolve(asked, cached_data(asked.tuning_data)).merge(existing)
+    planned, notes = kept(study, planned, wanted)
     judged = cached_data(asked.judging_data)
     for data in (study.data, judged):
         if data.test is None:
@@ -173,7 +188,9 @@ def _prepare(folder: Path, overrides: Sequence[str], local: bool) -> PreparedEva
     if asked.storage.stages:
         stages = Path(asked.storage.stages).expanduser()
         check_writable(stages, "storage.stages")
-    run = Prepared(study, folder, stages, planned, {})
+    code = code_of_study(study)
+    notes += check_code(folder, code, accept_code, ACCEPT)
+    run = Prepared(study, folder, stages, planned, {}, code, notes)
     specs = tuple(planned_runs(study, choices))
     prepared = PreparedEvaluation(run, tuple(choices), tuple(skipped), specs, judged)
     for spec in specs:
@@ -289,6 +306,7 @@ def _asked(existing: dict[str, object], overrides: Sequence[str]) -> Study:
 def _summary(
     prepared: PreparedEvaluation, worked: bool, left: str | None, report: Path, seconds: float
 ) -> Summary:
+    from search.code_record import by_other_code
     from search.writer import recorded
 
     rows = recorded(prepared.run.folder)
@@ -301,5 +319,5 @@ def _summary(
         left=left,
         report=report,
         seconds=seconds,
-        labels=prepared.run.labels,
+        labels=[*prepared.run.labels, *by_other_code(prepared.run.study, mine.values())],
     )

@@ -228,9 +228,11 @@ def _model(
     path: Path,
     say: Callable[[str], None],
 ) -> Path:
+    from cl_core.code import code_digest
     from cl_core.model import read_card, save_model
     from cl_core.stages import Boundaries, StageStore
     from cl_core.trainer import Training
+    from search.code_record import told_of_run
     from search.rows import versions
 
     row = _row(cell)
@@ -247,8 +249,11 @@ def _model(
         "class order": configuration.class_order,
         "seed": configuration.seed,
         "configuration": configuration.digest(data),
+        "code": code_digest(*configuration.parts(data)),
         "versions": versions(),
     }
+    for note in told_of_run(results.folder, row, study.tuning_data.name):
+        say(note)
     if path.exists():
         try:
             if read_card(path).origin == origin:

@@ -35,6 +35,7 @@ def _rerun(folder: Path, trial: str, say: Callable[[str], None]) -> Comparison:
 
     from analysis import equal, open_results
     from cl_core.records import TABLES
+    from search.code_record import told_of_run
     from search.runner import Runner
     from search.writer import recorded as rows_of
     from search.writer import start_tables
@@ -56,6 +57,8 @@ def _rerun(folder: Path, trial: str, say: Callable[[str], None]) -> Comparison:
         log = log_file(again, trial)
         with recorded(log):
             runner = Runner(spec, again, again / "stages", schemas=schemas)
+        for note in told_of_run(folder, row, spec.configuration.data.name):
+            say(note)
         while True:
             with recorded(log):
                 progress = runner.step()

@@ -12,6 +12,7 @@ from cl_core.errors import BadRequest
 
 if TYPE_CHECKING:
     from spaces.resolved import ResolvedStudy
+    from spaces.study import ResourcesPart
 
 SHARE = 4  # runs that share a GPU unless the study says otherwise
 
@@ -56,6 +57,33 @@ def plan(cpu: float | None, gpu: float | None, concurrent: int | None, cluster: 
             f"the {cpus} CPUs and {gpus} GPUs here; {fit} do: lower it, or leave it out for as many as fit"
         )
     return Plan(cpu, gpu, concurrent or fit, cpus, gpus)
+
+
+def kept(study: ResolvedStudy, planned: Plan, asked: ResourcesPart) -> tuple[Plan, list[str]]:
+    """What a folder's study gets here on the device and with the threads that it was begun with, since both
+    are part of a number; and what is to be said of it. `planned` is what `asked` would get. Raises
+    BadRequest where that device cannot be had.
+    """
+    notes = []
+    if planned.threads != study.threads:
+        notes.append(
+            f"a run keeps the number of threads that the folder was begun with, {study.threads}: "
+            f"resources.cpu {planned.cpu:g} only says how many run at a time"
+        )
+    if study.device == "cpu" and planned.gpu:
+        if asked.gpu:
+            raise BadRequest(
+                f"resources.gpu is {asked.gpu:g}, but the folder was begun on the CPU, and numbers of two "
+                "devices may not be mixed: set it to 0, or use another --out"
+            )
+        planned = plan(asked.cpu, 0.0, asked.concurrent)
+        notes.append("runs stay on the CPU, on which the folder was begun")
+    if study.device == "cuda" and not planned.gpu:
+        raise BadRequest(
+            "the folder was begun on a GPU, and a run gets none here, where numbers of two devices may not "
+            "be mixed: set resources.gpu on a machine that has one, or use another --out"
+        )
+    return planned, notes
 
 
 def unguided(study: ResolvedStudy, concurrent: int) -> list[str]:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,14 @@ from cl_core.aside import aside
 from cl_core.errors import BadRequest, ClSearchError
 from cl_core.own_code import only, references
 from search.failures import terminable
-from search.resources import Plan, plan, unguided
+from search.resources import Plan, kept, plan, unguided
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from analysis import Results
     from search.cells import Known
+    from search.code_record import Code
     from search.jobs import Jobs
     from spaces.resolved import ResolvedStudy
     from spaces.study import Study
@@ -68,13 +69,19 @@ class Prepared:
     stages: Path
     plan: Plan
     known: Known  # what the runs found that the search starts from, and its cells do not know yet
+    code: Code  # that decides numbers
+    notes: Sequence[str] = ()  # on how the folder is continued
 
     @property
     def warnings(self) -> list[str]:
         """What is allowed, but hardly meant, on these data and this machine; one line each."""
+        from search.code_record import changes
         from search.warm import left_out
 
-        out = [*self.study.warnings, *unguided(self.study, self.plan.concurrent)]
+        out = [*self.notes, *self.study.warnings, *unguided(self.study, self.plan.concurrent)]
+        for source in self.known:
+            theirs = changes(Path(source).expanduser(), self.code)
+            out += [f"search.start_from {source} was found with other code: {change}" for change in theirs]
         return out + [line for source in self.known for line in left_out(source, self.known[source])]
 
     @property
@@ -93,6 +100,7 @@ def run_study(
     local: bool = False,
     retry_failed: bool = False,
     own_code: bool = False,
+    accept_code: bool = False,
     console: Console | None = None,
     warn: Warn = lambda warnings: None,
 ) -> Summary:
@@ -102,7 +110,8 @@ def run_study(
     works in this process, one run after another, without Ray. `console` shows progress; None keeps silent.
     `warn` is given what is allowed, but hardly meant, before work begins. Code that a study file, or the
     folder, names as module:attribute is imported only with `own_code`; what a mapping, a `Study` or an
-    override names is the caller's own.
+    override names is the caller's own. Where code that decides
+    numbers has changed since the folder's runs, `accept_code` goes on; the column `code` tells them apart.
     Raises BadRequest before any work, StorageError when nothing can be written any more, and
     KeyboardInterrupt on Ctrl-C and SIGTERM; after either, the same call continues.
     """
@@ -110,7 +119,12 @@ def run_study(
     from search.storage import held
 
     began = time.monotonic()
-    how: dict[str, Any] = {"trials_more": trials_more, "local": local, "own_code": own_code}
+    how: dict[str, Any] = {
+        "trials_more": trials_more,
+        "local": local,
+        "own_code": own_code,
+        "accept_code": accept_code,
+    }
     prepared = prepare(study, out, overrides, **how)
     folder = prepared.folder
     with held(folder), terminable():
@@ -134,11 +148,12 @@ def prepare(
     trials_more: int = 0,
     local: bool = False,
     own_code: bool = False,
+    accept_code: bool = False,
 ) -> Prepared:
     """Check everything that can be checked before work; nothing is left behind. Raises BadRequest."""
     given = () if isinstance(study, str | Path) else (study,)
     with only(None if own_code else references(*given, *overrides)):
-        return _prepare(study, out, overrides, trials_more, local)
+        return _prepare(study, out, overrides, trials_more, local, accept_code)
 
 
 def _prepare(
@@ -147,8 +162,10 @@ def _prepare(
     overrides: Sequence[str],
     trials_more: int,
     local: bool,
+    accept_code: bool,
 ) -> Prepared:
     from search.budget import check_budget
+    from search.code_record import ACCEPT, check_code, code_of_study
     from search.runner import cached_data
     from search.storage import check_storage
     from search.trial import check_writable
@@ -175,18 +192,23 @@ def _prepare(
     )
     check_budget(asked.budget, planned.gpu, begun=existing is not None)
     resolved = resolve(asked, cached_data(asked.tuning_data))
+    resolved = replace(resolved, device="cuda" if planned.gpu else "cpu")
+    notes: list[str] = []
     if existing is not None:
         resolved = resolved.merge(existing)
+        planned, notes = kept(resolved, planned, wanted)
     elif asked.judging_data != asked.tuning_data:  # what cannot be judged is not begun
         check_judged(resolved, cached_data(asked.judging_data))
     check_folder(folder)
     check_storage(resolved.study.storage, folder)
+    code = code_of_study(resolved)
+    notes += check_code(folder, code, accept_code, ACCEPT)
     known = known_sources(resolved, folder, begun=existing is not None)
     stages = folder / "stages"
     if asked.storage.stages:
         stages = Path(asked.storage.stages).expanduser()
         check_writable(stages, "storage.stages")
-    return Prepared(resolved, folder, stages, planned, known)
+    return Prepared(resolved, folder, stages, planned, known, code, notes)
 
 
 def known_sources(study: ResolvedStudy, folder: Path, begun: bool) -> Known:
@@ -228,6 +250,7 @@ def check_folder(folder: Path) -> None:
 
 
 def _begin(prepared: Prepared) -> None:
+    from search.code_record import write_code
     from search.writer import start_tables, study_schemas
     from spaces.study_file import existing_study
 
@@ -243,6 +266,7 @@ def _begin(prepared: Prepared) -> None:
     start_tables(folder, study_schemas(prepared.study.methods))
     with aside(folder / STUDY) as hidden:
         hidden.write_text(prepared.study.to_yaml(existing), encoding="utf-8")
+    write_code(folder, prepared.code)
 
 
 def mend_folder(folder: Path) -> None:
@@ -359,6 +383,7 @@ def report_of(folder: Path, worked: bool) -> Path:
 
 
 def _summary(prepared: Prepared, worked: bool, left: str | None, report: Path, seconds: float) -> Summary:
+    from search.code_record import by_other_code
     from search.writer import recorded
 
     folder = prepared.folder
@@ -373,5 +398,5 @@ def _summary(prepared: Prepared, worked: bool, left: str | None, report: Path, s
         left=left,
         report=report,
         seconds=seconds,
-        labels=prepared.labels,
+        labels=[*prepared.labels, *by_other_code(prepared.study, rows.values())],
     )

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from cl_core.code import code_digest
 from cl_core.configuration import Configuration
 from cl_core.dataset import DATASETS, Data, DataSpec, load
-from cl_core.errors import ClSearchError
+from cl_core.errors import BadRequest, ClSearchError
 from cl_core.hparams import digest
 from cl_core.keys import base_identity, base_stage_key, boundary_key, numerics_digest
 from cl_core.metrics import summary
@@ -188,6 +189,7 @@ class Runner:
         """The row of the `trials` table as things stand."""
         here = {
             "numerics": self.training.numerics,
+            "code": code_digest(*self.spec.configuration.parts(self.data)),
             "wall_seconds": time.time() - self.started,
             "started": self.started,
             "ended": time.time(),
@@ -211,7 +213,11 @@ def end_from_rows(
     rows = {table: read_rows(folder, table, spec.trial) for table in TASK_TABLES}
     known = {row["numerics"] for row in rows["stages"]}
     row = trial_row(spec, data, rows, status, error)
-    row |= {"ended": time.time(), "numerics": known.pop() if len(known) == 1 else None}
+    row |= {
+        "code": code_digest(*spec.configuration.parts(data)),
+        "ended": time.time(),
+        "numerics": known.pop() if len(known) == 1 else None,
+    }
     write_rows(folder, "trials", spec.trial, [row], schemas["trials"])
     own = _boundaries(folder, spec)
     for stage in rows["stages"]:
@@ -242,7 +248,11 @@ def base_key(configuration: Configuration, data: Data) -> str:
 
 def base_ready(configuration: Configuration, data: Data, stages: Path) -> bool:
     """Whether the base stage of a run stands in the store, for a machine like this one."""
-    return base_stage_key(configuration, data, numerics_digest(configuration)) in StageStore(stages)
+    try:
+        numerics = numerics_digest(configuration)
+    except BadRequest:  # a driver without the workers' device cannot know
+        return False
+    return base_stage_key(configuration, data, numerics) in StageStore(stages)
 
 
 def train_base(configuration: Configuration, stages: Path, data: Data | None = None) -> str:

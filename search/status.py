@@ -16,6 +16,7 @@ def status(folder: Path) -> dict[str, Any]:
 
     Cells count configurations, `runs` counts runs by state. Raises BadRequest where there is no run.
     """
+    from analysis.mixture import mixtures
     from search.progress import read_progress
     from search.writer import recorded
 
@@ -38,6 +39,7 @@ def status(folder: Path) -> dict[str, Any]:
         "runs": {state: states.count(state) for state in ("completed", "stopped", "failed")},
         "evaluation": {state: evaluation.count(state) for state in ("completed", "failed")},
         "best": _best(cells, _direction(folder)),
+        "mixtures": mixtures(every.values()),
         "errors": {t: row["error"] or "" for t, row in sorted(every.items()) if row["status"] == "failed"},
         "left": left,
         "runs per minute": pace,
@@ -70,6 +72,7 @@ def show(folder: Path) -> list[Any]:
     out.append(f"test set: {told(state['openings'])}" + (f"; evaluation: {runs}" if runs else ""))
     if state["best"]:
         out.append(f"best so far: {state['best']['value']:.4f} ({state['best']['cell']})")
+    out += [f"warning: {line}" for line in state["mixtures"]]
     out += [f"failed: {trial}: {error}" for trial, error in state["errors"].items()]
     if state["errors"]:
         first = next(iter(state["errors"]))

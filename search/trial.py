@@ -109,6 +109,8 @@ def run_trial(
     `say` is given a line a task, `warn` one where the protocol finds nothing to act on, before work begins.
     Raises BadRequest before any work, TrialError when training fails.
     """
+    from cl_core.code import code_of
+    from search.code_record import Code, check_code, write_code
     from search.runner import Runner
     from search.writer import start_tables, study_schemas
 
@@ -121,8 +123,11 @@ def run_trial(
         check_writable(request.out, "--out")
         check_own(request.out, spec)
     with _lines(request.out, spec) as log:
-        # What cannot be done shows here, before a folder is made: data, scenario, method, net.
-        Runner(spec)
+        # What cannot be done shows here, before a folder is made: data, scenario, method, net, code.
+        first = Runner(spec)
+        code = Code(code_of(*spec.configuration.parts(first.data)))
+        if request.out is not None:
+            check_code(request.out, code, False, "name an empty folder")
         if (line := _without_effect(spec)) is not None:
             warn(line)
         schemas = study_schemas([spec.configuration.method])
@@ -132,6 +137,7 @@ def run_trial(
             start_tables(request.out, schemas)
             stages = request.out / "stages"
             _write_text(request.out / SPEC, json.dumps(_identity(spec), indent=1, sort_keys=True))
+            write_code(request.out, code)
         with recorded(log):
             runner = Runner(spec, request.out, stages, schemas=schemas)
         if request.out is not None and request.unsealed:

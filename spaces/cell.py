@@ -12,7 +12,7 @@ from typing import Any
 from cl_core.configuration import PARTS
 from cl_core.dataset import Data
 from cl_core.errors import BadRequest
-from cl_core.hparams import Choice, Value
+from cl_core.hparams import Choice
 from cl_core.method import METHODS
 from cl_core.nets.network import build_network
 from cl_core.scenarios import ScenarioSpec
@@ -50,6 +50,13 @@ class Cell:
     def seeks(self) -> str:
         """Which class order is searched, hardest or easiest; empty where hyperparameters are."""
         return seeks(self.scenario)
+
+    def nets(self, data: Data) -> tuple[str, ...]:
+        """Every network that a run may have: those that are searched, the fixed one, or that of the data."""
+        known = {p.name: p for p in self.space.parameters}.get("recipe.net")
+        if known is None:
+            return (data.net,)
+        return tuple(map(str, known.domain.options if isinstance(known.domain, Choice) else (known.default,)))
 
     @property
     def searched(self) -> str:
@@ -127,20 +134,16 @@ def within(cell: Cell) -> Iterator[None]:
 
 def check_init(cells: Sequence[Cell], data: Data) -> None:
     """Raise BadRequest unless given weights fit every network."""
-    seen: set[tuple[Value, str | None]] = set()
+    seen: set[tuple[str, str]] = set()
     for cell in cells:
-        known = {p.name: p for p in cell.space.parameters}.get("recipe.net")
-        nets: tuple[Value, ...] = (data.net,) if known is None else (known.default,)
-        if known is not None and isinstance(known.domain, Choice):
-            nets = known.domain.options
         base = METHODS[cell.method]().base()
-        for net in nets if cell.init is not None else ():
-            if (net, cell.init) in seen:
+        for net in cell.nets(data):
+            if cell.init is None or (net, cell.init) in seen:
                 continue
             seen.add((net, cell.init))
             with within(cell):
-                network = build_network(str(net), data.shape, data.num_classes, base.head, base.last_relu, 0)
-                load_init(network, str(cell.init))
+                network = build_network(net, data.shape, data.num_classes, base.head, base.last_relu, 0)
+                load_init(network, cell.init)
 
 
 def _merged(study: Mapping[str, Any], label: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,8 @@ from spaces.study_file import RESOLVED
 from spaces.surroundings import hardware, now, versions
 from spaces.yaml_text import write_yaml
 
+DEVICES = ("auto", "cpu", "cuda")
+
 
 @dataclass(frozen=True)
 class ResolvedStudy:
@@ -178,7 +180,8 @@ class ResolvedStudy:
     def merge(self, existing: Mapping[str, Any]) -> ResolvedStudy:
         """This study grown by what stands in a folder, whose study.yaml is `existing`.
 
-        Raises BadRequest for what may not change, as `grown` does, and for other images.
+        Threads and device are those that the folder was begun with: they are part of a number. Raises
+        BadRequest for what may not change, as `grown` does, and for other images.
         """
         found = existing.get(RESOLVED) or {}
         merged = grown(existing, self.study)
@@ -189,7 +192,13 @@ class ResolvedStudy:
                 f"{self.data.fingerprint[:12]} now): restore them, or use another --out"
             )
         again = resolve(merged, self.data)
-        return dataclasses.replace(again, threads=self.threads, device=self.device, precision=self.precision)
+        kept = {name: found.get(name, getattr(self, name)) for name in ("threads", "device")}
+        if type(kept["threads"]) is not int or kept["threads"] < 1 or kept["device"] not in DEVICES:
+            raise BadRequest(
+                f"the folder's study.yaml is damaged under {RESOLVED!r} (threads {kept['threads']!r}, device "
+                f"{kept['device']!r}): restore it from a copy"
+            )
+        return dataclasses.replace(again, **kept, precision=self.precision)
 
     @property
     def warnings(self) -> list[str]:
@@ -234,6 +243,8 @@ class ResolvedStudy:
         before = (existing or {}).get(RESOLVED) or {}
         found = {
             "identity": self.identity,
+            "threads": self.threads,
+            "device": self.device,
             "run": before.get("run") or uuid.uuid4().hex[:12],
             "fingerprint": self.data.fingerprint,
             "created": before.get("created") or now(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -43,14 +44,42 @@ class Entry(Part):
         return {**out, **copy.deepcopy(self.hp)}
 
 
+LEAST_CPU, LEAST_GPU = 0.25, 0.05  # of a run
+
+
 class ResourcesPart(Part):
     """What one run may use, and how many run at a time."""
 
-    cpu: float | None = Field(default=None, gt=0, description="CPUs a run, also its threads; left out, 1")
-    gpu: float | None = Field(
-        default=None, ge=0, description="GPUs a run, e.g. 0.25; left out, all are shared"
+    cpu: float | None = Field(
+        default=None, description=f"CPUs a run, also its threads; {LEAST_CPU} or more; left out, 1"
     )
-    concurrent: int | None = Field(default=None, ge=1, description="runs at a time; left out, as many as fit")
+    gpu: float | None = Field(
+        default=None,
+        description=f"GPUs a run, e.g. 0.25; 0, or {LEAST_GPU} or more; left out, all are shared",
+    )
+    concurrent: int | None = Field(
+        default=None, ge=1, le=10_000, description="runs at a time; left out, as many as fit"
+    )
+
+    @field_validator("cpu")
+    @classmethod
+    def _cpu_of_a_process(cls, value: float | None) -> float | None:
+        if value is not None and not LEAST_CPU <= value < math.inf:
+            raise BadRequest(
+                f"resources.cpu must be {LEAST_CPU} or more, not {value:g}: every run is a process with a "
+                "thread of its own; take 0.5 for two runs a CPU"
+            )
+        return value
+
+    @field_validator("gpu")
+    @classmethod
+    def _gpu_of_a_process(cls, value: float | None) -> float | None:
+        if value and not LEAST_GPU <= value < math.inf:
+            raise BadRequest(
+                f"resources.gpu must be 0, or {LEAST_GPU} or more, not {value:g}: every run takes memory of "
+                "the GPU before its first image; take 0.25 for four runs a GPU"
+            )
+        return value
 
 
 class Study(Part):

@@ -33,6 +33,9 @@ Sets = Annotated[
 OwnCode = Annotated[
     bool, typer.Option("--own-code", help="Import the code that files name as module:attribute; trust them.")
 ]
+AcceptCode = Annotated[
+    bool, typer.Option("--accept-code", help="Go on though code that decides numbers has changed.")
+]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The run's folder.")]
 
 

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cl_core.errors import BadRequest
-from search.cli.parser import AsJson, CellName, Folder, Out, OwnCode, Sets, Trial, app, errors, say_json
+from search.cli.parser import (
+    AcceptCode,
+    AsJson,
+    CellName,
+    Folder,
+    Out,
+    OwnCode,
+    Sets,
+    Trial,
+    app,
+    errors,
+    say_json,
+)
 from search.cli.printing import (
     print_control,
     print_evaluation,
@@ -40,6 +52,7 @@ def run(
     local: Annotated[bool, typer.Option("--local", help="One process, without Ray.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed runs again.")] = False,
     own_code: OwnCode = False,
+    accept_code: AcceptCode = False,
 ) -> None:
     """Run a study, or continue it: the same command goes on where it was."""
     again = shlex.join(
@@ -61,7 +74,15 @@ def run(
             else:
                 overrides.append(f"search.trials={trials}")
         if dry_run:
-            prepared = prepare(study, out, overrides, trials_more=more, local=local, own_code=own_code)
+            prepared = prepare(
+                study,
+                out,
+                overrides,
+                trials_more=more,
+                local=local,
+                own_code=own_code,
+                accept_code=accept_code,
+            )
             _note(prepared.warnings)
             print_plan(prepared)
             return
@@ -73,6 +94,7 @@ def run(
             local=local,
             retry_failed=retry_failed,
             own_code=own_code,
+            accept_code=accept_code,
             console=terminal(),
             warn=_note,
         )
@@ -89,6 +111,7 @@ def evaluate(
     local: Annotated[bool, typer.Option("--local", help="One process, without Ray.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed runs again.")] = False,
     own_code: OwnCode = False,
+    accept_code: AcceptCode = False,
 ) -> None:
     """Train each cell's choice and its default again, and open the test set; the same command goes on."""
     again = shlex.join(
@@ -101,7 +124,11 @@ def evaluate(
         from search import evaluate as verb
 
         if dry_run:
-            print_evaluation(verb.prepare_evaluation(folder, sets or [], local=local, own_code=own_code))
+            print_evaluation(
+                verb.prepare_evaluation(
+                    folder, sets or [], local=local, own_code=own_code, accept_code=accept_code
+                )
+            )
             return
         summary = verb.evaluate(
             folder,
@@ -109,6 +136,7 @@ def evaluate(
             local=local,
             retry_failed=retry_failed,
             own_code=own_code,
+            accept_code=accept_code,
             console=terminal(),
             warn=_note,
         )
@@ -174,7 +202,9 @@ def plan(
         from search.plan import forecast, write
         from search.run import prepare
 
-        prepared = prepare(study, out, sets or [], own_code=own_code)
+        prepared = prepare(
+            study, out, sets or [], own_code=own_code, accept_code=True
+        )  # trains nothing there
         _note(prepared.study.warnings)
         found = forecast(prepared, seconds, say=lambda line: typer.echo(line, err=True))
         path = write(found, prepared.folder)
