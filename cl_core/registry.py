@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.metadata
+import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -132,6 +133,9 @@ class Registry(Generic[T]):
         if not REFERENCE.fullmatch(path):
             raise BadRequest(f"a {self.kind} of one's own is named module:attribute, not {path!r}")
         check(self.kind, path)
+        # Where the command is given, as `python -m` does; not before: entry points would be looked for there.
+        if os.getcwd() not in sys.path:  # noqa: PTH109 - an entry of sys.path is a text
+            sys.path.append(os.getcwd())  # noqa: PTH109
         name, attribute = path.split(":")
         try:
             item: T = getattr(importlib.import_module(name), attribute)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import typer
@@ -15,9 +14,6 @@ __all__ = ["app", "catalogue", "main", "results", "running", "single"]
 
 def main() -> None:
     """The console script."""
-    # Modules of one's own (`net: mynets:make`) are found where the command is given, as with `python -m`.
-    if os.getcwd() not in sys.path:  # noqa: PTH109 - an entry of sys.path is a text
-        sys.path.append(os.getcwd())  # noqa: PTH109
     arguments = sys.argv[1:] or ["--help"]
     try:
         code = app(arguments, standalone_mode=False)

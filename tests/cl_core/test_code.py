@@ -88,10 +88,10 @@ def test_imports_are_followed_through_a_tree_of_ones_own(tree: Callable[..., Non
 
 
 def test_what_own_code_takes_from_the_core_counts_too(tree: Callable[..., None]) -> None:
-    tree({"own_method": "from cl_core.methods.icarl import ICaRL\n"})
-    found = files(["own_method"])
-    assert {"own_method.py", "cl_core/methods/icarl.py", "cl_core/memory.py"} <= set(found)
-    assert own_code("own_method") is not None
+    tree({"based_on_icarl": "from cl_core.methods.icarl import ICaRL\n"})
+    found = files(["based_on_icarl"])
+    assert {"based_on_icarl.py", "cl_core/methods/icarl.py", "cl_core/memory.py"} <= set(found)
+    assert own_code("based_on_icarl") is not None
     assert own_code("cl_core.methods.icarl") is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,6 +157,36 @@ def test_a_function_that_is_no_loader_is_not_called(arguments: list[str], tmp_pa
     assert "data set 'os:system' is code that a file names" in done.stderr
     assert not trace.exists()
     assert not (tmp_path / "run").exists()
+
+
+def script(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The console script, for which Python itself does not look into the working folder."""
+    place = str(Path(__file__).parents[2])
+    code = f"import sys; sys.path[0] = {place!r}; from search.cli import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True)
+
+
+def test_a_folder_in_which_a_command_is_given_is_no_installed_distribution(
+    module: Path, tmp_path: Path
+) -> None:
+    """An entry point of each kind is in the run's own folder, as metadata of a distribution."""
+    folder = run_study(STUDY, tmp_path / "run", local=True).folder
+    shutil.copy(module / "own_part.py", folder)
+    info = folder / "own-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1.0\n")
+    kinds = {"view": "load", "net": "net", "method": "Mine", "data_set": "load"}
+    points = "".join(f"[cl_search.{kind}]\nown = own_part:{name}\n" for kind, name in kinds.items())
+    (info / "entry_points.txt").write_text(points)
+    done = script("report", ".", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert not (folder / "imported").exists()
+    done = script("describe", "own", cwd=folder)
+    assert done.returncode == 2, done.stdout
+    assert not (folder / "imported").exists()
+    done = script("describe", "own_part:Mine", cwd=folder)  # typed: found where the command is given
+    assert "title: of one's own" in done.stdout, done.stderr
+    assert (folder / "imported").exists()
 
 
 def test_what_the_user_types_needs_no_permission_and_the_folder_s_does(module: Path, tmp_path: Path) -> None:
