@@ -27,7 +27,7 @@ from analysis.sanity import checks
 from analysis.section import VIEWS, Section, Table
 from analysis.selection import label_of, labels, order_searches, protocol_of, scenarios
 from cl_core.aside import aside
-from cl_core.errors import BadRequest
+from cl_core.errors import BadRequest, defined_at, located, source_of
 
 ORDER = (
     "leaderboard",
@@ -81,7 +81,8 @@ def write_report(
 
 def render(results: Results) -> str:
     """The page as text."""
-    names = [n for n in ORDER if n in VIEWS.names()] + [n for n in VIEWS.names() if n not in ORDER]
+    known = {*VIEWS.names(), *VIEWS.broken()}
+    names = [n for n in ORDER if n in known] + sorted(known - {*ORDER})
     sections = [(name, section(results, name)) for name in names]
     sections = [(name, part) for name, part in sections if not (part.optional and part.bare)]
     label = _label(results)
@@ -107,13 +108,19 @@ def render(results: Results) -> str:
 
 def section(results: Results, name: str) -> Section:
     """What a view gives, or a section with its one-line error."""
+    title = name.replace("_", " ").capitalize()
+    view: object = None
     try:
-        return VIEWS[name](results)
+        view = VIEWS[name]
+        found: object = VIEWS[name](results)
+    except BadRequest as error:
+        return Section(title, f"This view failed: {error}")
     except Exception as error:  # whatever a view raises, the other views must stand
-        line = (str(error).splitlines() or [""])[0]
-        return Section(
-            name.replace("_", " ").capitalize(), f"This view failed: {type(error).__name__}: {line}"
-        )
+        return Section(title, f"This view failed: {located(error, source_of(view))}")
+    if isinstance(found, Section):
+        return found
+    rule = f"it must return a Section, not {type(found).__name__} ({defined_at(view)})"
+    return Section(title, f"This view failed: {rule}")
 
 
 def _header(results: Results) -> str:

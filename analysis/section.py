@@ -8,6 +8,7 @@ A view is a function `(results) -> Section` in a file of `analysis/views`, one q
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -59,4 +60,14 @@ class Section:
         return self.figure is None and self.table is None and not self.tables
 
 
-VIEWS: Registry[Callable[[Results], Section]] = Registry("view", "analysis.views")
+def _fault(item: object) -> str | None:
+    if not callable(item):
+        return f"must be a function, not {type(item).__name__}"
+    try:
+        inspect.signature(item).bind("results")
+    except (TypeError, ValueError):
+        return "must be a function of the results alone"
+    return None
+
+
+VIEWS: Registry[Callable[[Results], Section]] = Registry("view", "analysis.views", _fault)

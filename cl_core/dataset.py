@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cl_core.errors import BadRequest, defined_at, located, unknown
+from cl_core.errors import BadRequest, defined_at, located, source_of, unknown
 from cl_core.hparams import Int, Value
 from cl_core.registry import Registry
 
@@ -285,7 +285,7 @@ def _made(loader: Loader, spec: DataSpec) -> tuple[Any, str]:
     except Exception as error:
         if getattr(loader, "__module__", "").startswith(f"{DATASETS.package}."):
             raise
-        line = located(error, where.rpartition(":")[0])
+        line = located(error, source_of(loader))
         raise BadRequest(f"data set {spec.name!r} failed: {line}; mend it") from error
 
 

@@ -56,6 +56,11 @@ def defined_at(item: object) -> str:
         return type(item).__name__
 
 
+def source_of(item: object) -> str:
+    """The file in which a class or a function is defined, or the name of its type."""
+    return defined_at(item).rpartition(":")[0] or type(item).__name__
+
+
 def located(error: BaseException, inside: str = "") -> str:
     """One line for an error of code that is not ours: file, line, type, message.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from cl_core.errors import located, source_of
 from cl_core.hparams import Value, digest, from_dict, to_dict
 from cl_core.nets.network import Network
 from cl_core.recipe import Recipe
@@ -37,6 +38,14 @@ def _fault(item: object) -> str | None:
         return "must have its hyperparameters in a class HP below @dataclass(frozen=True)"
     if plain := [f.name for f in fields(item.HP) if "hp" not in f.metadata]:
         return f"must declare HP.{plain[0]} as hp(default, domain): else no study can set it"
+    if item.loss is Method.loss and item.phases is Method.phases:
+        return "must define loss(self, s, batch, task), which returns a dict of Terms"
+    try:
+        made = item()
+        for hook in (made.base, made.recipe, made.primary):
+            hook()
+    except Exception as error:  # a method of one's own may raise anything
+        return f"must answer with its default hyperparameters: {located(error, source_of(item))}"
     return None
 
 

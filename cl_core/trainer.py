@@ -122,6 +122,7 @@ class Training:
             self.method.end(self.state, task, self.view, g)
             learnt = Learnt(self.method, task, trained)
         method, task, trained, note = learnt
+        self.state.check_kept(type(method))
         splits = ["val"] if self.configuration.validation and self._measure else []
         splits += ["test"] if self.configuration.unsealed and self._measure else []
         agreement = teacher_agreement(self.state, task, self.view, "val") if "val" in splits else None

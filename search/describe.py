@@ -1,4 +1,4 @@
-"""What there is: `list KIND`, `describe METHOD`, `describe PRESET`, `describe study`."""
+"""What there is: `list KIND`, `describe NAME`, `describe study`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from cl_core.hparams import HParam, hparams
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+    from cl_core.registry import Registry
 
 PARADIGMS = ("baseline", "regularisation", "data replay", "feature replay")
 """In the survey's order; a method of one's own may bring another, which comes after them."""
@@ -34,7 +36,8 @@ def taxonomy() -> dict[str, dict[str, str]]:
         known = PARADIGMS.index(paradigm) if paradigm in PARADIGMS else len(PARADIGMS)
         return known, paradigm, name
 
-    return {
+    broken = METHODS.broken()
+    out = {
         name: {
             "title": cls.title,
             "paradigm": cls.paradigm,
@@ -45,18 +48,26 @@ def taxonomy() -> dict[str, dict[str, str]]:
         }
         for name, cls in ((name, METHODS[name]) for name in sorted(METHODS, key=place))
     }
+    empty = dict.fromkeys(("level", "kind", "base family", "paper"), "-")
+    return out | {name: {"title": line, "paradigm": "broken", **empty} for name, line in broken.items()}
 
 
 def _datasets() -> dict[str, str]:
     from cl_core.dataset import DATASETS
 
-    return {name: _sentence(DATASETS[name]) for name in DATASETS}
+    return _sentences(DATASETS)
 
 
 def _nets() -> dict[str, str]:
     from cl_core.nets.network import NETS
 
-    return {name: _sentence(NETS[name]) for name in NETS}
+    return _sentences(NETS)
+
+
+def _sentences(registry: Registry[Any]) -> dict[str, str]:
+    """Every item's first sentence; of what cannot be used, why."""
+    broken = {name: f"broken: {line}" for name, line in registry.broken().items()}
+    return {name: _sentence(registry[name]) for name in registry} | broken
 
 
 def _scenarios() -> dict[str, str]:
@@ -74,7 +85,7 @@ def _presets() -> dict[str, str]:
 def _views() -> dict[str, str]:
     from analysis.section import VIEWS
 
-    return {name: _sentence(VIEWS[name]) for name in VIEWS}
+    return _sentences(VIEWS)
 
 
 KINDS: dict[str, Callable[[], Mapping[str, Any]]] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,11 +20,12 @@ import torch
 from cl_core.code import code_digest
 from cl_core.configuration import Configuration
 from cl_core.dataset import DATASETS, Data, DataSpec, load
-from cl_core.errors import BadRequest, ClSearchError
+from cl_core.errors import BadRequest, ClSearchError, defined_at, located, source_of
 from cl_core.hparams import digest
 from cl_core.keys import base_identity, base_stage_key, boundary_key, numerics_digest
 from cl_core.metrics import summary
 from cl_core.model import save_model
+from cl_core.nets.network import NETS
 from cl_core.own_code import check
 from cl_core.result import TaskResult
 from cl_core.stages import Boundaries, StageStore
@@ -106,17 +108,27 @@ class Runner:
 
     def fail(self, error: BaseException) -> Progress:
         """End the run as failed; the row has the error's first line, its traceback goes to the log."""
-        import traceback
-
         traceback.print_exception(error, file=sys.stderr)
-        first = (str(error).strip().splitlines() or [""])[0]
-        message = first if isinstance(error, ClSearchError) else f"{type(error).__name__}: {first}"
+        message = self._line(error)
         try:
             self._end("failed", message)
         except (ClSearchError, OSError) as second:
             traceback.print_exception(second, file=sys.stderr)
         self.status = "failed"
         return self.progress(message)
+
+    def _line(self, error: BaseException) -> str:
+        """The error in one line; file and line come first where it went through code of one's own."""
+        first = (str(error).strip().splitlines() or [""])[0]
+        if isinstance(error, ClSearchError):
+            return first
+        line = f"{type(error).__name__}: {first}"
+        method, net = type(self.training.method), NETS[self.spec.configuration.net or self.data.net]
+        through = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
+        for item in (method, net):
+            if source_of(item) in through and not _is_ours(item):
+                return located(error, source_of(item))
+        return line if _is_ours(method) else f"{line} ({defined_at(method)})"
 
     def stop(self) -> Progress:
         """End the run early: its rows stay, its status is "stopped"."""
@@ -200,6 +212,10 @@ class Runner:
             "versions": json.dumps(versions(), sort_keys=True),
         }
         return {**trial_row(self.spec, self.data, self.rows, status, error), **here}
+
+
+def _is_ours(item: object) -> bool:
+    return item.__module__.startswith("cl_core.")
 
 
 def end_from_rows(

@@ -208,9 +208,12 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _checked_name(what: str, value: object) -> str:
     if not isinstance(value, str) or not NAME.fullmatch(value):
+        own = (
+            f": write mine: {{method: {value!r}}}" if what == "label" and ":" in str(value) else ": rename it"
+        )
         raise BadRequest(
             f"a {what} has letters, digits, '.', '_' and '-', and begins with a letter or digit, "
-            f"not {value!r}: rename it"
+            f"not {value!r}{own}"
         )
     return value
 

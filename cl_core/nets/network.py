@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cl_core.errors import BadRequest, defined_at, located
+from cl_core.errors import BadRequest, defined_at, located, source_of
 from cl_core.registry import Registry
 from cl_core.rng import stream
 from cl_core.task import Out
@@ -191,7 +191,7 @@ def build_network(
         except Exception as error:  # a net of one's own may raise anything
             raise BadRequest(
                 f"net {net!r} must take images of {shape[0]}x{shape[1]}x{shape[2]}: "
-                f"{located(error, _file_of(make))}; mend it or take another net"
+                f"{located(error, source_of(make))}; mend it or take another net"
             ) from error
     features, maps = out if isinstance(out, tuple) and len(out) == 2 else (out, ())
     if not isinstance(features, Tensor) or features.ndim != 2:
@@ -225,7 +225,3 @@ def _sample(net: str, make: Make, shape: Shape, last_relu: bool) -> tuple[Tensor
     with torch.no_grad():
         out = built(torch.randn(2, *shape, generator=stream(0, "sample")))
     return out.features, out.maps
-
-
-def _file_of(make: Make) -> str:
-    return defined_at(make).rpartition(":")[0]

@@ -34,11 +34,15 @@ def list_(
 @app.command()
 def describe(
     name: Annotated[
-        str, typer.Argument(metavar="METHOD|PRESET|study", help="A method's or a preset's name, or study.")
+        str,
+        typer.Argument(
+            metavar="NAME", help="Of a method, net, data set, view or preset; module:attribute; or study."
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """A method's paper, taxonomy, recipes and hyperparameters; a preset's file; or every key of one."""
+    """A method's paper, taxonomy, recipes and hyperparameters; another part's card; a preset's file; or every
+    key of one."""
     with errors():
         from search import describe as verb
         from spaces import presets
@@ -57,11 +61,17 @@ def describe(
                 return
             typer.echo(presets.text(name), nl=False)
         else:
-            card = verb.method(name)
+            from search import part_cards
+
+            kind = part_cards.kind_of(name)
+            card = verb.method(name) if kind == "method" else part_cards.card(kind, name)
             if as_json:
                 say_json(card)
-                return
-            print_card(card)
+            elif kind == "method":
+                print_card(card)
+            else:
+                for key, value in card.items():
+                    typer.echo(f"{key}: {', '.join(value) if isinstance(value, list) else value}")
 
 
 @app.command()

@@ -81,8 +81,17 @@ def test_a_broken_view_keeps_the_page_and_shows_one_line(lake, monkeypatch):
 
     monkeypatch.setitem(VIEWS._items, "recency_bias", broken)
     text = render(open_results(lake))
-    assert "This view failed: KeyError: &#x27;first line\\nsecond line&#x27;" in text
+    line = rf"This view failed: {re.escape(__file__)}:\d+: KeyError: &#x27;first line\\nsecond line&#x27;"
+    assert re.search(line, text)
     assert "<h2>Task confusion</h2>" in text
+
+
+def test_a_view_that_gives_no_section_is_told_where_it_is_defined(lake, monkeypatch):
+    monkeypatch.setitem(VIEWS._items, "recency_bias", lambda results: "a text")
+    found = section(open_results(lake), "recency_bias")
+    assert re.fullmatch(
+        rf"This view failed: it must return a Section, not str \({re.escape(__file__)}:\d+\)", found.text
+    )
 
 
 def test_references_that_forget_and_learn_are_ok(kept_lake):
