@@ -1,6 +1,8 @@
-"""Rules that answer beside the head."""
+"""Rules that answer beside the head, and scores as a reader takes them."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,3 +26,30 @@ def bias_corrected(z: Tensor, pairs: Tensor, groups: tuple[tuple[int, int], ...]
     # Group by group: the gradient of an index or a repetition does not sum in a fixed order on a GPU.
     corrected = [z[:, a:b] * alpha + beta for (a, b), (alpha, beta) in zip(groups, pairs, strict=True)]
     return torch.cat(corrected, dim=1)
+
+
+class Reading(NamedTuple):
+    """Scores as a reader takes them, in the order of the classes.
+
+    `name` is "probability" (of a softmax over the seen classes, so that an image's sum to 1), "sigmoid" (a
+    probability of each class on its own) or "distance" (the nearest class is the answer); a method of one's
+    own may name another.
+    """
+
+    name: str
+    values: Tensor  # [B, K]
+
+
+def probability(logits: Tensor, temperature: float = 1.0) -> Reading:
+    """softmax(z / T) of logits [B, K], as trained with the temperature T."""
+    return Reading("probability", F.softmax(logits / temperature, dim=1))
+
+
+def sigmoid(logits: Tensor) -> Reading:
+    """The sigmoids of logits [B, K], as trained by a binary cross-entropy a class."""
+    return Reading("sigmoid", logits.sigmoid())
+
+
+def distance(scores: Tensor) -> Reading:
+    """The distances whose negatives are the scores [B, K] of `nearest_mean`."""
+    return Reading("distance", -scores)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from cl_core.classifiers import Reading, probability
 from cl_core.errors import located, source_of
 from cl_core.hparams import Value, digest, from_dict, to_dict
 from cl_core.nets.network import Network
@@ -203,6 +204,10 @@ class Method:
     def scores(self, s: State, x: Tensor, task: Task) -> dict[str, Tensor]:
         """Classifier name -> scores [B, seen] for images x [B, C, H, W]; one of them is `primary()`."""
         return {"head": s.net(x).logits}
+
+    def reading(self, scores: Tensor) -> Reading:
+        """The scores [B, K] of `primary()` as a reader takes them: probabilities, from logits."""
+        return probability(scores)
 
     def note(self, task: Task) -> str | None:
         """A fallback that this task takes, for the record."""

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from cl_core.trainer import Training
 
 KEY = "cl_search"  # of the card in the file's metadata
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,18 @@ class Card:
     hp: dict[str, Any]
     base: dict[str, Any]  # the base family, as in a stage's key
     classifier: str  # the rule that answers
+    score: str  # what its scores are to a reader: see `Reading`
     origin: dict[str, Any]
     digest: str  # of the tensors
     format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The most likely classes of one image, the first one the answer, each with its score."""
+
+    classes: tuple[str, ...]
+    scores: tuple[float, ...]
 
 
 class Model:
@@ -94,7 +103,22 @@ class Model:
 
     def predict(self, images: Pictures) -> list[str]:
         """The class of each image, by name; `images` as for `scores`."""
-        return [self.card.class_names[c] for c in self.scores(images).argmax(axis=1)]
+        return [answer.classes[0] for answer in self.answers(images)]
+
+    def answers(self, images: Pictures, top: int = 1) -> list[Answer]:
+        """The `top` classes of each image, at most all, with the scores that `card.score` names.
+
+        `images` are as for `scores`. Raises BadRequest.
+        """
+        if top < 1:
+            raise BadRequest(f"top must be at least 1, not {top}: it is the number of classes an image")
+        scores = torch.from_numpy(self.scores(images))
+        values = self._method.reading(scores).values
+        order = scores.sort(dim=1, descending=True, stable=True).indices[:, :top]
+        return [
+            Answer(tuple(self.card.class_names[c] for c in best), tuple(of[best].tolist()))
+            for best, of in zip(order, values, strict=True)
+        ]
 
     @torch.no_grad()
     def _scores(self, batch: Array) -> Array:
@@ -129,6 +153,7 @@ def save_model(path: Path, training: Training, origin: Mapping[str, Any]) -> Non
         hp=dict(method.values()),
         base=method.base().key(),
         classifier=method.primary(),
+        score=method.reading(torch.zeros(1, sum(sizes))).name,
         origin=dict(origin),
         digest=network_digest(tensors),
     )
@@ -180,6 +205,8 @@ def _state(card: Card, method: Method, tensors: dict[str, Tensor], device: torch
     base = method.base()
     if base.key() != card.base or method.primary() != card.classifier:
         raise ValueError(f"{card.method} has another base family or classifier in this version")
+    if (name := method.reading(torch.zeros(1, len(card.class_names))).name) != card.score:
+        raise ValueError(f"{card.method} gives a {name} in this version, and the file says {card.score}")
     if len(tensors["net.head.weight"]) != card.width:
         raise ValueError(f"its head has {len(tensors['net.head.weight'])} rows for {card.width} classes")
     shape = cast(tuple[int, int, int], tuple(card.shape))
@@ -246,6 +273,7 @@ def _card(path: Path, metadata: Mapping[str, str] | None) -> Card:
         "hp": isinstance(card.hp, dict),
         "base": isinstance(card.base, dict),
         "classifier": isinstance(card.classifier, str),
+        "score": isinstance(card.score, str),
         "origin": isinstance(card.origin, dict),
     }
     for name, right in rules.items():

@@ -36,12 +36,16 @@ def batches(images: Pictures, shape: Sequence[int]) -> Iterator[Array]:
         if isinstance(part, np.ndarray) and part.shape[1:] == (height, width, channels):
             yield np.ascontiguousarray(part)
         else:
-            yield np.stack([_fitted(image, shape) for image in part])
+            yield np.stack([fitted(image, shape) for image in part])
 
 
-def _fitted(image: Picture, shape: Sequence[int]) -> Array:
-    """One image as uint8 [H, W, C]. Raises BadRequest."""
-    from PIL import Image
+class Unreadable(BadRequest):
+    """One image cannot be read; others may be."""
+
+
+def fitted(image: Picture, shape: Sequence[int]) -> Array:
+    """One image as uint8 [H, W, C] of `shape` [C, H, W]. Raises BadRequest, Unreadable for a bad file."""
+    from PIL import Image, UnidentifiedImageError
 
     channels, height, width = shape
     if isinstance(image, np.ndarray):
@@ -59,7 +63,8 @@ def _fitted(image: Picture, shape: Sequence[int]) -> Array:
             square = pixels(image, height)
     except Exception as error:  # Pillow raises many kinds
         name = image if isinstance(image, str | Path) else type(image).__name__
-        raise BadRequest(f"cannot read the image {name}: {first_line(error)}; name an image file") from error
+        why = "its format is unknown" if isinstance(error, UnidentifiedImageError) else first_line(error)
+        raise Unreadable(f"cannot read the image {name}: {why}; name an image file") from error
     return square if channels == 3 else np.asarray(Image.fromarray(square).convert("L"))[..., None]
 
 

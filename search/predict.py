@@ -3,47 +3,70 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cl_core.errors import BadRequest
+
+if TYPE_CHECKING:
+    from cl_core.dataset import Array
+    from cl_core.model import Answer
 
 AT_ONCE = 1024  # images
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The class of one image by name, and its score: the largest over the classes."""
+@dataclass
+class Predictions:
+    """The answers in the order of the images, and one line for each image that could not be read."""
 
-    image: Path
-    name: str
-    score: float
+    score: str  # what the scores are: probability, sigmoid, distance, ...
+    answers: list[tuple[Path, Answer]] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what was left out of folders
 
 
-def predict(model: Path, images: Sequence[Path], own_code: bool = False) -> list[Answer]:
-    """The answers of the model in a file, in the order of `images`; folders stand for the images below them,
-    sorted by path.
+def predict(model: Path, images: Sequence[Path], top: int = 1, own_code: bool = False) -> Predictions:
+    """The `top` classes of each image by the model in a file, in the order of `images`; folders stand for the
+    images below them, sorted by path.
 
-    Raises BadRequest before any answer where a name leads nowhere, and for a file that is no image.
+    Raises BadRequest before any answer where a name leads nowhere or a folder holds no image.
     """
-    from cl_core.model import load_model
+    import numpy as np
 
-    paths = [path for given in images for path in _images(given)]
+    from cl_core.model import load_model
+    from cl_core.pictures import Unreadable, fitted
+
+    notes: list[str] = []
+    paths = [path for given in images for path in _images(given, notes)]
     made = load_model(model, own_code=own_code)
-    out = []
+    out = Predictions(made.card.score, notes=notes)
     for start in range(0, len(paths), AT_ONCE):
-        part = paths[start : start + AT_ONCE]
-        scores = made.scores(part)
-        best = scores.argmax(axis=1)
-        out += [
-            Answer(path, made.class_names[c], float(row[c]))
-            for path, row, c in zip(part, scores, best.tolist(), strict=True)
-        ]
+        read: list[tuple[Path, Array]] = []
+        for path in paths[start : start + AT_ONCE]:
+            try:
+                read.append((path, fitted(path, made.card.shape)))
+            except Unreadable as error:
+                out.unreadable.append(f"{error}{_remedy(path)}")
+        if read:
+            answers = made.answers(np.stack([image for _, image in read]), top)
+            out.answers += zip((path for path, _ in read), answers, strict=True)
     return out
 
 
-def _images(given: Path) -> Iterator[Path]:
+def _remedy(path: Path) -> str:
+    """What helps with a file of text, which may be a list of images."""
+    with path.expanduser().open("rb") as file:
+        start = file.read(1000)
+    try:
+        text = bool(start) and b"\0" not in start and bool(start.decode())
+    except UnicodeDecodeError:
+        text = False
+    return f"; images that a text file lists: xargs cl-search predict MODEL < {path}" if text else ""
+
+
+def _images(given: Path, notes: list[str]) -> list[Path]:
     """The image itself, or those below a folder. Links to folders are not followed."""
     from cl_core.data.image_folder import SUFFIXES
 
@@ -51,16 +74,17 @@ def _images(given: Path) -> Iterator[Path]:
     if not place.exists():
         raise BadRequest(f"there is no image or folder {given}: check the path")
     if not place.is_dir():
-        yield place
-        return
-    found = []
+        return [place]
+    found: list[Path] = []
+    others: list[Path] = []
     for folder, inner, files in os.walk(place):
         inner[:] = [name for name in inner if not name.startswith(".")]
-        found += [
-            Path(folder, name)
-            for name in files
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES)
-        ]
+        for name in files:
+            if not name.startswith("."):
+                (found if name.lower().endswith(SUFFIXES) else others).append(Path(folder, name))
     if not found:
         raise BadRequest(f"folder {given} holds no images ({', '.join(SUFFIXES[:3])}, ...): name another")
-    yield from sorted(found)
+    if others:
+        several = "1 file is" if len(others) == 1 else f"{len(others)} files are"
+        notes.append(f"{given}: {several} left out, by the name no image, such as {min(others)}")
+    return sorted(found)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_core.classifiers import nearest_mean
+from cl_core.classifiers import Reading, distance, nearest_mean, probability, sigmoid
 from cl_core.exemplars import class_means, update_exemplars
 from cl_core.hparams import Choice, Float, Value, hp, hparams
 from cl_core.losses import kd
@@ -160,6 +160,11 @@ class ICaRL(Method):
         # Recomputed for every class: the old means are stale once the backbone has moved.
         flip = bool(self.hp.flip_means) and data.data.augment.flip
         s.kept["class_means"] = class_means(s.net, data, s.memory, flip)
+
+    def reading(self, scores: Tensor) -> Reading:
+        if self.hp.classifier == "nearest-mean":
+            return distance(scores)
+        return sigmoid(scores) if self.hp.loss == "bce" else probability(scores)
 
     def scores(self, s: State, x: Tensor, task: Task) -> dict[str, Tensor]:
         out = s.net(x)

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from cl_core.classifiers import Reading, probability
 from cl_core.classmix import class_mix, draw_mix, pairs
 from cl_core.hparams import Float, Int, Value, hp
 from cl_core.isda import covariance, semantic_logits
@@ -130,6 +132,9 @@ class IL2A(Method):
         features = keep_prototypes(s, data, task, self.hp.proto_transform, g)
         new = torch.stack([covariance(f) for f in features])
         s.kept["covariances"] = torch.cat([s.kept["covariances"], new]) if task.index else new
+
+    def reading(self, scores: Tensor) -> Reading:
+        return probability(scores, self.hp.logit_temperature)
 
     def note(self, task: Task) -> str | None:
         return "one new class: no mixed images" if self.hp.classaug_times and task.new == 1 else None

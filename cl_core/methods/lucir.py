@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_core.classifiers import nearest_mean
+from cl_core.classifiers import Reading, distance, nearest_mean, probability
 from cl_core.cosine import imprint, margin_ranking
 from cl_core.exemplars import class_means, update_exemplars
 from cl_core.hparams import Choice, Float, Int, hp, hparams
@@ -180,6 +180,9 @@ class LUCIR(Method):
     def end(self, s: State, task: Task, data: View, g: Streams) -> None:
         update_exemplars(self.hp, s.memory, s.net, data, task, g)
         s.kept["class_means"] = class_means(s.net, data, s.memory, flip=False)
+
+    def reading(self, scores: Tensor) -> Reading:
+        return distance(scores) if self.hp.classifier == "nearest-mean" else probability(scores)
 
     def scores(self, s: State, x: Tensor, task: Task) -> dict[str, Tensor]:
         out = s.net(x)

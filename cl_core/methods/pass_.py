@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cl_core.classifiers import Reading, probability
 from cl_core.hparams import Choice, Float, Value, hp
 from cl_core.losses import feature_distance
 from cl_core.method import Base, Method, register
@@ -118,6 +119,9 @@ class PASS(Method):
         if self.hp.rotations == 1:
             return z
         return interleaved(z, s.net.side["rotated"](features).float())
+
+    def reading(self, scores: Tensor) -> Reading:
+        return probability(scores, self.hp.logit_temperature)
 
     def end(self, s: State, task: Task, data: View, g: Streams) -> None:
         features = keep_prototypes(s, data, task, self.hp.proto_transform, g)

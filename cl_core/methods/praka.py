@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from cl_core.classifiers import Reading, probability
 from cl_core.hparams import Float, Value, hp
 from cl_core.losses import feature_distance, kd
 from cl_core.method import Base, Method, register
@@ -126,6 +128,9 @@ class PRAKA(Method):
             distance = feature_distance(out.features, s.teacher(x).features)
             terms["feature_kd"] = Term(distance, self.hp.kd_weight)
         return terms
+
+    def reading(self, scores: Tensor) -> Reading:
+        return probability(scores, self.hp.logit_temperature)
 
     def end(self, s: State, task: Task, data: View, g: Streams) -> None:
         keep_prototypes(s, data, task, self.hp.proto_transform, g)

@@ -76,19 +76,32 @@ def _note(line: str) -> None:
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A file of `export` or `trial --save`.")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Images, or folders of images.")],
+    top: Annotated[int, typer.Option(metavar="K", min=1, help="Classes of each image, the first ones.")] = 1,
     as_json: AsJson = False,
     own_code: OwnCode = False,
 ) -> None:
-    """The class of each image, and its score."""
+    """The classes of each image, with their scores. An image that cannot be read does not stop the others."""
     with errors():
         from search.predict import predict as verb
 
-        answers = verb(model, images, own_code)
+        found = verb(model, images, top, own_code)
+        for line in found.notes:
+            typer.echo(f"note: {line}", err=True)
+        for line in found.unreadable:
+            typer.echo(f"error: {line}", err=True)
         if as_json:
-            say_json([{"image": str(a.image), "class": a.name, "score": a.score} for a in answers])
-            return
-        for a in answers:
-            typer.echo(f"{a.image}: {a.name} ({a.score:.4f})")
+            say_json(
+                [
+                    {"image": str(path), "classes": a.classes, "scores": a.scores, "score": found.score}
+                    for path, a in found.answers
+                ]
+            )
+        else:
+            for path, a in found.answers:
+                ranked = ", ".join(f"{c} {v:.4f}" for c, v in zip(a.classes, a.scores, strict=True))
+                typer.echo(f"{path}: {ranked} ({found.score})")
+        if found.unreadable:
+            raise typer.Exit(1)
 
 
 @app.command()

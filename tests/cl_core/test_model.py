@@ -126,6 +126,49 @@ def test_arrays_pictures_and_files_get_the_same_answers(saved: Path, tmp_path: P
     assert model.scores(large).tobytes() == model.scores(np.stack([np.asarray(p) for p in large])).tobytes()
 
 
+READINGS = [
+    ("lwf", {}, "probability", lambda z: np.exp(z) / np.exp(z).sum(1, keepdims=True)),
+    ("bic", {}, "probability", lambda z: np.exp(z) / np.exp(z).sum(1, keepdims=True)),
+    ("lucir", {}, "probability", lambda z: np.exp(z) / np.exp(z).sum(1, keepdims=True)),
+    ("lucir", {"classifier": "nearest-mean"}, "distance", lambda z: -z),
+    ("icarl", {}, "distance", lambda z: -z),
+    ("icarl", {"classifier": "head"}, "sigmoid", lambda z: 1 / (1 + np.exp(-z))),
+    (
+        "icarl",
+        {"classifier": "head", "loss": "ce"},
+        "probability",
+        lambda z: np.exp(z) / np.exp(z).sum(1, keepdims=True),
+    ),
+    # PASS trains the softmax of z / 0.1.
+    ("pass", {}, "probability", lambda z: np.exp(z / 0.1) / np.exp(z / 0.1).sum(1, keepdims=True)),
+]
+
+
+@pytest.mark.parametrize(("method", "hp", "name", "rule"), READINGS)
+def test_answers_have_scores_that_a_reader_can_take_for_what_they_are_called(
+    method: str, hp: dict[str, Any], name: str, rule: Callable[[Any], Any], tmp_path: Path
+) -> None:
+    save_model(tmp_path / "m.safetensors", tiny.run(method, hp).training, {})
+    model = load_model(tmp_path / "m.safetensors")
+    assert model.card.score == name
+    x = tiny.data().test.x[:6]
+    scores = model.scores(x).astype(np.float64)
+    expected = rule(scores)
+    for row, values, answer in zip(scores, expected, model.answers(x, top=99), strict=True):
+        order = np.argsort(-row, kind="stable")
+        assert answer.classes == tuple(model.class_names[c] for c in order)
+        assert np.allclose(answer.scores, values[order], atol=1e-5)
+        if name == "probability":
+            assert sum(answer.scores) == pytest.approx(1, abs=1e-5)
+        assert list(answer.scores) == sorted(answer.scores, reverse=name != "distance")
+    first = [answer.classes[0] for answer in model.answers(x)]
+    assert first == model.predict(x)
+    assert [len(a.classes) for a in model.answers(x, top=3)] == [3] * 6
+    assert model.answers([]) == []
+    with pytest.raises(BadRequest, match="top must be at least 1, not 0"):
+        model.answers(x, top=0)
+
+
 def test_grey_images_go_into_a_grey_model_as_they_are(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
     data = cl_core.Data.from_arrays(x, np.arange(40) % 4, net="convnet-small", recipe={"epochs": 1})
@@ -194,8 +237,10 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], Any
     "method": (lambda c, t: c.update(method="lwf", hp={}), "base family"),
     "hp": (lambda c, t: c.update(hp={"lambda": 1}), "unknown hyperparameter"),
     "classifier": (lambda c, t: c.update(classifier="head"), "classifier"),
-    "another key": (lambda c, t: c.update(more=1), "not of format 1"),
-    "format": (lambda c, t: c.update(format=2), "not of format 1"),
+    "score": (lambda c, t: c.update(score=1), "score"),
+    "another score": (lambda c, t: c.update(score="probability"), "gives a distance in this version"),
+    "another key": (lambda c, t: c.update(more=1), "not of format 2"),
+    "format": (lambda c, t: c.update(format=1), "not of format 2"),
     "no head": (lambda c, t: t.pop("net.head.weight"), "no model of cl-search"),
     "no class means": (lambda c, t: t.pop("kept.class_means"), "no model of cl-search"),
     "wrong class means": (lambda c, t: t.update({"kept.class_means": torch.ones(3, 64)}), "no model"),

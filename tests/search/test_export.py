@@ -181,10 +181,49 @@ def test_predict_answers_for_images_and_folders(exported: Path, tmp_path: Path) 
     assert result.exit_code == 0, result.output
     answers = json.loads(result.stdout)
     assert [Path(a["image"]).name for a in answers] == ["a.png", "b.png", "a.png"]
-    assert [a["class"] for a in answers] == model.predict(data.test.x[[1, 0, 1]])
-    assert answers[1]["score"] == float(model.scores(data.test.x[[1, 0, 1]])[1].max())
+    expected = model.answers(data.test.x[[1, 0, 1]])
+    assert [a["classes"] for a in answers] == [list(a.classes) for a in expected]
+    assert [a["scores"] for a in answers] == [pytest.approx(list(a.scores)) for a in expected]
+    assert {a["score"] for a in answers} == {"probability"}
+    assert result.stderr == (
+        f"note: {tmp_path / 'in'}: 1 file is left out, by the name no image, such as "
+        f"{tmp_path / 'in' / 'readme.txt'}\n"
+    )
     plain = call("predict", path, tmp_path / "in" / "a.png")
-    assert plain.stdout.startswith(f"{tmp_path / 'in' / 'a.png'}: {answers[0]['class']} (")
+    one = f"{answers[0]['classes'][0]} {answers[0]['scores'][0]:.4f}"
+    assert plain.stdout == f"{tmp_path / 'in' / 'a.png'}: {one} (probability)\n"
+    three = json.loads(call("predict", path, tmp_path / "in" / "a.png", "--top", 3, "--json").stdout)[0]
+    assert len(three["classes"]) == 3
+    assert three["scores"] == sorted(three["scores"], reverse=True)
+    every = json.loads(call("predict", path, tmp_path / "in" / "a.png", "--top", 99, "--json").stdout)[0]
+    assert sorted(every["classes"]) == sorted(model.class_names)
+    assert sum(every["scores"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_an_image_that_cannot_be_read_is_told_and_the_others_are_answered(
+    exported: Path, tmp_path: Path
+) -> None:
+    data = load(DataSpec("digits", per_class=30))
+    path = exported / "bic@B4-inc3" / "model.safetensors"
+    good = Image.fromarray(data.test.x[0, ..., 0])
+    good.save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])  # cut short
+    good.convert("RGB").resize((40, 24)).save(tmp_path / "c.jpg")  # of another size
+    result = call("predict", path, tmp_path)
+    assert result.exit_code == 1
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == [
+        str(tmp_path / "a.png"),
+        str(tmp_path / "c.jpg"),
+    ]
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: cannot read the image {tmp_path / 'b.png'}: ")
+    (tmp_path / "list.txt").write_text("a.png\nc.jpg\n")
+    told = call("predict", path, tmp_path / "list.txt")
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert told.stderr == (
+        f"error: cannot read the image {tmp_path / 'list.txt'}: its format is unknown; name an image file; "
+        f"images that a text file lists: xargs cl-search predict MODEL < {tmp_path / 'list.txt'}\n"
+    )
 
 
 def test_predict_refuses_in_one_line(exported: Path, tmp_path: Path) -> None:
@@ -192,7 +231,6 @@ def test_predict_refuses_in_one_line(exported: Path, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty").mkdir()
     assert "there is no image or folder" in refused("predict", path, tmp_path / "none.png")
-    assert "cannot read the image" in refused("predict", path, tmp_path / "text.png")
     assert "holds no images" in refused("predict", path, tmp_path / "empty")
     assert "there is no model" in refused("predict", tmp_path / "none", tmp_path / "text.png")
     assert "is no model" in refused("predict", tmp_path / "text.png", tmp_path / "text.png")
