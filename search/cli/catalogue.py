@@ -75,6 +75,26 @@ def describe(
 
 
 @app.command()
+def check(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Of a method, net, data set or view; or module:attribute.")
+    ],
+    root: Annotated[str | None, typer.Option(help="The folder of a data set.")] = None,
+    run: Annotated[Path | None, typer.Option(metavar="DIR", help="A run that a view is drawn for.")] = None,
+) -> None:
+    """Run the contracts of its kind on a part of your own: a line each, exit code 1 where one is broken."""
+    with errors():
+        from search.check import check as verb
+
+        broken = total = 0
+        for sentence, trouble in verb(name, root, run):
+            total, broken = total + 1, broken + (trouble is not None)
+            typer.echo(f"ok      {sentence}" if trouble is None else f"BROKEN  {sentence}: {trouble}")
+        if broken:
+            fail(f"{name} breaks {broken} of {total} contracts: mend it, and check again", 1)
+
+
+@app.command()
 def doctor(
     root: Annotated[str | None, typer.Option(help="Where data is looked for; left out, ~/data.")] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where runs are to be kept.")] = Path("runs"),

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import inspect
-import json
 
 import pandas as pd
-import plotly.graph_objects as go
 import pytest
 
-from analysis.load import Results, open_results
-from analysis.section import VIEWS, Section
+from analysis.load import open_results
+from analysis.section import VIEWS
+from analysis.testing import (
+    VIEW_CONTRACTS,
+    it_gives_a_whole_section,
+    of_an_empty_run_it_says_so_and_shows_nothing,
+)
 from analysis.views.hyperparameters import searched
 from tests.analysis.lake import Plan, Planted, plant, write
 
@@ -44,35 +45,32 @@ def lakes(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def show(lakes):
+def opened(lakes):
+    """The results of every lake."""
+    return {name: open_results(folder) for name, folder in lakes.items()}
+
+
+@pytest.fixture(scope="module")
+def show(opened):
     """A view's section over a lake, computed once."""
-    results = {name: open_results(folder) for name, folder in lakes.items()}
-    return functools.cache(lambda view, lake: VIEWS[view](results[lake]))
+    return functools.cache(lambda view, lake: VIEWS[view](opened[lake]))
+
+
+@pytest.mark.parametrize("contract", VIEW_CONTRACTS, ids=lambda contract: contract.__name__)
+@pytest.mark.parametrize("name", VIEWS.names())
+def test_a_view_keeps_its_contracts(name, contract, opened):
+    contract(name, opened["failed and stopped"])
 
 
 @pytest.mark.parametrize("lake", NAMES)
 @pytest.mark.parametrize("name", VIEWS.names())
-def test_a_view_gives_a_whole_section_for_any_lake(name, lake, show):
-    found = show(name, lake)
-    assert isinstance(found, Section)
-    assert found.title
-    assert found.text.rstrip().endswith((".", "!", "?"))
-    assert all(len(table.frame) and table.title for table in found.tables)
-    if found.figure is None:
-        assert found.table is None or len(found.table)
-        return
-    assert isinstance(found.figure, go.Figure)
-    assert found.formulas, "a figure states its formula"
-    assert found.n.startswith("n = "), "a figure states its n"
-    assert found.tables or len(found.table)
-    json.loads(found.figure.to_json())
+def test_a_view_gives_a_whole_section_for_any_lake(name, lake, opened):
+    it_gives_a_whole_section(name, opened[lake])
 
 
 @pytest.mark.parametrize("name", VIEWS.names())
-def test_an_empty_lake_gives_a_sentence_and_nothing_to_look_at(name, show):
-    found = show(name, "empty")
-    assert found.bare
-    assert found.text.startswith("No ")
+def test_an_empty_lake_gives_a_sentence_and_nothing_to_look_at(name, opened):
+    of_an_empty_run_it_says_so_and_shows_nothing(name, opened["empty"])
 
 
 @pytest.mark.parametrize("name", VIEWS.names())
@@ -89,28 +87,6 @@ def test_the_fixture_lake_gives_a_figure_over_every_cell(name, lakes, show):
         for label, scenario in zip(found.table["label"], found.table["scenario"], strict=True)
     }
     assert shown == cells
-
-
-@pytest.mark.parametrize("name", VIEWS.names())
-def test_a_view_changes_no_table_and_gives_the_same_twice(name, lakes, show):
-    results = open_results(lakes["failed and stopped"])
-    before = results.trials.copy()
-    first, second = VIEWS[name](results), show(name, "failed and stopped")
-    pd.testing.assert_frame_equal(results.trials, before)
-    assert first.text == second.text
-    if first.table is not None:
-        pd.testing.assert_frame_equal(first.table, second.table)
-    if first.figure is not None:
-        assert first.figure.to_json() == second.figure.to_json()
-
-
-@pytest.mark.parametrize("name", VIEWS.names())
-def test_a_view_takes_results_alone_and_its_file_states_the_question(name):
-    view = VIEWS[name]
-    (parameter,) = inspect.signature(view).parameters.values()
-    assert parameter.annotation in (Results, "Results")
-    assert view.__doc__
-    assert importlib.import_module(view.__module__).__doc__
 
 
 def test_each_classifier_is_shown_apart(show):

@@ -1,0 +1,379 @@
+"""What every method keeps, whichever it is: on runs of a tenth of a second, with every choice."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cl_core.contract import Contract
+from cl_core.errors import BadRequest
+from cl_core.hparams import Float, Value, hparams
+from cl_core.method import METHODS, Method, Phase
+from cl_core.model import load_model, save_model
+from cl_core.stages import Boundaries, StageStore, network_digest
+from cl_core.state import State, same_tensors
+from cl_core.task import Batch, Task, Term
+from cl_core.testing import small
+from cl_core.trainer import Training
+
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "sgd": {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.05},
+    "adam": {"optimizer": "adam", "lr": 0.01, "weight_decay": 0.05},
+    "adamw": {"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.05},
+}
+ODD_SPLITS: tuple[dict[str, Any], ...] = (
+    {"base": 2, "increments": [1, 1, 3]},
+    {"base": 1, "increments": [4, 2]},
+    {"base": 0, "increment": 1},
+    {"base": 6, "increments": [1]},
+)
+
+
+def it_is_stateless(method: str) -> None:
+    made = METHODS[method]({})
+    assert vars(made) == {"hp": made.hp}, "a method holds its hyperparameters alone"
+    try:
+        made.count = 1
+    except AttributeError:
+        return
+    raise AssertionError("an attribute can be set: what a run changes belongs into State")
+
+
+def it_derives_from_method_alone(method: str) -> None:
+    assert METHODS[method].__bases__ == (Method,), "what methods share are plain functions"
+
+
+def it_says_what_it_is_and_where_it_comes_from(method: str) -> None:
+    cls = METHODS[method]
+    assert ":" in method or cls.name == method, f"its name is {cls.name!r}"
+    for field in ("title", "paper", "equation", "paradigm", "level", "kind"):
+        assert getattr(cls, field).strip(), f"{field} is empty"
+    assert cls.__doc__, "it has no docstring"
+
+
+def its_hyperparameters_have_a_doc_and_a_default_in_their_domain(method: str) -> None:
+    known = hparams(METHODS[method].HP)
+    for name, param in known.items():
+        checked = param.domain.check(name, param.default)
+        assert checked == param.default, f"{name}: the default is outside {param.domain}"
+        assert type(checked) is param.type, f"{name}: the default is no {type(checked).__name__}"
+        assert param.doc, f"{name} needs a doc"
+        assert param.acts_from in (0, 1, 2), f"{name}: acts_from is 0, 1 or 2"
+        for other, allowed in param.when.items():
+            domain = known[other].domain
+            assert all(domain.check(other, value) == value for value in allowed), f"{name}: when {other}"
+        if param.stability:
+            assert isinstance(param.domain, Float), f"{name}: stability is relaxed by factors"
+
+
+def it_refuses_an_unknown_hyperparameter_in_one_line(method: str) -> None:
+    said = ""
+    try:
+        METHODS[method]({"no_such_thing": 1})
+    except BadRequest as error:
+        said = str(error)
+    assert "no_such_thing" in said, "it takes a hyperparameter that it does not have"
+    assert "\n" not in said
+
+
+def equal_runs_give_equal_bits_and_another_seed_gives_others(method: str) -> None:
+    for hp in small.variants(method):
+        first, again = small.run(method, hp), small.train(small.configuration(method, hp))
+        assert again.traces == first.traces, f"two runs with {hp} differ"
+        for a, b in zip(first.states, again.states, strict=True):
+            assert same_tensors(a, b), f"two runs with {hp} keep other tensors"
+    other = small.train(small.configuration(method, seed=1))
+    for one, zero in zip(other.results, small.run(method).results, strict=True):
+        assert one.stage != zero.stage, f"seed 1 gives the network of seed 0 in task {one.task}"
+
+
+def it_neither_reads_nor_moves_the_global_generators(method: str) -> None:
+    kept = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    try:
+        torch.manual_seed(99)
+        np.random.seed(99)
+        random.seed(99)
+        before = torch.get_rng_state(), str(np.random.get_state()), random.getstate()
+        traces = small.train(small.configuration(method)).traces
+        assert torch.equal(before[0], torch.get_rng_state()), "it moves torch's generator"
+        assert before[1] == str(np.random.get_state()), "it moves NumPy's generator"
+        assert before[2] == random.getstate(), "it moves Python's generator"
+        assert traces == small.run(method).traces, "it depends on a global generator: draw from `g`"
+    finally:
+        torch.set_rng_state(kept[0])
+        np.random.set_state(kept[1])
+        random.setstate(kept[2])
+
+
+def a_run_resumed_at_any_boundary_equals_the_straight_one(method: str) -> None:
+    for hp in small.variants(method):
+        for done in (1, 2, 3) if not hp else (2,):
+            with tempfile.TemporaryDirectory() as folder:
+                _resume(method, hp, done, StageStore(Path(folder)))
+
+
+def _resume(method: str, hp: dict[str, Value], done: int, store: StageStore) -> None:
+    straight, settings = small.run(method, hp), small.configuration(method, hp)
+    first = Training(settings, small.data(), store, Boundaries(store))
+    results = []
+    for _ in range(done):
+        results.append(first.next_task())
+        first.keep_boundary()
+    second = Training(settings, small.data(), store, Boundaries(store))
+    assert second.done == done
+    assert second.state.head.seen == sum(small.SIZES[:done])
+    assert same_tensors(second.state.tensors(), straight.states[done - 1]), f"{hp}: what is kept differs"
+    while not second.finished:
+        results.append(second.next_task())
+    assert [small.trace(r) for r in results] == straight.traces, f"{hp}: resumed after task {done - 1}"
+
+
+def a_shared_first_task_changes_nothing(method: str) -> None:
+    for hp in small.variants(method):
+        settings, straight = small.configuration(method, hp), small.run(method, hp).traces
+        with tempfile.TemporaryDirectory() as folder:
+            store = StageStore(Path(folder))
+            # Published by another method of the family, where it has one, or by itself.
+            small.train(small.configuration("finetune"), store=store)
+            published, shared = (small.train(settings, store=store) for _ in range(2))
+        assert [r.shared for r in shared.results] == [True, False, False]
+        assert published.traces == straight, f"{hp}: publishing the first task changes the run"
+        assert shared.traces == straight, f"{hp}: a run that takes the first task over differs"
+
+
+def pair(method: str, name: str) -> tuple[dict[str, Value], list[dict[str, Value]]]:
+    """Hyperparameters in the branch where `name` is active, and copies with other values of it."""
+    known = hparams(METHODS[method].HP)
+    base: dict[str, Value] = {}
+    for other, allowed in known[name].when.items():
+        if known[other].default not in allowed:
+            base[other] = allowed[0]
+    now = small.full_hp(method, **base)[name]
+    return base, [{**base, name: value} for value in small.other_values(known[name], now)]
+
+
+def a_hyperparameter_changes_nothing_before_the_task_it_acts_from(method: str) -> None:
+    for name, param in hparams(METHODS[method].HP).items():
+        base, others = pair(method, name)
+        assert others, f"{name} has one value alone"
+        for other in others:
+            a, b = small.run(method, base), small.run(method, other)
+            for t in range(param.acts_from):
+                for part in ("stage", "phases", "evaluations"):
+                    same = a.traces[t][part] == b.traces[t][part]
+                    assert same, f"{name}: {other[name]!r} acts on task {t}, before {param.acts_from}"
+            if param.at_boundary:  # never the training of the task whose boundary it acts on
+                assert a.results[0].stage == b.results[0].stage, f"{name} is not at_boundary"
+                assert a.results[0].phases == b.results[0].phases, f"{name} is not at_boundary"
+
+
+def a_hyperparameter_changes_network_or_scores_in_the_task_it_acts_from(method: str) -> None:
+    for name, param in hparams(METHODS[method].HP).items():
+        base, others = pair(method, name)
+        before = small.run(method, base).traces[param.acts_from]
+        after = [small.run(method, other).traces[param.acts_from] for other in others]
+        parts = ("stage", "evaluations")
+        assert any(a[part] != before[part] for a in after for part in parts), f"{name} changes nothing there"
+
+
+def a_hyperparameter_outside_its_branch_changes_nothing(method: str) -> None:
+    for name, param in hparams(METHODS[method].HP).items():
+        now = small.full_hp(method)
+        for value in [] if param.active(now) else small.other_values(param, now[name]):
+            assert small.run(method, {name: value}).traces == small.run(method).traces, f"{name} = {value!r}"
+
+
+def the_base_family_follows_what_acts_on_the_training_of_the_first_task(method: str) -> None:
+    def family(hp: dict[str, Value]) -> Any:
+        found = METHODS[method](small.hp_of(method, **hp)).base()
+        return found.key(), dict(found.recipe)
+
+    for name, param in hparams(METHODS[method].HP).items():
+        base, others = pair(method, name)
+        for other in others:
+            acts = param.acts_from == 0 and not param.at_boundary
+            rule = f"{name} acts from task {param.acts_from}, so it must {'' if acts else 'not '}be in base()"
+            assert (family(base) != family(other)) == acts, rule
+
+
+def pixels_outside_the_task_and_memory_do_not_matter_unless_it_restarts(method: str) -> None:
+    for hp in small.variants(method):
+        source = small.copied(small.data())
+        training = Training(small.configuration(method, hp), source)
+        noise, clean = np.random.default_rng(0), source.train.x.copy()
+        val = training.view.rows(range(small.CLASSES), "val").numpy()
+        traces = []
+        while not training.finished:
+            memory = [m.ids() for m in training.state.memories.values()]
+            allowed = torch.cat([training._task(training.done).rows, *memory]).numpy()
+            source.train.x[:] = noise.integers(0, 256, clean.shape, dtype=np.uint8)
+            for rows in (allowed, val):
+                source.train.x[rows] = clean[rows]
+            traces.append(small.trace(training.next_task()))
+        same = traces == small.run(method, hp).traces
+        assert same != METHODS[method].restarts, f"{hp}: it reads images that it may not keep"
+
+
+def it_trains_on_tasks_of_one_class_and_on_a_base_smaller_than_an_increment(method: str) -> None:
+    for hp in small.variants(method):
+        for split in ODD_SPLITS if not hp else ODD_SPLITS[:1]:
+            finished = small.train(small.configuration(method, hp, split, recipe={"epochs": 1}))
+            seen = 0
+            for result, size in zip(finished.results, finished.training.sizes, strict=True):
+                seen += size
+                assert all(math.isfinite(p.value) for p in result.phases), f"{hp} on {split}"
+                for evaluation in result.evaluations:
+                    assert evaluation.confusion.shape == (seen, seen)
+                    assert np.isfinite(evaluation.mean_true_score).all(), f"{hp} on {split}"
+                if result.task and size == 1:
+                    assert not finished.states[result.task - 1]["net.head.weight"][seen - 1].any()
+                    norm = result.evaluations[0].weight_norm[seen - 1]
+                    assert norm > 0, f"{hp} on {split}: the rows of a class that comes alone do not learn"
+                    learnt = [p.value for p in result.phases if p.term in ("ce", "bce")]
+                    assert all(v > 1e-3 for v in learnt), "one new class must not be learnt for nothing"
+
+
+def rows_of_unseen_classes_stay_zero_in_every_head(method: str) -> None:
+    for optimizer, recipe in OPTIMIZERS.items():
+        finished = small.run(method, recipe=recipe)
+        side = finished.training.method.base().side_heads
+        heads = {"net.head": 1, **{f"net.side.{name}": rows for name, rows in side.items()}}
+        for t, state in enumerate(finished.states):
+            for head, per_class in heads.items():
+                opened = sum(small.SIZES[: t + 1]) * per_class
+                for name in (f"{head}.weight", f"{head}.bias"):
+                    if name in state:
+                        assert len(state[name]) == small.CLASSES * per_class
+                        assert not state[name][opened:].any(), f"{name} after task {t} with {optimizer}"
+                        assert state[name][:opened].any(), f"{name} after task {t} with {optimizer}"
+
+
+def scores_cover_the_seen_classes_and_the_primary_rule_is_among_them(method: str) -> None:
+    for hp in small.variants(method):
+        training = Training(small.configuration(method, hp), small.data())
+        while not training.finished:
+            task = training._task(training.done)
+            training.next_task()
+            training.state.net.eval()
+            with torch.no_grad():
+                scores = training.method.scores(training.state, training.view.images(task.rows[:5]), task)
+            assert training.method.primary() in scores, f"{training.method.primary()!r} gives no scores"
+            for name, value in scores.items():
+                assert value.shape == (5, task.seen), f"{name}: {list(value.shape)} for {task.seen} classes"
+                assert value.isfinite().all(), f"{name} is not finite"
+
+
+class _Watched(Training):
+    """Calls every loss twice, and looks at what it gives and leaves."""
+
+    def _train_phase(self, phase: Phase, task: Task, *rest: Any) -> int:
+        def loss(s: State, batch: Batch, task: Task) -> dict[str, Term]:
+            generator, before = torch.get_rng_state(), network_digest(s.net.state_dict())
+            terms, again = phase.loss(s, batch, task), phase.loss(s, batch, task)
+            assert terms.keys() == again.keys()
+            for name, term in terms.items():
+                assert torch.equal(term.value, again[name].value), f"{name!r} is not deterministic"
+            assert torch.equal(generator, torch.get_rng_state()), "loss draws: draw in augment"
+            if not phase.train_mode:
+                assert network_digest(s.net.state_dict()) == before, "loss changes the network"
+            return terms
+
+        return super()._train_phase(dataclasses.replace(phase, loss=loss), task, *rest)
+
+
+def every_loss_is_deterministic_and_draws_nothing(method: str) -> None:
+    for hp in small.variants(method):
+        training = _Watched(small.configuration(method, hp, recipe={"epochs": 1}), small.data())
+        while not training.finished:
+            assert training.next_task().phases, "no phase has a term"
+
+
+class _Named(Training):
+    """Looks at the row ids of every batch that a loss is given."""
+
+    def _train_phase(self, phase: Phase, task: Task, *rest: Any) -> int:
+        wanted = set(torch.cat([source.ids for source in phase.rows]).tolist())
+        read: set[int] = set()
+
+        def loss(s: State, batch: Batch, task: Task) -> dict[str, Term]:
+            assert batch.rows.shape == batch.y.shape == (len(batch.x),), "an image without a row id"
+            assert batch.rows.dtype == torch.int64, f"row ids are {batch.rows.dtype}"
+            theirs = batch.rows >= 0
+            labels = self.view.labels(batch.rows[theirs])
+            assert torch.equal(batch.y[theirs], labels), "a row id names an image of another class"
+            assert (batch.rows[~theirs] == -1).all(), "an image that the method made has the row id -1"
+            read.update(batch.rows[theirs].tolist())
+            return phase.loss(s, batch, task)
+
+        images = super()._train_phase(dataclasses.replace(phase, loss=loss), task, *rest)
+        assert read <= wanted, "a batch names rows that the phase does not train on"
+        assert set(phase.rows[0].ids.tolist()) <= read, "a row of the phase is in no batch"
+        return images
+
+
+def the_rows_of_a_batch_name_its_images(method: str) -> None:
+    for hp in small.variants(method):
+        training = _Named(small.configuration(method, hp, recipe={"epochs": 1}), small.data())
+        while not training.finished:
+            training.next_task()
+
+
+def numbers_stay_finite_and_weights_float32_under_bfloat16(method: str) -> None:
+    settings = small.configuration(method, precision="bfloat16", recipe={"epochs": 1})
+    finished = small.train(settings)
+    assert all(math.isfinite(p.value) for result in finished.results for p in result.phases)
+    for name, tensor in finished.states[-1].items():
+        if name.startswith(("net.", "kept.")):
+            assert tensor.isfinite().all(), name
+            assert tensor.dtype in (torch.float32, torch.int64), f"{name} is {tensor.dtype}"
+    plain = [result.stage for result in small.run(method).results]
+    assert [result.stage for result in finished.results] != plain, "bfloat16 changes nothing"
+
+
+def a_saved_model_gives_the_scores_of_the_training(method: str) -> None:
+    run = small.run(method)
+    x = small.data().test.x[:20]  # type: ignore[union-attr]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.safetensors"
+        save_model(path, run.training, {})
+        found = load_model(path, own_code=True).scores(x)
+    training = run.training
+    training.state.net.eval()
+    view, task = training.view, training._task(len(small.SIZES) - 1)
+    rows = torch.arange(20)
+    with torch.no_grad():
+        expected = training.method.scores(training.state, view.images(rows, "test"), task)
+    own = expected[training.method.primary()].float().numpy()
+    assert found.tobytes() == own.tobytes(), "name in answers_with what scores reads of State.kept"
+
+
+METHOD_CONTRACTS: tuple[Contract, ...] = (
+    it_is_stateless,
+    it_derives_from_method_alone,
+    it_says_what_it_is_and_where_it_comes_from,
+    its_hyperparameters_have_a_doc_and_a_default_in_their_domain,
+    it_refuses_an_unknown_hyperparameter_in_one_line,
+    equal_runs_give_equal_bits_and_another_seed_gives_others,
+    it_neither_reads_nor_moves_the_global_generators,
+    a_run_resumed_at_any_boundary_equals_the_straight_one,
+    a_shared_first_task_changes_nothing,
+    a_hyperparameter_changes_nothing_before_the_task_it_acts_from,
+    a_hyperparameter_changes_network_or_scores_in_the_task_it_acts_from,
+    a_hyperparameter_outside_its_branch_changes_nothing,
+    the_base_family_follows_what_acts_on_the_training_of_the_first_task,
+    pixels_outside_the_task_and_memory_do_not_matter_unless_it_restarts,
+    it_trains_on_tasks_of_one_class_and_on_a_base_smaller_than_an_increment,
+    rows_of_unseen_classes_stay_zero_in_every_head,
+    scores_cover_the_seen_classes_and_the_primary_rule_is_among_them,
+    every_loss_is_deterministic_and_draws_nothing,
+    the_rows_of_a_batch_name_its_images,
+    numbers_stay_finite_and_weights_float32_under_bfloat16,
+    a_saved_model_gives_the_scores_of_the_training,
+)

@@ -1,0 +1,149 @@
+"""Runs of a tenth of a second: 7 classes of 8x8 colour images in 3 unequal tasks, 14 training rows each."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from cl_core.configuration import Configuration
+from cl_core.dataset import Data, DataSpec, Images, load
+from cl_core.evaluation import Evaluation
+from cl_core.hparams import Choice, HParam, Value, hparams
+from cl_core.method import METHODS
+from cl_core.result import TaskResult
+from cl_core.scenarios import parse_scenario
+from cl_core.stages import Boundaries, StageStore
+from cl_core.trainer import Training
+
+SPEC = DataSpec("synthetic", classes=7, per_class=16)
+CLASSES, SIZES = 7, (3, 2, 2)
+TRAIN, VAL, TEST = 14, 2, 20  # rows a class
+RECIPE: dict[str, Any] = {"epochs": 2, "batch": 16, "lr": 0.05}
+# Budgets that bind at these sizes; an image has 192 bytes.
+BUDGET: dict[str, int] = {"exemplars_per_class": 10, "exemplars_total": 48, "exemplars_bytes": 48 * 192}
+
+
+@lru_cache
+def data(classes: int = 7, per_class: int = 16) -> Data:
+    """The images, read once; shared by all tests, so nobody writes to them."""
+    return load(DataSpec("synthetic", classes=classes, per_class=per_class))
+
+
+def copied(source: Data) -> Data:
+    """The same data set in memory of its own, which a test may overwrite; its fingerprint is the same."""
+    return dataclasses.replace(source, train=Images(source.train.x.copy(), source.train.y.copy()))
+
+
+def hp_of(method: str, **changes: Value) -> dict[str, Value]:
+    """Tiny budgets where the method has them, and `changes`."""
+    known = hparams(METHODS[method].HP)
+    return {**{name: value for name, value in BUDGET.items() if name in known}, **changes}
+
+
+def full_hp(method: str, **changes: Value) -> dict[str, Value]:
+    """All hyperparameters of a tiny run by name."""
+    return METHODS[method](hp_of(method, **changes)).values()
+
+
+def variants(method: str) -> list[dict[str, Value]]:
+    """Hyperparameters: a method as it is, and with every other option of its choices."""
+    out: list[dict[str, Value]] = [{}]
+    for param in hparams(METHODS[method].HP).values():
+        if isinstance(param.domain, Choice):
+            branch = {name: allowed[0] for name, allowed in param.when.items()}
+            others = [option for option in param.domain.options if option != param.default]
+            out += [{**branch, param.name: option} for option in others]
+    return out
+
+
+def configuration(
+    method: str,
+    hp: dict[str, Value] | None = None,
+    scenario: Any = "B3-2tasks",
+    spec: DataSpec = SPEC,
+    recipe: dict[str, Any] | None = None,
+    **rest: Any,
+) -> Configuration:
+    """A tiny run of `method`; `recipe` is laid over `RECIPE`."""
+    return Configuration(
+        method=method,
+        data=spec,
+        scenario=parse_scenario(scenario),
+        hp=hp_of(method, **(hp or {})),
+        recipe={**RECIPE, **(recipe or {})},
+        threads=1,
+        device="cpu",
+        **{"unsealed": True, **rest},
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run and what it left after every task."""
+
+    training: Training
+    results: tuple[TaskResult, ...]
+    states: tuple[dict[str, Tensor], ...]  # of State.tensors()
+
+    @property
+    def traces(self) -> list[Any]:
+        """What must be equal bit for bit in equal runs, task by task."""
+        return [trace(result) for result in self.results]
+
+
+def train(
+    settings: Configuration,
+    source: Data | None = None,
+    store: StageStore | None = None,
+    resume: bool = False,
+) -> Run:
+    """Train to the end, keeping boundaries where the run may resume."""
+    boundaries = Boundaries(store) if store is not None and resume else None
+    training = Training(settings, source or data(), store, boundaries)
+    results, states = [], []
+    while not training.finished:
+        results.append(training.next_task())
+        states.append({name: tensor.clone() for name, tensor in training.state.tensors().items()})
+        training.keep_boundary()
+    return Run(training, tuple(results), tuple(states))
+
+
+@cache
+def _cached(method: str, hp: str, recipe: str) -> Run:
+    return train(configuration(method, json.loads(hp), recipe=json.loads(recipe)))
+
+
+def run(method: str, hp: dict[str, Value] | None = None, recipe: dict[str, Any] | None = None) -> Run:
+    """A tiny run, trained once for all tests: read only."""
+    return _cached(method, json.dumps(hp or {}, sort_keys=True), json.dumps(recipe or {}, sort_keys=True))
+
+
+def counts(evaluation: Evaluation) -> tuple[Any, ...]:
+    """An evaluation as values that compare by their bits."""
+    values = (getattr(evaluation, field.name) for field in dataclasses.fields(evaluation))
+    return tuple((v.shape, v.tobytes()) if isinstance(v, np.ndarray) else v for v in values)
+
+
+def trace(result: TaskResult) -> dict[str, Any]:
+    """All of a task's result but what may differ between equal runs."""
+    # The key follows every hyperparameter, acting or not; `hp` names them.
+    volatile = {"seconds", "shared", "peak_memory_bytes", "key", "hp"}
+    kept = {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name not in volatile}
+    return {**kept, "evaluations": [counts(e) for e in result.evaluations]}
+
+
+def other_values(param: HParam, now: Value) -> list[Value]:
+    """Values of a hyperparameter that differ from `now`."""
+    if param.name in BUDGET:
+        found: list[Value] = [int(now) // 2]
+    elif isinstance(param.domain, Choice):
+        found = list(param.domain.options)
+    else:
+        found = [param.domain.low, param.domain.high]  # type: ignore[union-attr]
+    return [value for value in found if value != now]
