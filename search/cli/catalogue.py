@@ -71,7 +71,8 @@ def describe(
                 print_card(card)
             else:
                 for key, value in card.items():
-                    typer.echo(f"{key}: {', '.join(value) if isinstance(value, list) else value}")
+                    shown = ", ".join(value) or "none" if isinstance(value, list) else value
+                    typer.echo(f"{key}: {shown}")
 
 
 @app.command()

@@ -49,7 +49,7 @@ def test_a_method_keeps_its_contracts(method: str, contract: Contract) -> None:
 def test_a_method_of_ours_has_a_place_in_the_survey_s_taxonomy(method: str) -> None:
     assert METHODS[method].paradigm in (*PARADIGMS, "generated data")
     assert METHODS[method].restarts == (method == "joint")
-    for name, param in hparams(METHODS[method].HP).items():
+    for param in hparams(METHODS[method].HP).values():
         assert not param.stability or param.acts_from == 1, (
             "what holds to the past acts from the second task on"
         )

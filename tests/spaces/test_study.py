@@ -62,7 +62,7 @@ def test_the_ends_of_a_domain_are_tried_in_the_branch_where_it_acts(data: Data) 
 @pytest.mark.parametrize(
     ("recipe", "says"),
     [
-        ({"net": "os:getcwd"}, "must take images of 1x8x8"),
+        ({"net": "os:getcwd"}, r"must take \(shape, last_relu\)"),
         ({"init": "/none.safetensors"}, "/none.safetensors"),
         ({"batch": 1}, "BatchNorm, .* but recipe.batch is 1"),
         ({"increment": {"batch": {"int": [1, 64]}}}, "BatchNorm, .* but recipe.batch is 1"),
