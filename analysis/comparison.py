@@ -9,20 +9,19 @@ unit of every interval.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
+from analysis.counted import Counted
 from analysis.load import Results, open_results
 from analysis.mixture import mixtures, rows_of
+from analysis.sample import Sample, recorded
 from analysis.selection import Cell, cells, label_of, objective
-from analysis.stats import Mean, by_order, holm, mean
+from analysis.stats import FEWEST, Mean, holm, too_few
 from cl_core.errors import BadRequest, unknown
 from cl_core.metrics import OBJECTIVES
 
@@ -40,7 +39,7 @@ class Difference:
     a: Mean
     b: Mean
     difference: Mean
-    p: float | None  # two-sided paired t-test over class orders; None below two orders
+    p: float | None  # of no difference, two-sided; None below three class orders
     adjusted: float | None = None  # by Holm, over the cells that have a p
     left_out: int = 0  # runs that the other one has no partner for
 
@@ -84,8 +83,8 @@ class Paired:
         """What a reader has to know beside the table, one sentence a line."""
         better = "above 0: B is better" if self.direction == "max" else "below 0: B is better"
         out = [
-            f"{self.metric.replace('_', ' ')}, B - A ({better}); ± is the half width of the 95 % t-interval "
-            "over class orders, p of a two-sided paired t-test"
+            f"{self.metric.replace('_', ' ')}, B - A ({better}); ± is the half width of the 95 % interval "
+            "over class orders, p two-sided: the larger of Student's t and the error of the counts"
         ]
         for name, only in (("A", self.only_a), ("B", self.only_b)):
             if only:
@@ -124,7 +123,7 @@ def compare(a: str | Path | Results, b: str | Path | Results, metric: str | None
         )
     for cell in common:
         _same_tasks(sides[0][cell], sides[1][cell])
-    found = [_difference(sides[0][cell], sides[1][cell], name) for cell in common]
+    found = [_difference((left, right), sides[0][cell], sides[1][cell], name) for cell in common]
     return Paired(
         a=left.folder,
         b=right.folder,
@@ -138,42 +137,30 @@ def compare(a: str | Path | Results, b: str | Path | Results, metric: str | None
     )
 
 
-def _difference(a: Cell, b: Cell, metric: str) -> Difference:
+def _difference(results: Sequence[Results], a: Cell, b: Cell, metric: str) -> Difference:
     final = all(
         (cell.best["purpose"] == "final").all() and (cell.best["split"] == "test").all() for cell in (a, b)
     )
     runs = [cell.best if final else cell.selected for cell in (a, b)]
-    rows = [_values(side, metric) for side in runs]
+    rows = [_values(*side, metric) for side in zip(results, runs, strict=True)]
     both = [key for key in rows[0] if key in rows[1]]
-    values = [by_order((order, side[order, seed]) for order, seed in both) for side in rows]
-    gaps = by_order((order, rows[1][order, seed] - rows[0][order, seed]) for order, seed in both)
+    before, after = (Sample.of((key[0], side[key]) for key in both) for side in rows)
+    gap = after - before
     return Difference(
         cell=a.name,
         split=" / ".join(dict.fromkeys(str(split) for side in runs for split in side["split"])),
-        a=mean(values[0].values()),
-        b=mean(values[1].values()),
-        difference=mean(gaps.values()),
-        p=_p_value(gaps),
+        a=before.mean,
+        b=after.mean,
+        difference=gap.mean,
+        p=gap.p_of_zero,
         left_out=len(rows[0]) + len(rows[1]) - 2 * len(both),
     )
 
 
-def _values(runs: pd.DataFrame, metric: str) -> dict[tuple[str, int], float]:
+def _values(results: Results, runs: pd.DataFrame, metric: str) -> dict[tuple[str, int], Counted]:
     """(class order, seed) -> the metric, where it is a number."""
-    keys = zip(runs["class_order"], runs["seed"], strict=True)
-    pairs = zip(keys, runs[metric], strict=True)
-    return {(str(o), int(s)): float(v) for (o, s), v in pairs if not pd.isna(v)}
-
-
-def _p_value(gaps: Mapping[Hashable, float]) -> float | None:
-    """Of a mean difference of zero."""
-    known = np.array(list(gaps.values()), dtype=np.float64)
-    if len(known) < 2:
-        return None
-    centre, spread = abs(float(known.mean())), float(known.std(ddof=1) / math.sqrt(len(known)))
-    if spread == 0:
-        return 0.0 if centre else 1.0
-    return min(1.0, 2 * float(stats.t.sf(centre / spread, len(known) - 1)))
+    pairs = zip(runs["seed"], recorded(results, runs, metric), strict=True)
+    return {(order, int(seed)): one for seed, (order, one) in pairs if one.value is not None}
 
 
 def _adjusted(found: list[Difference]) -> list[Difference]:
@@ -229,8 +216,9 @@ def _warnings(a: Results, b: Results, metric: str, found: list[Difference]) -> l
             out.append(f"{cell.cell}: no class order and seed in both runs, so there is no difference")
         elif cell.left_out:
             out.append(f"{cell.cell}: {cell.left_out} runs have no partner and are left out")
-    if all(cell.difference.n < 2 for cell in found):
-        out.append("one class order has no interval: set protocol.orders or final.orders to 5")
+    few = [cell.difference.n for cell in found if 0 < cell.difference.n < FEWEST]
+    if few:
+        out.append(f"{too_few(max(few))} for a p-value: set protocol.orders or final.orders to 5")
     return out
 
 

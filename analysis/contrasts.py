@@ -7,11 +7,14 @@ accuracy; across scenarios by last accuracy, because averages run over other num
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from analysis.roles import LEVELS, Key, Place, Roles
-from analysis.stats import NOTHING, SMALLEST, Mean, Outcomes, mean, outcomes, reading
+from analysis.sample import Sample
+from analysis.stats import NOTHING, SMALLEST, Mean, Outcomes, reading, too_few
 
 NAMED_LOSSES = ("cross-entropy", "kl", "logit-l2", "feature-l2", "feature-cosine")
 """The losses that the claims name; others of `LEVELS` join them where a run has them."""
@@ -89,22 +92,20 @@ class Shown:
     """What a contrast has come to, in the claimed direction, without any correction."""
 
     contrast: Contrast
-    values: dict[str, float]  # by class order
+    sample: Sample
     missing: list[str]
     last: Mean | None  # the same in last accuracy, where that is another thing
 
     @property
     def difference(self) -> Mean:
         """Over the matched class orders."""
-        return mean(self.values.values())
+        return self.sample.mean
 
     @property
     def outcomes(self) -> Outcomes:
         """p-values."""
         contrast = self.contrast
-        return (
-            NOTHING if self.missing else outcomes(self.values.values(), contrast.claimed, contrast.smallest)
-        )
+        return NOTHING if self.missing else self.sample.outcomes(contrast.claimed, contrast.smallest)
 
     @property
     def said(self) -> str:
@@ -114,7 +115,7 @@ class Shown:
     @property
     def verdict(self) -> str:
         """Of the plain 95 % interval."""
-        return NOT_MEASURED if self.missing else reading(self.outcomes)
+        return NOT_MEASURED if self.missing else too_few(len(self.sample)) or reading(self.outcomes)
 
 
 def signed(value: Mean, digits: int = 3) -> str:
@@ -156,29 +157,36 @@ class Column:
 
     def show(self, contrast: Contrast) -> Shown:
         """Measure a contrast."""
-        values, missing = self._values(contrast.quantity)
+        sample, missing = self._sample(contrast.quantity)
         last = None
         if not missing and contrast.quantity.metrics <= {AVERAGE, "forgetting"}:
-            last = mean(self._values(contrast.quantity.by(LAST))[0].values())
-        return Shown(contrast, values, missing, last)
+            last = self._sample(contrast.quantity.by(LAST))[0].mean
+        return Shown(contrast, sample, missing, last)
 
-    def _values(self, quantity: Quantity) -> tuple[dict[str, float], list[str]]:
+    def _sample(self, quantity: Quantity) -> tuple[Sample, list[str]]:
         """The quantity by class order, over the orders that all terms have; and what there is not."""
         found, missing = [], []
-        for weight, place, key, metric in quantity.terms:
+        for (place, key, metric), weight in _collected(quantity).items():
             subject = self.roles.find(place, key)
-            values = self.roles.values(subject, metric) if subject else {}
+            sample = self.roles.sample(subject, metric) if subject else Sample({}, {})
             if subject is None:
                 missing.append(f"{_role(key)} in {place.scenario}")
-            elif not values:
+            elif not len(sample):
                 missing.append(f"{metric.replace('_', ' ')} of {_role(key)}")
-            found.append({order: weight * value for order, value in values.items()})
+            found.append(weight * sample)
         if missing:
-            return {}, list(dict.fromkeys(missing))
-        orders = [order for order in found[0] if all(order in other for other in found)]
-        if not orders:
-            return {}, ["a class order that all of these have"]
-        return {order: sum(values[order] for values in found) for order in orders}, []
+            return Sample({}, {}), list(dict.fromkeys(missing))
+        total = functools.reduce(Sample.__add__, found)
+        return total, [] if len(total) else ["a class order that all of these have"]
+
+
+def _collected(quantity: Quantity) -> dict[tuple[Place, Key, str], float]:
+    """Measurement -> weight. One that stands in two terms is one and the same, and errs once."""
+    out: dict[tuple[Place, Key, str], float] = {}
+    for weight, *term in quantity.terms:
+        measurement = cast("tuple[Place, Key, str]", tuple(term))
+        out[measurement] = out.get(measurement, 0.0) + weight
+    return out
 
 
 def _role(key: Key) -> str:

@@ -6,12 +6,10 @@ parts are the differences of neighbours, so they sum to the gap exactly.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from analysis.stats import by_order, mean
-
-Pairs = Sequence[tuple[str, float | None]]  # (class order, value of one run)
+from analysis.sample import Pairs, Sample
 
 FORMULAS = {
     "winner's curse": "selected by − the same split and class orders again, with seeds that the search never "
@@ -34,7 +32,7 @@ class Station:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of the gap; `half`: the half width of its t-interval over class orders, if there is one."""
+    """One part of the gap; `half`: the half width of its interval over class orders, if there is one."""
 
     name: str
     value: float
@@ -43,12 +41,12 @@ class Part:
 
 def value_of(runs: Pairs, aggregate: str, direction: str) -> float | None:
     """What runs come to as the search counts them: the mean, or the worst by `direction`; None without."""
-    known = [value for _, value in runs if value is not None]
+    known = [one.value for _, one in runs if one.value is not None]
     if not known:
         return None
     if aggregate == "worst":
         return min(known) if direction == "max" else max(known)
-    return mean(by_order(runs).values()).value
+    return Sample.of(runs).mean.value
 
 
 def parts(stations: Sequence[Station], aggregate: str = "mean", direction: str = "max") -> list[Part]:
@@ -61,13 +59,11 @@ def parts(stations: Sequence[Station], aggregate: str = "mean", direction: str =
             raise ValueError("every station of a gap needs a run with a value")
         half = None
         if aggregate == "mean":
-            half = _half(by_order(stations[index - 1].runs), by_order(stations[index].runs))
+            half = _half(Sample.of(stations[index - 1].runs), Sample.of(stations[index].runs))
         out.append(Part(stations[index].part, before - after, half))
     return out
 
 
-def _half(left: Mapping[object, float], right: Mapping[object, float]) -> float | None:
+def _half(left: Sample, right: Sample) -> float | None:
     """Of the paired differences; None where the class orders are not the same."""
-    if set(left) != set(right):
-        return None
-    return mean(left[order] - right[order] for order in left).half
+    return (left - right).mean.half if set(left.values) == set(right.values) else None

@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.stats import TOO_FEW
+
 VERDICTS = {
     "holds": "ok",
     "contradicted": "bad",
@@ -57,7 +59,9 @@ def table(frame: pd.DataFrame, group: str = "scenario", heading: Sequence[str] =
 
 def _badge(value: Any) -> str:
     """A verdict stands out; nothing for any other text."""
-    mark = VERDICTS.get(value) if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return ""
+    mark = "none" if value.startswith(TOO_FEW) else VERDICTS.get(value)
     return f'<span class="badge {mark}">{html.escape(value)}</span>' if mark else ""
 
 

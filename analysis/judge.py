@@ -9,14 +9,16 @@ from analysis.claims import CLAIMS, Claim
 from analysis.contrasts import NOT_MEASURED, Column, Part, Shown
 from analysis.roles import Roles
 from analysis.stats import (
+    FEWEST,
     NOTHING,
+    OUTCOMES,
     SMALLEST,
     UNDECIDED,
     Outcomes,
     Verdict,
-    outcomes,
     reading,
     together,
+    too_few,
     verdicts,
 )
 
@@ -74,7 +76,8 @@ def everywhere(judged: Sequence[Judged]) -> dict[tuple[str, str], str]:
     for j in judged:
         if j.claim.everywhere and j.data:
             groups.setdefault((j.claim.id, j.recipe), []).append(j.verdict.name)
-    order = ("contradicted", "equivalent", NOT_MEASURED, UNDECIDED, "holds")
+    few = [too_few(n) for n in range(1, FEWEST)]
+    order = ("contradicted", "equivalent", NOT_MEASURED, *few, UNDECIDED, "holds")
     return {key: min(names, key=order.index) for key, names in groups.items() if len(names) > 1}
 
 
@@ -104,14 +107,17 @@ def _judge_table(claims: Sequence[Claim], column: Column) -> list[Judged]:
             dict.fromkeys([*(p.lack for p in parts if not p.contrasts), *(m for s in own for m in s.missing)])
         )
         conditions = [s for p, group in zip(parts, shown, strict=True) if p.condition for s in group]
-        unmet = [s for s in conditions if not s.missing and s.verdict not in ("equivalent", UNDECIDED)]
+        unmet = [s for s in conditions if s.verdict in OUTCOMES and s.verdict != "equivalent"]
         if unmet:
             missing += [f"{s.contrast.text} near zero: it is {s.said}" for s in unmet]
         if unmet or (missing and verdict.name == UNDECIDED):
             verdict = Verdict(NOT_MEASURED, verdict.p)
-        elif verdict.name != UNDECIDED and any(s.verdict == UNDECIDED for s in conditions):
+        elif verdict.name != UNDECIDED and any(not (s.missing or s.verdict in OUTCOMES) for s in conditions):
             verdict = Verdict(UNDECIDED, verdict.p)
         decided = [s for s in own if not s.missing and s not in conditions]
+        if verdict.name == UNDECIDED and decided:
+            fewest = min(len(s.sample) for s in decided)
+            verdict = Verdict(too_few(fewest) or UNDECIDED, verdict.p)
         out.append(
             Judged(
                 claim=claim,
@@ -160,7 +166,7 @@ def _remark(verdict: Verdict, own: Sequence[Shown], flat: Sequence[Shown]) -> st
     elif own and own[0].verdict != verdict.name and verdict.name == UNDECIDED:
         said.append(f"by the plain interval: {own[0].verdict}")
     small = [s for s in own if s.contrast.claimed > s.contrast.smallest and s.verdict != "holds"]
-    small = [s for s in small if reading(outcomes(s.values.values(), s.contrast.smallest)) == "holds"]
+    small = [s for s in small if reading(s.sample.outcomes(s.contrast.smallest)) == "holds"]
     if small:
         said.append(f"above {SMALLEST:g} but not clearly: " + ", ".join(s.contrast.text for s in small[:3]))
     other = [s for s in own if s.last and _against(s)]

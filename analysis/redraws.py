@@ -4,13 +4,10 @@ validation rows, other class orders. Everything is plain arrays; larger values a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from cl_core.metrics import Counts, summary
 
 Array = NDArray[np.float64]
 
@@ -53,43 +50,10 @@ def by_order(groups: Array, worst: bool, margin: float, draw: np.random.Generato
 
 
 def order_errors(groups: Array) -> Array:
-    """[n]: the standard error of each configuration's mean over its class orders; `groups` [n, orders]."""
+    """[n]: the standard error of each configuration's mean by the spread of its class orders; `groups`
+    [n, orders]."""
     out: Array = groups.std(axis=1, ddof=1) / np.sqrt(groups.shape[1])
     return out
-
-
-def row_error(
-    confusions: Sequence[Counts], sizes: Sequence[int], metric: str, draw: np.random.Generator, draws: int
-) -> float | None:
-    """The standard deviation of a metric over redraws of a run's validation rows; None where it is
-    undefined.
-
-    `confusions` are the counts [seen, seen] after each task. Counts do not tell which rows are right, and the
-    same rows are asked after every task: a redraw gives each row of a class one difficulty, uniform in
-    (0, 1), for all tasks, and it is right after a task where that lies below the class's accuracy then.
-    Rows that are right after one task are so as often as they can be after another.
-    """
-    rows = np.asarray(confusions[-1]).sum(axis=1)
-    classes = [len(c) for c in confusions]
-    known = np.zeros((len(confusions), len(rows)))  # accuracy on each class after each task
-    for task, c in enumerate(confusions):
-        known[task, : len(c)] = np.diag(c) / np.maximum(np.asarray(c).sum(axis=1), 1)
-    found: list[float] = []
-    for _ in range(draws):
-        correct = np.stack(
-            [np.searchsorted(np.sort(draw.random(int(n))), known[:, c]) for c, n in enumerate(rows)], axis=1
-        )
-        counts = []
-        for task, seen in enumerate(classes):
-            again = np.diag(correct[task, :seen])
-            if seen > 1:
-                again[np.arange(seen), (np.arange(seen) + 1) % seen] += rows[:seen] - correct[task, :seen]
-            counts.append(again)
-        value = summary(counts, sizes).get(metric)
-        if value is None:
-            return None
-        found.append(value)
-    return float(np.std(found, ddof=1))
 
 
 def _over(groups: Array, worst: bool) -> Array:

@@ -32,6 +32,7 @@ from cl_core.errors import BadRequest, defined_at, located, source_of
 ORDER = (
     "leaderboard",
     "final",
+    "selection_gap",
     "survey",
     "accuracy_curves",
     "pareto_front",
@@ -238,7 +239,7 @@ def _versions(results: Results) -> str:
 
 def _html(name: str, part: Section, label: str = "") -> str:
     """One section of the page; `label` stands by its figure and by each of its tables."""
-    out = [f'<section id="{_id(name)}"><h2>{html.escape(part.title)}</h2>']
+    out = [f'<section id="{_id(name)}"><h2>{html.escape(part.heading)}</h2>']
     out += [_paragraph(text) for text in re.split(r"\n\s*\n", part.text.strip()) if text]
     if part.figure is not None:
         out.append(f'{label}<div class="figure">')

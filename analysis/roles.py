@@ -7,16 +7,18 @@ label's ending, `-common` or `-paper`. The runs of a cell are those of its best 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
+from analysis.counted import Counted, counted, errors, share
 from analysis.load import Results
+from analysis.reference import other_recipe
+from analysis.sample import Sample
 from analysis.selection import Cell, cells, split_of
-from analysis.stats import by_order
-from cl_core.metrics import accuracy_matrix, recency_bias, recency_ratio, summary, task_counts
+from cl_core.metrics import accuracy_matrix, recency_bias, recency_ratio, task_counts
 
 PARADIGMS: dict[str, tuple[str, ...]] = {
     "regularisation": ("lwf", "lwm"),
@@ -108,7 +110,7 @@ class Roles:
         self.cells = cells(results)
         self.split = split_of(results, [cell for cell in self.cells if len(cell.best)])
         self.subjects = [self._subject(cell) for cell in self.cells]
-        self._measured: dict[str, dict[str, float]] = {}
+        self._measured: dict[str, dict[str, Counted]] = {}
 
     def _subject(self, cell: Cell) -> Subject:
         runs = cell.best if len(cell.best) else cell.trials
@@ -154,8 +156,6 @@ class Roles:
             # What deviates from a loss's usual weight or heads is named only where nothing else is.
             for subject in sorted((s for s in here if s.distilled), key=lambda s: s.variant):
                 out.setdefault((place, self._key(subject)), subject)
-                if subject.method in REFERENCES and (subject.method != "replay" or subject.plain_replay):
-                    out.setdefault((place, ("reference", subject.method)), subject)
             for method in {s.method for s in here}:
                 mine = [s for s in here if s.method == method]
                 having = [s for s in mine if s.distilled]
@@ -172,53 +172,80 @@ class Roles:
             return ("loss", subject.loss, subject.scope)
         if subject.method == "replay":
             return ("replay", subject.loss, subject.scope)
-        if subject.method in REFERENCES:
-            return ("reference", subject.method)
         return ("method", subject.method)
 
     def find(self, place: Place, key: Key) -> Subject | None:
-        """Who has a role in a place; a reference without a recipe column stands for every one."""
-        found = self._roles.get((place, key))
-        if found is None and key[0] == "reference" and place.recipe:
-            found = self._roles.get((Place(place.data, place.scenario, "", place.base), key))
-        return found
+        """Who has a role in a place."""
+        return self._reference(place, key[1]) if key[0] == "reference" else self._roles.get((place, key))
+
+    def _reference(self, place: Place, method: str) -> Subject | None:
+        """The reference of a place: with the recipe of one of its methods at least.
+
+        One without a recipe column comes after those of the column.
+        """
+        columns = dict.fromkeys((place, replace(place, recipe="")))
+        own = [s for where in columns for s in self.subjects if s.place == where and s.method == method]
+        own = [s for s in own if len(s.runs) and s.distilled and (method != "replay" or s.plain_replay)]
+        of = self.measured_in(place)
+        return next((s for s in own if not of or any(self.same_recipe(s, one) for one in of)), None)
+
+    def measured_in(self, place: Place) -> list[Subject]:
+        """The cells of a place that references are for."""
+        return [s for s in self.subjects if s.place == place and s.method not in REFERENCES and len(s.runs)]
+
+    def same_recipe(self, one: Subject, other: Subject) -> bool:
+        """As `reference.other_recipe`."""
+        return not other_recipe(self.results, one.cell, other.cell)
 
     def keys(self, place: Place, kind: str) -> list[Key]:
         """The roles of a kind that are taken in a place."""
         return [key for where, key in self._roles if where == place and key[0] == kind]
 
-    def values(self, subject: Subject, metric: str) -> dict[str, float]:
-        """A metric by class order, the mean over seeds; orders without it are left out."""
-        pairs = [
-            (str(order), self.measured(str(trial)).get(metric))
+    def sample(self, subject: Subject, metric: str) -> Sample:
+        """A metric by class order; orders without it are left out."""
+        return Sample.of(
+            (str(order), self.measured(str(trial)).get(metric, Counted(None)))
             for trial, order in zip(subject.runs["trial"], subject.runs["class_order"], strict=True)
-        ]
-        return {str(order): value for order, value in by_order(pairs).items()}
+        )
 
-    def measured(self, trial: str) -> Mapping[str, float]:
-        """Every metric of a run that is defined, by name."""
+    def measured(self, trial: str) -> Mapping[str, Counted]:
+        """Every metric of a run, by name."""
         if trial not in self._measured:
-            self._measured[trial] = {k: v for k, v in self._measure(trial).items() if v is not None}
+            self._measured[trial] = self._measure(trial)
         return self._measured[trial]
 
-    def _measure(self, trial: str) -> dict[str, float | None]:
+    def _measure(self, trial: str) -> dict[str, Counted]:
         counts = self.results.confusions(trial, self.split)
         if not counts:
             return {}
         sizes = self.results.sizes(trial)
-        out = summary(counts, sizes)
+        out = counted(counts, sizes)
         if len(counts) > 1:
             tasks = task_counts(counts[-1], sizes)
-            share = float(tasks[-1].sum() / tasks.sum())
-            out["recency_ratio"] = _finite(recency_ratio(counts[-1], sizes))
-            out["excess_of_new"] = _finite(recency_bias(counts[-1], sizes) - share)
-            out["plasticity"] = _finite(float(np.diag(accuracy_matrix(counts, sizes))[1:].mean()))
-        out["seconds"] = self._seconds.get(trial)
+            rows, new = float(tasks.sum()), float(tasks[-1].sum())
+            named = recency_bias(counts[-1], sizes)
+            error = share(named, rows)
+            out["recency_ratio"] = Counted(
+                recency_ratio(counts[-1], sizes), error * rows / new if new else 0.0
+            )
+            out["excess_of_new"] = Counted(named - new / rows, error)
+            right = np.diag(accuracy_matrix(counts, sizes))[1:].mean()
+            out["plasticity"] = Counted(float(right), errors(counts, sizes)["plasticity"])
+        out["seconds"] = Counted(self._seconds.get(trial))
         if trial in self._kept.index:
-            out["kept_bytes"] = float(self._kept[trial])
-            out["kept_bytes_a_class"] = float(self._kept[trial]) / len(counts[-1])
-        out["teacher_agreement"] = self._agreement.get(trial)
+            out["kept_bytes"] = Counted(float(self._kept[trial]))
+            out["kept_bytes_a_class"] = Counted(float(self._kept[trial]) / len(counts[-1]))
+        if trial in self._agreement:
+            out["teacher_agreement"] = self._agreed(trial, self._agreement[trial])
         return out
+
+    def _agreed(self, trial: str, by_task: pd.Series) -> Counted:
+        """The mean over tasks of the share of older validation rows that network and teacher answer alike."""
+        rows = [float(np.sum(counts)) for counts in self.results.confusions(trial, "val")]
+        tasks = zip(by_task.index.astype(int), by_task.astype(float), strict=True)
+        known = [(value, rows[task - 1]) for task, value in tasks if 0 < task <= len(rows)]
+        error = np.mean([share(value, asked) for value, asked in known]) if known else 0.0
+        return Counted(float(by_task.mean()), float(error))
 
     @cached_property
     def _seconds(self) -> dict[str, float]:
@@ -231,11 +258,10 @@ class Roles:
         return rows.set_index("trial")["kept_bytes"]
 
     @cached_property
-    def _agreement(self) -> dict[str, float]:
+    def _agreement(self) -> dict[str, pd.Series]:
         rows = self.results.stages
-        rows = rows[rows["teacher_agreement"].notna()]
-        means = rows.groupby("trial")["teacher_agreement"].mean()
-        return {str(trial): float(value) for trial, value in means.items()}
+        rows = rows[rows["teacher_agreement"].notna()].set_index("task")
+        return {str(trial): found for trial, found in rows.groupby("trial")["teacher_agreement"]}
 
     def chance(self, subject: Subject) -> float:
         """The accuracy of a blind answer after the last task."""
@@ -253,7 +279,3 @@ def _apart(one: Subject, other: Subject) -> int:
     a, b = one.runs.iloc[0], other.runs.iloc[0]
     names = [c for c in one.runs.columns if c.startswith("hp.") and c != "hp.distill"]
     return sum(pd.notna(a[c]) and pd.notna(b[c]) and a[c] != b[c] for c in names)
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from analysis.load import Results
+from analysis.reference import other_recipe
 from analysis.selection import Cell, cells, scenarios, sought, split_of
 from cl_core.metrics import accuracy_matrix, step_accuracy
 
 
 def checks(results: Results) -> list[dict[str, str]]:
-    """Per scenario.
+    """Per scenario, and per recipe where several labels are fine-tuning or joint training.
 
     Does fine-tuning forget, does joint training learn? A study counts as run only if both hold.
     """
@@ -22,34 +23,50 @@ def checks(results: Results) -> list[dict[str, str]]:
         if scenario in searched:  # of class orders: nothing is compared there
             continue
         mine = [cell for cell in chosen if cell.scenario == scenario]
-        tuned, joint = _ends(results, mine, "finetune", split), _ends(results, mine, "joint", split)
-        row = {"scenario": scenario, "finetune": "not in the study", "joint": "not in the study"}
-        row["finetune text"] = row["joint text"] = ""
-        if tuned is not None:
-            row["finetune"] = "OK" if tuned["end"] < tuned["first"] / 2 else "NOT OK"
-            row["finetune text"] = f"first task's classes {tuned['first']:.3f} → {tuned['end']:.3f}"
-        elif any(cell.method == "finetune" for cell in mine):
-            row["finetune"] = "no completed run"
-        if joint is not None:
-            floor = max(2 * joint["chance"], tuned["last"] if tuned else 0.0)
-            row["joint"] = "OK" if joint["last"] > min(floor, 0.99) else "NOT OK"
-            row["joint text"] = f"last accuracy {joint['last']:.3f}, chance {joint['chance']:.3f}"
-        elif any(cell.method == "joint" for cell in mine):
-            row["joint"] = "no completed run"
-        out.append(row)
+        pairs = _pairs(results, mine)
+        for tuned, joint in pairs:
+            row = _row(results, tuned, joint, split)
+            labels = [cell.label for cell in (tuned, joint) if cell is not None]
+            name = f"{scenario}: {', '.join(labels)}" if len(pairs) > 1 else scenario
+            out.append({"scenario": name, **row})
     return out
 
 
-def _ends(results: Results, mine: list[Cell], method: str, split: str) -> dict[str, float] | None:
+def _pairs(results: Results, mine: list[Cell]) -> list[tuple[Cell | None, Cell | None]]:
+    """Fine-tuning and joint training of the same recipe; one alone where the other is missing."""
+    tuned, joint = ([cell for cell in mine if cell.method == name] for name in ("finetune", "joint"))
+    out: list[tuple[Cell | None, Cell | None]] = []
+    for low in tuned:
+        out.append((low, next((high for high in joint if not other_recipe(results, low, high)), None)))
+    taken = [high.name for _, high in out if high is not None]
+    out += [(None, high) for high in joint if high.name not in taken]
+    return out or [(None, None)]
+
+
+def _row(results: Results, tuned: Cell | None, joint: Cell | None, split: str) -> dict[str, str]:
+    row = {"finetune": "not in the study", "joint": "not in the study", "finetune text": "", "joint text": ""}
+    for name, cell in (("finetune", tuned), ("joint", joint)):
+        if cell is not None:
+            row[name] = "no completed run"
+    low = None if tuned is None else _ends(results, tuned, split)
+    high = None if joint is None else _ends(results, joint, split)
+    if low is not None:
+        row["finetune"] = "OK" if low["end"] < low["first"] / 2 else "NOT OK"
+        row["finetune text"] = f"first task's classes {low['first']:.3f} → {low['end']:.3f}"
+    if high is not None:
+        floor = max(2 * high["chance"], low["last"] if low else 0.0)
+        row["joint"] = "OK" if high["last"] > min(floor, 0.99) else "NOT OK"
+        row["joint text"] = f"last accuracy {high['last']:.3f}, chance {high['chance']:.3f}"
+    return row
+
+
+def _ends(results: Results, cell: Cell, split: str) -> dict[str, float] | None:
     """Means over the runs of a reference cell.
 
     First-task classes at first and at the end, last accuracy, chance.
     """
-    found = sorted((c for c in mine if c.method == method and len(c.best)), key=lambda c: c.label != method)
-    if not found:
-        return None
     rows = []
-    for trial in found[0].best["trial"]:
+    for trial in cell.best["trial"]:
         counts = results.confusions(trial, split)
         if counts:
             matrix = accuracy_matrix(counts, results.sizes(trial))

@@ -18,6 +18,8 @@ import plotly.graph_objects as go
 from analysis.load import Results
 from cl_core.registry import Registry
 
+ROWS = {"val": "validation rows", "test": "test rows"}
+
 
 @dataclass(frozen=True)
 class Table:
@@ -53,6 +55,12 @@ class Section:
     figure: go.Figure | None = None
     tables: Sequence[Table] = ()
     optional: bool = False
+    split: str = ""  # val or test: the rows behind all of its numbers; empty where they come from no rows
+
+    @property
+    def heading(self) -> str:
+        """The title with the rows that the section is about."""
+        return f"{self.title}, on {ROWS[self.split]}" if self.split and not self.bare else self.title
 
     @property
     def bare(self) -> bool:

@@ -278,7 +278,7 @@ def orders_sentence(chosen: list[Cell], interval: str = "± is the half width of
     if orders[-1] < 2:
         text += "; no interval: the class order is the unit, and one order has none"
     else:
-        text += f"; {interval} the 95 % t-interval over class orders"
+        text += f"; {interval} the 95 % interval over class orders"
     return text
 
 

@@ -1,14 +1,22 @@
-"""Intervals, paired differences and verdicts.
+"""Intervals and verdicts over class orders, each of which gives one value (`analysis.sample`).
 
-The class order is the unit: seeds are averaged within an order first.
+Two things make a mean over n class orders uncertain. The orders differ: Student's t with the spread s of
+their values. And every value is a share of finitely many rows: the normal law with the standard error
+`error` of the counts, which needs no estimate from n values. An interval is the wider of the two, a p-value
+the larger, so that values which happen to agree are not certain: 1 row of 143 more in each of three orders
+has s = 0.
+
+Either test alone holds its level where its cause alone acts, so the larger p-value holds it in both cases.
+Few orders decide nothing: two values of counts are often equal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 
@@ -16,7 +24,7 @@ from scipy import stats
 class Mean:
     """A mean over n class orders.
 
-    `half` is the half width of its t-interval, None for fewer than two orders.
+    `half` is the half width of its 95 % interval, None for fewer than two orders.
     """
 
     value: float | None
@@ -29,40 +37,34 @@ class Mean:
         return f"{self.value:.3f}" + ("" if self.half is None else f" ± {self.half:.3f}") + f" (n = {self.n})"
 
 
-def mean(values: Iterable[float | None], confidence: float = 0.95) -> Mean:
-    """The mean of independent values and its t-interval; missing values (None, nan) are left out."""
-    known = np.array([v for v in values if v is not None and np.isfinite(v)], dtype=np.float64)
+def mean(values: Iterable[float | None], error: float = 0.0, confidence: float = 0.95) -> Mean:
+    """The mean of independent values and its interval; missing values (None, nan) are left out.
+
+    `error` is the standard error of the mean by counting alone, 0 for what is not counted.
+    """
+    known = _known(values)
     n = len(known)
-    if n == 0:
-        return Mean(None, None, 0)
-    if n == 1:
-        return Mean(float(known[0]), None, 1)
-    half = float(stats.t.ppf(0.5 + confidence / 2, n - 1) * known.std(ddof=1) / np.sqrt(n))
-    return Mean(float(known.mean()), half, n)
+    if n < 2:
+        return Mean(float(known[0]) if n else None, None, n)
+    upper = 0.5 + confidence / 2
+    half = max(stats.t.ppf(upper, n - 1) * _spread(known), stats.norm.ppf(upper) * error)
+    return Mean(float(known.mean()), float(half), n)
 
 
-def over_orders(values: Iterable[tuple[Hashable, float | None]], confidence: float = 0.95) -> Mean:
-    """The mean over class orders of pairs (class order, value); the seeds of an order are averaged first."""
-    return mean(by_order(values).values(), confidence)
+def _known(values: Iterable[float | None]) -> NDArray[np.float64]:
+    return np.array([v for v in values if v is not None and np.isfinite(v)], dtype=np.float64)
 
 
-def paired(
-    a: Iterable[tuple[Hashable, float | None]],
-    b: Iterable[tuple[Hashable, float | None]],
-    confidence: float = 0.95,
-) -> Mean:
-    """The mean of a - b over the class orders that both have, with the t-interval of the differences."""
-    left, right = by_order(a), by_order(b)
-    return mean([left[order] - right[order] for order in left if order in right], confidence)
+def _spread(known: NDArray[np.float64]) -> float:
+    """The standard error of the mean by the spread of two values or more."""
+    return float(known.std(ddof=1) / np.sqrt(len(known)))
 
 
-def by_order(values: Iterable[tuple[Hashable, float | None]]) -> dict[Hashable, float]:
-    """The mean of each class order's values; missing ones (None, nan) are left out."""
-    groups: dict[Hashable, list[float]] = {}
-    for order, value in values:
-        if value is not None and np.isfinite(value):
-            groups.setdefault(order, []).append(float(value))
-    return {order: float(np.mean(group)) for order, group in groups.items()}
+def _tail(distance: float, spread: float, error: float, n: int) -> float:
+    """Twice the one-sided p-value of a mean of n values that is `distance` on the shown side of a bound."""
+    found = [2 * float(stats.t.sf(distance / spread, n - 1))] if spread else []
+    found += [2 * float(stats.norm.sf(distance / error))] if error else []
+    return min(1.0, max(found)) if found else 0.0 if distance > 0 else 1.0
 
 
 SMALLEST = 0.005
@@ -72,6 +74,18 @@ CLEAR = 0.02
 """What "clearly" and "markedly" mean: a difference beyond two points; fixed before anything was run."""
 
 ALPHA = 0.05
+
+FEWEST = 3
+"""Class orders for a verdict or a p-value. With two, equal counts give a spread of zero too often."""
+
+TOO_FEW = "too few class orders"
+
+INTERVAL = (
+    "±, 95 %: the wider of t · s / √n (Student, over n class orders) and 1.96 · e / √n, where e is the error "
+    "of one order's counts: p (1 − p) / rows, p = (right + 1) / (rows + 2), through the metric's formula; of "
+    "a difference √(e_a² + e_b²)"
+)
+"""As the report prints it."""
 
 OUTCOMES = ("contradicted", "holds", "equivalent")
 UNDECIDED = "undecided"
@@ -93,22 +107,21 @@ class Verdict:
     p: float
 
 
-def outcomes(values: Iterable[float], claimed: float = SMALLEST, smallest: float = SMALLEST) -> Outcomes:
+def outcomes(
+    values: Iterable[float], claimed: float = SMALLEST, smallest: float = SMALLEST, error: float = 0.0
+) -> Outcomes:
     """What differences of n class orders show of the claim that their mean is above `claimed`.
 
     holds: the interval lies above `claimed`; contradicted: below -`smallest`; equivalent: inside
-    +-`smallest`. Nothing is shown by fewer than two orders.
+    +-`smallest`. Nothing is shown by fewer than FEWEST orders. `error` as in `mean`.
     """
-    known = np.array([v for v in values if np.isfinite(v)], dtype=np.float64)
-    if len(known) < 2:
+    known = _known(values)
+    if len(known) < FEWEST:
         return NOTHING
-    centre, spread = float(known.mean()), float(known.std(ddof=1) / np.sqrt(len(known)))
+    centre, spread = float(known.mean()), _spread(known)
 
     def tail(distance: float) -> float:
-        """Twice the one-sided p-value of a mean that is `distance` on the shown side of a bound."""
-        if spread == 0:
-            return 0.0 if distance > 0 else 1.0
-        return min(1.0, 2 * float(stats.t.sf(distance / spread, len(known) - 1)))
+        return _tail(distance, spread, error, len(known))
 
     return {
         "contradicted": tail(-centre - smallest),
@@ -167,15 +180,14 @@ def reading(claim: Outcomes, alpha: float = ALPHA) -> str:
     return verdicts([claim], alpha)[0].name
 
 
-def p_of_zero(values: Iterable[float | None]) -> float | None:
-    """The two-sided p-value of Student's t-test that the mean of independent values is zero.
-
-    None for fewer than two values; equal ones give 0, or 1 where they are zero.
-    """
-    known = np.array([v for v in values if v is not None and np.isfinite(v)], dtype=np.float64)
-    if len(known) < 2:
+def p_of_zero(values: Iterable[float | None], error: float = 0.0) -> float | None:
+    """The two-sided p-value of a mean of zero; None for fewer than FEWEST values. `error` as in `mean`."""
+    known = _known(values)
+    if len(known) < FEWEST:
         return None
-    centre, spread = float(known.mean()), float(known.std(ddof=1) / np.sqrt(len(known)))
-    if spread == 0:
-        return 1.0 if centre == 0 else 0.0
-    return min(1.0, 2 * float(stats.t.sf(abs(centre) / spread, len(known) - 1)))
+    return _tail(abs(float(known.mean())), _spread(known), error, len(known))
+
+
+def too_few(n: int) -> str:
+    """What stands in place of a verdict over fewer than FEWEST class orders; empty for enough."""
+    return f"{TOO_FEW} (n = {n})" if n < FEWEST else ""

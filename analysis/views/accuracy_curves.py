@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis.counted import Counted, share
 from analysis.lines import Line, drawn
 from analysis.load import Results
+from analysis.sample import Pairs, Sample
 from analysis.section import VIEWS, Section
 from analysis.selection import by_classifier, cells, orders_sentence, same_sentence, split_of
-from analysis.stats import over_orders
+from analysis.stats import INTERVAL
 from cl_core.metrics import FORMULAS, step_accuracy
 
 TITLE = "Accuracy over tasks"
@@ -16,16 +18,17 @@ TITLE = "Accuracy over tasks"
 
 @VIEWS.register("accuracy_curves")
 def accuracy_curves(results: Results) -> Section:
-    """Step accuracy of each cell's best configuration; the band is the t-interval over class orders."""
+    """Step accuracy of each cell's best configuration; the band is the interval over class orders."""
     chosen = [cell for cell in cells(results) if len(cell.best)]
     split = split_of(results, chosen)
     lines = []
     for cell, rank, classifier, runs in by_classifier(results, chosen, split):
-        points: dict[int, list[tuple[str, float]]] = {}
+        points: dict[int, Pairs] = {}
         for trial, order in runs:
-            for task, value in enumerate(step_accuracy(results.confusions(trial, split, classifier))):
-                points.setdefault(task, []).append((order, float(value)))
-        means = {task: over_orders(points[task]) for task in sorted(points)}
+            counts = results.confusions(trial, split, classifier)
+            for task, value in enumerate(map(float, step_accuracy(counts))):
+                points.setdefault(task, []).append((order, Counted(value, share(value, counts[task].sum()))))
+        means = {task: Sample.of(points[task]).mean for task in sorted(points)}
         lines.append(Line(cell.scenario, cell.label, rank, classifier, means))
     if not lines:
         return Section(TITLE, "No completed run has evaluated rows, so there is no curve to draw.")
@@ -45,5 +48,11 @@ def accuracy_curves(results: Results) -> Section:
     )
     text = f"{same_sentence(split)} Dotted lines are classifiers other than a method's own."
     return Section(
-        TITLE, text, [FORMULAS["step_accuracy"]], orders_sentence(chosen, "bands are"), table, figure
+        TITLE,
+        text,
+        [FORMULAS["step_accuracy"], INTERVAL],
+        orders_sentence(chosen, "bands are"),
+        table,
+        figure,
+        split=split,
     )

@@ -13,7 +13,7 @@ from scipy.special import gammaln
 from analysis.configurations import ADAPTIVE, configurations, setting, span
 from analysis.load import Results
 from analysis.section import VIEWS, Section
-from analysis.selection import Cell, cells, objective, starts_from_paper
+from analysis.selection import Cell, cells, objective, split_selected_on, starts_from_paper
 from analysis.style import colours, panels, place
 from cl_core.metrics import METRICS
 
@@ -66,7 +66,7 @@ def best_of_n(results: Results) -> Section:
     counts = [len(tried[cell.name]) for cell in shown]
     n = f"n = {span(counts)} ended configurations a cell"
     figure = _figure(results, shown, tried, curves, (said, unit), least, factor)
-    return Section(TITLE, text, formulas, n, table, figure)
+    return Section(TITLE, text, formulas, n, table, figure, split=split_selected_on(results))
 
 
 def expected_best(values: NDArray[np.float64], ended: int, least: bool = False) -> NDArray[np.float64]:

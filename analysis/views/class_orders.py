@@ -15,7 +15,7 @@ from scipy.integrate import quad
 
 from analysis.load import Results
 from analysis.section import VIEWS, Section, Table
-from analysis.selection import labels, objective, rows_selected_on, sought
+from analysis.selection import labels, objective, rows_selected_on, sought, split_selected_on
 from analysis.style import colours, fade, panels, place
 from analysis.tables import DYNAMIC
 from cl_core.metrics import OBJECTIVES
@@ -115,6 +115,7 @@ def class_orders(results: Results) -> Section:
         _figure(results, found, name),
         tables,
         optional=True,
+        split=split_selected_on(results),
     )
 
 

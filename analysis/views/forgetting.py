@@ -52,7 +52,8 @@ def forgetting_view(results: Results) -> Section:
     names = ("accuracy_matrix", "forgetting", "backward_transfer", "learning_accuracy")
     text = f"{same_sentence(split)} A column that fades downwards is a task being forgotten."
     formulas = [f"{name.replace('_', ' ')}: {FORMULAS[name]}" for name in names]
-    return Section(TITLE, text, formulas, orders_sentence(chosen, ""), pd.DataFrame(rows), figure)
+    n = orders_sentence(chosen, "")
+    return Section(TITLE, text, formulas, n, pd.DataFrame(rows), figure, split=split)
 
 
 def _mean(values: list[float | None] | list[float]) -> float | None:

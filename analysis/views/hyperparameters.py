@@ -11,7 +11,7 @@ from scipy import stats
 from analysis.configurations import ranked, span
 from analysis.load import Results
 from analysis.section import VIEWS, Section
-from analysis.selection import Cell, cells, objective, rows_selected_on
+from analysis.selection import Cell, cells, objective, rows_selected_on, split_selected_on
 from analysis.style import SYMBOLS, colours, fade, panels, place, plain
 from analysis.tables import DYNAMIC
 
@@ -91,7 +91,7 @@ def hyperparameters(results: Results) -> Section:
     formulas = ["Spearman ρ: rank correlation of value and objective over a cell's completed configurations"]
     counts = [len(points) for _, points in found if len(points)]
     n = f"n = {span(counts)} completed configurations a cell" if counts else ""
-    return Section(TITLE, text, formulas, n, pd.DataFrame(rows), figure)
+    return Section(TITLE, text, formulas, n, pd.DataFrame(rows), figure, split=split_selected_on(results))
 
 
 def searched(points: pd.DataFrame) -> list[str]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from analysis.configurations import ADAPTIVE, configurations, setting, span
 from analysis.load import Results
 from analysis.section import VIEWS, Section
-from analysis.selection import Cell, cells, objective
+from analysis.selection import Cell, cells, objective, split_selected_on
 from analysis.space import Parameter, acting, spaces
 from analysis.style import colours, fade, panels, place, side_by_side
 from cl_core.hparams import Choice, Float, Int, Value
@@ -106,7 +106,8 @@ def importance(results: Results) -> Section:
     ]
     counts = [len(tried[cell.name]) for cell in shown]
     n = f"n = {span(counts)} configurations a cell"
-    return Section(TITLE, text, formulas, n, frame, _figure(results, shown, frame))
+    figure = _figure(results, shown, frame)
+    return Section(TITLE, text, formulas, n, frame, figure, split=split_selected_on(results))
 
 
 def _enough(tried: Tried) -> bool:

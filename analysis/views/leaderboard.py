@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.load import Results
-from analysis.section import VIEWS, Section
+from analysis.reference import Reference, reference
+from analysis.sample import Sample, measured, recorded
+from analysis.section import ROWS, VIEWS, Section, Table
 from analysis.selection import (
     Cell,
     cells,
@@ -14,13 +20,12 @@ from analysis.selection import (
     objective,
     order_searches,
     orders_sentence,
-    rows_selected_on,
     split_of,
     split_sentence,
 )
-from analysis.stats import Mean, over_orders, paired
+from analysis.stats import INTERVAL, Mean, mean
 from analysis.style import REFERENCES, colours, panels, place
-from cl_core.metrics import FORMULAS, summary
+from cl_core.metrics import FORMULAS, METRICS
 
 SHOWN = {
     "first_task_accuracy": "first-task accuracy",
@@ -47,25 +52,25 @@ def leaderboard(results: Results) -> Section:
             return Section("Leaderboard", f"No run of a cell that compares methods has ended yet. {APART}")
         return Section("Leaderboard", "No run has ended yet, so there is nothing to rank.")
     split = split_of(results, chosen)
-    metrics = {cell.name: _metrics(results, cell.best, split) for cell in chosen}
-    rows = [_row(results, cell, chosen, metrics, split, name) for cell in chosen]
-    table = pd.DataFrame(rows)
+    shown = [_shown(results, cell, split, name) for cell in chosen]
+    table = pd.DataFrame([_row(results, one, shown) for one in shown])
     table = table.drop(columns=[c for c in table.columns if c.endswith(" ±") and table[c].isna().all()])
+    said = name.replace("_", " ")
     text = (
         f"{split_sentence(results, split)}\n\n"
-        "“To joint” and “to fine-tuning” are differences of last accuracy within the scenario. Averages "
-        "over tasks are "
-        "not comparable across scenarios: with a base task they run over more classes. "
-        f"“Default” is {name.replace('_', ' ')} of the published values on "
-        f"{_rows_of_default(results, chosen)}. "
-        "A run is one configuration with one class order and seed; “s in all”, done, stopped and failed "
-        "count the runs of the search. "
-        f"The figure shows {name.replace('_', ' ')} on {rows_selected_on(results)}: filled marks are "
-        "the best configuration, rings the "
-        "published values, the dotted line joint training."
+        "“To joint” and “to fine-tuning” are paired differences of last accuracy to the reference of the "
+        "same recipe in the scenario. A recipe that a method brings itself is another one: where no "
+        "reference has it, a dash stands, and References says why. Averages over tasks are not comparable "
+        "across scenarios: with a base task they run over more classes. "
+        f"“Default” is {said} of the published values over the same class orders and seeds; a dash where it "
+        "lacks some of them. A run is one configuration with one class order and seed; “s in all”, done, "
+        "stopped and failed count the runs of the search. "
+        f"The figure shows {said}: filled marks are the best configuration, rings the published values, "
+        "dotted lines joint training."
     )
     text += f"\n\n{APART}" if searches else ""
     formulas = [f"{title}: {FORMULAS[key]}" for key, title in SHOWN.items()]
+    formulas.append(INTERVAL)
     formulas.append(
         "bytes kept: exemplars, prototypes, covariances and generators after the last task; no networks"
     )
@@ -76,40 +81,49 @@ def leaderboard(results: Results) -> Section:
         formulas,
         orders_sentence(chosen),
         table,
-        _figure(results, chosen, name, direction),
+        _figure(results, shown, said, direction, split),
+        _references(shown),
+        split=split if any(len(cell.best) for cell in chosen) else "",
     )
 
 
-def _metrics(results: Results, runs: pd.DataFrame, split: str) -> dict[str, list[tuple[str, float | None]]]:
-    """Metric -> pairs of (class order, value) over the runs, by the primary classifier on `split`."""
-    out: dict[str, list[tuple[str, float | None]]] = {key: [] for key in SHOWN}
-    for trial, order in zip(runs["trial"], runs["class_order"], strict=True):
-        counts = results.confusions(trial, split)
-        values = summary(counts, results.sizes(trial)) if counts else {}
-        for key in SHOWN:
-            out[key].append((str(order), values.get(key)))
-    return out
+@dataclass(frozen=True)
+class Shown:
+    """A cell with what is measured of it on the split of the section."""
+
+    cell: Cell
+    metrics: Mapping[str, Sample]
+    best: Sample  # the first objective
+    default: Sample  # the same of the published values, over the same class orders and seeds
+    references: Mapping[str, Reference]
 
 
-def _row(
-    results: Results,
-    cell: Cell,
-    chosen: list[Cell],
-    metrics: dict[str, dict[str, list[tuple[str, float | None]]]],
-    split: str,
-    name: str,
-) -> dict[str, object]:
+def _shown(results: Results, cell: Cell, split: str, name: str) -> Shown:
+    metrics = {key: Sample.of(found) for key, found in measured(results, cell.best, split).items()}
+    default = final_default(results, cell) if _final(cell) else cell.default
+    keys = [set(zip(runs["class_order"], runs["seed"], strict=True)) for runs in (cell.best, default)]
+    beside = [key in keys[0] for key in zip(default["class_order"], default["seed"], strict=True)]
+    default = default.loc[np.array(beside, dtype=bool)] if keys[0] <= keys[1] else default.iloc[:0]
+    best, published = (
+        Sample.of(measured(results, runs, split)[name] if name in METRICS else recorded(results, runs, name))
+        for runs in (cell.best, default)
+    )
+    references = {method: reference(results, cell, method) for method in ("joint", "finetune")}
+    return Shown(cell, metrics, best, published, references)
+
+
+def _row(results: Results, one: Shown, shown: Sequence[Shown]) -> dict[str, object]:
+    cell = one.cell
     row: dict[str, object] = {"scenario": cell.scenario, "label": cell.label, "best no.": cell.number}
     for key, title in SHOWN.items():
-        value = over_orders(metrics[cell.name][key])
+        value = one.metrics[key].mean
         row[title], row[f"{title} ±"] = value.value, value.half
+    known = {other.cell.name: other.metrics["last_accuracy"] for other in shown}
     for title, method in (("to joint", "joint"), ("to fine-tuning", "finetune")):
-        value = Mean(None, None, 0)
-        reference = _reference(cell, chosen, method)
-        if reference is not None:
-            value = paired(metrics[cell.name]["last_accuracy"], metrics[reference.name]["last_accuracy"])
+        against = one.references[method].cell
+        value = (known[cell.name] - known[against.name]).mean if against is not None else mean([])
         row[title], row[f"{title} ±"] = value.value, value.half
-    row["default"] = _mean((final_default(results, cell) if _final(cell) else cell.default)["objective"])
+    row["default"] = one.default.mean.value
     last = results.stages[results.stages["trial"].isin(cell.best["trial"])]
     last = last[last.groupby("trial")["task"].transform("max") == last["task"]]
     kept = _mean(last["kept_bytes"])
@@ -122,11 +136,22 @@ def _row(
     return row
 
 
-def _reference(cell: Cell, chosen: list[Cell], method: str) -> Cell | None:
-    """The cell of `method` in the same scenario, the label that is named as the method first."""
-    found = [c for c in chosen if c.scenario == cell.scenario and c.method == method and len(c.best)]
-    found.sort(key=lambda c: c.label != method)
-    return found[0] if found and cell.method != method else None
+def _references(shown: Sequence[Shown]) -> list[Table]:
+    """Who is measured against whom, where that is not plain from the names."""
+    rows = []
+    for one in shown:
+        if not len(one.cell.best):
+            continue
+        row: dict[str, object] = {"scenario": one.cell.scenario, "label": one.cell.label}
+        for title, method in (("joint", "joint"), ("fine-tuning", "finetune")):
+            found = one.references[method].cell
+            row[title] = None if found is None else found.label
+        lacks = dict.fromkeys(found.lack for found in one.references.values() if found.lack)
+        rows.append({**row, "no reference, since": "; ".join(lacks)})
+    plain = all(row["joint"] in (None, "joint") and row["fine-tuning"] in (None, "finetune") for row in rows)
+    if not rows or (plain and not any("recipe" in str(row["no reference, since"]) for row in rows)):
+        return []
+    return [Table("References", pd.DataFrame(rows), folded=True)]
 
 
 def _final(cell: Cell) -> bool:
@@ -134,33 +159,27 @@ def _final(cell: Cell) -> bool:
     return bool((cell.best["purpose"] == "final").any())
 
 
-def _rows_of_default(results: Results, chosen: list[Cell]) -> str:
-    return "test rows, by its final runs" if any(map(_final, chosen)) else rows_selected_on(results)
-
-
 def _mean(values: pd.Series) -> float | None:
     known = values.dropna()
     return float(known.mean()) if len(known) else None
 
 
-def _figure(results: Results, chosen: list[Cell], name: str, direction: str) -> go.Figure | None:
+def _figure(
+    results: Results, found: Sequence[Shown], said: str, direction: str, split: str
+) -> go.Figure | None:
     """The objective of each cell's best (filled) and default (open) configuration; a panel a scenario."""
-    shown = [cell for cell in chosen if len(cell.selected)]
+    shown = [one for one in found if one.best]
     if not shown:
         return None
-    names = list(dict.fromkeys(cell.scenario for cell in shown))
-    tall = max(sum(cell.scenario == scenario for cell in shown) for scenario in names)
+    names = list(dict.fromkeys(one.cell.scenario for one in shown))
+    tall = max(sum(one.cell.scenario == scenario for one in shown) for scenario in names)
     figure = panels(names, columns=2, height=40 + 30 * tall)
     colour = colours(results)
-    score = {
-        cell.name: over_orders(zip(cell.selected["class_order"], cell.selected["objective"], strict=True))
-        for cell in shown
-    }
     for index, scenario in enumerate(names):
         where = place(index, figure)
-        mine = [cell for cell in shown if cell.scenario == scenario]
-        for cell in sorted(mine, key=lambda c: score[c.name].value or 0.0, reverse=direction == "min"):
-            best = score[cell.name]
+        mine = [one for one in shown if one.cell.scenario == scenario]
+        for one in sorted(mine, key=lambda one: one.best.mean.value or 0.0, reverse=direction == "min"):
+            cell, best = one.cell, one.best.mean
             hollow = {"color": "rgba(255,255,255,0)", "line": {"width": 1.8, "color": colour[cell.label]}}
             figure.add_trace(
                 go.Scatter(
@@ -175,28 +194,26 @@ def _figure(results: Results, chosen: list[Cell], name: str, direction: str) -> 
             )
             figure.add_trace(
                 go.Scatter(
-                    x=[_mean(cell.default["objective"])],
+                    x=[one.default.mean.value],
                     y=[cell.label],
                     mode="markers",
                     marker={"size": 15, **hollow},
-                    hovertemplate=f"{cell.label}: published values, no. 0<br>%{{x:.3f}}<extra></extra>",
+                    hovertemplate=f"{cell.label}: published values<br>%{{x:.3f}}<extra></extra>",
                 ),
                 **where,
             )
-        joint = next((score[cell.name].value for cell in mine if cell.method == "joint"), None)
-        if joint is not None:
-            figure.add_vline(
-                x=joint, line={"dash": "dot", "width": 1.2, "color": REFERENCES["joint"]}, **where
-            )
-    known = [
-        v
-        for s in score.values()
-        if s.value is not None
-        for v in (s.value - (s.half or 0), s.value + (s.half or 0))
-    ]
-    known += [v for cell in shown for v in cell.default["objective"].dropna()]
+        for one in (one for one in mine if one.cell.method == "joint"):
+            line = {"dash": "dot", "width": 1.2, "color": REFERENCES["joint"]}
+            figure.add_vline(x=one.best.mean.value, line=line, **where)
+    known = [v for one in shown for v in _ends(one.best.mean)]
+    known += [v for one in shown for v in one.default.values.values()]
     pad = max(0.02, 0.06 * (max(known) - min(known)))
-    title = f"{name.replace('_', ' ')}, {rows_selected_on(results)}"
+    title = f"{said}, {ROWS[split]}"
     figure.update_xaxes(title_text=title, range=[min(known) - pad, max(known) + pad])
     figure.update_yaxes(type="category", showgrid=True)
     return figure
+
+
+def _ends(best: Mean) -> tuple[float, float]:
+    value, half = best.value or 0.0, best.half or 0.0
+    return value - half, value + half

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from analysis.configurations import searched_runs, whole
 from analysis.load import Results
 from analysis.section import VIEWS, Section
-from analysis.selection import Cell, cells, objectives, over_runs, rows_selected_on
+from analysis.selection import (
+    Cell,
+    cells,
+    objectives,
+    over_runs,
+    rows_selected_on,
+    split_selected_on,
+)
 from analysis.style import colours, fade, panels, place
 from cl_core.metrics import OBJECTIVES
 
@@ -50,7 +57,8 @@ def pareto_front(results: Results) -> Section:
     counts = [len(found[cell.name]) for cell in shown]
     n = f"n = {sum(counts)} completed configurations in {len(shown)} cells"
     figure = _figure(results, shown, found, first, second)
-    return Section(TITLE, text, formulas, n, pd.DataFrame(rows), figure)
+    table = pd.DataFrame(rows)
+    return Section(TITLE, text, formulas, n, table, figure, split=split_selected_on(results))
 
 
 def on_front(values: NDArray[np.float64], directions: list[str]) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from analysis.configurations import ranked, span
 from analysis.load import Results
 from analysis.section import VIEWS, Section
-from analysis.selection import Cell, cells
+from analysis.selection import Cell, cells, split_selected_on
 from analysis.space import Parameter, acting, ends, spaces
 from analysis.style import colours, fade, panels, place, side_by_side
 from cl_core.hparams import Choice, Int
@@ -85,7 +85,8 @@ def range_edges(results: Results) -> Section:
     table = pd.DataFrame(map(_row, found))
     if not table[WHOLE].any():  # every range is the method's own
         table = table.drop(columns=WHOLE)
-    return Section(TITLE, text, formulas, n, table, _figure(results, found))
+    figure = _figure(results, found)
+    return Section(TITLE, text, formulas, n, table, figure, split=split_selected_on(results))
 
 
 def _chosen(results: Results, cell: Cell, space: Sequence[Parameter]) -> list[Chosen]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis.counted import Counted
 from analysis.lines import Line, drawn
 from analysis.load import Results
+from analysis.sample import Pairs, Sample
 from analysis.section import VIEWS, Section
 from analysis.selection import by_classifier, cells, orders_sentence, same_sentence, split_of
-from analysis.stats import over_orders
 from cl_core.metrics import FORMULAS, new_to_old, old_to_new, recency_ratio
 
 TITLE = "Recency bias"
@@ -21,19 +22,19 @@ def recency_bias(results: Results) -> Section:
     split = split_of(results, chosen)
     lines, rows = [], []
     for cell, rank, classifier, runs in by_classifier(results, chosen, split):
-        points: dict[int, list[tuple[str, float | None]]] = {}
-        ends: dict[str, list[tuple[str, float | None]]] = {"old → new": [], "new → old": []}
+        points: dict[int, Pairs] = {}
+        ends: dict[str, Pairs] = {"old → new": [], "new → old": []}
         for trial, order in runs:
             counts, sizes = results.confusions(trial, split, classifier), results.sizes(trial)
             for task, confusion in enumerate(counts[1:], start=1):
-                points.setdefault(task, []).append((order, recency_ratio(confusion, sizes)))
-            ends["old → new"].append((order, old_to_new(counts[-1], sizes)))
-            ends["new → old"].append((order, new_to_old(counts[-1], sizes)))
+                points.setdefault(task, []).append((order, Counted(recency_ratio(confusion, sizes))))
+            ends["old → new"].append((order, Counted(old_to_new(counts[-1], sizes))))
+            ends["new → old"].append((order, Counted(new_to_old(counts[-1], sizes))))
         if not points:
             continue
-        means = {task: over_orders(points[task]) for task in sorted(points)}
+        means = {task: Sample.of(points[task]).mean for task in sorted(points)}
         lines.append(Line(cell.scenario, cell.label, rank, classifier, means))
-        rates = {name: over_orders(pairs).value for name, pairs in ends.items()}
+        rates = {name: Sample.of(pairs).mean.value for name, pairs in ends.items()}
         gap = [rates["old → new"], rates["new → old"]]
         rows.append(
             {
@@ -62,4 +63,5 @@ def recency_bias(results: Results) -> Section:
         f"{name.replace('_', ' ')}: {FORMULAS[name]}"
         for name in ("recency_bias", "recency_ratio", "old_to_new", "new_to_old", "asymmetry")
     ]
-    return Section(TITLE, text, formulas, orders_sentence(chosen, ""), pd.DataFrame(rows), figure)
+    n = orders_sentence(chosen, "")
+    return Section(TITLE, text, formulas, n, pd.DataFrame(rows), figure, split=split)

@@ -13,8 +13,9 @@ from analysis.load import Results
 from analysis.roles import LEVELS, PARADIGMS, TEN, WEAK_CE, Place, Roles, Subject
 from analysis.section import VIEWS, Section, Table
 from analysis.selection import orders_sentence, split_sentence
-from analysis.stats import CLEAR, SMALLEST, mean, paired
+from analysis.stats import CLEAR, INTERVAL, SMALLEST, mean
 from analysis.style import REFERENCES, colours, panels, place
+from analysis.survey_references import recipe_remarks, reference_warnings
 from cl_core.metrics import FORMULAS
 
 TITLE = "The survey's tables and claims"
@@ -35,8 +36,9 @@ RULES = [
     "a claim about each, all or the best holds if every contrast does; one contrast against it contradicts, "
     "one within the bounds makes it equivalent; “most” is more than half of the contrasts",
     "p (Holm): the claim's p-value, corrected over the claims of the same table, data set and recipe; the "
-    "verdict stands at 0.05; a difference ± the half width of its plain 95 % t-interval is that of the "
-    "contrast named",
+    "verdict stands at 0.05, and from three class orders on; a difference ± the half width of its plain 95 % "
+    "interval is that of the contrast named",
+    INTERVAL,
     "excess of new: P_{new} − the newest task's share of the rows, after the last task; above 0 where the "
     "recency ratio is above 1. Newest task: 1/(T−1) · Σ_{t≥1} R[t][t], the accuracy on a task right after "
     "it. Agreement with the teacher: share of validation rows of older classes that it and the network "
@@ -71,6 +73,7 @@ def survey(results: Results) -> Section:
         "training.",
         *warnings,
     ]
+    text += recipe_remarks(roles)
     orders = min((j.n[0] for j in judged if j.data), default=ENOUGH)
     if orders < ENOUGH:
         text.append(f"Some verdicts rest on fewer than {ENOUGH} class orders: take them as provisional.")
@@ -83,32 +86,8 @@ def survey(results: Results) -> Section:
         figure=_figure(roles, list(shown.values())),
         tables=[*(table for table, _ in tables), *_claims(judged)],
         optional=True,
+        split=roles.split,
     )
-
-
-def reference_warnings(roles: Roles) -> list[str]:
-    """Why a place does not count as run: its references are missing, do not forget or do not learn."""
-    out = []
-    for where in roles.places:
-        if all(s.method in REFERENCES for s in roles.subjects if s.place == where):
-            continue
-        tuned, joint = (roles.find(where, ("reference", name)) for name in ("finetune", "joint"))
-        said = [f"no completed {name}" for name, s in (("finetune", tuned), ("joint", joint)) if s is None]
-        if joint is not None:
-            last = mean(roles.values(joint, "last_accuracy").values())
-            low, chance = (last.value or 0.0) - (last.half or 0.0), roles.chance(joint)
-            if low <= chance:
-                said.append(f"joint training does not learn (last accuracy {last}, chance {chance:.3f})")
-        if tuned is not None and joint is not None:
-            a, b = (roles.values(s, "last_accuracy") for s in (joint, tuned))
-            gap = paired(a.items(), b.items())
-            if gap.value is None:
-                said.append("fine-tuning and joint training share no class order")
-            elif gap.value <= CLEAR or gap.value <= (gap.half or 0.0):
-                said.append(f"fine-tuning does not forget (last accuracy of joint training − its own: {gap})")
-        if said:
-            out.append(f"{where} does not count as run: {', '.join(said)}.")
-    return out
 
 
 def _tables(roles: Roles) -> Iterable[tuple[Table, list[Subject]] | None]:
@@ -204,11 +183,11 @@ def _table(
         for where in places:
             here = cells.get((row, where))
             for metric, name in METRICS.items():
-                value = mean(roles.values(here, metric).values()) if here else mean([])
+                value = roles.sample(here, metric).mean if here else mean([])
                 record[titles[where], name] = value.value
                 record[titles[where], f"{name} ±"] = value.half
             for metric, name in (("kept_bytes", "bytes kept"), ("seconds", units[where])):
-                number = mean(roles.values(here, metric).values()).value if here else None
+                number = roles.sample(here, metric).mean.value if here else None
                 record[titles[where], name] = _rounded(number, metric)
         records.append(record)
     columns = pd.MultiIndex.from_tuples(list(records[0]))
@@ -342,7 +321,7 @@ def _figure(roles: Roles, subjects: Sequence[Subject]) -> go.Figure:
             (s for s in subjects if s.place == where), key=lambda s: rows.index(s.row), reverse=True
         )
         for subject in here:
-            value = mean(roles.values(subject, metric).values())
+            value = roles.sample(subject, metric).mean
             mark = {"size": 9, "color": colour[subject.cell.label]}
             if not subject.distilled:
                 mark = {
@@ -366,10 +345,10 @@ def _figure(roles: Roles, subjects: Sequence[Subject]) -> go.Figure:
                 ),
                 **at,
             )
-        joint = next((s for s in here if s.method == "joint" and len(s.runs)), None)
+        joint = roles.find(where, ("reference", "joint"))
         if joint is not None:
             figure.add_vline(
-                x=mean(roles.values(joint, metric).values()).value,
+                x=roles.sample(joint, metric).mean.value,
                 line={"dash": "dot", "width": 1.2, "color": REFERENCES["joint"]},
                 **at,
             )

@@ -52,4 +52,5 @@ def task_confusion_view(results: Results) -> Section:
         f"task confusion: {FORMULAS['task_confusion']}",
         "last accuracy = P(right task) × P(right class given right task)",
     ]
-    return Section(TITLE, text, formulas, orders_sentence(chosen, ""), pd.DataFrame(rows), figure)
+    n = orders_sentence(chosen, "")
+    return Section(TITLE, text, formulas, n, pd.DataFrame(rows), figure, split=split)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis.counted import Counted
 from analysis.lines import Line, drawn
 from analysis.load import Results
+from analysis.sample import Sample
 from analysis.section import VIEWS, Section
 from analysis.selection import cells, orders_sentence
-from analysis.stats import over_orders
 from cl_core.metrics import FORMULAS
 
 TITLE = "Weight norms by class age"
@@ -41,9 +42,9 @@ def weight_norms(results: Results) -> Section:
             part = part.assign(age=part["after_task"] - part["task"])
             per_run = part.groupby(["trial", "age"], as_index=False)["weight_norm"].mean()
             means = {
-                int(age): over_orders(
-                    (orders[t], v) for t, v in zip(g["trial"], g["weight_norm"], strict=True)
-                )
+                int(age): Sample.of(
+                    (orders[t], Counted(v)) for t, v in zip(g["trial"], g["weight_norm"], strict=True)
+                ).mean
                 for age, g in per_run.groupby("age")
             }
             line = Line(cell.scenario, cell.label, rank, str(classifier), means)

@@ -9,8 +9,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.configurations import ADAPTIVE, configurations, ranked, searched_runs, setting, span
+from analysis.counted import Counted, counted
 from analysis.load import Results
-from analysis.redraws import Array, Redrawn, by_draw, by_noise, by_order, order_errors, row_error
+from analysis.redraws import Array, Redrawn, by_draw, by_noise, by_order, order_errors
 from analysis.section import VIEWS, Section
 from analysis.selection import Cell, cells, objective, split_selected_on
 from analysis.style import fade, panels, place
@@ -19,8 +20,7 @@ from cl_core.metrics import METRICS
 TITLE = "Stability of the winner"
 WORSE = 0.005  # half a point
 OWN = 12  # configurations of a cell whose rows are redrawn; the others get the mean of these errors
-ROW_DRAWS, DRAWS = 40, 4000
-BETWEEN = ("forgetting", "backward_transfer")  # objectives that are differences between tasks
+DRAWS = 4000
 SOURCES = {"draw": "#2f6f9f", "rows": "#d9662b", "orders": "#2a9167"}
 
 
@@ -45,18 +45,14 @@ def winner_stability(results: Results) -> Section:
         "the winner is not drawn again, about 36 % in any cell; what it costs is what differs."
     )
     if rows:
-        between = name in BETWEEN
         text += (
             "\n\nrows: the same configurations are measured on other rows of the same split. Counts do not "
             "tell which rows were right, so two things are assumed. Configurations are redrawn "
             "independently, although all were asked the same rows, which overstates the noise of their "
             "differences. "
-            "Rows right after one task are right after another as often as can be, which "
-            + (
-                "understates the noise of a difference between tasks."
-                if between
-                else "overstates the noise of a mean over tasks: both err on the side of caution."
-            )
+            "Rows right after one task are right after another as often as can be where the objective adds "
+            "tasks, and independently where it subtracts them, which overstates the noise too: both err on "
+            "the side of caution."
         )
     if orders:
         text += "\n\norders: other class orders are drawn, the same ones for all configurations of a cell."
@@ -64,16 +60,17 @@ def winner_stability(results: Results) -> Section:
     formulas = [
         "draw, exact: of N ended configurations drawn with replacement, the i-th best wins with probability "
         "w_i = ((N−i+1)/N)^N − ((N−i)/N)^N; loss = Σ_i w_i · (v_1 − v_i); stopped and failed ones never win",
-        "rows: each row of class c gets u ~ U(0, 1) and is right after task t where u < R_c(t), "
-        f"the class's accuracy then; SE is the standard deviation of the objective over {ROW_DRAWS} such "
-        f"redraws of all rows, for the best {OWN} configurations of a cell (the others get their mean); "
-        f"{DRAWS:,} redraws v_i + SE_i · z",
+        "rows: SE² = Σ_k 1/n_k Σ_{t,s} max(0, w_{tk} w_{sk}) · (min(p_{tk}, p_{sk}) − p_{tk} p_{sk}), w the "
+        "weight of task k's accuracy after task t in the objective, p = (right + 1) / (rows + 2), for the "
+        f"best {OWN} configurations of a cell (the others get their mean); {DRAWS:,} redraws v_i + SE_i · z",
         "runs of one configuration: SE of the mean = √(Σ_r SE_r²) / R; where the worst counts, its own",
-        "orders: bootstrap over class orders, seeds averaged within an order",
+        "orders: bootstrap over class orders, seeds averaged within an order; SE by their spread, and never "
+        "below that of rows",
         "within one SE: configurations with v_i ≥ v_1 − SE_1, the winner included",
     ]
     n = f"n = {span(table['ended'])} ended configurations a cell"
-    return Section(TITLE, text, formulas, n, table, _figure(table))
+    figure = _figure(table)
+    return Section(TITLE, text, formulas, n, table, figure, split=split_selected_on(results))
 
 
 def _about_sampler(results: Results, shown: Sequence[Cell]) -> str:
@@ -102,7 +99,7 @@ def _row(results: Results, cell: Cell) -> dict[str, object]:
     row |= {"ended": ended, "completed": len(table)}
     margin = WORSE if name in METRICS else 0.0  # bytes and seconds have no half a point
     row |= _columns("draw", by_draw(values, ended, margin))
-    errors = _row_errors(results, cell, table, name, draw)
+    errors = _row_errors(results, cell, table, name)
     noise = None if errors is None else by_noise(values, errors, margin, draw, DRAWS)
     row |= _columns("rows", noise)
     row["rows: SE"] = None if errors is None else float(errors[0])
@@ -113,6 +110,8 @@ def _row(results: Results, cell: Cell) -> dict[str, object]:
         "orders", None if several is None else by_order(several, _worst(results), margin, draw, DRAWS)
     )
     error = None if several is None else float(order_errors(several)[0])
+    if error is not None and errors is not None:
+        error = max(error, float(errors[0]))
     row["orders: SE"] = error
     row["orders: within one SE"] = None if error is None else int((values >= values[0] - error).sum())
     return row
@@ -123,9 +122,7 @@ def _columns(source: str, found: Redrawn | None) -> dict[str, object]:
     return {f"{source}: {title}": found and getattr(found, key) for title, key in names.items()}
 
 
-def _row_errors(
-    results: Results, cell: Cell, table: pd.DataFrame, metric: str, draw: np.random.Generator
-) -> Array | None:
+def _row_errors(results: Results, cell: Cell, table: pd.DataFrame, metric: str) -> Array | None:
     """[n]: the standard error of each ranked configuration's value; None where it is not made of counts."""
     if metric not in METRICS:
         return None
@@ -135,7 +132,7 @@ def _row_errors(
     found = []
     worst = _worst(results)
     for trials in mine.values():
-        known = [(_error(results, trial, metric, draw), trial) for trial in map(str, trials)]
+        known = [(_error(results, trial, metric), trial) for trial in map(str, trials)]
         errors = [error for error, _ in known if error is not None]
         if len(errors) < len(known):
             return None
@@ -149,9 +146,10 @@ def _row_errors(
     return np.array([*found, *[float(np.mean(found))] * (len(table) - len(found))])
 
 
-def _error(results: Results, trial: str, metric: str, draw: np.random.Generator) -> float | None:
+def _error(results: Results, trial: str, metric: str) -> float | None:
     counts = results.confusions(trial, split_selected_on(results))
-    return row_error(counts, results.sizes(trial), metric, draw, ROW_DRAWS) if counts else None
+    one = counted(counts, results.sizes(trial))[metric] if counts else Counted(None)
+    return None if one.value is None else one.error
 
 
 def _by_order(cell: Cell, table: pd.DataFrame, sign: float) -> Array | None:

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from analysis import open_results
+from analysis.counted import errors
 from analysis.report import render
 from analysis.selection import cells
 from analysis.stats import p_of_zero
 from analysis.style import colours
 from analysis.views.final import final
 from analysis.views.leaderboard import leaderboard
+from analysis.views.selection_gap import selection_gap
 from cl_core.records import TABLES
 from tests.analysis.lake import Plan, schema, write
 
 PLAN = Plan(
-    labels=("lwf", "icarl"), scenarios=(("B0-3tasks", (2, 2, 1)),), trials=2, orders=2, splits=("val", "test")
+    labels=("lwf", "icarl"), scenarios=(("B0-3tasks", (2, 2, 1)),), trials=2, orders=3, splits=("val", "test")
 )
-ORDERS = ("natural", "seed:1")
+ORDERS = ("natural", "seed:1", "seed:2")
 
 
 @pytest.fixture
 def lake(tmp_path):
-    """Two cells with two configurations, searched on two class orders, whose runs have test rows."""
+    """Two cells with two configurations, searched on three class orders, whose runs have test rows."""
     return write(tmp_path / "run", PLAN)
 
 
@@ -57,14 +60,13 @@ def evaluated(folder, which=("lwf@B0-3tasks", "icarl@B0-3tasks")):
 
 def test_a_rerun_that_repeats_the_search_leaves_no_gap_at_all(lake):
     evaluated(lake)
-    section = final(open_results(lake))
-    (gap,) = [table.frame for table in section.tables if table.title == "Selection gap"]
+    gap = selection_gap(open_results(lake)).table
     # The lake selects on test rows (its last split), so what is left is between test and validation rows.
     assert list(gap["more data"]) == [0.0, 0.0]
     assert list(gap["winner's curse"] + gap["test split"]) == pytest.approx([0.0, 0.0])
     assert list(gap["gap"]) == pytest.approx([0.0, 0.0])
     assert "class orders" not in gap.columns
-    assert set(section.table["class orders"]) == {2}
+    assert set(final(open_results(lake)).table["class orders"]) == {3}
 
 
 def test_differences_are_those_of_the_class_orders_and_corrected_over_cells(lake):
@@ -82,15 +84,18 @@ def test_differences_are_those_of_the_class_orders_and_corrected_over_cells(lake
     results = open_results(lake)
     (found,) = [t.frame for t in final(results).tables if t.title.startswith("Choice minus")]
     objective = results.trials.set_index("trial")["average_incremental_accuracy"]
-    raw = {}
+    raw, noise = {}, {}
     for cell, number in chosen.items():
         pairs = [(f"{cell}/{number}/final/{o}/s1", f"{cell}/0/final/{o}/s1") for o in ORDERS]
         raw[cell] = [objective[a] - objective[b] for a, b in pairs]
+        known = [errors(results.confusions(t, "test"), (2, 2, 1)) for pair in pairs for t in pair]
+        noise[cell] = sum(one["average_incremental_accuracy"] ** 2 for one in known) ** 0.5 / len(ORDERS)
     assert len(found) == len(raw) == 2
     for _, row in found.iterrows():
-        differences = raw[f"{row['label']}@{row['scenario']}"]
-        assert row["average incremental accuracy"] == pytest.approx(sum(differences) / 2)
-        assert row["p"] == pytest.approx(p_of_zero(differences))
+        name = f"{row['label']}@{row['scenario']}"
+        differences = raw[name]
+        assert row["average incremental accuracy"] == pytest.approx(sum(differences) / len(ORDERS))
+        assert row["p"] == pytest.approx(p_of_zero(differences, noise[name]))
         assert row["p"] <= row["p, Holm"] <= len(raw) * row["p"] + 1e-12
 
 
@@ -106,17 +111,48 @@ def test_cells_are_shown_by_their_final_runs_all_or_none(lake):
     assert 'id="final"' in render(open_results(lake))
 
 
-def test_the_default_stands_on_the_rows_of_the_choice(lake):
+def test_final_runs_lead_the_leaderboard_in_figure_and_table(lake):
+    """The figure stood on validation rows, where a choice was above its default, the table on test rows."""
     evaluated(lake)
     results = open_results(lake)
     changed = results.trials
-    mine = changed["trial"].str.contains("/0/final/")
-    changed.loc[mine, "objective"] = [0.25, 0.35] * 2  # the search's values stay
+    mine = changed["purpose"] == "search"
+    changed.loc[mine, "objective"] = (
+        changed.loc[mine, "average_incremental_accuracy"] / 2
+    )  # of no account here
     board = leaderboard(results)
-    assert list(board.table["default"]) == pytest.approx([0.3, 0.3])
-    assert "published values on test rows, by its final runs" in board.text
+    assert board.heading == "Leaderboard, on test rows"
     assert board.text.startswith("Measured on test rows. They are final runs")
-    assert board.figure.layout.xaxis.title.text.endswith(", validation rows")
+    assert board.figure.layout.xaxis.title.text.endswith(", test rows")
+    marks = {m.y[0]: [] for m in board.figure.data}
+    for mark in board.figure.data:
+        marks[mark.y[0]].append(mark.x[0])
+    final_runs = changed[changed["purpose"] == "final"]
+    for _, row in board.table.iterrows():
+        both = final_runs[final_runs["label"] == row["label"]].groupby("number")[
+            "average_incremental_accuracy"
+        ]
+        assert marks[row["label"]] == pytest.approx([row["average incremental accuracy"], row["default"]])
+        assert row["average incremental accuracy"] == pytest.approx(both.mean()[row["best no."]])
+        assert row["default"] == pytest.approx(both.mean()[0])
+
+
+def test_a_default_without_the_class_orders_of_the_choice_is_not_shown_beside_it(lake):
+    for cell in ("lwf@B0-3tasks", "icarl@B0-3tasks"):
+        for order in ORDERS:
+            again(lake, cell, 0, "final", order)
+            again(lake, cell, 1, "final", order)
+    for path in lake.glob("tables/trials/*--0.parquet"):  # so that configuration 1 is the choice
+        path.unlink()
+    (lake / "tables/trials/lwf@B0-3tasks--0--final--seed-1--s1.parquet").unlink()
+    (lake / "tables/trials/icarl@B0-3tasks--1--final--seed-1--s1.parquet").unlink()
+    results = open_results(lake)
+    board = leaderboard(results).table.set_index("label")
+    assert pd.isna(board.loc["lwf", "default"])  # of two class orders, beside a choice of three
+    trials = results.trials
+    same = trials["trial"].isin([f"icarl@B0-3tasks/0/final/{order}/s1" for order in ("natural", "seed:2")])
+    expected = trials.loc[same, "average_incremental_accuracy"].mean()
+    assert board.loc["icarl", "default"] == pytest.approx(expected)
 
 
 def test_the_ring_of_a_default_has_an_interval_to_be_seen(lake):
@@ -130,14 +166,6 @@ def test_a_gap_without_all_of_its_runs_is_named_and_left_out(lake):
     evaluated(lake)
     for path in lake.glob("tables/*/lwf@B0-3tasks--*--reference--natural--s1.parquet"):
         path.unlink()
-    (gap,) = [t for t in final(open_results(lake)).tables if t.title == "Selection gap"]
-    assert list(gap.frame["label"]) == ["icarl"]
+    gap = selection_gap(open_results(lake))
+    assert list(gap.table["label"]) == ["icarl"]
     assert "Left out until all of their runs have completed: lwf@B0-3tasks" in gap.text
-
-
-def test_the_p_value_is_student_s():
-    # differences 1, 2, 3: mean 2, standard error 1/sqrt(3), t = 3.4641 with 2 degrees of freedom
-    assert p_of_zero([1.0, 2.0, 3.0]) == pytest.approx(0.07418, abs=1e-5)
-    assert p_of_zero([0.5]) is None
-    assert p_of_zero([0.5, 0.5]) == 0.0
-    assert p_of_zero([0.0, 0.0, None]) == 1.0

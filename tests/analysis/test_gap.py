@@ -6,19 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.counted import Counted
 from analysis.gap import FORMULAS, Station, parts, value_of
 
 NATURAL, FIRST, SECOND = "natural", "seed:1", "seed:2"
 
 
+def runs_of(*pairs: tuple[str, float | None]) -> list[tuple[str, Counted]]:
+    """Numbers without an error of counts."""
+    return [(order, Counted(value)) for order, value in pairs]
+
+
 def stations() -> list[Station]:
     """Searched on one order with one seed; evaluated over two orders with two seeds each."""
     return [
-        Station("", [(NATURAL, 0.70)]),
-        Station("winner's curse", [(NATURAL, 0.64), (NATURAL, 0.66)]),
-        Station("class orders", [(NATURAL, 0.64), (NATURAL, 0.66), (FIRST, 0.60), (FIRST, 0.58)]),
-        Station("test split", [(NATURAL, 0.60), (NATURAL, 0.62), (FIRST, 0.57), (FIRST, 0.57)]),
-        Station("more data", [(NATURAL, 0.63), (NATURAL, 0.65), (FIRST, 0.60), (FIRST, 0.60)]),
+        Station("", runs_of((NATURAL, 0.70))),
+        Station("winner's curse", runs_of((NATURAL, 0.64), (NATURAL, 0.66))),
+        Station("class orders", runs_of((NATURAL, 0.64), (NATURAL, 0.66), (FIRST, 0.60), (FIRST, 0.58))),
+        Station("test split", runs_of((NATURAL, 0.60), (NATURAL, 0.62), (FIRST, 0.57), (FIRST, 0.57))),
+        Station("more data", runs_of((NATURAL, 0.63), (NATURAL, 0.65), (FIRST, 0.60), (FIRST, 0.60))),
     ]
 
 
@@ -33,8 +39,8 @@ def test_the_parts_are_those_computed_by_hand() -> None:
 
 
 def test_the_worst_run_counts_where_the_search_counts_it() -> None:
-    assert value_of([(NATURAL, 0.6), (FIRST, 0.4)], "worst", "max") == 0.4
-    assert value_of([(NATURAL, 0.6), (FIRST, 0.4)], "worst", "min") == 0.6
+    assert value_of(runs_of((NATURAL, 0.6), (FIRST, 0.4)), "worst", "max") == 0.4
+    assert value_of(runs_of((NATURAL, 0.6), (FIRST, 0.4)), "worst", "min") == 0.6
     values = [part.value for part in parts(stations(), "worst", "max")]
     assert [round(value, 10) for value in values] == [0.06, 0.06, 0.01, -0.03]
 
@@ -50,9 +56,9 @@ runs = st.lists(st.tuples(st.sampled_from([NATURAL, FIRST, SECOND]), accuracy), 
 )
 def test_the_parts_sum_to_the_gap(found: list, aggregate: str, direction: str) -> None:
     names = ["", *FORMULAS][: len(found)]
-    made = [Station(name, measured) for name, measured in zip(names, found, strict=True)]
-    first = value_of(found[0], aggregate, direction)
-    last = value_of(found[-1], aggregate, direction)
+    made = [Station(name, runs_of(*measured)) for name, measured in zip(names, found, strict=True)]
+    first = value_of(runs_of(*found[0]), aggregate, direction)
+    last = value_of(runs_of(*found[-1]), aggregate, direction)
     assert first is not None
     assert last is not None
     assert sum(part.value for part in parts(made, aggregate, direction)) == pytest.approx(
@@ -62,4 +68,4 @@ def test_the_parts_sum_to_the_gap(found: list, aggregate: str, direction: str) -
 
 def test_a_station_without_a_value_is_no_gap() -> None:
     with pytest.raises(ValueError, match="needs a run"):
-        parts([Station("", [(NATURAL, 0.5)]), Station("test split", [(NATURAL, None)])])
+        parts([Station("", runs_of((NATURAL, 0.5))), Station("test split", runs_of((NATURAL, None)))])

@@ -43,10 +43,10 @@ def test_the_page_asks_for_nothing_from_outside(page):
 
 def test_every_view_has_its_section_formula_and_n(page):
     titles = re.findall(r"<h2>([^<]*)</h2>", page)
-    assert titles[:2] == ["Leaderboard", "Accuracy over tasks"]
+    assert titles[:2] == ["Leaderboard, on validation rows", "Accuracy over tasks, on validation rows"]
     # This lake has nothing for them.
     left_out = {"survey", "class_orders", "final", "importance", "planned_and_spent", "range_edges"}
-    shown = set(VIEWS.names()) - {*left_out, "early_stopping"}
+    shown = set(VIEWS.names()) - {*left_out, "early_stopping", "selection_gap"}
     assert len(titles) == len(shown) == page.count('<p class="n">')
     assert "This view failed" not in page
     assert page.count('class="figure"') == len(titles)
@@ -83,7 +83,7 @@ def test_a_broken_view_keeps_the_page_and_shows_one_line(lake, monkeypatch):
     text = render(open_results(lake))
     line = rf"This view failed: {re.escape(__file__)}:\d+: KeyError: &#x27;first line\\nsecond line&#x27;"
     assert re.search(line, text)
-    assert "<h2>Task confusion</h2>" in text
+    assert "<h2>Task confusion, on validation rows</h2>" in text
 
 
 def test_a_view_that_gives_no_section_is_told_where_it_is_defined(lake, monkeypatch):

@@ -16,7 +16,7 @@ from analysis.report import render
 from analysis.roles import LEVELS, PARADIGMS, TEN, Roles
 from analysis.section import VIEWS
 from analysis.selection import cells
-from analysis.views.survey import reference_warnings
+from analysis.survey_references import reference_warnings
 from cl_core.errors import BadRequest
 from tests.analysis.lake import SURVEY_SCENARIOS, Plan, Planted, plant, write
 
@@ -283,8 +283,11 @@ def test_one_class_order_has_no_interval_and_decides_nothing(tmp_path):
     found = judged(tmp_path / "run", [*ten(bic=0.9), *losses(none=0.1)], orders=1)
     known = [j for j in found.values() if j.data]
     assert len(known) > 8
-    assert {j.verdict.name for j in known} <= {"undecided", "not measured"}
+    assert {j.verdict.name for j in known} <= {"too few class orders (n = 1)", "not measured"}
     assert found["A1"].n == [1]
+    two = judged(tmp_path / "two", ten(bic=0.9), orders=2)
+    assert verdict(two, "A1") == "too few class orders (n = 2)"
+    assert two["A1"].remark == "9 contrasts, by plain intervals: 9 too few class orders (n = 2)"
 
 
 def test_missing_methods_leave_a_claim_open_but_not_a_counter_example(tmp_path):

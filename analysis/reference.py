@@ -1,0 +1,97 @@
+"""What a cell is measured against: fine-tuning below and joint training above, trained as the cell itself.
+
+A reference of a cell stands on the same data set and scenario, under the same protocol, and has the same
+recipe: the same net, and for the first task and for the increments every field that acts equal, or searched
+over the same range by both. A recipe that a method brings itself, such as iCaRL's learning rate, is another
+one: then the difference would be that of two recipes too, and there is no reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis.load import Results
+from analysis.selection import Cell, cells
+from analysis.space import Domain, spaces
+
+PARTS = ("recipe.base.", "recipe.increment.")
+ACTS = {
+    "momentum": ("optimizer", "sgd"),
+    "gamma": ("schedule", "step"),
+    "milestones": ("schedule", "step"),
+    "period": ("schedule", "cosine"),
+}
+"""Fields of a recipe that act only with a certain value of another one."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A cell, or none and why."""
+
+    cell: Cell | None
+    lack: str = ""
+
+
+def reference(results: Results, cell: Cell, method: str) -> Reference:
+    """The cell of `method` that `cell` is measured against, the label that is named as the method first."""
+    if cell.method == method:
+        return Reference(None)
+    found = [c for c in cells(results) if c.scenario == cell.scenario and c.method == method and len(c.best)]
+    found.sort(key=lambda c: c.label != method)
+    if not found:
+        return Reference(None, f"no completed {method} in {cell.scenario}")
+    apart = [(other_recipe(results, cell, c), c) for c in found]
+    for fields, candidate in apart:
+        if not fields:
+            return Reference(candidate)
+    fields, nearest = min(apart, key=lambda pair: len(pair[0]))
+    return Reference(None, f"{nearest.label} has another recipe: {', '.join(fields)}")
+
+
+def other_recipe(results: Results, one: Cell, other: Cell) -> list[str]:
+    """In what two cells' recipes differ, as "lr (0.02 / 0.05)"; empty for the same recipe."""
+    a, b = _recipe(results, one), _recipe(results, other)
+    said: dict[str, None] = {}
+    for column in dict.fromkeys([*a, *b]):
+        left, right = a.get(column), b.get(column)
+        if left == right or left is None or right is None:  # what one lacks hangs on another field
+            continue
+        name = next((column.removeprefix(part) for part in PARTS if column.startswith(part)), column)
+        said[f"{name} ({_text(left)} / {_text(right)})"] = None
+    return list(said)
+
+
+def _recipe(results: Results, cell: Cell) -> Mapping[str, Any]:
+    """Column -> its value, or the domain that it is searched over; without fields that do not act."""
+    row = (cell.best if len(cell.best) else cell.trials).iloc[0]
+    known: dict[str, Any] = {
+        column: row[column]
+        for column in row.index
+        if (column == "net" or column.startswith(PARTS)) and not pd.isna(row[column])
+    }
+    for name, domain in _searched(results, cell).items():
+        both = [part + name.removeprefix("recipe.") for part in PARTS]  # a field of no part is of both
+        known |= dict.fromkeys([name] if name in known else both, domain)
+    for part in PARTS:
+        for field, (switch, value) in ACTS.items():
+            if isinstance(known.get(part + switch), str) and known[part + switch] != value:
+                known.pop(part + field, None)
+    return known
+
+
+def _searched(results: Results, cell: Cell) -> dict[str, Domain | str]:
+    """Column -> the domain it is searched over; where the study does not state them, what varies."""
+    known = spaces(results)
+    if known is None:
+        columns = [c for c in cell.trials.columns if c.startswith(PARTS) and cell.trials[c].nunique() > 1]
+        return dict.fromkeys(columns, "searched")
+    space = known.get(cell.name, ())
+    return {p.name.replace("recipe.net", "net"): p.domain for p in space if p.name.startswith("recipe.")}
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
