@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import plotly.io
 import plotly.offline
 
 from analysis.css import CSS
+from analysis.embedded import POLICY, SEALED, embedded
 from analysis.html_table import table
 from analysis.ledger import openings, told
 from analysis.load import Results, open_results
@@ -91,7 +91,7 @@ def render(results: Results) -> str:
     drawn = any(part.figure is not None for _, part in sections)
     title = str(results.study.get("study") or results.folder.resolve().name)
     contents = "".join(f'<a href="#{_id(name)}">{html.escape(part.title)}</a>' for name, part in sections)
-    script = f"<script>{plotly.offline.get_plotlyjs()}</script>" if drawn else ""
+    script = f"{SEALED}<script>{plotly.offline.get_plotlyjs()}</script>" if drawn else ""
     parts = results.parts if isinstance(results, Runs) else [results]
     beside = "" if len(parts) == 1 else " of " + ", ".join(html.escape(str(part.folder)) for part in parts)
     return (
@@ -243,19 +243,7 @@ def _html(name: str, part: Section, label: str = "") -> str:
     out += [_paragraph(text) for text in re.split(r"\n\s*\n", part.text.strip()) if text]
     if part.figure is not None:
         out.append(f'{label}<div class="figure">')
-        out.append(
-            plotly.io.to_html(
-                part.figure,
-                include_plotlyjs=False,
-                full_html=False,
-                div_id=f"figure-{_id(name)}",
-                config={
-                    "displaylogo": False,
-                    "responsive": True,
-                    "modeBarButtonsToRemove": ["lasso2d", "select2d"],
-                },
-            )
-        )
+        out.append(embedded(part.figure, f"figure-{_id(name)}"))
         out.append("</div>")
     if part.formulas or part.n:
         lines = [f"<li>{_formula(f)}</li>" for f in part.formulas]
@@ -288,6 +276,3 @@ def _formula(text: str) -> str:
 
 def _id(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", name)
-
-
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"

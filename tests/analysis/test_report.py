@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 
 import pandas as pd
+import plotly.graph_objects as go
+import plotly.offline
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from analysis import write_report
+from analysis.embedded import embedded
 from analysis.html_table import table
 from analysis.load import open_results
 from analysis.report import render, section
@@ -39,6 +43,42 @@ def test_the_page_asks_for_nothing_from_outside(page):
     assert "default-src 'none'" in head
     assert not re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=", page)
     assert page.count("* plotly.js v") == 1
+
+
+def test_no_figure_has_a_button_and_no_page_a_link_that_leaves_it(page):
+    """The plotting library's own "Share chart" opened a public service with the data."""
+    configs = re.findall(r'"modeBarButtons": (\[\[.*?\]\])', page)
+    figures = page.count('class="figure"')
+    assert len(configs) == figures > 5
+    known = {"toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "resetScale2d"}
+    for config in configs:
+        assert {button for group in json.loads(config) for button in group} == known
+    assert page.count('"displaylogo": false') == page.count('"showSendToCloud": false') == figures
+    library = plotly.offline.get_plotlyjs()
+    assert library in page
+    own = page.replace(library, "")
+    assert own.index("window.open = () => null") < page.index("* plotly.js v")
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', own)
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert {name for name, value in rules.items() if value == "'none'"} == {
+        *("default-src", "connect-src", "form-action", "frame-src", "object-src", "base-uri")
+    }
+    assert not re.search("https?:", " ".join(rules.values()))
+    assert set(re.findall(r"(?:href|action|src)\s*=\s*\\?[\"']([^\"']*)", own)) == {
+        f"#{name}" for name in re.findall(r'<section id="([^"]*)"', own)
+    }
+    assert not re.findall(r"https?://", own)
+
+
+def test_a_link_in_a_label_is_shown_as_text_in_a_figure():
+    label = 'x <a href="http://example.org">click</a> <b>bold</b> a<b'
+    figure = go.Figure(go.Scatter(x=[1.0], y=[label], text=[label.upper()], name="<a>y</a>"))
+    text = embedded(figure, "figure-x")
+    assert "<a" not in text.lower()
+    assert "\\u003ca " not in text.lower()
+    assert text.count("&lt;a href") == 1
+    assert text.count("&lt;A HREF") == 1
+    assert re.search(r"(<|\\u003c)b(>|\\u003e)bold", text)
 
 
 def test_every_view_has_its_section_formula_and_n(page):
