@@ -67,6 +67,14 @@ def other_recipe(results: Results, one: Cell, other: Cell) -> list[str]:
 
 def _recipe(results: Results, cell: Cell) -> Mapping[str, Any]:
     """Column -> its value, or the domain that it is searched over; without fields that do not act."""
+    key = f"recipe {cell.name}"
+    if key not in results.memo:
+        results.memo[key] = _read_recipe(results, cell)
+    found: Mapping[str, Any] = results.memo[key]
+    return found
+
+
+def _read_recipe(results: Results, cell: Cell) -> Mapping[str, Any]:
     row = (cell.best if len(cell.best) else cell.trials).iloc[0]
     known: dict[str, Any] = {
         column: row[column]

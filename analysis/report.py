@@ -24,8 +24,8 @@ from analysis.load import Results, open_results
 from analysis.mixture import mixtures, rows_of
 from analysis.runs import Runs
 from analysis.sanity import checks
-from analysis.section import VIEWS, Section, Table
-from analysis.selection import label_of, labels, order_searches, protocol_of, scenarios
+from analysis.section import ROWS, VIEWS, Section, Table
+from analysis.selection import cells, label_of, labels, order_searches, protocol_of, scenarios, split_of
 from cl_core.aside import aside
 from cl_core.errors import BadRequest, defined_at, located, source_of
 
@@ -204,6 +204,7 @@ def _sanity(results: Results) -> str:
     if not found:
         ended = "No run of a cell that compares methods" if order_searches(results) else "No run"
         return f'<p class="note">{ended} has ended yet.</p>'
+    split = split_of(results, [cell for cell in cells(results) if len(cell.best)])
     lines = []
     for row in found:
         parts = []
@@ -214,7 +215,7 @@ def _sanity(results: Results) -> str:
         lines.append(f"<tr><th>{html.escape(row['scenario'])}</th>{''.join(parts)}</tr>")
     return (
         f'<div class="sanity"><table>{"".join(lines)}</table>'
-        "<p>A study counts as run only if fine-tuning forgets (its "
+        f"<p>On {ROWS[split]}. A study counts as run only if fine-tuning forgets (its "
         "accuracy on the first task’s classes at least halves by the end) and joint training learns (its "
         "last accuracy is "
         "above fine-tuning’s and twice chance).</p></div>"

@@ -17,8 +17,8 @@ def recipe_remarks(roles: Roles) -> list[str]:
         named = list(dict.fromkeys(row for rows in own.values() for row in rows))
         if named:
             out.append(
-                f"{where}: {', '.join(named)} have recipes of their own. Fine-tuning and joint training have "
-                "that of the other methods, so they are no references of these."
+                f"{where}: own recipes: {', '.join(named)}. Fine-tuning and joint training have the recipe "
+                "of the other methods, so they are no references of these."
             )
     return out
 

@@ -14,6 +14,7 @@ from scipy import stats
 from scipy.integrate import quad
 
 from analysis.load import Results
+from analysis.sample import recorded
 from analysis.section import VIEWS, Section, Table
 from analysis.selection import labels, objective, rows_selected_on, sought, split_selected_on
 from analysis.style import colours, fade, panels, place
@@ -40,7 +41,7 @@ FORMULAS = [
     "range: easiest − hardest over all orders tried, as the size of the difference",
     "sd of seeds: the root of the mean variance within orders that have two seeds or more",
     "range of noise: how far n orders would lie apart if seeds alone moved them, n the orders tried: "
-    "∫ 1 − Φⁿ − (1 − Φ)ⁿ · sd of seeds / √seeds",
+    "∫ 1 − Φⁿ − (1 − Φ)ⁿ · sd of seeds / √seeds, the sd no smaller than the error of one run's counts",
     "distance of labels: the largest difference of two labels under the natural order; joint left out",
     "swap: a pair of labels of which each is better under one of the class orders that both ran",
     "overlap: a pair whose intervals from hardest to easiest meet",
@@ -58,6 +59,7 @@ class Orders:
     drawn: Sequence[str]  # the orders that nobody looked for
     sought: Sequence[str]  # what was searched: hardest, easiest
     seeds: float | None  # sd within orders
+    error: float  # of the counts of one run; 0 where nobody ran two seeds
     repeats: int  # seeds of an order
     trials: Mapping[str, str]  # class order -> one of its runs
     direction: str
@@ -146,12 +148,12 @@ def measured(results: Results, name: str, direction: str) -> list[Orders]:
     for split in dict.fromkeys(map(str, done["tasks_"])):
         for label in labels(results):
             if (split, label) in groups:
-                one = _orders(groups[split, label], label, split, direction)
+                one = _orders(results, groups[split, label], label, split)
                 out += [one] if len(one.values) > 1 else []
     return out
 
 
-def _orders(runs: pd.DataFrame, label: str, split: str, direction: str) -> Orders:
+def _orders(results: Results, runs: pd.DataFrame, label: str, split: str) -> Orders:
     """The setting with the most class orders, the earliest of those with as many."""
     settings = runs.groupby("setting", sort=False).agg(orders=("order", "nunique"), number=("number", "min"))
     best = settings.sort_values(["orders", "number"], ascending=[False, True], kind="stable").index[0]
@@ -161,6 +163,9 @@ def _orders(runs: pd.DataFrame, label: str, split: str, direction: str) -> Order
     once = once[seeds == seeds.max()]
     first = once.drop_duplicates("order")
     spread = once.groupby("order")["objective"].var(ddof=1).dropna()
+    name, direction = objective(results)
+    twice = once if len(spread) else once.iloc[:0]
+    errors = [one.error for _, one in recorded(results, twice, "objective", name)]
     return Orders(
         label=label,
         method=str(mine["method"].iloc[0]),
@@ -169,6 +174,7 @@ def _orders(runs: pd.DataFrame, label: str, split: str, direction: str) -> Order
         drawn=sorted(set(mine.loc[mine["drawn"], "order"])),
         sought=[which for which in ("hardest", "easiest") if which in set(mine["seeks"])],
         seeds=float(np.sqrt(spread.mean())) if len(spread) else None,
+        error=float(np.sqrt(np.mean(np.square(errors)))) if errors else 0.0,
         repeats=int(seeds.max()),
         trials=dict(zip(first["order"], first["trial"], strict=True)),
         direction=direction,
@@ -215,7 +221,7 @@ def _row(o: Orders) -> dict[str, object]:
 
 
 def _noise(o: Orders) -> float | None:
-    """The expected range of as many normal values with the seeds' sd alone."""
+    """The expected range of as many normal values with the seeds' sd alone, or that of counts if larger."""
     if o.seeds is None:
         return None
     n = len(o.values)
@@ -224,7 +230,7 @@ def _noise(o: Orders) -> float | None:
         below = float(stats.norm.cdf(x))
         return 1 - below**n - (1 - below) ** n
 
-    return float(quad(apart, -9.0, 9.0)[0]) * o.seeds / math.sqrt(o.repeats)
+    return float(quad(apart, -9.0, 9.0)[0]) * max(o.seeds, o.error) / math.sqrt(o.repeats)
 
 
 def _splits(found: Iterable[Orders]) -> list[str]:

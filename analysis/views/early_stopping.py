@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from analysis.configurations import configurations, setting
 from analysis.load import Results
 from analysis.section import VIEWS, Section
-from analysis.selection import Cell, cells, objective
+from analysis.selection import Cell, cells, objective, split_selected_on
 from analysis.style import fade, panels, place
 
 TITLE = "Early stopping"
@@ -53,7 +53,8 @@ def early_stopping(results: Results) -> Section:
         f"loss: the largest lead of a false stop in {name.replace('_', ' ')}",
     ]
     n = f"n = {int(table['configurations'].sum())} ended configurations, {audited} of them audited"
-    return Section(TITLE, text, formulas, n, table, _figure(table))
+    split = split_selected_on(results) if audited else ""  # tasks come from no rows, a loss does
+    return Section(TITLE, text, formulas, n, table, _figure(table), split=split)
 
 
 def _row(results: Results, cell: Cell, direction: str) -> dict[str, object]:

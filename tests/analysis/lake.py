@@ -19,6 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from analysis.load import open_results
+from analysis.selection import cells
 from analysis.tables import file_stem
 from cl_core.metrics import summary
 from cl_core.records import (
@@ -60,6 +62,7 @@ class Plan:
     stopped: tuple[int, ...] = ()  # ... that are stopped after half of their tasks
     splits: tuple[str, ...] = ("val",)
     rows: int = 20  # of a class
+    evaluated: bool = False  # by final runs on test rows, and reruns on both
 
 
 def write(folder: Path, plan: Plan) -> Path:
@@ -86,6 +89,14 @@ def write(folder: Path, plan: Plan) -> Path:
             for number in range(plan.trials):
                 for order in range(plan.orders):
                     _run(folder, plan, label, scenario, sizes, number, order)
+    if plan.evaluated:
+        chosen = {(cell.label, cell.scenario): cell.number for cell in cells(open_results(folder))}
+        for (label, scenario), number in chosen.items():
+            for order in range(plan.orders):
+                place = (folder, plan, label, scenario, dict(plan.scenarios)[scenario])
+                for each in {0, number}:
+                    _run(*place, each, order, "final", ("test",))
+                _run(*place, number, order, "reference", ("val", "test"))
     return folder
 
 
@@ -133,7 +144,7 @@ def gather(folder: Path, table: str, stems: list[str], remove: bool = True) -> N
         path.unlink()
 
 
-def _place(scenario: str, sizes: Sequence[int], class_order: str) -> dict[str, Any]:
+def _place(scenario: str, sizes: Sequence[int], class_order: str, seed: int = 0) -> dict[str, Any]:
     """Where a trial ran, as its row says it."""
     increments = ",".join(map(str, sizes[1:]))
     return {
@@ -141,14 +152,18 @@ def _place(scenario: str, sizes: Sequence[int], class_order: str) -> dict[str, A
         "base": sizes[0],
         "increments": increments,
         "class_order": class_order,
-        "seed": 0,
+        "seed": seed,
         "net": "convnet-small",
     }
 
 
-def _run(folder, plan, label, scenario, sizes, number, order):
+def _run(folder, plan, label, scenario, sizes, number, order, purpose="search", splits=None):
+    splits, seed = splits or plan.splits, int(purpose != "search")
+    own = "val" if purpose == "reference" else splits[-1]
     cell, class_order = f"{label}@{scenario}", "natural" if order == 0 else f"seed:{order}"
     trial = f"{cell}/{number}" + ("" if order == 0 else f"/{class_order}/s0")
+    if purpose != "search":
+        trial = f"{cell}/{number}/{purpose}/{class_order}/s1"
     rng = np.random.default_rng(int(hashlib.sha256(trial.encode()).hexdigest()[:8], 16))
     identity = {"cell": cell, "label": label, "method": label, "trial": trial}
     keep, bias = KEEP[label]
@@ -165,11 +180,11 @@ def _run(folder, plan, label, scenario, sizes, number, order):
     for task in range(tasks):
         seen = sum(sizes[: task + 1])
         home = np.repeat(np.arange(task + 1), sizes[: task + 1])
-        for split in plan.splits:
-            for rule, own in rules.items():
+        for split in splits:
+            for rule, mine in rules.items():
                 counts = np.zeros((seen, seen), dtype=np.int64)
                 new = np.flatnonzero(home == task)
-                more = 0.0 if own else 0.3  # a head without correction prefers the newest task
+                more = 0.0 if mine else 0.3  # a head without correction prefers the newest task
                 for c in range(seen):
                     right = min(0.99, skill * max(0.02, keep - more / 2) ** (task - home[c]))
                     chance = np.full(seen, (1 - bias) / seen)
@@ -178,9 +193,9 @@ def _run(folder, plan, label, scenario, sizes, number, order):
                     chance = (1 - right) * chance / chance.sum()
                     chance[c] = right
                     counts[c] = rng.multinomial(plan.rows, chance / chance.sum())
-                if own and split == plan.splits[-1]:
+                if mine and split == own:
                     primary.append(counts)
-                at = {**identity, "split": split, "after_task": task, "classifier": rule, "primary": own}
+                at = {**identity, "split": split, "after_task": task, "classifier": rule, "primary": mine}
                 for c in range(seen):
                     within = counts[c, home == home[c]].sum()
                     norm = 1.0 + 0.15 * home[c] * bias if rule == "head" else None
@@ -236,11 +251,11 @@ def _run(folder, plan, label, scenario, sizes, number, order):
         **identity,
         config=hashlib.sha256(f"{cell}{number}".encode()).hexdigest()[:20],
         number=number,
-        purpose="search",
+        purpose=purpose,
         dataset="digits",
-        **_place(scenario, sizes, class_order),
+        **_place(scenario, sizes, class_order, seed),
         status=status,
-        split=plan.splits[-1],
+        split=own,
         tasks=len(sizes),
         tasks_done=tasks,
         error="NonFiniteLoss: <b>kd</b> is nan in task 1" if status == "failed" else None,
@@ -271,6 +286,7 @@ class Planted:
     accuracy: float | Mapping[str, float]
     newest: float | None = None
     hp: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)  # "base.lr": 0.1
     kept: int = 0  # bytes a class
     agreement: float | None = None
 
@@ -313,9 +329,11 @@ def plant(
                     rows[table] += found
     kinds = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
     extra = {f"hp.{k}": kinds[type(v)] for one in planted for k, v in one.hp.items()}
+    recipe = {f"recipe.{k}": kinds[type(v)] for one in planted for k, v in one.recipe.items()}
     for table in TABLES:
         fields = [(c.name, ARROW[c.type]) for c in columns(table)]
         fields += list(extra.items()) if table in ("trials", "stages") else []
+        fields += list(recipe.items()) if table == "trials" else []
         version = {b"cl_search_schema_version": str(SCHEMA_VERSION).encode()}
         path = folder / "tables" / table / "gathered.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -378,7 +396,8 @@ def _planted(one, scenario, sizes, order, noise, dataset, device):
         device=device,
         **values,
     )
-    return {"trials": [{**as_dict(ended), **hp}], "stages": stages, "confusion": confusion}
+    recipe = {f"recipe.{name}": value for name, value in one.recipe.items()}
+    return {"trials": [{**as_dict(ended), **hp, **recipe}], "stages": stages, "confusion": confusion}
 
 
 def search(

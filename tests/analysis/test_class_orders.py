@@ -17,7 +17,7 @@ from analysis.selection import cells, order_searches
 from analysis.views.class_orders import class_orders
 from analysis.views.leaderboard import leaderboard
 from cl_core.records import ClassRow, TrialRow, as_dict
-from tests.analysis.lake import put, schema
+from tests.analysis.lake import Plan, put, schema, write
 
 SIZES = (2, 2)
 NATURAL, MIXED, TURNED = "list:0-1-2-3", "list:0-2-1-3", "list:2-3-0-1"
@@ -207,3 +207,17 @@ def test_one_order_alone_says_nothing(tmp_path: Path) -> None:
     assert found.bare
     assert found.optional
     assert isinstance(found.table, pd.DataFrame) is False
+
+
+def test_seeds_that_agree_do_not_make_every_difference_one_of_class_orders(tmp_path: Path) -> None:
+    plan = Plan(labels=("lwf",), scenarios=(("B0-2tasks", SIZES),), trials=1, orders=3)
+    results = open_results(write(tmp_path / "run", plan))
+    for table in ("trials", "confusion"):
+        frame = getattr(results, table)
+        again = frame.assign(trial=frame["trial"] + "/again")
+        again = again.assign(seed=1) if table == "trials" else again
+        results.__dict__[table] = pd.concat([frame, again], ignore_index=True)
+    row = class_orders(results).table.iloc[0]
+    assert row["sd of seeds"] == 0
+    # 40 and 80 rows at an accuracy of about .7: an error of about .06, over sqrt(2) seeds, times 1.69
+    assert 0.04 < row["range of noise"] < 0.1

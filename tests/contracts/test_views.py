@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ from analysis.testing import (
     of_an_empty_run_it_says_so_and_shows_nothing,
 )
 from analysis.views.hyperparameters import searched
+from cl_core.metrics import METRICS
 from tests.analysis.lake import Plan, Planted, plant, write
 
 LAKES = {
@@ -25,6 +27,13 @@ LAKES = {
     "failed and stopped": Plan(trials=3, rows=8, failed=(1,), stopped=(2,)),
     "all failed": Plan(labels=("joint", "lwf"), trials=2, failed=(0, 1)),
     "orders": Plan(labels=("finetune", "icarl"), trials=2, orders=2, rows=8),
+    "evaluated": Plan(
+        labels=("finetune", "joint", "lwf", "icarl"),
+        scenarios=(("B0-3tasks", (2, 2, 1)),),
+        trials=3,
+        orders=3,
+        evaluated=True,
+    ),
 }
 SURVEY = (
     Planted("finetune", "finetune", 0.1, newest=0.9),
@@ -87,6 +96,57 @@ def test_the_fixture_lake_gives_a_figure_over_every_cell(name, lakes, show):
         for label, scenario in zip(found.table["label"], found.table["scenario"], strict=True)
     }
     assert shown == cells
+
+
+NO_ROWS = {"weight_norms", "planned_and_spent", "early_stopping"}
+BOTH = {"selection_gap"}  # from validation rows to test rows, as its heading says
+BY_SEARCH = {
+    *("pareto_front", "hyperparameters", "importance", "range_edges", "best_of_n", "winner_stability"),
+    "class_orders",
+}
+
+
+def otherwise(folder, split):
+    """A lake whose rows of one split were answered otherwise, better ones still being better."""
+    results = open_results(folder)
+    confusion = results.confusion.copy()
+    right = confusion["true_class"] == confusion["predicted_class"]
+    confusion.loc[(confusion["split"] == split) & right, "count"] *= 2
+    trials = results.trials.copy()
+    mine = trials["split"] == split
+    metrics = ["objective", *(name for name in METRICS if name in trials)]
+    trials.loc[mine, metrics] = trials.loc[mine, metrics] * 0.9 + 0.01
+    results.__dict__.update(confusion=confusion, trials=trials)
+    return results
+
+
+def numbers(found):
+    """Everything that a section shows in figures and tables."""
+    tables = [] if found.table is None else [found.table]
+    figure = None if found.figure is None else json.loads(found.figure.to_json())
+    return figure, [frame.to_dict("list") for frame in (*tables, *(one.frame for one in found.tables))]
+
+
+@pytest.mark.parametrize("name", VIEWS.names())
+def test_a_section_stands_on_one_split_and_names_it_in_its_heading(name, lakes, show):
+    """A figure on validation rows stood beside a table on test rows, and said the opposite."""
+    found = show(name, "evaluated")
+    if found.bare:
+        return
+    same = {
+        split: repr(numbers(VIEWS[name](otherwise(lakes["evaluated"], split)))) for split in ("val", "test")
+    }
+    moved = {split for split, text in same.items() if text != repr(numbers(found))}
+    if name in NO_ROWS:
+        assert (found.split, moved) == ("", set())
+    elif name in BOTH:
+        assert moved == {"val", "test"}
+        assert "test rows" in found.title
+    else:
+        expected = "val" if name in BY_SEARCH else "test"  # final runs lead wherever they can
+        assert moved == {expected}
+        assert found.split == expected
+        assert found.heading.endswith({"val": ", on validation rows", "test": ", on test rows"}[expected])
 
 
 def test_each_classifier_is_shown_apart(show):
