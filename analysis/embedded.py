@@ -23,7 +23,7 @@ SEALED = "<script>window.open = () => null;</script>"
 """Before any other script: nothing opens a window."""
 
 BUTTONS = (("toImage",), ("zoom2d", "pan2d"), ("zoomIn2d", "zoomOut2d", "autoScale2d", "resetScale2d"))
-"""What a figure's bar offers: saving it as a picture, and moving about in it."""
+"""Buttons of a figure's bar: saving it as a picture, and moving about in it."""
 
 CONFIG = {
     "displaylogo": False,

@@ -1,4 +1,4 @@
-"""What a cell is measured against: fine-tuning below and joint training above, trained as the cell itself.
+"""References of a cell: fine-tuning below and joint training above, trained as the cell itself.
 
 A reference of a cell stands on the same data set and scenario, under the same protocol, and has the same
 recipe: the same net, and for the first task and for the increments every field that acts equal, or searched
@@ -53,7 +53,7 @@ def reference(results: Results, cell: Cell, method: str) -> Reference:
 
 
 def other_recipe(results: Results, one: Cell, other: Cell) -> list[str]:
-    """In what two cells' recipes differ, as "lr (0.02 / 0.05)"; empty for the same recipe."""
+    """Differences of two cells' recipes, as "lr (0.02 / 0.05)"; empty for the same recipe."""
     a, b = _recipe(results, one), _recipe(results, other)
     said: dict[str, None] = {}
     for column in dict.fromkeys([*a, *b]):

@@ -1,4 +1,4 @@
-"""One quantity by class order, with the error that its counts leave: what every interval is made of.
+"""One quantity by class order, with the error that its counts leave; every interval is made of one.
 
 The class order is the unit: seeds are averaged within an order first.
 """
@@ -104,7 +104,7 @@ def measured(results: Results, runs: pd.DataFrame, split: str, tasks: int | None
 def recorded(
     results: Results, runs: pd.DataFrame, column: str, metric: str = "", tasks: int | None = None
 ) -> Pairs:
-    """What the rows of `trials` say in `column`, which is `metric` (the column's name unless given).
+    """A column of the rows of `trials`, which is `metric` (the column's name unless given), of some runs.
 
     The error is that of the counts on each run's own split, over the first `tasks` tasks or all; a cost has
     none.

@@ -189,5 +189,5 @@ def p_of_zero(values: Iterable[float | None], error: float = 0.0) -> float | Non
 
 
 def too_few(n: int) -> str:
-    """What stands in place of a verdict over fewer than FEWEST class orders; empty for enough."""
+    """The words in place of a verdict over fewer than FEWEST class orders; empty for enough."""
     return f"{TOO_FEW} (n = {n})" if n < FEWEST else ""

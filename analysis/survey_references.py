@@ -1,4 +1,4 @@
-"""What a reader of the survey's tables must know of their references: missing, failing, of another recipe."""
+"""Remarks on the references of the survey's tables: missing, failing, or of another recipe."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from analysis.stats import CLEAR
 
 
 def recipe_remarks(roles: Roles) -> list[str]:
-    """Which methods of a place have a recipe of their own, that its references do not have."""
+    """Name the methods of each place that have a recipe of their own, which its references do not have."""
     out = []
     for where in roles.places:
         own = {}
@@ -24,7 +24,7 @@ def recipe_remarks(roles: Roles) -> list[str]:
 
 
 def reference_warnings(roles: Roles) -> list[str]:
-    """Why a place does not count as run: its references are missing, do not forget or do not learn."""
+    """Reasons why a place does not count as run: no references, or ones that forget or learn too little."""
     out = []
     for where in roles.places:
         if not roles.measured_in(where):

@@ -137,7 +137,7 @@ def _row(results: Results, one: Shown, shown: Sequence[Shown]) -> dict[str, obje
 
 
 def _references(shown: Sequence[Shown]) -> list[Table]:
-    """Who is measured against whom, where that is not plain from the names."""
+    """The label that each row is measured against, where that is not plain from the names."""
     rows = []
     for one in shown:
         if not len(one.cell.best):

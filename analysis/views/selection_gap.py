@@ -1,4 +1,4 @@
-"""By how much the value that a configuration was selected by misses its final one on test rows, in parts."""
+"""Selection gap: the value that a configuration was selected by, against its final one on test rows."""
 
 from __future__ import annotations
 

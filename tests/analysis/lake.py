@@ -309,6 +309,7 @@ def plant(
     dataset: str = "digits",
     identity: str = "survey",
     device: str | None = "cpu",
+    rows: int = ROWS,
 ) -> Path:
     """A run's folder with planted accuracies, gathered; returns it. Metrics follow from the counts."""
     study = {
@@ -321,12 +322,13 @@ def plant(
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
-    rows: dict[str, list[dict]] = {table: [] for table in TABLES}
+    found: dict[str, list[dict]] = {table: [] for table in TABLES}
     for one in planted:
         for scenario, sizes in scenarios.items():
             for order in range(orders):
-                for table, found in _planted(one, scenario, sizes, order, noise, dataset, device).items():
-                    rows[table] += found
+                run = _planted(one, scenario, sizes, order, noise, dataset, device, rows)
+                for table, more in run.items():
+                    found[table] += more
     kinds = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
     extra = {f"hp.{k}": kinds[type(v)] for one in planted for k, v in one.hp.items()}
     recipe = {f"recipe.{k}": kinds[type(v)] for one in planted for k, v in one.recipe.items()}
@@ -337,11 +339,11 @@ def plant(
         version = {b"cl_search_schema_version": str(SCHEMA_VERSION).encode()}
         path = folder / "tables" / table / "gathered.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(rows[table], schema=pa.schema(fields, metadata=version)), path)
+        pq.write_table(pa.Table.from_pylist(found[table], schema=pa.schema(fields, metadata=version)), path)
     return folder
 
 
-def _planted(one, scenario, sizes, order, noise, dataset, device):
+def _planted(one, scenario, sizes, order, noise, dataset, device, rows):
     cell, class_order = f"{one.label}@{scenario}", "natural" if order == 0 else f"seed:{order}"
     trial = f"{cell}/0" + ("" if order == 0 else f"/{class_order}/s0")
     identity = {"cell": cell, "label": one.label, "method": one.method, "trial": trial}
@@ -355,11 +357,11 @@ def _planted(one, scenario, sizes, order, noise, dataset, device):
         counts = np.zeros((seen, seen), dtype=np.int64)
         for c in range(seen):
             level = one.newest if one.newest is not None and c >= first else one.old(scenario)
-            right = round(ROWS * min(1.0, max(0.0, level + shift)))
+            right = round(rows * min(1.0, max(0.0, level + shift)))
             counts[c, c] += right
             # Mistakes go to the newest class where new classes are known better, else round about.
             other = seen - 1 if one.newest is not None and c != seen - 1 else (c + 1) % seen
-            counts[c, other] += ROWS - right
+            counts[c, other] += rows - right
         confusions.append(counts)
         at = {**identity, "split": "val", "after_task": task, "classifier": "head", "primary": True}
         for c, p in zip(*np.nonzero(counts), strict=True):

@@ -12,6 +12,7 @@ import pytest
 
 from analysis import Results, compare
 from cl_core.errors import BadRequest
+from tests.analysis.lake import Planted, plant
 
 STUDY: dict[str, Any] = {
     "study": "a",
@@ -172,3 +173,15 @@ def test_what_cannot_be_compared_is_refused_in_one_line(change: dict[str, Any], 
     with pytest.raises(BadRequest, match=says) as caught:
         compare(a, b, change.get("metric"))
     assert "\n" not in str(caught.value)
+
+
+def test_the_same_row_more_in_every_class_order_is_no_certain_difference(tmp_path: Path) -> None:
+    """142 rows, one more right in each of three class orders: no spread, and p was 0."""
+    for name, newest in (("a", 64 / 71), ("b", 65 / 71)):
+        label = Planted("lwf", "lwf", 64 / 71, newest=newest)
+        plant(tmp_path / name, [label], {"B0-2tasks": (1, 1)}, orders=3, noise=0.0, rows=71)
+    (cell,) = compare(tmp_path / "a", tmp_path / "b", "last_accuracy").cells
+    assert cell.difference.value == pytest.approx(1 / 142)
+    assert cell.difference.half == pytest.approx(0.039, abs=0.001)
+    assert cell.p == pytest.approx(0.727, abs=0.001)
+    assert cell.adjusted == cell.p

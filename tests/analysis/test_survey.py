@@ -92,6 +92,14 @@ def test_a_method_that_is_better_by_five_points_is_best(tmp_path):
     assert a1.remark == "9 contrasts, by plain intervals: 9 holds"
 
 
+def test_differences_that_happen_to_be_equal_decide_nothing_on_few_rows(tmp_path):
+    few = judged(tmp_path / "few", ten(bic=0.55), noise=0.0, rows=20)["A1"]  # one row of a class, every time
+    assert few.deciding.difference.value == pytest.approx(0.05)
+    assert few.verdict.name == "undecided"
+    many = judged(tmp_path / "many", ten(bic=0.55), noise=0.0)["A1"]
+    assert many.verdict.name == "holds"
+
+
 def test_one_method_as_good_is_a_tie_and_one_better_a_counter_example(tmp_path):
     tie = judged(tmp_path / "tie", ten(bic=0.55, lucir=0.55))["A1"]
     assert tie.verdict.name == "equivalent"

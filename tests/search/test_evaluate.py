@@ -20,6 +20,7 @@ from analysis import equal, open_results
 from analysis.ledger import LEDGER, openings
 from analysis.selection import cells
 from analysis.views.final import final
+from analysis.views.selection_gap import selection_gap
 from cl_core.errors import BadRequest
 from search.budget import Budget
 from search.evaluate import Choice, choose, evaluate, planned_runs, prepare_evaluation
@@ -230,7 +231,8 @@ def test_the_report_shows_the_gap_whose_parts_sum(judged: Path) -> None:
     section = final(open_results(judged))
     assert section.table is not None
     assert list(section.table["configuration"])[:1] == ["default is the choice"]
-    (gap,) = [table.frame for table in section.tables if table.title == "Selection gap"]
+    gap = selection_gap(open_results(judged)).table
+    assert gap is not None
     parts = gap[["winner's curse", "class orders", "test split", "more data"]].sum(axis=1)
     assert list(parts) == pytest.approx(list(gap["gap"]))
     assert list(gap["selected by"] - gap["final"]) == pytest.approx(list(gap["gap"]))
@@ -346,7 +348,8 @@ def test_the_first_tasks_are_compared_with_the_same_tasks(tmp_path: Path) -> Non
         "final": 5,
         "reference": 5,
     }
-    (gap,) = [table.frame for table in final(open_results(folder)).tables if table.title == "Selection gap"]
+    gap = selection_gap(open_results(folder)).table
+    assert gap is not None
     shown = ["winner's curse", "later tasks", "test split", "more data"]
     assert gap[shown].sum(axis=1).iloc[0] == pytest.approx(gap["gap"].iloc[0])
     assert gap["gap"].iloc[0] == pytest.approx(
@@ -402,8 +405,9 @@ def test_a_choice_of_one_half_of_the_classes_is_judged_on_the_other(tmp_path: Pa
     }
     assert names["search"] == names["reference"]
     assert not names["search"] & names["final"]
-    (gap,) = [table for table in final(results).tables if table.title == "Selection gap"]
-    assert not {"more data", "gap"} & set(gap.frame.columns)
+    gap = selection_gap(results)
+    assert gap.table is not None
+    assert not {"more data", "gap"} & set(gap.table.columns)
     assert "no part from more data" in gap.text
     trial = next(t for t, row in recorded(folder).items() if row["purpose"] == "final")
     assert rerun(folder, trial)
