@@ -50,7 +50,13 @@ ORDER = (
 )
 """The order of sections; other views follow by name."""
 
-MARK = {"OK": "ok", "NOT OK": "bad", "not in the study": "none", "no completed run": "none"}
+MARK = {
+    "OK": "ok",
+    "NOT OK": "bad",
+    "not in the study": "none",
+    "none of this recipe": "none",
+    "no completed run": "none",
+}
 
 
 def write_report(

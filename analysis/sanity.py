@@ -25,7 +25,7 @@ def checks(results: Results) -> list[dict[str, str]]:
         mine = [cell for cell in chosen if cell.scenario == scenario]
         pairs = _pairs(results, mine)
         for tuned, joint in pairs:
-            row = _row(results, tuned, joint, split)
+            row = _row(results, tuned, joint, split, {cell.method for cell in mine})
             labels = [cell.label for cell in (tuned, joint) if cell is not None]
             name = f"{scenario}: {', '.join(labels)}" if len(pairs) > 1 else scenario
             out.append({"scenario": name, **row})
@@ -43,11 +43,13 @@ def _pairs(results: Results, mine: list[Cell]) -> list[tuple[Cell | None, Cell |
     return out or [(None, None)]
 
 
-def _row(results: Results, tuned: Cell | None, joint: Cell | None, split: str) -> dict[str, str]:
-    row = {"finetune": "not in the study", "joint": "not in the study", "finetune text": "", "joint text": ""}
+def _row(
+    results: Results, tuned: Cell | None, joint: Cell | None, split: str, known: set[str]
+) -> dict[str, str]:
+    row = {"finetune text": "", "joint text": ""}
     for name, cell in (("finetune", tuned), ("joint", joint)):
-        if cell is not None:
-            row[name] = "no completed run"
+        lacking = "none of this recipe" if name in known else "not in the study"
+        row[name] = lacking if cell is None else "no completed run"
     low = None if tuned is None else _ends(results, tuned, split)
     high = None if joint is None else _ends(results, joint, split)
     if low is not None:

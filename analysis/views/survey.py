@@ -13,7 +13,7 @@ from analysis.load import Results
 from analysis.roles import LEVELS, PARADIGMS, TEN, WEAK_CE, Place, Roles, Subject
 from analysis.section import VIEWS, Section, Table
 from analysis.selection import orders_sentence, split_sentence
-from analysis.stats import CLEAR, INTERVAL, SMALLEST, mean
+from analysis.stats import CLEAR, INTERVAL, SMALLEST, TOO_FEW, mean
 from analysis.style import REFERENCES, colours, panels, place
 from analysis.survey_references import recipe_remarks, reference_warnings
 from cl_core.metrics import FORMULAS
@@ -264,7 +264,7 @@ def _words(j: Judged) -> dict[str, object]:
 
 
 def _p(j: Judged) -> str:
-    if j.verdict.name == NOT_MEASURED:
+    if j.verdict.name == NOT_MEASURED or j.verdict.name.startswith(TOO_FEW):
         return ""
     return "< 0.001" if j.verdict.p < 0.001 else f"{j.verdict.p:.3f}"
 

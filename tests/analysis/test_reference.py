@@ -75,6 +75,15 @@ def test_the_survey_and_the_checks_take_the_same_references(tmp_path):
     assert said.startswith("digits · B0-3tasks · paper: own recipes: icarl. Fine-tuning and joint")
     names = [row["scenario"] for row in checks(results)]
     assert names == [f"B0-3tasks: finetune-{x}, joint-{x}" for x in ("common", "paper")]
+    apart = [
+        Planted("finetune", "finetune", 0.1, recipe=COMMON),
+        Planted("joint", "joint", 0.9, recipe=PAPER),
+    ]
+    rows = checks(open_results(plant(tmp_path / "apart", apart, SCENARIO, orders=1)))
+    assert [(row["finetune"], row["joint"]) for row in rows] == [
+        ("NOT OK", "none of this recipe"),
+        ("none of this recipe", "OK"),
+    ]
 
 
 def test_a_reference_of_another_recipe_serves_no_column_of_the_survey(tmp_path):
