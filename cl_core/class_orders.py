@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cl_core.class_names import composed
 from cl_core.errors import BadRequest, unknown
 from cl_core.hparams import digest
 from cl_core.rng import numpy_stream
@@ -108,6 +109,7 @@ def _order_from_file(name: str, num_classes: int, class_names: Sequence[str] | N
         raise BadRequest(
             f"class order {name!r} is not a readable text file: give one class id or name a line"
         ) from error
+    lines = [composed(line) for line in lines]
     known = {str(n): i for i, n in enumerate(class_names or ())}
     if lines and all(line in known for line in lines):
         order = [known[line] for line in lines]

@@ -8,24 +8,18 @@ augmented or normalised here.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import inspect
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from cl_core.errors import BadRequest, defined_at, located, source_of, unknown
+from cl_core.class_names import composed, unfit
+from cl_core.errors import BadRequest, defined_at, first_line, located, source_of, unknown
 from cl_core.hparams import Int, Value
+from cl_core.pixels import Array, as_pixels, chunks, combine_digests, pixel_digest, resized, statistics
 from cl_core.registry import Registry
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-Array = np.ndarray[Any, np.dtype[Any]]
-_CHUNK = 1024  # images at a time, wherever all pixels are walked through
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,11 +115,12 @@ class DataSpec:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A data set. Every class 0..K-1 has at least one training image; the test split may be absent.
+    """A data set. Every class 0..K-1 has a training image, and a test image unless the test split is absent.
 
     `mean` and `std` are of x / 255, one value a channel. `augment`, `net` and `recipe` (keys of `Recipe`) are
     what a run uses unless it says otherwise. `fingerprint` is the SHA-256 of pixels, labels and class names,
-    wherever they lie. Raises BadRequest when the parts do not fit together.
+    wherever they lie. `notes` are lines on how the images were found, to be shown before work; no digest
+    has them. Raises BadRequest when the parts do not fit together.
     """
 
     name: str
@@ -138,8 +133,15 @@ class Data:
     net: str = "convnet"
     recipe: dict[str, Value] = field(default_factory=dict)
     fingerprint: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in self.class_names:
+            if (rule := unfit(name)) is not None:
+                raise BadRequest(
+                    f"class names must {rule}: {name!a} of {self.name!r} breaks this. Rename it."
+                )
+        object.__setattr__(self, "class_names", tuple(map(composed, self.class_names)))
         for split, images in (("training", self.train), ("test", self.test)):
             if images is not None:
                 _check_images(f"the {split} split of {self.name!r}", images, len(self.class_names))
@@ -148,12 +150,19 @@ class Data:
             raise BadRequest(
                 f"class names must differ, and {twice[0]!r} stands twice in {self.name!r}: rename one"
             )
-        absent = np.flatnonzero(np.bincount(self.train.y, minlength=self.num_classes) == 0)
-        if len(absent):
+        absent = _absent(self.train, self.num_classes)
+        if absent:
             raise BadRequest(
                 f"every class needs a training image, and class {absent[0]} "
                 f"({self.class_names[absent[0]]!r}) of {self.name!r} has none: "
                 f"number the classes 0..{self.num_classes - 1} without gaps"
+            )
+        absent = [] if self.test is None else _absent(self.test, self.num_classes)
+        if absent:
+            raise BadRequest(
+                f"the test split of {self.name!r} must have every class, and lacks {len(absent)} of "
+                f"{self.num_classes}, such as class {absent[0]} ({self.class_names[absent[0]]!r}): add test "
+                "images of it, or give no test split"
             )
         if self.test is not None and self.test.x.shape[1:] != self.train.x.shape[1:]:
             raise BadRequest(
@@ -200,7 +209,7 @@ class Data:
         images are shifted by up to an eighth of their side and not mirrored; without `mean` and `std` they
         are computed from `x`. Raises BadRequest.
         """
-        pixels, labels = _as_pixels("x", x), _as_labels("y", y)
+        pixels, labels = as_pixels("x", x), _as_labels("y", y)
         if class_names is None:
             class_names = [str(c) for c in range(int(labels.max(initial=-1)) + 1)]
         train = Images(pixels, labels)
@@ -208,7 +217,7 @@ class Data:
         if test is not None:
             if not isinstance(test, tuple | list) or len(test) != 2:
                 raise BadRequest(f"test must be a pair (x, y), not {type(test).__name__}")
-            held = Images(_as_pixels("test x", test[0]), _as_labels("test y", test[1]))
+            held = Images(as_pixels("test x", test[0]), _as_labels("test y", test[1]))
         _check_images(f"the training split of {name!r}", train, len(class_names))
         computed_mean, computed_std = statistics(pixels)
         return cls(
@@ -284,6 +293,11 @@ def _made(loader: Loader, spec: DataSpec) -> tuple[Any, str]:
         raise
     except Exception as error:
         if getattr(loader, "__module__", "").startswith(f"{DATASETS.package}."):
+            if isinstance(error, OSError):  # of the file system, such as a path that is too long
+                reason = error.strerror or first_line(error)
+                raise BadRequest(
+                    f"data set {spec.name!r} cannot be read ({reason}): check data.root"
+                ) from error
             raise
         line = located(error, source_of(loader))
         raise BadRequest(f"data set {spec.name!r} failed: {line}; mend it") from error
@@ -337,96 +351,6 @@ def fingerprint(train: Images, test: Images | None, class_names: Sequence[str]) 
     return combine_digests(splits, class_names)
 
 
-def pixel_digest(parts: Iterator[Array]) -> str:
-    """SHA-256 of uint8 arrays, one after the other."""
-    sha = hashlib.sha256()
-    for part in parts:
-        sha.update(np.ascontiguousarray(part).data)
-    return sha.hexdigest()
-
-
-def combine_digests(splits: Sequence[tuple[Sequence[int], str, Array]], class_names: Sequence[str]) -> str:
-    """The fingerprint from (shape, pixel digest, labels) of the training split and, if there is one, the test
-    split."""
-    text = json.dumps(
-        {
-            "class_names": list(class_names),
-            "splits": [
-                [[int(n) for n in shape], pixels, hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()]
-                for shape, pixels, labels in splits
-            ],
-        }
-    )
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def chunks(x: Array) -> Iterator[Array]:
-    """`x` in pieces small enough to hold copies of."""
-    for start in range(0, len(x), _CHUNK):
-        yield x[start : start + _CHUNK]
-
-
-@dataclass
-class Moments:
-    """Exact sums over pixels, channel by channel; the result does not depend on how the images are cut into
-    parts."""
-
-    count: int = 0
-    sums: Array = field(default_factory=lambda: np.zeros(0, np.int64))
-    squares: Array = field(default_factory=lambda: np.zeros(0, np.int64))
-
-    def add(self, x: Array) -> None:
-        """Take in `x` [n, H, W, C] uint8, n <= 1024 (so that a sum of squares fits 32 bits)."""
-        flat, channels = x.reshape(len(x), -1), x.shape[-1]
-        once = flat.sum(axis=0, dtype=np.uint32).reshape(-1, channels).sum(axis=0, dtype=np.int64)
-        squared = flat.astype(np.uint16) ** 2  # 255 ** 2 fits 16 bits
-        twice = squared.sum(axis=0, dtype=np.uint32).reshape(-1, channels).sum(axis=0, dtype=np.int64)
-        self.merge(Moments(flat.size // channels, once, twice))
-
-    def merge(self, other: Moments) -> None:
-        """Take in other sums."""
-        if not self.count:
-            self.count, self.sums, self.squares = other.count, other.sums, other.squares
-        elif other.count:
-            self.count += other.count
-            self.sums, self.squares = self.sums + other.sums, self.squares + other.squares
-
-    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of x / 255, rounded to 4 decimals; a constant channel gets a deviation
-        of 1."""
-        mean = self.sums / (self.count * 255)
-        std = np.sqrt(np.maximum(self.squares / (self.count * 255**2) - mean**2, 0))
-        return (
-            tuple(round(float(m), 4) for m in mean),
-            tuple(round(float(s), 4) if s >= 5e-5 else 1.0 for s in std),
-        )
-
-
-def statistics(x: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of x / 255, a value a channel, of `x` [N, H, W, C] uint8."""
-    moments = Moments()
-    for part in chunks(x):
-        moments.add(part)
-    return moments.statistics()
-
-
-def centre_square(image: Image.Image, size: int) -> Image.Image:
-    """The largest centred square of an image at `size` x `size` pixels: shorter side resized, the rest
-    cropped.
-
-    Bilinear and antialiased, with what lies beside the square taken into account. Pillow resamples 8-bit
-    images in whole numbers, so the result is the same on every machine.
-    """
-    from PIL import Image
-
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    if side == size:
-        return image if image.size == (size, size) else image.crop(box)
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
-
-
 def _fitted(data: Data, spec: DataSpec) -> Data:
     """`data` cut and resized as `spec` asks; `data` itself if that is what it is already."""
     train, test = data.train, data.test
@@ -440,10 +364,11 @@ def _fitted(data: Data, spec: DataSpec) -> Data:
         train = Images(train.x[rows], label[train.y[rows]])
     if test is not None and len(kept) < data.num_classes:
         known = label[test.y] >= 0
-        test = Images(test.x[known], label[test.y[known]]) if known.any() else None
+        test = Images(test.x[known], label[test.y[known]])
     augment, before = data.augment, train.x.shape[1:3]
     if spec.size is not None and before != (spec.size, spec.size):
-        train, test = _resized(train, spec.size), None if test is None else _resized(test, spec.size)
+        train = Images(resized(train.x, spec.size), train.y)
+        test = None if test is None else Images(resized(test.x, spec.size), test.y)
         augment = dataclasses.replace(augment, crop=round(augment.crop * spec.size / min(before)))
     if train is data.train and test is data.test:
         return data
@@ -463,17 +388,6 @@ def _rows_of(y: Array, label: int, per_class: int | None) -> Array:
     return rows[evenly(len(rows), per_class)]
 
 
-def _resized(images: Images, size: int) -> Images:
-    from PIL import Image
-
-    count, _, _, channels = images.x.shape
-    out = np.empty((count, size, size, channels), np.uint8)
-    for i in range(count):
-        for c in range(channels):
-            out[i, :, :, c] = np.asarray(centre_square(Image.fromarray(images.x[i, :, :, c]), size))
-    return Images(out, images.y)
-
-
 def _takes(loader: Callable[..., Any]) -> str | None:
     """The argument that a loader wants: "spec", "root", "nothing", or None where it wants more than one."""
     try:
@@ -489,33 +403,6 @@ def _takes(loader: Callable[..., Any]) -> str | None:
     return "spec" if next(iter(signature.parameters)) == "spec" else "root"
 
 
-def _as_pixels(name: str, value: Any) -> Array:
-    """[N, H, W, C] uint8 from any accepted layout and type."""
-    x = np.asarray(value)
-    if x.ndim == 3:
-        x = x[..., None]
-    elif x.ndim == 4 and x.shape[3] > 4 and x.shape[1] <= 4:
-        x = x.transpose(0, 2, 3, 1)
-    if x.ndim != 4 or not 1 <= x.shape[3] <= 4 or 0 in x.shape:
-        raise BadRequest(
-            f"{name} must be [N, H, W], [N, H, W, C] or [N, C, H, W] with 1 to 4 channels and no empty axis, "
-            f"not {list(np.shape(value))}: reshape it"
-        )
-    if np.issubdtype(x.dtype, np.floating):
-        low, high = float(x.min()), float(x.max())
-        if not (low >= 0 and high <= 1):  # also when one of them is NaN
-            raise BadRequest(
-                f"{name} of type {x.dtype} must lie in [0, 1], and lies in [{low:g}, {high:g}]: "
-                "scale it, or give the pixels as uint8"
-            )
-        x = np.rint(x * 255).astype(np.uint8)
-    if x.dtype != np.uint8:
-        raise BadRequest(
-            f"{name} must be uint8 or float in [0, 1], not {x.dtype}: convert it, as in x.astype('uint8')"
-        )
-    return np.ascontiguousarray(x)
-
-
 def _as_labels(name: str, value: Any) -> Array:
     y = np.asarray(value)
     if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
@@ -523,6 +410,11 @@ def _as_labels(name: str, value: Any) -> Array:
             f"{name} must be a flat list of whole numbers 0..K-1, not {y.dtype} of shape {list(y.shape)}"
         )
     return np.ascontiguousarray(y, dtype=np.int64)
+
+
+def _absent(images: Images, classes: int) -> list[int]:
+    """The classes without an image."""
+    return np.flatnonzero(np.bincount(images.y, minlength=classes) == 0).tolist()
 
 
 def _check_images(what: str, images: Images, classes: int) -> None:

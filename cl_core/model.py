@@ -25,13 +25,13 @@ from torch import Tensor
 
 from cl_core.aside import aside
 from cl_core.augment import normalise
-from cl_core.dataset import Array
 from cl_core.device import resolve_device
 from cl_core.errors import BadRequest, first_line
 from cl_core.method import METHODS, Method
 from cl_core.nets.network import NETS, Network, build_network
 from cl_core.own_code import check, only
 from cl_core.pictures import batches
+from cl_core.pixels import Array
 from cl_core.recipe import Recipe
 from cl_core.stages import network_digest
 from cl_core.state import State

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cl_core.data.image_folder import decode, pixels
-from cl_core.dataset import Array
+from cl_core.data.decoding import decode, pixels
 from cl_core.errors import BadRequest, first_line
+from cl_core.pixels import Array
 from cl_core.view import EVALUATION_BATCH
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def fitted(image: Picture, shape: Sequence[int]) -> Array:
         )
     try:
         if isinstance(image, str | Path):
-            square = decode(Path(image).expanduser().read_bytes(), height)
+            square, _ = decode(Path(image).expanduser().read_bytes(), height)
         else:
             square = pixels(image, height)
     except Exception as error:  # Pillow raises many kinds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,24 +66,18 @@ def _remedy(path: Path) -> str:
 
 
 def _images(given: Path, notes: list[str]) -> list[Path]:
-    """The image itself, or those below a folder. Links to folders are not followed."""
-    from cl_core.data.image_folder import SUFFIXES
+    """The image itself, or those below a folder, found as a data set's are; `notes` has what is left out."""
+    from cl_core.data.decoding import SUFFIXES
+    from cl_core.data.listing import Listing
 
     place = given.expanduser()
     if not place.exists():
         raise BadRequest(f"there is no image or folder {given}: check the path")
     if not place.is_dir():
         return [place]
-    found: list[Path] = []
-    others: list[Path] = []
-    for folder, inner, files in os.walk(place):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        for name in files:
-            if not name.startswith("."):
-                (found if name.lower().endswith(SUFFIXES) else others).append(Path(folder, name))
+    listing = Listing(place)
+    found = listing.below()
+    notes += listing.notes
     if not found:
         raise BadRequest(f"folder {given} holds no images ({', '.join(SUFFIXES[:3])}, ...): name another")
-    if others:
-        several = "1 file is" if len(others) == 1 else f"{len(others)} files are"
-        notes.append(f"{given}: {several} left out, by the name no image, such as {min(others)}")
-    return sorted(found)
+    return [place / path for path in found]

@@ -3,7 +3,8 @@
 The folder is `$CL_SEARCH_CACHE`, else `$XDG_CACHE_HOME/cl-search`, else `~/.cache/cl-search`. An entry is
 found by the digest of its manifest (name, size and time of change of every file used) and of how the files
 are decoded, so a changed file or another size makes another entry. It consists of `<key>.train.npy`, perhaps
-`<key>.test.npy`, and `<key>.json` with the shapes, statistics and fingerprint, written last. Whatever is
+`<key>.test.npy`, and `<key>.json` with the statistics, the fingerprint and what is said of the sizes, written
+last. Whatever is
 there and does not fit is written again; a folder that cannot be written to costs only the decoding.
 """
 
@@ -21,87 +22,63 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
-from zipfile import ZipFile
+from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock
 
-from cl_core.dataset import Array, Images, Moments, combine_digests
+from cl_core.data.files import Files, Item
+from cl_core.dataset import DataSpec, Images
 from cl_core.errors import BadRequest, first_line
+from cl_core.pixels import Array, Moments, combine_digests
 
-_FORMAT = 1  # of the entries; another number makes other entries
-
-
-@dataclass(frozen=True)
-class Item:
-    """One image file, by its name below the root of its `Files`, and its class."""
-
-    name: str
-    label: int
+_FORMAT = 2  # of the entries; another number makes other entries
 
 
-class Files(Protocol):
-    """Where image files are read from."""
-
-    def read(self, name: str) -> bytes: ...
-
-    def stamp(self, name: str) -> tuple[int, int]:
-        """Size in bytes, and time of change in ns or a checksum: what tells one version from another."""
-
-    def where(self, name: str) -> str:
-        """The file as a person would look for it."""
-
-
-class Folder:
-    """Files below a folder."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def read(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
-
-    def stamp(self, name: str) -> tuple[int, int]:
-        found = os.stat(f"{self.root}/{name}")  # noqa: PTH116 - a Path for each of 100,000 files takes longer than stat
-        return found.st_size, found.st_mtime_ns
-
-    def where(self, name: str) -> str:
-        return str(self.root / name)
-
-
-class Archive:
-    """Files in a zip archive, read in place; nothing is unpacked."""
-
-    def __init__(self, path: Path, prefix: str = "") -> None:
-        self.path, self.prefix = path, prefix
-        self.zip = ZipFile(path)
-
-    def read(self, name: str) -> bytes:
-        return self.zip.read(self.prefix + name)
-
-    def stamp(self, name: str) -> tuple[int, int]:
-        found = self.zip.getinfo(self.prefix + name)
-        return found.file_size, found.CRC
-
-    def where(self, name: str) -> str:
-        return f"{self.path}:{self.prefix}{name}"
-
-    def names(self) -> list[str]:
-        """Every file below the prefix."""
-        start = len(self.prefix)
-        return [n[start:] for n in self.zip.namelist() if n.startswith(self.prefix) and not n.endswith("/")]
+Decoder = Callable[[bytes, int], tuple[Array, tuple[int, int]]]
+"""(bytes of a file, size) -> its image [size, size, 3] uint8, and the width and height that it had."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What the cache gives: memory-mapped splits, statistics of the training pixels, and the fingerprint."""
+    """What the cache gives: memory-mapped splits, statistics of the training pixels, the fingerprint, and how
+    many images had another size, with an example."""
 
     train: Images
     test: Images | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+    resized: int = 0
+    example: str = ""
+
+    def notes(self, spec: DataSpec) -> tuple[str, ...]:
+        """One line where images were resized and nobody has said to what."""
+        if spec.size is not None or not self.resized:
+            return ()
+        size = self.train.x.shape[1]
+        count = len(self.train) + len(self.test or ())
+        many = "all" if self.resized == count else f"{self.resized:,} of"
+        return (
+            f"data.size is not given, so images become {size}x{size} pixels: {many} {count:,} have another "
+            f"size, such as {self.example}. Set data.size to keep more detail.",
+        )
+
+
+class _Sizes:
+    """Counts the images whose size is not the one wanted; remembers the first."""
+
+    def __init__(self, size: int) -> None:
+        self.wanted, self.others, self.example = (size, size), 0, ""
+
+    def add(self, own: tuple[int, int]) -> None:
+        if own != self.wanted:
+            self.others += 1
+            self.example = self.example or f"{own[0]}x{own[1]}"
+
+    def merge(self, later: _Sizes) -> None:
+        self.others += later.others
+        self.example = self.example or later.example
 
 
 def cache_folder() -> Path:
@@ -118,14 +95,13 @@ def decoded(
     test: Sequence[Item] | None,
     class_names: Sequence[str],
     size: int,
-    decode: Callable[[bytes, int], Array],
+    decode: Decoder,
     options: Mapping[str, str | int],
 ) -> Decoded:
     """The images of `train` and `test` as [N, size, size, 3] uint8, from the cache or decoded now.
 
-    `decode(bytes, size)` gives one image; `options` names everything besides `size` that its result depends
-    on. Several processes that ask at once decode once. Raises BadRequest naming a file that is missing or is
-    not an image.
+    `options` names everything besides `size` that the result of `decode` depends on. Several processes that
+    ask at once decode once. Raises BadRequest naming a file that is missing or is not an image.
     """
     splits = {"train": train} if test is None else {"train": train, "test": test}
     work = _Work(files, splits, class_names, size, decode)
@@ -153,7 +129,7 @@ class _Work:
         splits: Mapping[str, Sequence[Item]],
         class_names: Sequence[str],
         size: int,
-        decode: Callable[[bytes, int], Array],
+        decode: Decoder,
     ) -> None:
         self.files, self.splits, self.class_names, self.size, self.decode = (
             files,
@@ -191,25 +167,44 @@ class _Work:
             described[split] = self.run(split, put)
         return self.result(arrays, self.summary(described))
 
-    def run(self, split: str, put: Callable[[Array], object]) -> tuple[str, Moments]:
-        """Decode a split in order, hand it to `put` part by part, and return its pixel digest and moments."""
-        sha, moments = hashlib.sha256(), Moments()
-        for part, its_moments in _batched(self._images, self.splits[split], batch=64, quick=6e-4):
+    def run(self, split: str, put: Callable[[Array], object]) -> tuple[str, Moments, _Sizes]:
+        """Decode a split in order, hand it to `put` part by part, and return its pixel digest, moments and
+        sizes."""
+        sha, moments, sizes = hashlib.sha256(), Moments(), _Sizes(self.size)
+        for part, its_moments, its_sizes in _batched(self._images, self.splits[split], batch=64, quick=6e-4):
             sha.update(part.data)
             moments.merge(its_moments)
+            sizes.merge(its_sizes)
             put(part)
-        return sha.hexdigest(), moments
+        return sha.hexdigest(), moments, sizes
 
-    def summary(self, described: Mapping[str, tuple[str, Moments]]) -> dict[str, Any]:
+    def summary(self, described: Mapping[str, tuple[str, Moments, _Sizes]]) -> dict[str, Any]:
         """What is stored beside the arrays."""
         mean, std = described["train"][1].statistics()
-        parts = [(self.shape(split), digest, self.labels[split]) for split, (digest, _) in described.items()]
-        return {"mean": mean, "std": std, "fingerprint": combine_digests(parts, self.class_names)}
+        parts = [(self.shape(split), found[0], self.labels[split]) for split, found in described.items()]
+        sizes = _Sizes(self.size)
+        for *_, found in described.values():
+            sizes.merge(found)
+        return {
+            "mean": mean,
+            "std": std,
+            "fingerprint": combine_digests(parts, self.class_names),
+            "resized": sizes.others,
+            "example": sizes.example,
+        }
 
     def result(self, arrays: Mapping[str, Array], summary: Mapping[str, Any]) -> Decoded:
         splits = {split: Images(x, self.labels[split]) for split, x in arrays.items()}
         mean, std = tuple(summary["mean"]), tuple(summary["std"])
-        return Decoded(splits["train"], splits.get("test"), mean, std, summary["fingerprint"])
+        return Decoded(
+            splits["train"],
+            splits.get("test"),
+            mean,
+            std,
+            summary["fingerprint"],
+            int(summary["resized"]),
+            str(summary["example"]),
+        )
 
     def _stamps(self, items: Sequence[Item]) -> bytes:
         lines = []
@@ -223,19 +218,21 @@ class _Work:
                 ) from error
         return "\n".join(lines).encode()
 
-    def _images(self, items: Sequence[Item]) -> tuple[Array, Moments]:
+    def _images(self, items: Sequence[Item]) -> tuple[Array, Moments, _Sizes]:
         out = np.empty((len(items), self.size, self.size, 3), np.uint8)
+        sizes = _Sizes(self.size)
         for i, item in enumerate(items):
             try:
-                out[i] = self.decode(self.files.read(item.name), self.size)
+                out[i], own = self.decode(self.files.read(item.name), self.size)
             except Exception as error:  # Pillow's readers raise almost anything on broken files
                 reason = "unknown format" if "BytesIO" in str(error) else first_line(error)
                 raise BadRequest(
                     f"{self.files.where(item.name)} is not a readable image ({reason}): repair or remove it"
                 ) from error
+            sizes.add(own)
         moments = Moments()
         moments.add(out)
-        return out, moments
+        return out, moments, sizes
 
 
 def _batched(

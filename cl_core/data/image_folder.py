@@ -1,31 +1,24 @@
 """Images of one's own: `root/train/<class>/*` and, if there is one, `root/test/<class>/*`.
 
-Anything that Pillow reads, of any size and mode: turned as its EXIF says, transparency laid on white, 16 bits
-a channel brought to 8, grey and palettes to RGB, the shorter side resized to `size` (antialiased bilinear),
-the centre cropped. Classes are sorted by name, images by path. Folders within a class folder count as part of
-it unless they are links; names that begin with a dot and files without an image's suffix are passed over.
+Without `test`, a folder `val`, `valid` or `validation` is the test split, for validation images are always
+held out of `train`. Classes are sorted by name, images by path. `cl_core.data.listing` says what is passed
+over, `cl_core.data.decoding` what is read and how.
 """
 
 from __future__ import annotations
 
-import io
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from cl_core.data.cache import Folder, Item, decoded
-from cl_core.dataset import DATASETS, Array, Augment, Data, DataSpec, centre_square, evenly, keep_classes
+from cl_core.data.cache import decoded
+from cl_core.data.decoding import DECODER, decode
+from cl_core.data.files import Folder
+from cl_core.data.listing import Listing, is_foreign
+from cl_core.dataset import DATASETS, Augment, Data, DataSpec, keep_classes
 from cl_core.errors import BadRequest, unknown
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
-DECODER: dict[str, str | int] = {"decoder": "centre-square", "version": 1}
-"""Names what `decode` does in cache keys; a change of its pixels needs another version."""
+TEST = ("test", "val", "valid", "validation")
+"""Folders that may be the test split; the first that is there is."""
 
 
 @DATASETS.register("image-folder")
@@ -34,126 +27,93 @@ def load(spec: DataSpec) -> Data:
     if spec.root is None:
         raise BadRequest("image-folder needs the folder that holds train/<class>/*: --set data.root=...")
     root, size = Path(spec.root).expanduser(), spec.size or 32
-    names = class_folders(root / "train")
-    kept = names[: keep_classes(len(names), spec)]
-    train = list_split(root, "train", kept, spec.per_class)
+    check_root(root)
+    listing = Listing(root)
+    folders = listing.classes("train")
+    names = list(folders)[: keep_classes(len(folders), spec)]
+    train = listing.images("train", [folders[name] for name in names], spec.per_class)
+    split = next((name for name in TEST if (root / name).is_dir()), None)
     test = None
-    if (root / "test").is_dir():
-        present = class_folders(root / "test")
-        for name in present:
-            if name not in names:
-                problem = unknown("class", name, names)
-                raise BadRequest(f"{root / 'test' / name}: every class of test must be in train: {problem}")
-        test = list_split(root, "test", [n if n in present else None for n in kept]) or None
-    got = decoded(Folder(root), train, test, kept, size, decode, DECODER)
+    if split is not None:
+        held = held_folders(root / split, listing.classes(split), folders, names)
+        test = listing.images(split, held)
+    got = decoded(Folder(root), train, test, names, size, decode, DECODER)
     return Data(
         name="image-folder",
         train=got.train,
         test=got.test,
-        class_names=tuple(kept),
+        class_names=tuple(names),
         mean=got.mean,
         std=got.std,
         augment=Augment(crop=size // 8, flip=True),
         net="convnet",
         recipe={"epochs": 50, "batch": 128, "lr": 0.05},
         fingerprint=got.fingerprint,
+        notes=(*_on_splits(root, split), *listing.notes, *got.notes(spec)),
     )
 
 
-def class_folders(split: Path) -> list[str]:
-    """The names of the class folders in `split`, sorted. Raises BadRequest if there is none."""
-    if not split.is_dir():
+def check_root(root: Path) -> None:
+    """Raise BadRequest unless `root` is a folder with a folder `train`."""
+    if not root.is_dir():
         raise BadRequest(
-            f"there is no folder {split}: arrange the images as {split.name}/<class>/*, "
-            "or say where they are with --set data.root=..."
+            f"data.root must be a folder: {str(root)!r} is not. Name the folder with train/ and test/ by "
+            "--set data.root=..."
         )
-    names = sorted(p.name for p in split.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not names:
-        raise BadRequest(f"{split} has no class folders: arrange the images as {split.name}/<class>/*")
-    for name in names:
-        if split.resolve().is_relative_to((split / name).resolve()):
-            raise BadRequest(
-                f"class folder {split / name} is a link to a folder that holds it: remove the link"
-            )
-    return names
+    if (root / "train").is_dir():
+        return
+    inside = sorted(path.name for path in root.iterdir() if path.is_dir() and not is_foreign(path.name))
+    said = f"data.root must hold train/<class>/*: {str(root)!r} has no folder train."
+    if root.name in ("train", *TEST):
+        raise BadRequest(f"{said} Name the folder above it: --set data.root={root.parent}")
+    if inside:
+        raise BadRequest(
+            f"{said} If its folders ({_few(inside)}) are classes, move them into {root / 'train'}; else name "
+            "the folder that holds train/ by --set data.root=..."
+        )
+    raise BadRequest(f"{said} Move the images there, or name another folder by --set data.root=...")
 
 
-def list_split(
-    root: Path, split: str, names: Sequence[str | None], per_class: int | None = None, below: str = ""
-) -> list[Item]:
-    """The images in `root/split/<name>/<below>` of each class, labelled by position; None stands for a class
-    without any.
+def held_folders(at: Path, held: Mapping[str, str], trained: Iterable[str], kept: Sequence[str]) -> list[str]:
+    """The folders in the test split `at` of the classes `kept`; `held` are its classes and their folders.
 
-    At most `per_class` of each, evenly spaced in the order of their paths. Raises BadRequest on a class
-    without images.
+    Raises BadRequest on a class that is not trained, and where one of the kept is missing.
     """
-    items = []
-    for label, name in enumerate(names):
-        if name is None:
-            continue
-        folder = "/".join(part for part in (split, name, below) if part)
-        found = _images_below(root, folder)
-        if not found:
-            raise BadRequest(
-                f"class folder {root / folder} holds no images ({', '.join(SUFFIXES[:3])}, ...): "
-                "add images or remove the folder"
-            )
-        items += [Item(found[i], label) for i in evenly(len(found), per_class)]
-    return items
+    for name, folder in held.items():
+        if name not in trained:
+            problem = unknown("class", name, trained)
+            raise BadRequest(f"{at / folder}: every class of {at.name} must be in train: {problem}")
+    lacks = [name for name in kept if name not in held]
+    if lacks:
+        raise BadRequest(
+            f"the test split must have every class: {at} lacks {len(lacks)} of {len(kept)}, such as "
+            f"{lacks[0]!r}. Add images of it, or rename {at.name}/ to do without a test split."
+        )
+    return [held[name] for name in kept]
 
 
-def decode(raw: bytes, size: int) -> Array:
-    """The image in `raw` as [size, size, 3] uint8. Raises whatever Pillow raises."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(raw)) as image:
-        # A large JPEG is read at a fraction of its size that is still at least twice the one wanted.
-        image.draft(None, (2 * size, 2 * size))
-        return pixels(image, size)
-
-
-def pixels(image: Image.Image, size: int) -> Array:
-    """An image that Pillow has opened as [size, size, 3] uint8. Raises whatever Pillow raises."""
-    from PIL import ImageOps
-
-    return np.asarray(centre_square(_as_rgb(ImageOps.exif_transpose(image)), size))
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    from PIL import Image
-
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I"):  # grey of 16 bits; Pillow's own conversion clips instead of scaling
-        wide = np.asarray(image).astype(np.int64)
-        return Image.fromarray((np.clip(wide, 0, 65535) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no known range; store 8 or 16 bits")
-    if image.has_transparency_data:
-        clear = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
-    return image.convert("RGB")
+def _on_splits(root: Path, split: str | None) -> list[str]:
+    """What to say of the folders beside train."""
+    out = []
+    if split is not None and split != TEST[0]:
+        out.append(
+            f"{root / split} is the test split, as there is no test/. Validation images are held out of "
+            "train/."
+        )
+    read = {"train", split}
+    rest = sorted(
+        path.name
+        for path in root.iterdir()
+        if path.is_dir() and not is_foreign(path.name) and path.name not in read
+    )
+    if rest:
+        out.append(
+            f"not read in {root}: {_few(rest)}. Validation images are held out of train/"
+            + (f", test images come from {split}/." if split else ".")
+        )
+    return out
 
 
-def _images_below(root: Path, folder: str) -> list[str]:
-    """Paths relative to `root` of the images in `folder` and its sub-folders, sorted; links to folders are
-    not followed."""
-    found, open_folders = [], [folder]
-    while open_folders:
-        at = open_folders.pop()
-        try:
-            with os.scandir(root / at) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        open_folders.append(f"{at}/{entry.name}")
-                    elif entry.name.lower().endswith(SUFFIXES) and not (
-                        entry.is_symlink() and entry.is_dir()
-                    ):
-                        found.append(f"{at}/{entry.name}")
-        except OSError as error:
-            raise BadRequest(
-                f"{root / at} cannot be listed ({error.strerror}): check data.root and its permissions"
-            ) from error
-    return sorted(found)
+def _few(names: Sequence[str]) -> str:
+    """At most three names, as a list."""
+    return ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")

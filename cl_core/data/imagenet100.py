@@ -9,25 +9,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cl_core.data.cache import Folder, decoded
-from cl_core.data.image_folder import DECODER, class_folders, decode, list_split
+from cl_core.class_names import composed
+from cl_core.data.cache import decoded
+from cl_core.data.decoding import DECODER, decode
+from cl_core.data.files import Folder
+from cl_core.data.image_folder import held_folders
+from cl_core.data.listing import Listing
 from cl_core.dataset import DATASETS, Augment, Data, DataSpec, keep_classes
-from cl_core.errors import BadRequest, unknown
+from cl_core.errors import BadRequest, first_line, unknown
 
 
 @DATASETS.register("imagenet100")
 def load(spec: DataSpec) -> Data:
     """ImageNet-100: 100 classes of ImageNet, 224 x 224 unless data.size says otherwise."""
     root, size = _find(Path(spec.root or "~/data").expanduser()), spec.size or 224
-    present = class_folders(root / "train")
-    wnids, names = _classes(root, present)
+    listing = Listing(root)
+    present = listing.classes("train")
+    wnids, names = _classes(root, list(present))
     kept = keep_classes(len(wnids), spec)
     wnids, names = wnids[:kept], names[:kept]
-    train = list_split(root, "train", wnids, spec.per_class)
+    train = listing.images("train", [present[wnid] for wnid in wnids], spec.per_class)
     test = None
     if (root / "val").is_dir():
-        held = set(class_folders(root / "val"))
-        test = list_split(root, "val", [w if w in held else None for w in wnids]) or None
+        # Beside 100 classes to train on may lie the validation images of all 1,000.
+        held = {wnid: folder for wnid, folder in listing.classes("val").items() if wnid in present}
+        test = listing.images("val", held_folders(root / "val", held, present, wnids))
     got = decoded(Folder(root), train, test, names, size, decode, DECODER)
     return Data(
         name="imagenet100",
@@ -40,6 +46,7 @@ def load(spec: DataSpec) -> Data:
         net="resnet18",
         recipe={"epochs": 100, "batch": 128, "lr": 0.1},
         fingerprint=got.fingerprint,
+        notes=(*listing.notes, *got.notes(spec)),
     )
 
 
@@ -58,8 +65,16 @@ def _classes(root: Path, present: list[str]) -> tuple[list[str], list[str]]:
     path = root / "classes.txt"
     if not path.is_file():
         return present[:100], present[:100]
-    lines = [line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip()]
-    wnids = [line[0] for line in lines]
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise BadRequest(
+            f"{path} must be readable UTF-8 text, a class a line: {first_line(error)}"
+        ) from error
+    lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise BadRequest(f"{path} must name the classes, one a line, and is empty: fill or remove it")
+    wnids = [composed(line[0]) for line in lines]
     for wnid in wnids:
         if wnid not in present:
             raise BadRequest(

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
-from cl_core.data.cache import Archive, Files, Folder, Item, decoded
-from cl_core.data.image_folder import DECODER, SUFFIXES, decode, list_split
+from cl_core.data.cache import decoded
+from cl_core.data.decoding import DECODER, SUFFIXES, decode
+from cl_core.data.files import Archive, Files, Folder, Item
+from cl_core.data.listing import Listing
 from cl_core.dataset import DATASETS, Augment, Data, DataSpec, evenly, keep_classes
 from cl_core.errors import BadRequest
 
@@ -43,6 +45,7 @@ def load(spec: DataSpec) -> Data:
         net="resnet32" if size <= 32 else "resnet18",
         recipe={"epochs": 100, "batch": 128, "lr": 0.1},
         fingerprint=got.fingerprint,
+        notes=got.notes(spec),
     )
 
 
@@ -99,7 +102,7 @@ def _class_names(files: Files, wnids: Sequence[str]) -> list[str]:
 
 def _train(files: Folder | Archive, wnids: Sequence[str], per_class: int | None) -> list[Item]:
     if isinstance(files, Folder):
-        return list_split(files.root, "train", wnids, per_class, below="images")
+        return Listing(files.root).images("train", wnids, per_class, below="images")
     found: dict[str, list[str]] = {wnid: [] for wnid in wnids}
     for name in files.names():
         parts = name.split("/")

@@ -15,13 +15,12 @@ from cl_core.dataset import (
     Data,
     DataSpec,
     Images,
-    Moments,
     evenly,
     half_of_classes,
     load,
-    statistics,
 )
 from cl_core.errors import BadRequest
+from cl_core.pixels import Moments, statistics
 
 TUNE = [0, 3, 4, 7, 8]  # of ten classes
 
@@ -114,8 +113,17 @@ def test_the_defaults_for_arrays() -> None:
         (pixels(4, 6), [0, 1, 0, 1], {}, r"x must be \[N, H, W\].*not \[4, 6\]"),
         (pixels(4, 6, 6, 9), [0, 1, 0, 1], {}, "1 to 4 channels"),
         (pixels(0, 6, 6), [], {}, "no empty axis"),
-        (pixels(4, 6, 6).astype(np.int64), [0, 1, 0, 1], {}, r"not int64: convert it"),
-        (pixels(4, 6, 6).astype(np.float32), [0, 1, 0, 1], {}, r"must lie in \[0, 1\]"),
+        (pixels(4, 6, 6).astype(np.int64), [0, 1, 0, 1], {}, r"not int64: .* as in x\.astype\('uint8'\)$"),
+        (
+            pixels(4, 6, 6).astype(np.uint16) * 257,
+            [0, 1, 0, 1],
+            {},
+            r"as in \(x // 257\)\.astype\('uint8'\)$",
+        ),
+        (pixels(4, 6, 6) > 9, [0, 1, 0, 1], {}, r"not bool: .* as in x\.astype\('uint8'\) \* 255$"),
+        (np.full((4, 6, 6), -70_000), [0, 1, 0, 1], {}, r"from \[-70000, -70000\] to 0\.\.255$"),
+        (pixels(4, 6, 6).astype(np.float32), [0, 1, 0, 1], {}, r"must lie in \[0, 1\].*: divide by 255"),
+        (np.full((4, 6, 6), 65535.0), [0, 1, 0, 1], {}, r"must lie in \[0, 1\].*: scale it"),
         (np.full((4, 6, 6), np.nan), [0, 1, 0, 1], {}, r"must lie in \[0, 1\]"),
         (pixels(4, 6, 6), [0, 1, 0], {}, "4 images and 3 labels"),
         (pixels(4, 6, 6), [0.0, 1.0, 0.0, 1.0], {}, "whole numbers 0..K-1, not float64"),
@@ -130,6 +138,16 @@ def test_the_defaults_for_arrays() -> None:
         ),
         (pixels(4, 6, 6), [0, 1, 0, 1], {"class_names": ["a", "b", "c"]}, r"class 2 \('c'\)"),
         (pixels(4, 6, 6), [0, 1, 0, 1], {"class_names": ["a", "a"]}, "'a' stands twice"),
+        (pixels(4, 6, 6), [0, 1, 0, 1], {"class_names": ["é", "e\u0301"]}, "'é' stands twice"),
+        (pixels(4, 6, 6), [0, 1, 0, 1], {"class_names": ["a", "\udce9"]}, r"must be UTF-8: '\\udce9'"),
+        (pixels(4, 6, 6), [0, 1, 0, 1], {"class_names": ["a", "b\n"]}, r"no control characters: 'b\\n'"),
+        (pixels(4, 6, 6), [0, 1, 0, 1], {"class_names": ["a", ""]}, "must be text that is not empty: ''"),
+        (
+            pixels(4, 6, 6),
+            [0, 1, 2, 1],
+            {"test": (pixels(2, 6, 6), [1, 1])},
+            r"test split of 'arrays' must have every class, and lacks 2 of 3, such as class 0 \('0'\)",
+        ),
         (pixels(4, 6, 6), [0, 1, 0, 1], {"test": (pixels(2, 5, 6), [0, 1])}, "must have one shape"),
         (pixels(4, 6, 6), [0, 1, 0, 1], {"test": (pixels(2, 6, 6), [0, 2])}, r"test split .* labels 0\.\.2"),
         (pixels(4, 6, 6), [0, 1, 0, 1], {"test": pixels(2, 6, 6, 3)[0]}, "test must be a pair"),

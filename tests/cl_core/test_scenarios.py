@@ -241,6 +241,8 @@ def test_an_order_can_be_read_from_a_file_of_ids_or_names(tmp_path: Path) -> Non
     assert class_order(str(path), 3) == (2, 0, 1)
     path.write_text("cow\nant\r\n  bee  \n")
     assert class_order(str(path), 3, ["ant", "bee", "cow"]) == (2, 0, 1)
+    path.write_text("bee\ncafe\u0301\n", encoding="utf-8")  # the other Unicode form of the same name
+    assert class_order(str(path), 2, ["caf\u00e9", "bee"]) == (1, 0)
 
 
 @pytest.mark.parametrize(

@@ -122,9 +122,7 @@ def test_check_prints_a_line_for_each_contract_and_ends_with_1_where_one_is_brok
     (broken,) = [line for line in lines if not line.startswith("ok      ")]
     assert broken.startswith(f"BROKEN  {FOUND['NeverActs']}: ")
     assert broken.endswith("AssertionError: smoothing changes nothing there")
-    said = (
-        f"planted_methods:NeverActs breaks 1 of {len(METHOD_CONTRACTS)} contracts: mend it, and check again"
-    )
+    broken_of = f"breaks 1 of {len(METHOD_CONTRACTS)} contracts"
     assert result.stderr == f"error: planted_methods:NeverActs {broken_of}: mend it, and check again\n"
     named = CliRunner().invoke(app, ["check", "digits"])
     assert named.exit_code == 0, named.output
