@@ -106,7 +106,7 @@ def evaluate(
         skipped = [
             f"{name} is skipped: none of its configurations has completed" for name in prepared.skipped
         ]
-        warn([*run.notes, *skipped])
+        warn([*prepared.data.notes, *run.notes, *skipped])
         mend_folder(place)
         (place / "logs").mkdir(exist_ok=True)
         run.stages.mkdir(parents=True, exist_ok=True)

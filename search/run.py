@@ -74,11 +74,12 @@ class Prepared:
 
     @property
     def warnings(self) -> list[str]:
-        """What is allowed, but hardly meant, on these data and this machine; one line each."""
+        """Notes on images and code, and valid settings that are probably not intended; one line each."""
         from search.code_record import changes
         from search.warm import left_out
 
-        out = [*self.notes, *self.study.warnings, *unguided(self.study, self.plan.concurrent)]
+        out = [*self.study.notes, *self.notes, *self.study.warnings]
+        out += unguided(self.study, self.plan.concurrent)
         for source in self.known:
             theirs = changes(Path(source).expanduser(), self.code)
             out += [f"search.start_from {source} was found with other code: {change}" for change in theirs]
@@ -108,7 +109,7 @@ def run_study(
 
     `study` is a preset's name, a YAML file, a mapping or a `Study`; `overrides` are "a.b=value". `local`
     works in this process, one run after another, without Ray. `console` shows progress; None keeps silent.
-    `warn` is given what is allowed, but hardly meant, before work begins. Code that a study file, or the
+    `warn` is given `Prepared.warnings` before work begins. Code that a study file, or the
     folder, names as module:attribute is imported only with `own_code`; what a mapping, a `Study` or an
     override names is the caller's own. Where code that decides
     numbers has changed since the folder's runs, `accept_code` goes on; the column `code` tells them apart.

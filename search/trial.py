@@ -102,11 +102,11 @@ class TrialRequest:
 def run_trial(
     request: TrialRequest,
     say: Callable[[str], None] = lambda line: None,
-    warn: Callable[[str], None] = lambda line: None,
+    warn: Callable[[Sequence[str]], None] = lambda warnings: None,
 ) -> dict[str, Any]:
     """Carry the request out; returns its metrics, accuracy matrix and where things lie, as plain values.
 
-    `say` is given a line a task, `warn` one where the protocol finds nothing to act on, before work begins.
+    `say` is given a line a task, `warn` notes on the images and the protocol before work begins.
     Raises BadRequest before any work, TrialError when training fails.
     """
     from cl_core.code import code_of
@@ -128,8 +128,8 @@ def run_trial(
         code = Code(code_of(*spec.configuration.parts(first.data)))
         if request.out is not None:
             check_code(request.out, code, False, "name an empty folder")
-        if (line := _without_effect(spec)) is not None:
-            warn(line)
+        line = _without_effect(spec)
+        warn([*first.data.notes, *([] if line is None else [line])])
         schemas = study_schemas([spec.configuration.method])
         stages = None
         if request.out is not None:

@@ -201,6 +201,14 @@ class ResolvedStudy:
         return dataclasses.replace(again, **kept, precision=self.precision)
 
     @property
+    def notes(self) -> list[str]:
+        """What has to be known of the images; one line each."""
+        if self.data.test is not None:
+            return [*self.data.notes]
+        lacks = f"data set {self.data.name!r} has no test split, which `evaluate` needs"
+        return [*self.data.notes, f"{lacks}. Add one now: a run that has begun takes no other images."]
+
+    @property
     def warnings(self) -> list[str]:
         """What is allowed, but hardly meant; one line each."""
         out = protocol_warnings(self.study.protocol, self.study.search.trials) + without_effect(self)
@@ -252,7 +260,7 @@ class ResolvedStudy:
             "versions": versions(),
             "hardware": hardware(),
             "direction": self.direction,
-            "warnings": self.warnings,
+            "warnings": [*self.notes, *self.warnings],
             "causal": self.study.protocol.causal,
             "cells": [
                 {

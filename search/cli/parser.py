@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,6 +63,12 @@ def errors(again: str | None = None) -> Iterator[None]:
 def fail(message: str, code: int) -> None:
     typer.echo(f"error: {without_passwords(' '.join(message.split()))}", err=True)
     raise typer.Exit(code)
+
+
+def note(lines: Sequence[str]) -> None:
+    """Print what a person should know before work begins, on stderr."""
+    for line in lines:
+        typer.echo(f"note: {line}", err=True)
 
 
 def say_json(value: Any) -> None:

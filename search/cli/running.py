@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +20,7 @@ from search.cli.parser import (
     Trial,
     app,
     errors,
+    note,
     say_json,
 )
 from search.cli.printing import (
@@ -83,7 +83,7 @@ def run(
                 own_code=own_code,
                 accept_code=accept_code,
             )
-            _note(prepared.warnings)
+            note(prepared.warnings)
             print_plan(prepared)
             return
         summary = run_study(
@@ -96,7 +96,7 @@ def run(
             own_code=own_code,
             accept_code=accept_code,
             console=terminal(),
-            warn=_note,
+            warn=note,
         )
         _say(summary, again)
 
@@ -138,7 +138,7 @@ def evaluate(
             own_code=own_code,
             accept_code=accept_code,
             console=terminal(),
-            warn=_note,
+            warn=note,
         )
         _say(summary, again)
 
@@ -175,12 +175,6 @@ def _continue(left: str, folder: Path, again: str) -> str:
     return f"{left}; continue with: {again}{more}"
 
 
-def _note(warnings: Sequence[str]) -> None:
-    """What is allowed, but hardly meant, on stderr."""
-    for warning in warnings:
-        typer.echo(f"note: {warning}", err=True)
-
-
 @app.command()
 def plan(
     study: Annotated[
@@ -202,10 +196,9 @@ def plan(
         from search.plan import forecast, write
         from search.run import prepare
 
-        prepared = prepare(
-            study, out, sets or [], own_code=own_code, accept_code=True
-        )  # trains nothing there
-        _note(prepared.study.warnings)
+        # Nothing is trained there, so changed code is no matter.
+        prepared = prepare(study, out, sets or [], own_code=own_code, accept_code=True)
+        note([*prepared.study.notes, *prepared.study.warnings])
         found = forecast(prepared, seconds, say=lambda line: typer.echo(line, err=True))
         path = write(found, prepared.folder)
         if as_json:

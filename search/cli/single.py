@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from search.cli.parser import AsJson, Folder, OwnCode, Sets, Trial, app, errors, say_json
+from search.cli.parser import AsJson, Folder, OwnCode, Sets, Trial, app, errors, note, say_json
 from search.cli.printing import print_trial
 
 
@@ -57,7 +57,7 @@ def trial(
         )
         # With --json, what a library prints must not mix with the answer.
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-            result = run_trial(request, say=_silent if as_json else typer.echo, warn=_note)
+            result = run_trial(request, say=_silent if as_json else typer.echo, warn=note)
         if as_json:
             say_json(result)
         else:
@@ -66,10 +66,6 @@ def trial(
 
 def _silent(line: str) -> None:
     pass
-
-
-def _note(line: str) -> None:
-    typer.echo(f"note: {line}", err=True)
 
 
 @app.command()

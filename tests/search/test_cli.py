@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
@@ -262,6 +263,64 @@ def test_what_is_hardly_meant_is_noted_on_stderr(tmp_path: Path) -> None:
     run = call("run", study, "--local", "--out", tmp_path / "run", "--set", "search.trials=1")
     assert run.exit_code == 0
     assert run.stderr.count(note) == 1
+
+
+def test_what_has_to_be_known_of_the_images_is_said_before_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CL_SEARCH_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "photos"
+    for k in range(32):
+        path = root / ("val" if k < 8 else "train") / f"class{k % 4}" / f"{k}.jfif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (20, 16), 8 * k).save(path, format="JPEG")
+    (root / "train" / "class0" / "a.heic").touch()
+    notes = [
+        f"note: {root / 'val'} is the test split, as there is no test/.",
+        f"note: passed over in {root}: 1 .heic, such as 'train/class0/a.heic'.",
+        "note: data.size is not given, so images become 32x32 pixels: all 32 have another size,",
+    ]
+    study = write(
+        tmp_path,
+        data={"name": "image-folder", "root": str(root)},
+        scenarios=["B0-2tasks"],
+        recipe={"net": "convnet-small", "epochs": 1, "batch": 4},
+        search={"trials": 1},
+    )
+    single = ["trial", "--method", "finetune", "--data", "image-folder", "--scenario", "B0-2tasks", "--json"]
+    sets = [f"data.root={root}", "recipe.net=convnet-small", "recipe.epochs=1", "recipe.batch=4"]
+    for arguments in (
+        ["run", study, "--dry-run", "--out", tmp_path / "run"],
+        ["plan", study, "--out", tmp_path / "planned", "--probe-seconds", "0.1"],
+        ["run", study, "--local", "--out", tmp_path / "run"],
+        ["evaluate", tmp_path / "run", "--local", "--set", "final.orders=1"],
+        [*single, *(part for text in sets for part in ("--set", text))],
+    ):
+        result = call(*arguments)
+        assert result.exit_code == 0, result.output
+        lines = result.stderr.splitlines()
+        for note in notes:
+            assert sum(line.startswith(note) for line in lines) == 1, (arguments, lines)
+    assert json.loads(result.stdout)["split"] == "val"
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "images become 32x32 pixels" in page
+    again = call("run", study, "--local", "--out", tmp_path / "run")
+    assert "note: " not in again.stderr  # nothing is left to do
+
+
+def test_a_search_without_a_test_split_is_told_so_before_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    for k in range(8):
+        (tmp_path / "train" / f"class{k // 4}").mkdir(exist_ok=True)
+        Image.new("L", (32, 32), 8 * k).save(tmp_path / "train" / f"class{k // 4}" / f"{k}.png")
+    study = write(
+        tmp_path, data={"name": "image-folder", "root": str(tmp_path)}, scenarios=["B0-2tasks"], recipe={}
+    )
+    said = call("run", study, "--dry-run", "--out", tmp_path / "run").stderr
+    assert said == (
+        "note: data set 'image-folder' has no test split, which `evaluate` needs. Add one now: a run that "
+        "has begun takes no other images.\n"
+    )
 
 
 def test_what_a_killed_run_was_writing_aside_is_removed_by_the_next(finished: Path, tmp_path: Path) -> None:
