@@ -45,7 +45,7 @@ class Unreadable(BadRequest):
 
 def fitted(image: Picture, shape: Sequence[int]) -> Array:
     """One image as uint8 [H, W, C] of `shape` [C, H, W]. Raises BadRequest, Unreadable for a bad file."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     channels, height, width = shape
     if isinstance(image, np.ndarray):
@@ -63,8 +63,8 @@ def fitted(image: Picture, shape: Sequence[int]) -> Array:
             square = pixels(image, height)
     except Exception as error:  # Pillow raises many kinds
         name = image if isinstance(image, str | Path) else type(image).__name__
-        why = "its format is unknown" if isinstance(error, UnidentifiedImageError) else first_line(error)
-        raise Unreadable(f"cannot read the image {name}: {why}; name an image file") from error
+        why = f"({first_line(error)}): repair it, or name another"
+        raise Unreadable(f"cannot read the image {name} {why}") from error
     return square if channels == 3 else np.asarray(Image.fromarray(square).convert("L"))[..., None]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cl_core.errors import BadRequest
+from cl_core.errors import BadRequest, first_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,7 +21,10 @@ _CHUNK = 1024  # images at a time, wherever all pixels are walked through
 
 def as_pixels(name: str, value: Any) -> Array:
     """[N, H, W, C] uint8 from any accepted layout and type."""
-    x = np.asarray(value)
+    try:
+        x = np.asarray(value)
+    except (ValueError, TypeError) as error:  # lists of several lengths, or a tensor of another device
+        raise BadRequest(f"{name} must be one array ({first_line(error)}): stack the images") from error
     if x.ndim == 3:
         x = x[..., None]
     elif x.ndim == 4 and x.shape[3] > 4 and x.shape[1] <= 4:

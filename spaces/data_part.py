@@ -15,7 +15,11 @@ class DataPart(Part):
     root: str | None = Field(
         default=None, description="folder of its files; left out, the data set's usual place"
     )
-    size: int | None = Field(default=None, ge=1, description="side of the images in pixels")
+    size: int | None = Field(
+        default=None,
+        ge=1,
+        description="side of the images in pixels; left out, the data set's own (32 of image-folder)",
+    )
     classes: int | None = Field(
         default=None, ge=2, description="keep the first N classes in the data set's order"
     )

@@ -61,7 +61,7 @@ class Decoded:
         many = "all" if self.resized == count else f"{self.resized:,} of"
         return (
             f"data.size is not given, so images become {size}x{size} pixels: {many} {count:,} have another "
-            f"size, such as {self.example}. Set data.size to keep more detail.",
+            f"size, such as {self.example}. Set data.size to change that.",
         )
 
 
@@ -225,9 +225,9 @@ class _Work:
             try:
                 out[i], own = self.decode(self.files.read(item.name), self.size)
             except Exception as error:  # Pillow's readers raise almost anything on broken files
-                reason = "unknown format" if "BytesIO" in str(error) else first_line(error)
+                where = self.files.where(item.name)
                 raise BadRequest(
-                    f"{self.files.where(item.name)} is not a readable image ({reason}): repair or remove it"
+                    f"{where} is not a readable image ({first_line(error)}): repair or remove it"
                 ) from error
             sizes.add(own)
         moments = Moments()

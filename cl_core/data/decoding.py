@@ -76,11 +76,15 @@ _DARK = 16  # of 256: where all of an image is below, 16 bits have been used for
 def decode(raw: bytes, size: int) -> tuple[Array, tuple[int, int]]:
     """The image in `raw` as [size, size, 3] uint8, and its own width and height. Raises whatever Pillow
     raises, and ValueError on pixels without a known range."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     if not raw:
         raise ValueError("it is empty")
-    with Image.open(io.BytesIO(raw), formats=_known_formats()) as image:
+    try:
+        opened = Image.open(io.BytesIO(raw), formats=_known_formats())
+    except UnidentifiedImageError:
+        raise ValueError("unknown format") from None
+    with opened as image:
         own = image.size
         # A large JPEG is read at a fraction of its size that is still at least twice the one wanted.
         image.draft(None, (2 * size, 2 * size))

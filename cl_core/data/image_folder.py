@@ -23,7 +23,8 @@ TEST = ("test", "val", "valid", "validation")
 
 @DATASETS.register("image-folder")
 def load(spec: DataSpec) -> Data:
-    """Your own images: root/train/<class>/* and perhaps root/test/<class>/*."""
+    """Your own images: root/train/<class>/* and perhaps root/test/<class>/*, 32 x 32 unless data.size says
+    otherwise."""
     if spec.root is None:
         raise BadRequest("image-folder needs the folder that holds train/<class>/*: --set data.root=...")
     root, size = Path(spec.root).expanduser(), spec.size or 32

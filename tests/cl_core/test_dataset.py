@@ -110,6 +110,7 @@ def test_the_defaults_for_arrays() -> None:
 @pytest.mark.parametrize(
     ("x", "y", "options", "message"),
     [
+        ([[[1]], [[2, 3]]], [0, 1], {}, "x must be one array .*: stack the images"),
         (pixels(4, 6), [0, 1, 0, 1], {}, r"x must be \[N, H, W\].*not \[4, 6\]"),
         (pixels(4, 6, 6, 9), [0, 1, 0, 1], {}, "1 to 4 channels"),
         (pixels(0, 6, 6), [], {}, "no empty axis"),

@@ -77,7 +77,7 @@ def test_a_note_on_sizes_counts_what_is_resized_and_stands_in_the_cache(root: Pa
     (note,) = found(root).notes
     assert note == (
         "data.size is not given, so images become 32x32 pixels: 2 of 6 have another size, such as 48x48. "
-        "Set data.size to keep more detail."
+        "Set data.size to change that."
     )
     assert found(root).notes == (note,)
     assert found(root, size=32).notes == ()
