@@ -118,6 +118,18 @@ def test_16_bits_of_grey_are_scaled_by_their_range(tmp_path: Path) -> None:
     assert decoded(tmp_path / "half.pgm", 1)[0, 0].tolist() == [127] * 3
 
 
+def test_12_bits_of_grey_are_scaled_by_their_range(tmp_path: Path) -> None:
+    packed = bytes([0x00, 0x0F, 0xFF, 0x80, 0x80, 0x10])  # 0, 4095, 2056, 16
+    tags = [(256, 4), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 6)]
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+    head = struct.pack("<2sHI", b"II", 42, 14)
+    (tmp_path / "a.tif").write_bytes(head + packed + struct.pack("<H", len(tags)) + entries + bytes(4))
+    with Image.open(tmp_path / "a.tif") as image:
+        assert np.asarray(image).tolist() == [[0, 4095, 2056, 16]]
+    wide, _ = decode((tmp_path / "a.tif").read_bytes(), 1)
+    assert wide[0, 0].tolist() == [255] * 3
+
+
 def test_16_bits_of_colour_keep_their_upper_8(tmp_path: Path) -> None:
     colour = np.broadcast_to(np.array([0x1234, 0x8000, 0xFFFF], np.uint16), (32, 32, 3))
     write_png(tmp_path / "colour.png", colour)
