@@ -1,8 +1,7 @@
 """The Parquet tables of a run's folder as pandas frames, checked against `cl_core.records`.
 
 A table is a folder `tables/<table>/`: an empty `schema.parquet`, one file a trial, and `gathered.parquet`
-with the trials that `gather` merged. A trial found in both is taken from its own file. Files whose name
-begins with a dot are being written and are not read.
+with the trials that `gather` merged. A trial found in both is taken from its own file.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from analysis.sealed import read_sealed
 from cl_core.errors import BadRequest, unknown
 from cl_core.records import SCHEMA_VERSION, SORT, TABLES, Column, columns
 
@@ -79,14 +78,15 @@ def _scan(folder: Path, wanted: set[str] | None, notice: Callable[[str], None]) 
 def _part(path: Path, wanted: set[str] | None, notice: Callable[[str], None]) -> pa.Table:
     table, only = path.parent.name, None if wanted is None else pc.field("trial").isin(sorted(wanted))
     try:
-        schema = pq.read_schema(path)
-        part = pq.read_table(path, filters=only if "trial" in schema.names else None, partitioning=None)
+        # A merged file may be large; any other one holds a single trial.
+        part = read_sealed(path, filters=only if path.stem == "gathered" else None)
     except FileNotFoundError:
         raise
-    except (OSError, pa.ArrowException) as error:
-        raise BadRequest(
-            f"cannot read {path}: {first_line(error)}; remove it and run the study again"
-        ) from error
+    except OSError as error:
+        raise BadRequest(f"cannot read {path}: {first_line(error)}; see that it can be read") from error
+    schema = part.schema
+    if only is not None and "trial" in schema.names:
+        part = part.filter(only)
     version = (schema.metadata or {}).get(VERSION_KEY, b"1").decode("ascii", "replace")
     if not version.isdigit() or int(version) > SCHEMA_VERSION:
         raise BadRequest(

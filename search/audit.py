@@ -6,17 +6,22 @@ has ended, or after a crash in between when the folder is opened again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import pyarrow.parquet as pq
+from analysis.sealed import read_sealed
+from search.writer import SCHEMA, read_rows, tables_of, write_rows
 
-from search.writer import SCHEMA, recorded, tables_of, write_rows
 
+def mark(folder: Path, trial: str, task: int, row: Mapping[str, Any] | None = None) -> None:
+    """Write into the row of an ended run after which task the stopper would have ended it.
 
-def mark(folder: Path, trial: str, task: int) -> None:
-    """Write into the row of an ended run after which task the stopper would have ended it."""
-    row = recorded(folder).get(trial)
+    `row` is the run's row where it is known, which may be a merged one; else it is read from the run's own
+    file. No other run's file is opened, however many there are.
+    """
+    row = row or next(iter(read_rows(folder, "trials", trial)), None)
     path = tables_of(folder) / "trials" / SCHEMA
     if row is None or row["audited_after"] == task or not path.exists():
         return
-    write_rows(folder, "trials", trial, [{**row, "audited_after": task}], pq.read_schema(path))
+    write_rows(folder, "trials", trial, [{**row, "audited_after": task}], read_sealed(path).schema)

@@ -249,7 +249,7 @@ class Cells:
             self._ended(point, index, status, values, row[INCREMENTS], row["error"])
             task = cell.audited_task(point, index)
             if task is not None and row["audited_after"] is None:
-                mark(self.folder, spec.trial, task)
+                mark(self.folder, spec.trial, task, row)
 
     def _repeat(self, point: Point, index: int, row: Mapping[str, Any]) -> None:
         """Take in what an ended run reported, where that is not known any more, from its rows."""

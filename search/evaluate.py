@@ -21,7 +21,7 @@ from cl_core.dataset import Data
 from cl_core.errors import BadRequest
 from cl_core.own_code import only
 from search.evaluation import Evaluation
-from search.run import Prepared, Summary, check_folder, mend_folder, report_of, work_off
+from search.run import Prepared, Summary, check_folder, report_of, work_off
 from search.run_spec import RunSpec, config_digest
 from spaces.cell import Cell
 from spaces.protocol import evaluated
@@ -91,6 +91,7 @@ def evaluate(
     from search.code_record import write_code
     from search.failures import terminable
     from search.ledger import note_opening
+    from search.mending import mend_folder
     from search.storage import held
     from search.writer import start_tables, study_schemas
     from spaces.surroundings import versions
@@ -106,8 +107,7 @@ def evaluate(
         skipped = [
             f"{name} is skipped: none of its configurations has completed" for name in prepared.skipped
         ]
-        warn([*prepared.data.notes, *run.notes, *skipped])
-        mend_folder(place)
+        warn([*prepared.data.notes, *run.notes, *skipped, *mend_folder(place, run.stages)])
         (place / "logs").mkdir(exist_ok=True)
         run.stages.mkdir(parents=True, exist_ok=True)
         start_tables(place, study_schemas(run.study.methods))

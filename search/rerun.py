@@ -31,14 +31,13 @@ def rerun(
 
 
 def _rerun(folder: Path, trial: str, say: Callable[[str], None]) -> Comparison:
-    import pyarrow.parquet as pq
-
     from analysis import equal, open_results
+    from analysis.sealed import read_sealed
     from cl_core.records import TABLES
     from search.code_record import told_of_run
     from search.runner import Runner
+    from search.writer import SCHEMA, start_tables
     from search.writer import recorded as rows_of
-    from search.writer import start_tables
 
     checked_trial(trial)
     rows = rows_of(folder) if (folder / "tables").is_dir() else {}
@@ -50,7 +49,7 @@ def _rerun(folder: Path, trial: str, say: Callable[[str], None]) -> Comparison:
     spec = recorded_spec(folder, row)
     for name in TABLES:  # what cannot be compared shows here, not when all is trained
         open_results(folder).read(name, [trial])
-    schemas = {name: pq.read_schema(folder / "tables" / name / "schema.parquet") for name in TABLES}
+    schemas = {name: read_sealed(folder / "tables" / name / SCHEMA).schema for name in TABLES}
     with tempfile.TemporaryDirectory(prefix="cl-search-") as name:
         again = Path(name)
         start_tables(again, schemas)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +29,6 @@ REPORT = "report.html"
 STUDY = "study.yaml"
 PLAN = "plan.json"
 Warn = Callable[[Sequence[str]], None]
-STALE = 60.0  # seconds after which nobody writes an aside file of a stage any more
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def run_study(
     with held(folder), terminable():
         # Under the lock, what stands in the folder is looked at again: another command may have grown it.
         prepared = prepare(study, out, overrides, **how)
-        _begin(prepared)
+        warn(_begin(prepared))
         storage = prepared.study.study.storage
         with while_it_answers(storage.optuna or "journal", storage.password):
             worked, left = _work(
@@ -250,13 +248,15 @@ def check_folder(folder: Path) -> None:
         )
 
 
-def _begin(prepared: Prepared) -> None:
+def _begin(prepared: Prepared) -> list[str]:
+    """Make the folder ready; returns a line for each thing in it that was mended."""
     from search.code_record import write_code
+    from search.mending import mend_folder
     from search.writer import start_tables, study_schemas
     from spaces.study_file import existing_study
 
     folder = prepared.folder
-    mend_folder(folder)
+    mended = mend_folder(folder, prepared.stages)
     for name in ("logs", "tables"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     try:
@@ -268,24 +268,7 @@ def _begin(prepared: Prepared) -> None:
     with aside(folder / STUDY) as hidden:
         hidden.write_text(prepared.study.to_yaml(existing), encoding="utf-8")
     write_code(folder, prepared.code)
-
-
-def mend_folder(folder: Path) -> None:
-    """Remove what a killed process was writing aside in a run's own folder, and the rows of trials of which
-    a file is damaged or gone: they are trained again. The caller holds the run's lock.
-    """
-    from search.writer import drop_damaged, tables_of, while_gathering
-
-    if tables_of(folder).is_dir():
-        with while_gathering(folder):  # a `gather` that works now writes aside as well
-            drop_damaged(folder)
-            for path in tables_of(folder).glob("*/.*.parquet.*"):
-                path.unlink(missing_ok=True)
-    for path in (folder / "stages").glob(".*"):
-        # Another run may use this store: what it writes now is younger.
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > STALE:
-                path.unlink()
+    return mended
 
 
 def _work(

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from analysis.sealed import Damaged
 from cl_core.errors import BadRequest, unknown
 from search.live import clock, table
 from search.logs import log_file
@@ -23,7 +24,8 @@ def status(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise BadRequest(f"no folder {folder}: name the folder of a run, such as runs/quickstart")
     cells = read_progress(folder)
-    every = recorded(folder) if (folder / "tables" / "trials").is_dir() else {}
+    damaged: list[Damaged] = []
+    every = recorded(folder, damaged.append)
     rows = {trial: row for trial, row in every.items() if row["purpose"] == "search"}
     evaluation = [row["status"] for row in every.values() if row["purpose"] != "search"]
     states = [row["status"] for row in rows.values()]
@@ -40,6 +42,7 @@ def status(folder: Path) -> dict[str, Any]:
         "evaluation": {state: evaluation.count(state) for state in ("completed", "failed")},
         "best": _best(cells, _direction(folder)),
         "mixtures": mixtures(every.values()),
+        "damaged": [str(error) for error in damaged],
         "errors": {t: row["error"] or "" for t, row in sorted(every.items()) if row["status"] == "failed"},
         "left": left,
         "runs per minute": pace,
@@ -73,6 +76,7 @@ def show(folder: Path) -> list[Any]:
     if state["best"]:
         out.append(f"best so far: {state['best']['value']:.4f} ({state['best']['cell']})")
     out += [f"warning: {line}" for line in state["mixtures"]]
+    out += state["damaged"]
     out += [f"failed: {trial}: {error}" for trial, error in state["errors"].items()]
     if state["errors"]:
         first = next(iter(state["errors"]))

@@ -1,14 +1,15 @@
-"""Rows to Parquet, where they happen: one file a trial and table, rewritten as a whole after each task.
+"""Rows to Parquet: one file a trial and table, written once, when the trial ends.
 
-A file is written aside (its name begins with a dot, which readers pass over) and renamed, so a reader sees
-every row of a trial once at any moment. `gather` merges the files of ended trials into one sorted file a
-table.
+Until then a trial's rows lie in the folder `.running` beside the tables, rewritten as a whole after each
+task. What stands in a table's folder is complete and is not replaced, so a reader may list it, and open its
+files later: some look twice at a file that they read. Every file is written aside, outside the tables'
+folders, and renamed. `gather` merges the files of ended trials into one sorted file a table.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock
 
+from analysis.sealed import Damaged, read_sealed, write_sealed
 from cl_core.aside import aside
 from cl_core.errors import BadRequest, TrialError
 from cl_core.hparams import HParam, hparams
@@ -28,6 +30,10 @@ _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_
 _VERSION_KEY = b"cl_search_schema_version"
 GATHERED = "gathered.parquet"
 SCHEMA = "schema.parquet"
+TABLES_FOLDER = "tables"
+# Beside the tables, where no reader looks: files that are being written, and those of trials under way.
+ASIDE = ".aside"
+RUNNING = ".running"
 
 Schemas = Mapping[str, pa.Schema]
 
@@ -39,7 +45,7 @@ def file_of(trial: str) -> str:
 
 def tables_of(folder: Path) -> Path:
     """Where a run's tables lie."""
-    return folder / "tables"
+    return folder / TABLES_FOLDER
 
 
 def study_schemas(methods: Iterable[str]) -> dict[str, pa.Schema]:
@@ -86,104 +92,87 @@ def start_tables(folder: Path, schemas: Schemas) -> None:
         _write(path, pa.Table.from_pylist([], schema=schema))
         for part in sorted(path.parent.glob("[!.]*.parquet")):
             if not pq.read_schema(part).equals(schema):
-                _write(part, _conform(pq.read_table(part, partitioning=None), schema))
+                _write(part, _conform(read_sealed(part), schema))
 
 
 def write_rows(
     folder: Path, table: str, trial: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema
 ) -> None:
-    """Put all rows of one trial in its file. Raises TrialError where the disk does not take them."""
+    """Put all rows of one trial in its file. The row of `trials` ends it: then all its tables show it.
+
+    Raises TrialError where the disk does not take them.
+    """
     for row in rows:
         for name in row:
             if name not in schema.names:
                 raise KeyError(f"table {table!r} has no column {name!r}")
     filled = [{name: row.get(name) for name in schema.names} for row in rows]
-    _write(
-        tables_of(folder) / table / f"{file_of(trial)}.parquet", pa.Table.from_pylist(filled, schema=schema)
-    )
+    shown, running = _places(folder, table, trial)
+    if table == "trials":
+        _show(folder, trial)
+    _write(shown if table == "trials" else running, pa.Table.from_pylist(filled, schema=schema))
 
 
-def read_rows(folder: Path, table: str, trial: str) -> list[dict[str, Any]]:
-    """The rows of one trial in its file; none where there is no file or it is damaged."""
-    path = tables_of(folder) / table / f"{file_of(trial)}.parquet"
-    try:
-        rows: list[dict[str, Any]] = pq.read_table(path, partitioning=None).to_pylist()
-    except (FileNotFoundError, pa.ArrowInvalid):
-        return []
+def read_rows(folder: Path, table: str, trial: str, merged: bool = False) -> list[dict[str, Any]]:
+    """The rows of one trial in its file, with `merged` also in the gathered one; none where there is no file
+    or it is damaged.
+    """
+    shown, running = _places(folder, table, trial)
+    part, only = pa.table({}), pc.field("trial") == trial
+    for path in (running, shown, *([shown.with_name(GATHERED)] if merged else [])):
+        with contextlib.suppress(FileNotFoundError, Damaged):
+            part = read_sealed(path, filters=only if path.name == GATHERED else None)
+            break
+    rows: list[dict[str, Any]] = part.to_pylist()
     return rows
 
 
 def drop_trial(folder: Path, trial: str, tables: Iterable[str] = tuple(TABLES)) -> None:
     """Remove a trial's files, for a run that begins anew."""
     for table in tables:
-        (tables_of(folder) / table / f"{file_of(trial)}.parquet").unlink(missing_ok=True)
+        for path in _places(folder, table, trial):
+            path.unlink(missing_ok=True)
 
 
-def recorded(folder: Path) -> dict[str, dict[str, Any]]:
-    """The row of the `trials` table of every trial that has ended, by trial."""
-    place = tables_of(folder) / "trials"
-    out: dict[str, dict[str, Any]] = {}
-    if (place / GATHERED).exists():
-        out = {row["trial"]: row for row in pq.read_table(place / GATHERED, partitioning=None).to_pylist()}
-    for path in sorted(place.glob("[!.]*.parquet")):
-        if path.name in (GATHERED, SCHEMA):
-            continue
-        try:
-            rows = pq.read_table(path, partitioning=None).to_pylist()
-        except (FileNotFoundError, pa.ArrowInvalid):
-            continue
-        out |= {row["trial"]: row for row in rows}
-    return out
+def _places(folder: Path, table: str, trial: str) -> tuple[Path, Path]:
+    """Where a trial's file of a table lies when the trial has ended, and before."""
+    name = f"{file_of(trial)}.parquet"
+    return tables_of(folder) / table / name, tables_of(folder) / RUNNING / table / name
 
 
-def drop_damaged(folder: Path) -> list[str]:
-    """Remove every file of the trials of which one is damaged or gone, so that they are trained again.
+def _show(folder: Path, trial: str) -> None:
+    for table in TABLES:
+        shown, running = _places(folder, table, trial)
+        with contextlib.suppress(FileNotFoundError):
+            running.replace(shown)
 
-    Returns the names of their files. Only the ending of a file is looked at: files are renamed into place
-    whole. The caller holds the run's lock. Raises BadRequest where a gathered file is damaged: it holds many.
+
+def recorded(folder: Path, damaged: Callable[[Damaged], None] | None = None) -> dict[str, dict[str, Any]]:
+    """The row of the `trials` table of every trial that has ended, by trial.
+
+    `damaged` is told of each file that is passed over. Raises Damaged where it is not given.
     """
-    bad: set[str] = set()
-    for table in TABLES:
-        place = tables_of(folder) / table
-        bad |= {path.stem for path in _own(place) if not _is_whole(path)}
-        if not _is_whole(place / SCHEMA):
-            (place / SCHEMA).unlink()  # `start_tables` writes it again
-        if (place / GATHERED).exists() and not _is_whole(place / GATHERED):
-            raise BadRequest(
-                f"{place / GATHERED} is damaged: restore it from a copy, or remove the folder's tables/ and "
-                "optuna.journal and run again"
-            )
-    ended = {path.stem for path in _own(tables_of(folder) / "trials")} - bad
-    rows = recorded(folder) if ended else {}
-    failed = {file_of(trial) for trial, row in rows.items() if row["status"] == "failed"}
-    for table in (name for name in TABLES if name != "trials"):
-        place = tables_of(folder) / table
-        gone = ended - failed - {path.stem for path in _own(place)}
-        if gone and (place / GATHERED).exists():
-            merged = pq.read_table(place / GATHERED, columns=["trial"], partitioning=None)["trial"]
-            gone -= {file_of(trial) for trial in pc.unique(merged).to_pylist()}
-        bad |= gone
-    for table in TABLES:
-        for stem in bad:
-            (tables_of(folder) / table / f"{stem}.parquet").unlink(missing_ok=True)
-    return sorted(bad)
+    place = tables_of(folder) / "trials"
+    own: dict[str, dict[str, Any]] = {}
+    merged: dict[str, dict[str, Any]] = {}
+    # The gathered file last: what is merged meanwhile is in both, and counts once.
+    for path in [*sorted(own_files(place)), place / GATHERED]:
+        try:
+            rows = read_sealed(path).to_pylist()
+        except FileNotFoundError:
+            continue
+        except Damaged as error:
+            if damaged is None:
+                raise
+            damaged(error)
+            continue
+        (merged if path.name == GATHERED else own).update((row["trial"], row) for row in rows)
+    return merged | own
 
 
-def _own(place: Path) -> list[Path]:
+def own_files(place: Path) -> list[Path]:
     """The files of single trials."""
     return [path for path in place.glob("[!.]*.parquet") if path.name not in (GATHERED, SCHEMA)]
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a Parquet file has its ending; a file that a run has just removed is not damaged."""
-    try:
-        with path.open("rb") as file:
-            if file.seek(0, os.SEEK_END) < 12:
-                return False
-            file.seek(-4, os.SEEK_END)
-            return file.read() == b"PAR1"
-    except FileNotFoundError:
-        return True
 
 
 def while_gathering(folder: Path) -> FileLock:
@@ -202,23 +191,27 @@ def gather(folder: Path) -> dict[str, int]:
     with while_gathering(folder):
         for table in TABLES:  # all before any: a trial is merged in every table or in none
             for path in tables_of(folder).glob(f"{table}/[!.]*.parquet"):
-                if not _is_whole(path):
-                    raise BadRequest(
-                        f"{path} is damaged: run the study again, which trains such trials anew, then gather"
-                    )
+                read_sealed(path)
         ended = {trial for trial, row in recorded(folder).items() if row["status"] != "failed"}
         return {table: _gather_table(tables_of(folder) / table, table, ended) for table in TABLES}
 
 
+def without(folder: Path, table: str, trials: Iterable[str]) -> None:
+    """Remove trials from a table's gathered file."""
+    path = tables_of(folder) / table / GATHERED
+    rows = read_sealed(path)
+    _write(path, rows.filter(pc.invert(pc.is_in(rows["trial"], value_set=pa.array(trials, pa.string())))))
+
+
 def _gather_table(place: Path, table: str, ended: set[str]) -> int:
-    schema = pq.read_schema(place / SCHEMA)
+    schema = read_sealed(place / SCHEMA).schema
     parts = [place / f"{file_of(trial)}.parquet" for trial in sorted(ended)]
     parts = [p for p in parts if p.exists()]
-    fresh = [_conform(pq.read_table(p, partitioning=None), schema) for p in parts]
+    fresh = [_conform(read_sealed(p), schema) for p in parts]
     whole = pa.concat_tables([schema.empty_table(), *fresh])
     target = place / GATHERED
     if target.exists():
-        old = _conform(pq.read_table(target, partitioning=None), schema)
+        old = _conform(read_sealed(target), schema)
         again = pc.unique(whole["trial"])
         whole = pa.concat_tables([whole, old.filter(pc.invert(pc.is_in(old["trial"], value_set=again)))])
     whole = whole.sort_by([(name, "ascending") for name in SORT[table]])
@@ -236,9 +229,10 @@ def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _write(path: Path, table: pa.Table) -> None:
+    place = next(above for above in path.parents if above.name == TABLES_FOLDER) / ASIDE
     try:
-        with aside(path) as hidden:
-            pq.write_table(table, hidden, compression="zstd")
+        with aside(path, place) as hidden:
+            write_sealed(table, hidden)
     except OSError as error:
         raise TrialError(
             f"tables must be writable: {path.parent}: {error}; free space and run again"

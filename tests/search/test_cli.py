@@ -326,14 +326,17 @@ def test_a_search_without_a_test_split_is_told_so_before_it_begins(tmp_path: Pat
 def test_what_a_killed_run_was_writing_aside_is_removed_by_the_next(finished: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", str(finished), str(copy)], check=True)
-    table = copy / "tables" / "classes" / ".finetune@B0-5tasks--0.parquet.77"
-    old, young = copy / "stages" / ".0123456789abcdef.77", copy / "stages" / ".fedcba9876543210.78"
-    for path in (table, old, young):
+    table = copy / "tables" / ".aside" / ".finetune@B0-5tasks--0.parquet.0123456789ab"
+    young = copy / "stages" / ".fedcba9876543210.safetensors.0123456789ab"
+    stale = [copy / "stages" / f".{name}.0123456789ab" for name in ("0123456789abcdef.safetensors", "x")]
+    stale += [copy / f".{name}.0123456789ab" for name in ("study.yaml", "report.html", "control.json")]
+    for path in (table, young, *stale):
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    os.utime(old, (0, 0))
+    for path in stale:
+        os.utime(path, (0, 0))
     assert call("run", finished.parent / "small.yaml", "--local", "--out", copy).exit_code == 0
-    assert [path.exists() for path in (table, old, young)] == [False, False, True]
+    assert [path for path in (table, young, *stale) if path.exists()] == [young]
     assert equal(finished, copy)
 
 
@@ -411,30 +414,6 @@ def test_a_trial_s_file_of_an_older_version_is_the_same_trial(tmp_path: Path) ->
     assert call(*base).exit_code == 0
     path.write_text('{"trial": 3}')
     assert "is damaged" in refused(*base)
-
-
-@pytest.mark.parametrize("damage", ["cut", "removed"])
-def test_a_damaged_table_is_said_in_one_line_and_trained_again(
-    finished: Path, tmp_path: Path, damage: str
-) -> None:
-    copy = tmp_path / "copy"
-    subprocess.run(["cp", "-r", str(finished), str(copy)], check=True)
-    part = copy / "tables" / "classes" / "finetune@B0-5tasks--1.parquet"
-    if damage == "cut":
-        os.truncate(part, 100)
-        assert "run the study again" in refused("gather", copy)
-        assert str(part) in refused("rerun", copy, "finetune@B0-5tasks/1")
-    else:
-        part.unlink()
-        os.truncate(part.parent / "schema.parquet", 50)
-    before = (copy / "tables" / "classes" / "finetune@B0-5tasks--0.parquet").stat().st_mtime_ns
-    again = call("run", finished.parent / "small.yaml", "--local", "--out", copy)
-    assert again.exit_code == 0, again.output
-    assert again.stdout.splitlines()[-2] == "2 runs completed"
-    assert equal(finished, copy)
-    assert (copy / "tables" / "classes" / "finetune@B0-5tasks--0.parquet").stat().st_mtime_ns == before
-    assert call("gather", copy).exit_code == 0
-    assert "nothing to do" in call("run", finished.parent / "small.yaml", "--local", "--out", copy).stdout
 
 
 def test_a_damaged_study_or_journal_is_said_in_one_line(finished: Path, tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def test_an_image_that_cannot_be_read_is_told_and_the_others_are_answered(
     told = call("predict", path, tmp_path / "list.txt")
     assert (told.exit_code, told.stdout) == (1, "")
     assert told.stderr == (
-        f"error: cannot read the image {tmp_path / 'list.txt'}: its format is unknown; name an image file; "
+        f"error: cannot read the image {tmp_path / 'list.txt'} (unknown format): repair it, or name another; "
         f"images that a text file lists: xargs cl-search predict MODEL < {tmp_path / 'list.txt'}\n"
     )
 

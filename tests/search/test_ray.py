@@ -150,7 +150,7 @@ def test_a_spent_budget_lets_running_tasks_end_and_the_same_command_goes_on(
         )
         first = run_study(plain, tmp_path / "run")
     assert (first.left, first.completed, first.failed) == ("budget.wall is spent", 0, 0)
-    assert len(list((first.folder / "tables" / "stages").glob("finetune*.parquet"))) == 2
+    assert len(list((first.folder / "tables" / ".running" / "stages").glob("finetune*"))) == 2
     second = run_study(plain, tmp_path / "run")
     assert (second.left, second.completed, second.failed) == (None, 3, 0)
     whole = run_study(plain, tmp_path / "whole", local=True)

@@ -154,7 +154,7 @@ def test_a_damaged_table_is_written_again(
     first = _runner(tmp_path)
     first.step()
     first.step()
-    path = tables_of(tmp_path) / table / f"{file_of(first.spec.trial)}.parquet"
+    path = tables_of(tmp_path) / ".running" / table / f"{file_of(first.spec.trial)}.parquet"
     path.write_bytes(path.read_bytes()[:50])
     second = _runner(tmp_path)
     while not second.step().done:

@@ -1,0 +1,76 @@
+"""Parquet files that show a damaged byte: each carries the CRC-32 of its own bytes in its metadata.
+
+Parquet's own checksums cover its pages and not its footer, which is most of a small file; a flipped bit
+there may rename a column in silence. Other readers see one more metadata key. A file without the key, by
+another writer, is damaged where it cannot be read.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cl_core.errors import BadRequest
+
+_KEY = b"cl_search_crc32"
+_VALUE = _KEY + b"\x18\x08"  # as Thrift writes it: the key, then a second field, a text of eight bytes
+_EMPTY = b"00000000"
+
+
+class Damaged(BadRequest):
+    """A file of the tables that does not hold what was written. `path` names it."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        remedy = "give the command that made its folder again, which sets it aside and trains its run anew"
+        if path.stem == "gathered":  # that may be days of training, so somebody has to want it
+            remedy = "restore it from a copy, or remove it and give that command, which trains its runs anew"
+        super().__init__(f"{path} is damaged ({reason}): {remedy}")
+        self.path, self.reason = path, reason
+
+
+def write_sealed(table: pa.Table, path: Path) -> None:
+    """Write `table` to `path` with its checksum. Raises OSError."""
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, table.schema, compression="zstd") as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({_KEY.decode(): _EMPTY.decode()})
+    content = bytearray(buffer.getbuffer())
+    at = content.rindex(_VALUE + _EMPTY) + len(_VALUE)
+    content[at : at + len(_EMPTY)] = b"%08x" % zlib.crc32(content)
+    path.write_bytes(content)
+
+
+def read_sealed(path: Path, **options: Any) -> pa.Table:
+    """The rows of a file that is as it was written; `options` are those of `pyarrow.parquet.read_table`.
+
+    Raises OSError where it cannot be read, such as FileNotFoundError, and Damaged where a byte has changed.
+    """
+    try:
+        stat = path.stat()
+        _check(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        return pq.read_table(path, partitioning=None, **options)
+    except Damaged:
+        raise
+    except (OSError, pa.ArrowException, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # not there, or out of reach
+            raise
+        raise Damaged(path, (str(error).splitlines() or [type(error).__name__])[0]) from error
+
+
+@lru_cache(maxsize=4096)
+def _check(path: Path, *version: int) -> None:
+    """Raise Damaged unless the checksum fits. A file that has not changed since is not read again."""
+    content = path.read_bytes()
+    at = content.rfind(_VALUE) + len(_VALUE)
+    if at < len(_VALUE):
+        return
+    whole, end = memoryview(content), at + len(_EMPTY)
+    crc = zlib.crc32(whole[end:], zlib.crc32(_EMPTY, zlib.crc32(whole[:at])))
+    if content[at:end] != b"%08x" % crc:
+        raise Damaged(path, "its checksum does not fit")
