@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
 
 from analysis.tables import first_line, read_table
 from cl_core.errors import BadRequest, unknown
+from cl_core.yaml_text import read_yaml
 
 AT_ONCE = 64  # runs whose confusion counts are read together
 
@@ -69,8 +69,8 @@ class Results:
         if not path.exists():
             return {}
         try:
-            value = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            value = read_yaml(path.read_text(encoding="utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
             raise BadRequest(
                 f"cannot read {path}: {first_line(error)}; restore it or run again elsewhere"
             ) from error

@@ -148,8 +148,8 @@ def _data(results: Results, study: Study) -> Data:
 
 
 def _write_study(results: Results, study: Study, cell: Cell, place: Path) -> Path:
+    from cl_core.yaml_text import write_yaml
     from spaces.study_file import parse_study
-    from spaces.yaml_text import write_yaml
 
     plain = fixed(study, cell.label, cell.scenario, _row(cell))
     parse_study(plain)  # whatever the tables hold, what is written can be read

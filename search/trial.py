@@ -197,7 +197,7 @@ def outcome(runner: Runner, split: str) -> dict[str, Any]:
 
 def settings(sets: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], dict[str, Any]]:
     """`key=value` texts as (hp, recipe, data, rest). Raises BadRequest on a key that is none."""
-    from spaces.yaml_text import read_yaml
+    from cl_core.yaml_text import read_value
 
     hp: dict[str, Any] = {}
     recipe: dict[str, Any] = {}
@@ -208,7 +208,7 @@ def settings(sets: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any], dict[
         if not equals:
             raise BadRequest(f"--set takes key=value, not {text!r}; e.g. --set hp.kd_weight=3")
         group, _, name = key.strip().partition(".")
-        parsed = read_yaml(value, f"--set {key.strip()}")
+        parsed = read_value(value, f"--set {key.strip()}")
         if group == "hp" and name:
             hp[name] = parsed
         elif group == "data" and name:

@@ -24,6 +24,7 @@ from cl_core.dataset import Data
 from cl_core.errors import BadRequest, unknown
 from cl_core.hparams import Value, digest
 from cl_core.metrics import OBJECTIVES
+from cl_core.yaml_text import write_yaml
 from spaces.cell import Cell, cell_of, check_init, corners, within
 from spaces.growth import grown
 from spaces.parameters import plain_parameters
@@ -41,7 +42,6 @@ from spaces.splits import (
 from spaces.study import Study
 from spaces.study_file import RESOLVED
 from spaces.surroundings import hardware, now, versions
-from spaces.yaml_text import write_yaml
 
 DEVICES = ("auto", "cpu", "cuda")
 

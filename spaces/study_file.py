@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from cl_core.errors import BadRequest, unknown
+from cl_core.yaml_text import read_value, read_yaml
 from spaces import presets
 from spaces.complaints import cut, known_keys, one_line
 from spaces.study import Study
-from spaces.yaml_text import read_yaml
 
 RESOLVED = "resolved"  # the key of study.yaml under which a run notes what it found
 
@@ -77,11 +77,11 @@ def parse_study(plain: Mapping[str, Any]) -> Study:
 
 
 def apply_override(plain: dict[str, Any], override: str) -> None:
-    """Set "a.b=value" in plain values, in place; the value is YAML. Raises BadRequest."""
+    """Set "a.b=value" in plain values, in place; the value is as `read_value` reads it. Raises BadRequest."""
     path, equals, text = override.partition("=")
     if not equals or not path.strip():
         raise BadRequest(f"--set takes key=value, as in --set search.trials=10, not {cut(override)}")
-    value = read_yaml(text, f"--set {path}")
+    value = read_value(text, f"--set {path}")
     at, rest, done = plain, path.strip(), ""
     while True:
         key, rest = _next_key(at, rest)

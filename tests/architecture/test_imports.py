@@ -33,6 +33,7 @@ FOR_ANALYSIS = {
     "cl_core.hparams",
     "cl_core.aside",
     "cl_core.contract",
+    "cl_core.yaml_text",
 }
 FORBIDDEN: dict[str, set[str]] = {
     "cl_core": {"ray", "optuna", "pydantic", "pandas", "pyarrow", "plotly", "typer", "rich", "duckdb"},

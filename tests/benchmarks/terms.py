@@ -29,7 +29,7 @@ from cl_core.stages import StageStore
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
 from cl_core.trainer import Training
-from spaces.yaml_text import read_yaml
+from cl_core.yaml_text import read_value
 
 Norms = dict[str, tuple[float, float]]  # term -> norm of the gradient of value x weight, and the weight
 Figures = dict[str, dict[str, dict[str, dict[str, float]]]]  # run -> phase -> term -> share and weight
@@ -182,7 +182,7 @@ def _assignment(text: str) -> tuple[str, Value]:
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"must read like kd_weight=10, not {text!r}")
-    return name, read_yaml(value, f"--set {name}")
+    return name, read_value(value, f"--set {name}")
 
 
 def measure(asked: argparse.Namespace) -> Figures:

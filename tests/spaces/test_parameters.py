@@ -8,9 +8,9 @@ import pytest
 
 from analysis.load import Results
 from analysis.space import spaces
+from cl_core.yaml_text import write_yaml
 from spaces.methods import space_of
 from spaces.parameters import plain_parameters
-from spaces.yaml_text import write_yaml
 
 
 def _read_back(tmp_path: Path, plain: list[dict]) -> tuple:

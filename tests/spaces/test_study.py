@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from cl_core.configuration import Configuration
 from cl_core.dataset import Data
 from cl_core.errors import BadRequest
+from cl_core.yaml_text import read_yaml, write_yaml
 from spaces import presets
 from spaces.cell import corners
 from spaces.resolved import ResolvedStudy, resolve
 from spaces.study import Study
 from spaces.study_file import existing_study, load_study
-from spaces.yaml_text import read_yaml, write_yaml
 
 PLAIN: dict[str, Any] = {
     "study": "tiny",
@@ -301,6 +301,15 @@ def test_a_file_without_a_name_is_named_after_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["5e-4", "5.0e-4", "+5E-4", "0.0005", ".0005", "5.e-4"])
 def test_numbers_in_every_notation_are_numbers(text: str) -> None:
     assert read_yaml(text, "text") == 5e-4
+
+
+@pytest.mark.parametrize("text", ["1:30", "1_000", "0b11", "yes", ".inf"])
+def test_what_is_no_number_of_yaml_1_2_is_refused_as_one(text: str, data: Data, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"data: digits\nscenarios: [B0-5tasks]\nmethods: [lwf]\nrecipe: {{epochs: {text}}}\n")
+    with pytest.raises(BadRequest, match="epochs") as caught:
+        resolve(load_study(path), data)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["67e0abb0d558726f2a20", "12e45678901234567890", "1e5", "0123", "1_000", ""])
