@@ -113,6 +113,8 @@ class CellStudy:
             if trial.user_attrs[OF] == point.trial:
                 self._holders[point.number] = trial._trial_id
                 self.courses[point.number].values.update(trial.intermediate_values)
+        if sorted(points) != list(range(len(points))):
+            raise KeyError(f"{self.cell.name} has configurations {sorted(points)}, not 0 and on, each once")
         return points
 
     def _point(self, trial: FrozenTrial) -> Point:
@@ -138,9 +140,9 @@ class CellStudy:
 
     # Asking.
 
-    def ask(self, number: int) -> Point:
-        """The `number`-th configuration: the one that is planned, else the sampler's."""
-        plan = planned(self.study.study.search, self.cell, number)
+    def ask(self, number: int, known: Config | None = None) -> Point:
+        """The `number`-th configuration: the one that is `known` or planned, else the sampler's."""
+        plan = known or planned(self.study.study.search, self.cell, number)
         return self._ask(number, plan, {})
 
     def again(self, point: Point) -> None:

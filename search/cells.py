@@ -2,7 +2,8 @@
 interrupt.
 
 What is true lies in two places: which configurations were asked, and what they came to, in Optuna's storage;
-which runs have ended in the tables. A `Cells` that is opened on a folder reads both and goes on.
+which runs have ended in the tables. A `Cells` that is opened on a folder reads both and goes on. Where the
+storage is damaged or gone, it is made anew from the tables.
 
 A configuration has one run for each class order and seed, carried out one after another; it is told the
 mean or the worst of them. Its trial in the cell's Optuna study is PRUNED when it is stopped and FAIL when a
@@ -16,16 +17,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from cl_core.errors import ClSearchError
 from search.audit import mark
 from search.budget import Budget
 from search.cell_study import CellStudy
 from search.control import Control
+from search.failures import first_line
 from search.jobs import Bases, Job
+from search.journal import DamagedStudies
+from search.mending import set_aside
 from search.points import Ending, Point, numbers
 from search.progress import CellProgress, Standing, counted
-from search.recalled import increments_of
+from search.recalled import configurations, increments_of
 from search.runner import INCREMENTS
-from search.storage import acquire, open_studies
+from search.storage import JOURNAL, Studies, acquire, open_studies
 from search.warm import Observation
 from search.writer import recorded
 from spaces.budget import BudgetPart
@@ -39,7 +44,7 @@ class Cells:
 
     With `retry_failed` runs that failed are handed out again. `bases` off hands out no base stages: whoever
     comes first trains it. `known` is what other runs have found. Raises BadRequest when another run works in
-    the folder, or its studies are damaged or out of reach.
+    the folder, or its studies are out of reach. `notes` says what was damaged, a line each.
     """
 
     def __init__(
@@ -60,25 +65,29 @@ class Cells:
         self._jobs: dict[str, Point] = {}  # id of a run under way -> its configuration
         self._unfinished: list[Point] = []
         self._retry_failed = retry_failed
+        self.notes: list[str] = []
         self._lock = acquire(folder)
         try:
             self._budget = budget or Budget(BudgetPart(), folder)
             self._control = Control(folder)
-            self._studies = open_studies(folder, study.study.storage)
+            self._rows = recorded(folder)
+            try:
+                self._studies = self._open()
+            except DamagedStudies as error:
+                self.notes.append(self._set_aside(error))
+                self._studies = self._open()
         except BaseException:
             self._lock.release()
             raise
         try:
-            names = self._studies.ids()
-            self._cells = [
-                CellStudy(self._studies.storage, study, place, cell, names, self._studies.prefix)
-                for place, cell in enumerate(study.cells)
-            ]
-            self._rows = recorded(folder)
-            self._points = [self._take_up(cell, retry_failed) for cell in self._cells]
+            for cell, points in zip(self._cells, self._points, strict=True):
+                for point in points.values():
+                    self._resume(cell, point)
             for source, found in (known or {}).items():
                 for cell in self._cells:
                     cell.learn(source, found.get(cell.cell.name, ()))
+            for cell in self._cells:
+                self._make_anew(cell)
         except BaseException:
             self.close()
             raise
@@ -160,10 +169,13 @@ class Cells:
         stopped there."""
         self._budget.reach(trial)
         point = self._jobs.get(trial)
-        if point is None or point.status != "running":
+        if point is None:
             return False
         assert point.flying is not None
-        return self._reported(point, point.flying, task, increments)
+        if point.lost:  # it ends where it ended
+            step = point.flying * self._cells[point.place].cell.tasks + task
+            return step >= max(self._course(point))
+        return point.status == "running" and self._reported(point, point.flying, task, increments)
 
     def done(
         self,
@@ -217,16 +229,64 @@ class Cells:
 
     # Taking up.
 
-    def _take_up(self, cell: CellStudy, retry_failed: bool) -> dict[int, Point]:
-        """Read back what a cell was asked, what it came to, what has still to run."""
-        points = cell.take_up()
-        for point in points.values():
-            if point.status == "failed" and retry_failed:
-                cell.again(point)
-            self._recall(cell, point, retry_failed)
-            if point.unfinished:
-                self._unfinished.append(point)
-        return points
+    def _open(self) -> Studies:
+        """Open the studies and read back what each cell was asked. Raises DamagedStudies."""
+        studies = open_studies(self.folder, self.study.study.storage)
+        try:
+            names = studies.ids()
+            self._cells = [
+                CellStudy(studies.storage, self.study, place, cell, names, studies.prefix)
+                for place, cell in enumerate(self.study.cells)
+            ]
+            self._points = [cell.take_up() for cell in self._cells]
+        except (LookupError, TypeError, ValueError) as error:
+            studies.close()
+            if studies.file is None or isinstance(error, ClSearchError):
+                raise
+            raise DamagedStudies(studies.file, first_line(error)) from error
+        except BaseException:
+            studies.close()
+            raise
+        return studies
+
+    def _resume(self, cell: CellStudy, point: Point) -> None:
+        """Take in what a configuration came to according to the tables, and what of it has still to run."""
+        if (point.status == "failed" and self._retry_failed) or self._unexplained(point):
+            cell.again(point)
+        if point.status == "stopped":
+            last = max(cell.courses[point.number].values) // cell.cell.tasks
+            point.lost = {i for i, spec in enumerate(point.specs[: last + 1]) if spec.trial not in self._rows}
+        self._recall(cell, point, self._retry_failed)
+        if point.unfinished:
+            self._unfinished.append(point)
+
+    def _unexplained(self, point: Point) -> bool:
+        """Whether the rows that say why a configuration ended are gone."""
+        if point.status == "stopped":
+            return not self._course(point)
+        if point.status != "failed":
+            return False
+        rows = [self._rows[spec.trial] for spec in point.specs if spec.trial in self._rows]
+        return all(numbers([row[name] for name in self.study.objectives]) is not None for row in rows)
+
+    def _make_anew(self, cell: CellStudy) -> None:
+        """Ask for the configurations of which the tables have rows and the studies know nothing."""
+        points, rows = self._points[cell.place], self._rows.values()
+        known = configurations(self.study, cell.cell, rows, first=len(points))
+        for number in range(len(points), min(max(known, default=-1) + 1, cell.cell.budget)):
+            points[number] = cell.ask(number, known.get(number))
+            self._recall(cell, points[number], self._retry_failed)
+            if points[number].unfinished:
+                self._unfinished.append(points[number])
+
+    def _set_aside(self, error: DamagedStudies) -> str:
+        for path in {error.path, self.folder / JOURNAL}:  # where it is kept here, its copy is no better
+            if path.exists():
+                aside = set_aside(self.folder, path)
+        return (
+            f"{error.path} was damaged ({error.reason}): it lies in {aside.parent} now, and is made anew "
+            "from the tables"
+        )
 
     def _recall(self, cell: CellStudy, point: Point, retry_failed: bool) -> None:
         """Take in the runs of a configuration that have ended according to the tables.
@@ -328,6 +388,7 @@ class Cells:
             )
             status, error = "failed", error or f"{missing or self.study.objective} is no number"
         point.endings[index] = Ending(status, known or ())
+        point.lost.discard(index)
         if point.status != "running":
             return
         cell = self._cells[point.place]

@@ -32,10 +32,13 @@ class Point:
     values: tuple[float, ...] | None = None  # told
     endings: dict[int, Ending] = field(default_factory=dict)  # by run
     flying: int | None = None  # the run that is being carried out
+    lost: set[int] = field(default_factory=set)  # runs of a stopped one whose rows are gone
 
     @property
     def pending(self) -> int | None:
         """The next run to start; None while one is under way, or when there is none."""
+        if self.flying is None and self.lost:
+            return min(self.lost)
         if self.flying is not None or self.status not in ("running", "completed"):
             return None
         return next((index for index in range(len(self.specs)) if index not in self.endings), None)

@@ -10,6 +10,7 @@ from cl_core.errors import BadRequest
 from search.cell_study import NUMBER, SOURCE, STATUS
 from search.control import read as read_control
 from search.database import while_it_answers
+from search.journal import DamagedStudies
 from search.points import Point
 from search.storage import read_studies
 from spaces.storage_part import StoragePart
@@ -126,10 +127,13 @@ def _standings(folder: Path) -> dict[str, list[Standing]]:
 def read_learnt(folder: Path, part: StoragePart, cells: Iterable[str]) -> dict[str, set[str]]:
     """The runs that each cell of a run has learnt from, as `search.start_from` names them, by cell.
 
-    Raises BadRequest where the studies cannot be read.
+    Raises BadRequest where the studies cannot be read; damaged ones are made anew, and have learnt nothing.
     """
     out: dict[str, set[str]] = {cell: set() for cell in cells}
-    studies = read_studies(folder, part)
+    try:
+        studies = read_studies(folder, part)
+    except DamagedStudies:
+        return out
     if studies is None:
         return out
     with studies, while_it_answers("of this run"):

@@ -1,15 +1,34 @@
-"""What an ended run reported after each task, from its rows, where the studies do not know it."""
+"""What the tables say where the studies do not know it: configurations, and what runs reported."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cl_core.metrics import summary
 from search.rows import primary_confusions
 from search.runner import INCREMENTS
+from search.warm import config_of
 from search.writer import read_rows
+from spaces.cell import Cell
+from spaces.resolved import ResolvedStudy
+from spaces.space import Config
+
+
+def configurations(
+    study: ResolvedStudy, cell: Cell, rows: Iterable[Mapping[str, Any]], first: int
+) -> dict[int, Config | None]:
+    """The configurations of a cell, from number `first`, that have rows in the `trials` table, by number.
+
+    None where no row gives the very configuration that its digest is of.
+    """
+    found: dict[int, Config | None] = {}
+    for row in rows:
+        number = row["number"]
+        if row["cell"] == cell.name and row["purpose"] == "search" and number >= first:
+            found[number] = found.get(number) or config_of(study, cell, row)
+    return found
 
 
 def increments_of(folder: Path, row: Mapping[str, Any], sizes: Sequence[int]) -> list[float | None]:

@@ -288,6 +288,7 @@ def _work(
         budget=budget,
         known=prepared.known,
     ) as cells:
+        warn(cells.notes)
         if cells.finished:
             return False, cells.left
         warn(prepared.warnings)  # now that nothing is left to be refused

@@ -81,6 +81,7 @@ class Studies:
         mirror: Mirror | None = None,
     ) -> None:
         self.storage, self.prefix = storage, prefix
+        self.file: Path | None = None  # the journal, where there is one
         self._database, self._mirror = database, mirror
 
     def __enter__(self) -> Studies:
@@ -112,7 +113,7 @@ def open_studies(folder: Path, part: StoragePart | None = None) -> Studies:
     """A run's studies to work on, mended where a crash left them. The caller holds the run's lock.
 
     `part` is the study's storage, with its password if it has one; left out, what study.yaml says counts.
-    Raises BadRequest when they are damaged, or cannot be reached.
+    Raises DamagedStudies when a journal is damaged, BadRequest when they cannot be reached.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     part, run, prefix = _place(folder, part)
@@ -130,7 +131,9 @@ def open_studies(folder: Path, part: StoragePart | None = None) -> Studies:
         path = mirror.path
     try:
         if place == "journal":
-            return Studies(open_file(path), mirror=mirror)
+            studies = Studies(open_file(path), mirror=mirror)
+            studies.file = path
+            return studies
         from search.database import Database
 
         database = Database(SQLITE + str(path.absolute()))

@@ -15,6 +15,7 @@ from typing import Any
 from cl_core.errors import BadRequest
 from cl_core.recipe import recipe_dict
 from search.points import aggregated, numbers
+from search.run_spec import config_digest
 from search.writer import recorded
 from spaces.cell import Cell
 from spaces.protocol import ProtocolPart
@@ -119,6 +120,16 @@ def _of_cell(
         told = aggregated(known, study.objectives, worst)
         out.append(Observation(str(first["trial"]), _config(study, cell, first, where), told))
     return out
+
+
+def config_of(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any]) -> Config | None:
+    """The configuration of a row of this very study, exactly as it was sampled; None where the row does not
+    give it."""
+    try:
+        config = _config(study, cell, row, "the run")
+    except BadRequest:
+        return None
+    return config if config_digest(config) == row["config"] else None
 
 
 def _config(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any], where: str) -> Config:

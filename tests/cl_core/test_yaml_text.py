@@ -76,7 +76,7 @@ def test_a_value_of_the_command_line_is_one_plain_scalar_unless_it_is_bracketed_
 
 @pytest.mark.parametrize("text", ["[1", "{a: 1, a: 2}", "'a", "1" * 5000])
 def test_a_value_that_is_none_is_refused_in_one_line(text: str) -> None:
-    with pytest.raises(BadRequest, match="^--set a") as caught:
+    with pytest.raises(BadRequest, match=r"^--set a") as caught:
         read_value(text, "--set a")
     assert "\n" not in str(caught.value)
 

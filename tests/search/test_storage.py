@@ -68,7 +68,7 @@ def test_damage_before_the_end_is_refused_with_its_line(tmp_path: Path) -> None:
     path = journal_with_trials(tmp_path, 2)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], b"torn{\n", *lines[2:]]))
-    with pytest.raises(BadRequest, match="damaged in line 3") as caught:
+    with pytest.raises(BadRequest, match=r"is damaged \(line 3, not its last\): give the command") as caught:
         open_journal(tmp_path)
     assert "\n" not in str(caught.value)
 
