@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import io
 import math
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from cl_core.task import Task, no_rows
 from search.rehearsal import TaskCount, rehearse
 from search.run_spec import RunSpec
 from search.runner import Runner
+from search.scratch import scratch
 from search.writer import Schemas, start_tables, tables_of, write_rows
 
 STEPS = 8  # of a task of the first probe
@@ -109,8 +109,7 @@ def _once(spec: RunSpec, data: Data, schemas: Schemas, epochs: int) -> Pace:
         recipe[part] = {**(recipe.get(part) or {}), "epochs": epochs}
     spec = dataclasses.replace(spec, configuration=dataclasses.replace(spec.configuration, recipe=recipe))
     counts = rehearse(spec.configuration, data)
-    with tempfile.TemporaryDirectory(prefix="cl-search-") as name, _said() as said:
-        folder = Path(name)
+    with scratch() as folder, _said() as said:
         start_tables(folder, schemas)
         empty = {table: _bytes(tables_of(folder) / table) for table in TABLES}
         began = time.perf_counter()

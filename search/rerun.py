@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cl_core.errors import BadRequest, unknown
 from cl_core.own_code import only
 from search.logs import checked_trial, log_file, recorded
+from search.scratch import scratch
 from search.trial import SPEC, asked_of, line_of
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def _rerun(folder: Path, trial: str, say: Callable[[str], None]) -> Comparison:
     for name in TABLES:  # what cannot be compared shows here, not when all is trained
         open_results(folder).read(name, [trial])
     schemas = {name: read_sealed(folder / "tables" / name / SCHEMA).schema for name in TABLES}
-    with tempfile.TemporaryDirectory(prefix="cl-search-") as name:
-        again = Path(name)
+    with scratch() as again:
         start_tables(again, schemas)
         log = log_file(again, trial)
         with recorded(log):

@@ -15,6 +15,7 @@ from cl_core.aside import aside
 from cl_core.errors import BadRequest, TrialError, unknown
 from search.failures import first_line
 from search.logs import log_file, recorded, stamp
+from search.scratch import scratch
 
 if TYPE_CHECKING:
     from search.run_spec import RunSpec
@@ -241,7 +242,7 @@ def check_writable(folder: Path, what: str) -> None:
         raise BadRequest(f"{what} needs a folder, and {place} is a file: name another place")
     try:
         # Permission bits say little to an administrator, and nothing of what a file system allows.
-        with tempfile.TemporaryDirectory(prefix=".cl-search-", dir=place):
+        with tempfile.TemporaryFile(dir=place):  # it has no name where the system can do without
             pass
     except OSError as error:
         raise BadRequest(
@@ -281,8 +282,8 @@ def _lines(out: Path | None, spec: RunSpec) -> Iterator[Path]:
     if out is not None:
         yield log_file(out, spec.trial)
         return
-    with tempfile.TemporaryDirectory(prefix="cl-search-") as name:
-        yield Path(name) / "log"
+    with scratch() as folder:
+        yield folder / "log"
 
 
 def line_of(progress: Progress, objective: str) -> str:

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from ray.tune.search import Searcher
 from search.failures import first_line, terminable
 from search.quiet import ray_environment
 from search.resources import Plan, check_cluster
+from search.scratch import scratch
 from search.session import Session
 from search.trainable import TaskTrainable
 from search.work import Answer
@@ -112,7 +112,7 @@ def run_tune(session: Session, plan: Plan) -> None:
     Raises BadRequest where the resources cannot be given. Leaves the environment, and a Ray that ran before,
     as they were.
     """
-    with ray_environment(), _ray(plan), _scratch(session.folder) as scratch:
+    with ray_environment(), _ray(plan), _scratch(session.folder) as place:
         key = str(id(session))
         _SESSIONS[key] = session
         try:
@@ -126,7 +126,7 @@ def run_tune(session: Session, plan: Plan) -> None:
                 ),
                 run_config=tune.RunConfig(
                     name="search",
-                    storage_path=str(scratch),
+                    storage_path=str(place),
                     verbose=0,
                     callbacks=[Attempts()],
                     failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
@@ -176,12 +176,14 @@ def _ray(plan: Plan) -> Iterator[None]:
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
     """Where Tune may keep its own files: on a cluster every node must see the place."""
-    shared = folder / ".tune" if os.environ.get("RAY_ADDRESS") else None
-    if shared:
-        shutil.rmtree(shared, ignore_errors=True)
-        shared.mkdir()
-    scratch = shared or Path(tempfile.mkdtemp(prefix="cl-search-"))
+    if not os.environ.get("RAY_ADDRESS"):
+        with scratch() as own:
+            yield own
+        return
+    shared = folder / ".tune"
+    shutil.rmtree(shared, ignore_errors=True)
+    shared.mkdir()
     try:
-        yield scratch
+        yield shared
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(shared, ignore_errors=True)
