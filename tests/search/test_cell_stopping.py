@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pyarrow.parquet as pq
 import pytest
 
 from search.cells import Cells
 from search.jobs import Job
 from search.storage import read_journal
-from search.writer import recorded, start_tables
+from search.writer import file_of, recorded, start_tables
 from tests.search.simulation import SCHEMAS, TASKS, told, write_row
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
@@ -102,6 +103,23 @@ def test_an_audit_lets_a_share_run_on_and_marks_it_in_storage_and_tables(study: 
     assert {n: mark for n, mark in marked.items() if mark is not None} == {
         n: step for n, (_, step) in audited.items()
     }
+
+
+def test_an_audited_run_reads_its_own_row_alone(
+    study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolved = study({"lwf": None}, trials=40, stopper="asha", audit=0.3, sampler="random")
+    start_tables(tmp_path, SCHEMAS)
+    read, opened = pq.read_table, []
+    with Cells(resolved, tmp_path, bases=False) as cells, monkeypatch.context() as patch:
+        patch.setattr(
+            pq, "read_table", lambda path, **how: (opened.append(Path(path).name), read(path, **how))[1]
+        )
+        carry_out(cells, tmp_path)
+    marked = [trial for trial, row in recorded(tmp_path).items() if row["audited_after"] is not None]
+    assert len(marked) >= 3
+    assert sorted(set(opened) - {"schema.parquet"}) == sorted(f"{file_of(trial)}.parquet" for trial in marked)
+    assert len(opened) == 2 * len(marked)
 
 
 def test_a_mark_that_a_crash_swallowed_is_made_when_the_folder_is_opened_again(
