@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cl_core.errors import ClSearchError
+from search.failures import raise_interrupt
 from search.work import NO_STORAGE, Answer, Order, end_run
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ class Session:
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
         """What goes wrong in the driver ends the command as it is, whatever the tuner makes of it."""
+        raise_interrupt()
         try:
             yield
         except Exception as error:
