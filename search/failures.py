@@ -33,7 +33,10 @@ def is_storage(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _STORAGE
 
 
-def storage_trouble(folder: Path, room: int = 1_000_000) -> str | None:
+ROOM = 1_000_000  # bytes that a folder must be able to take before work begins there
+
+
+def storage_trouble(folder: Path, room: int = ROOM) -> str | None:
     """Why `room` bytes cannot be written in `folder`, in one line; None when they can."""
     probe = folder / f".probe-{os.getpid()}"
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cl_core.aside import aside
 from cl_core.errors import BadRequest, ClSearchError
 from cl_core.own_code import only, references
+from search.cluster import check_ray, cluster_address
 from search.failures import terminable
 from search.resources import Plan, kept, plan, unguided
 
@@ -126,6 +126,8 @@ def run_study(
     }
     prepared = prepare(study, out, overrides, **how)
     folder = prepared.folder
+    if not local and (notes := check_ray()):
+        warn(notes)
     with held(folder), terminable():
         # Under the lock, what stands in the folder is looked at again: another command may have grown it.
         prepared = prepare(study, out, overrides, **how)
@@ -187,7 +189,7 @@ def _prepare(
         asked = asked.with_trials(before.search.trials + trials_more)
     wanted = asked.resources
     planned = plan(
-        wanted.cpu, wanted.gpu, wanted.concurrent, cluster=bool(os.environ.get("RAY_ADDRESS")) and not local
+        wanted.cpu, wanted.gpu, wanted.concurrent, cluster=cluster_address() is not None and not local
     )
     check_budget(asked.budget, planned.gpu, begun=existing is not None)
     resolved = resolve(asked, cached_data(asked.tuning_data))

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from cl_core.aside import aside
 from cl_core.errors import BadRequest, TrialError, unknown
-from search.failures import first_line
+from search.failures import ROOM, first_line
 from search.logs import log_file, recorded, stamp
+from search.places import local_folder
 from search.scratch import scratch
 
 if TYPE_CHECKING:
@@ -234,20 +235,20 @@ def settings(sets: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any], dict[
 
 
 def check_writable(folder: Path, what: str) -> None:
-    """Raise BadRequest unless `folder`, or the nearest one above it that exists, can be written."""
-    place = folder.absolute()
+    """Raise BadRequest unless `folder`, or the nearest one above it that exists, takes a megabyte."""
+    place = local_folder(folder, what).absolute()
     while not place.exists():
         place = place.parent
     if not place.is_dir():
         raise BadRequest(f"{what} needs a folder, and {place} is a file: name another place")
     try:
         # Permission bits say little to an administrator, and nothing of what a file system allows.
-        with tempfile.TemporaryFile(dir=place):  # it has no name where the system can do without
-            pass
+        with tempfile.TemporaryFile(dir=place) as file:  # it has no name where the system can do without
+            file.write(bytes(ROOM))
+            file.flush()
     except OSError as error:
-        raise BadRequest(
-            f"{what} must be writable, and {place} is not ({error.strerror}): name another"
-        ) from error
+        trouble = error.strerror or type(error).__name__
+        raise BadRequest(f"{what} must be writable, and {place} is not ({trouble}): name another") from error
 
 
 def check_own(out: Path, spec: RunSpec) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,10 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from search.failures import first_line, terminable
+from cl_core.errors import ClSearchError
+from search.cluster import cluster_address
+from search.failures import first_line, raise_interrupt, terminable
+from search.places import ray_temporary
 from search.quiet import ray_environment
 from search.resources import Plan, check_cluster
 from search.scratch import scratch
@@ -159,24 +161,37 @@ def _ray(plan: Plan) -> Iterator[None]:
         yield
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(**quiet)
-    else:
-        ray.init(
-            "local", num_cpus=plan.machine_cpus, num_gpus=plan.machine_gpus, include_dashboard=False, **quiet
-        )
+    if cluster_address() is None:
+        quiet |= {
+            "address": "local",
+            "num_cpus": plan.machine_cpus,
+            "num_gpus": plan.machine_gpus,
+            "include_dashboard": False,
+            "_temp_dir": str(ray_temporary()),
+        }
     try:
+        _start(quiet)
         check_cluster(plan, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+        raise_interrupt()
         with terminable():  # Ray has put a handler of its own in place, which ends the process at once
             yield
     finally:
         ray.shutdown()
 
 
+def _start(settings: dict[str, Any]) -> None:
+    """Start Ray, or join the cluster of RAY_ADDRESS. Raises ClSearchError, one line, where that fails."""
+    try:
+        ray.init(**settings)
+    except Exception as error:
+        where = settings.get("_temp_dir") or f"the cluster at {cluster_address()}"
+        raise ClSearchError(f"Ray did not start ({first_line(error)}): look at {where}") from error
+
+
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
     """Where Tune may keep its own files: on a cluster every node must see the place."""
-    if not os.environ.get("RAY_ADDRESS"):
+    if not cluster_address():
         with scratch() as own:
             yield own
         return
