@@ -19,6 +19,11 @@ PARADIGMS = ("baseline", "regularisation", "data replay", "feature replay")
 """In the survey's order; a method of one's own may bring another, which comes after them."""
 
 
+def kinds() -> list[str]:
+    """What there are lists of."""
+    return list(KINDS)
+
+
 def listing(kind: str) -> Mapping[str, Any]:
     """Every item of a kind, with a sentence; a method with its taxonomy. Raises BadRequest for a kind that
     is none."""

@@ -10,7 +10,6 @@ reference  the choice on the split of the search, over its class orders and the 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 from cl_core.dataset import Data
 from cl_core.errors import BadRequest
 from cl_core.own_code import only
+from search.cluster import check_ray, cluster_address
 from search.evaluation import Evaluation
+from search.evaluation_cost import cost
 from search.run import Prepared, Summary, check_folder, report_of, work_off
 from search.run_spec import RunSpec, config_digest
 from spaces.cell import Cell
@@ -100,6 +101,8 @@ def evaluate(
     place = Path(folder).expanduser()
     how: dict[str, Any] = {"local": local, "own_code": own_code, "accept_code": accept_code}
     prepare_evaluation(place, overrides, **how)
+    if not local and (notes := check_ray()):
+        warn(notes)
     with held(place), terminable():
         # Under the lock once more: another command may have gone on with the search.
         prepared = prepare_evaluation(place, overrides, **how)
@@ -127,6 +130,8 @@ def evaluate(
             cells = list(dict.fromkeys(spec.cell for spec in jobs.pending))
             count = len(jobs.pending)
             note_opening(place, "evaluate", run.study.identity, cells, count, versions())
+            if console is not None:
+                console.print(cost(run, jobs.pending, local), highlight=False, soft_wrap=True)
             what = f"{run.study.name}: {count} runs of {len(cells)} cells on the test set,"
             work_off(run, jobs, what, local, console)
         report = report_of(place, worked)
@@ -161,7 +166,7 @@ def _prepare(folder: Path, overrides: Sequence[str], local: bool, accept_code: b
     check_folder(folder)
     asked = _asked(existing, overrides)
     wanted = asked.resources
-    cluster = bool(os.environ.get("RAY_ADDRESS")) and not local
+    cluster = cluster_address() is not None and not local
     planned = plan(wanted.cpu, wanted.gpu, wanted.concurrent, cluster=cluster)
     check_budget(asked.budget, planned.gpu)
     study = resolve(asked, cached_data(asked.tuning_data)).merge(existing)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live as RichLive
-from rich.table import Table
+
+from search.table import named_table
 
 if TYPE_CHECKING:
     from search.progress import CellProgress
@@ -98,25 +99,20 @@ class Live:
                 parts.append(f"about {clock(seconds * left / here)} left")
         return parts
 
-    def _render(self) -> Table:
+    def _render(self) -> RenderableType:
         cells = self._cells
-        out = table(cells)
-        out.caption = ", ".join(self._pace(cells))
-        return out
+        return table(cells, self.console.width, ", ".join(self._pace(cells)))
 
     def _tick(self) -> None:
         while not self._end.wait(PLAIN_EVERY):
             self.console.print(self.line(), highlight=False, soft_wrap=True)
 
 
-def table(cells: Sequence[CellProgress]) -> Table:
+def table(cells: Sequence[CellProgress], room: int, caption: str = "") -> RenderableType:
     """The cells as a table: how many configurations of the budget ended, and how."""
-    out = Table(caption_justify="left")
-    out.add_column("cell", overflow="fold")
-    for name in ("done", "running", "stopped", "failed", "of", "best"):
-        out.add_column(name, justify="right", no_wrap=True)
-    for cell in cells:
-        out.add_row(
+    columns = ["cell", "done", "running", "stopped", "failed", "of", "best"]
+    rows = [
+        [
             f"{cell.cell} (paused)" if cell.paused else cell.cell,
             str(cell.completed),
             str(cell.running or ""),
@@ -124,8 +120,10 @@ def table(cells: Sequence[CellProgress]) -> Table:
             str(cell.failed or ""),
             str(cell.budget),
             _best(cell),
-        )
-    return out
+        ]
+        for cell in cells
+    ]
+    return named_table(columns, rows, room, caption)
 
 
 def _best(cell: CellProgress) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import io
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +23,36 @@ def checked_trial(trial: str) -> str:
             f"{trial!r} is no trial's name; `cl-search status DIR` lists them, e.g. lwf@B0-5tasks/0"
         )
     return trial
+
+
+def named_run(given: str, known: Iterable[str]) -> str:
+    """The run that `given` names: its whole name, or a beginning that only one run has.
+
+    Raises BadRequest where there is none, with the nearest, or where there are several.
+    """
+    names = {_plain(name): name for name in known}
+    wanted = _plain(checked_trial(given).rstrip("/"))
+    if wanted in names:
+        return names[wanted]
+    for beginning in (f"{wanted}/", wanted):  # whole parts of a name first: /3 is not the beginning of /30
+        found = sorted(name for key, name in names.items() if key.startswith(beginning))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise BadRequest(f"{given!r} is the beginning of {len(found)} runs ({_some(found)}): name one")
+    near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
+    hint = f"did you mean {names[near[0]]!r}? " if near else ""
+    raise BadRequest(f"unknown run {given!r}: {hint}(runs here: {_some(sorted(names.values()))})")
+
+
+def _plain(name: str) -> str:
+    """A run's name as its files have it, where a class order's colon is a dash."""
+    return name.replace(":", "-")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f", ... {len(names)} in all" if len(names) > 6 else ""
+    return (", ".join(names[:6]) or "none") + more
 
 
 def log_file(folder: Path, trial: str) -> Path:

@@ -22,6 +22,7 @@ from analysis.spent import PLAN, QUANTITIES
 from cl_core.aside import aside
 from cl_core.errors import BadRequest
 from search.asked import configurations, first_tasks
+from search.evaluation_cost import counts
 from search.resources import unguided
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class CellForecast:
     boundary_bytes: int
     table_bytes: int
     kept_bytes: int  # by the method at the end of a run: exemplars, prototypes; no networks
+    evaluation_runs: int = 0  # of `evaluate` afterwards; at most, as the choice may be the default
+    evaluation_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,12 @@ def _cell(prepared: Prepared, cell: Cell, paces: tuple[Pace, Pace], known: set[s
     seen = sum(cell.sizes[: cell.tasks])
     kept = [counts[-1].exemplars * math.prod(held) + pace.kept_bytes * seen for counts in counted]
     splits = 2 if study.study.protocol.split == "test" else 1  # validation rows are measured as well
+    a_run = float(np.mean([own.sum(axis=1).mean() for own in by_pace]))
+    final, reference = (0, 0) if cell.seeks else counts(study, same=cell.budget == 1)
+    whole = len(cell.sizes) / cell.tasks / (1 - study.study.protocol.validation)
     return CellForecast(
+        evaluation_runs=final + reference,
+        evaluation_seconds=a_run * whole * (final + reference * (1 - study.study.protocol.validation)),
         cell=cell.name,
         configurations=cell.budget,
         runs=runs,

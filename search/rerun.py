@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cl_core.errors import BadRequest, unknown
+from cl_core.errors import BadRequest
 from cl_core.own_code import only
-from search.logs import checked_trial, log_file, recorded
+from search.logs import checked_trial, log_file, named_run, recorded
 from search.scratch import scratch
 from search.trial import SPEC, asked_of, line_of
 
@@ -44,7 +44,7 @@ def _rerun(folder: Path, trial: str, say: Callable[[str], None]) -> Comparison:
     if trial not in rows:
         if not folder.is_dir():
             raise BadRequest(f"no folder {folder}: name the folder of a run, such as runs/quickstart")
-        raise unknown("ended trial", trial, rows)
+        trial = named_run(trial, rows)
     row = rows[trial]
     spec = recorded_spec(folder, row)
     for name in TABLES:  # what cannot be compared shows here, not when all is trained

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from analysis.sealed import Damaged
-from cl_core.errors import BadRequest, unknown
+from cl_core.errors import BadRequest
 from search.live import clock, table
-from search.logs import log_file
+from search.logs import checked_trial, log_file, named_run
 
 
 def status(folder: Path) -> dict[str, Any]:
@@ -52,18 +52,18 @@ def status(folder: Path) -> dict[str, Any]:
     }
 
 
-def show(folder: Path) -> list[Any]:
-    """What `status` prints: rich tables and lines."""
+def show(folder: Path, room: int = 100) -> list[Any]:
+    """What `status` prints, `room` characters wide: rich tables and lines."""
     from analysis.ledger import told
     from search.progress import read_progress
 
     state = status(folder)
-    out: list[Any] = [table(read_progress(folder))]
+    out: list[Any] = [table(read_progress(folder), room)]
     doing = "working now" if state["active"] else ("finished" if not state["left"] else "not working")
     parts = [f"{folder}: {doing}", *(f"{count} {name}" for name, count in state["runs"].items() if count)]
     if state["left"]:
         parts.append(f"{state['left']} configurations left")
-    if state["runs per minute"]:
+    if state["runs per minute"] and state["left"]:
         parts.append(f"{state['runs per minute']:.1f} runs a minute")
     if state["seconds left"]:
         parts.append(f"about {clock(state['seconds left'])} left")
@@ -86,13 +86,11 @@ def show(folder: Path) -> list[Any]:
 
 def log_text(folder: Path, trial: str) -> str:
     """A run's output with its traceback. Raises BadRequest where there is none, with the nearest name."""
-    path = log_file(folder, trial)
+    checked_trial(trial)
     if not (folder / "logs").is_dir():
         raise BadRequest(f"{folder} is not a run's folder: it has no logs; name one such as runs/quickstart")
-    if not path.is_file():
-        known = [p.stem.replace("--", "/") for p in sorted((folder / "logs").glob("*.log"))]
-        raise unknown("trial", trial, known)
-    return path.read_text(encoding="utf-8", errors="replace")
+    known = [p.stem.replace("--", "/") for p in sorted((folder / "logs").glob("*.log"))]
+    return log_file(folder, named_run(trial, known)).read_text(encoding="utf-8", errors="replace")
 
 
 def is_active(folder: Path) -> bool:

@@ -81,6 +81,13 @@ def apply_override(plain: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     if not equals or not path.strip():
         raise BadRequest(f"--set takes key=value, as in --set search.trials=10, not {cut(override)}")
+    if path.strip().startswith("hp."):
+        name, labels = path.strip().removeprefix("hp."), plain.get("methods")
+        label = next(iter(labels), "lwf") if isinstance(labels, Mapping | list) else "lwf"
+        raise BadRequest(
+            f"--set {cut(override)}: a study sets a hyperparameter under its method's label, as in --set "
+            f"methods.{label}.{name}={text}"
+        )
     value = read_value(text, f"--set {path}")
     at, rest, done = plain, path.strip(), ""
     while True:
