@@ -7,17 +7,28 @@ from typing import Annotated
 
 import typer
 
-from search.cli.parser import AsJson, app, errors, fail, say_json
+from search.cli import complete
+from search.cli.parser import AsJson, app, errors, fail, local, say_json
 from search.cli.printing import print_card, print_table, print_taxonomy
 
 
 @app.command("list")
 def list_(
-    kind: Annotated[str, typer.Argument(help="methods, datasets, nets, scenarios, presets or views.")],
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            autocompletion=complete.kinds, help="methods, datasets, nets, scenarios, presets or views."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What there is."""
+    """List what there is of a kind; without one, list the kinds."""
     with errors():
+        if kind is None:
+            from search.describe import kinds
+
+            say_json(kinds()) if as_json else typer.echo("\n".join(kinds()))
+            return
         from search.describe import listing
 
         items = listing(kind)
@@ -36,7 +47,9 @@ def describe(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="Of a method, net, data set, view or preset; module:attribute; or study."
+            metavar="NAME",
+            autocompletion=complete.described,
+            help="Of a method, net, data set, view or preset; module:attribute; or study.",
         ),
     ],
     as_json: AsJson = False,
@@ -98,7 +111,9 @@ def check(
 @app.command()
 def doctor(
     root: Annotated[str | None, typer.Option(help="Where data is looked for; left out, ~/data.")] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where runs are to be kept.")] = Path("runs"),
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", callback=local, help="The folder that runs are to be kept in.")
+    ] = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
     """Versions, devices, threads, whether storage is writable, data found."""

@@ -11,19 +11,59 @@ from typing import Annotated, Any
 import typer
 
 from cl_core.errors import BadRequest, ClSearchError
+from search.cli import complete
+from search.failures import interrupted, is_storage
+from search.places import local_folder
 from spaces.storage_url import without_passwords
 
 app = typer.Typer(
     name="cl-search",
     help="Hyperparameter and scenario search for distillation-based class-incremental learning.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run, such as runs/quickstart.")]
-Trial = Annotated[str, typer.Argument(metavar="TRIAL", help="A run's name, such as lwf@B0-5tasks/0.")]
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"cl-search {version('cl-search')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _general(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Hyperparameter and scenario search for distillation-based class-incremental learning."""
+
+
+def local(given: Any) -> Any:
+    """A path, or paths, of this machine; ends the command for a URL."""
+    if isinstance(given, list | tuple):
+        return [local(one) for one in given]
+    if given is None:
+        return None
+    with errors():
+        return local_folder(given)
+
+
+Folder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DIR",
+        callback=local,
+        autocompletion=complete.runs,
+        help="The folder of a run, such as runs/quickstart.",
+    ),
+]
+Trial = Annotated[
+    str, typer.Argument(metavar="TRIAL", help="A run's name, such as lwf@B0-5tasks/0, or its beginning.")
+]
 CellName = Annotated[str, typer.Argument(metavar="CELL", help="A cell's name, such as lwf@B0-5tasks.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 Sets = Annotated[
@@ -36,25 +76,32 @@ OwnCode = Annotated[
 AcceptCode = Annotated[
     bool, typer.Option("--accept-code", help="Go on though code that decides numbers has changed.")
 ]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The run's folder.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        callback=local,
+        help="The run's folder; left out, the study's name in storage.root, which is runs/.",
+    ),
+]
 
 
 @contextlib.contextmanager
 def errors(again: str | None = None) -> Iterator[None]:
     """One line and an exit code for what may go wrong; `again` is the command that continues."""
-    from search.failures import is_storage
-
     try:
         yield
-    except BadRequest as error:
-        fail(str(error), 2)
-    except ClSearchError as error:
-        fail(str(error), 1)
-    except KeyboardInterrupt:
-        remedy = f"; finished tasks are kept, continue with: {again}" if again else ""
-        typer.echo(f"interrupted{remedy}", err=True)
-        raise typer.Exit(130) from None
-    except OSError as error:
+    except (typer.Exit, BrokenPipeError):
+        raise
+    except (KeyboardInterrupt, Exception) as error:
+        # An interrupt while modules are imported may come out as any other error.
+        if isinstance(error, KeyboardInterrupt) or interrupted():
+            remedy = f"; finished tasks are kept, continue with: {again}" if again else ""
+            typer.echo(f"interrupted{remedy}", err=True)
+            raise typer.Exit(130) from None
+        if isinstance(error, ClSearchError):
+            fail(str(error), 2 if isinstance(error, BadRequest) else 1)
         if not is_storage(error):
             raise
         fail(f"the storage failed: {error}; make room or fix its permissions, then give the command again", 1)

@@ -72,6 +72,12 @@ def print_forecast(found: Forecast) -> None:
     gpu = "" if total["gpu_hours"] is None else f", {total['gpu_hours']:.2g} GPU-hours"
     shared = total["tasks_shared"] or 0
     flying = max((cell.boundary_bytes for cell in found.cells), default=0) * found.concurrent
+    runs = sum(cell.evaluation_runs for cell in found.cells)
+    time = sum(cell.evaluation_seconds for cell in found.cells)
+    evaluation = [
+        f"evaluate afterwards: at most {runs} runs of choices and defaults, one worker {clock(time)}; "
+        f"{found.concurrent} at a time: about {clock(time / found.concurrent)}"
+    ] * bool(runs)
     for line in (
         f"{found.study}: {total['runs']} runs, {total['tasks_trained']} tasks to train; {shared} first tasks "
         f"are shared, which saves {found.saved:.0%} of all task trainings",
@@ -79,12 +85,15 @@ def print_forecast(found: Forecast) -> None:
         f"{clock(3600 * (total['wall_hours'] or 0))}",
         f"on disk: {size(total['stage_bytes'] or 0)} of first tasks, at most "
         f"{size(total['table_bytes'] or 0)} of tables, and {size(flying)} while runs are under way",
+        *evaluation,
         *found.notes,
     ):
         typer.echo(line)
 
 
-def print_evaluation(prepared: PreparedEvaluation) -> None:
+def print_evaluation(prepared: PreparedEvaluation, local: bool) -> None:
+    from search.evaluation_cost import cost
+
     study, plan = prepared.run.study, prepared.run.plan
     rows = []
     for choice in prepared.choices:
@@ -102,6 +111,7 @@ def print_evaluation(prepared: PreparedEvaluation) -> None:
         typer.echo(f"{name} is skipped: none of its configurations has completed")
     for line in (
         f"{study.name}: {len(prepared.specs)} runs in all, those that have ended included",
+        cost(prepared.run, prepared.specs, local),
         f"protocol: {study.study.protocol.said}",
         f"data: {prepared.data.name}, {prepared.data.num_classes} classes, "
         f"{len(prepared.data.train)} training and {len(prepared.data.test or ())} test images",
@@ -201,8 +211,14 @@ def print_table(columns: list[str], rows: list[list[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from search.table import named_table
+
     console = terminal()
-    first = max((len(row[0]) for row in rows), default=0)
+    widths = [max(len(row[k]) for row in [columns, *rows]) for k in range(len(columns))]
+    first, room = widths[0], console.width - 3 * len(columns) - 1
+    if columns[0] == "cell" and sum(widths) > room and room - first < 10 * (len(columns) - 1):
+        console.print(named_table(columns, rows, console.width))  # the others would be folded to slivers
+        return
     table = Table()
     for place, name in enumerate(columns):
         # A name is read whole, and copied: the other columns give room.

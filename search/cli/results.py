@@ -8,18 +8,21 @@ from typing import Annotated
 
 import typer
 
-from search.cli.parser import AsJson, Folder, OwnCode, app, errors, say_json
+from search.cli.parser import AsJson, Folder, OwnCode, app, errors, local, say_json
 from search.cli.printing import print_table
 
 
 @app.command()
 def report(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR", help="The folder of a run; several are read as one.")
+        list[Path],
+        typer.Argument(metavar="DIR", callback=local, help="The folder of a run; several are read as one."),
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The page; left out, report.html in the folder of one run."),
+        typer.Option(
+            metavar="FILE", callback=local, help="The page; left out, report.html in the folder of one run."
+        ),
     ] = None,
 ) -> None:
     """Every view as one HTML page."""
@@ -41,8 +44,8 @@ def gather(folder: Folder) -> None:
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="The folder of a run.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="The folder of another.")],
+    a: Annotated[Path, typer.Argument(metavar="A", callback=local, help="The folder of a run.")],
+    b: Annotated[Path, typer.Argument(metavar="B", callback=local, help="The folder of another.")],
     metric: Annotated[
         str | None, typer.Option(metavar="NAME", help="Left out, the first objective of A.")
     ] = None,
@@ -71,7 +74,8 @@ def export(
         typer.Option("--cell", metavar="CELL", help="Of this cell alone; may stand several times."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Left out, the folder export/ in the run's.")
+        Path | None,
+        typer.Option(metavar="DIR", callback=local, help="Left out, the folder export/ in the run's."),
     ] = None,
     model: Annotated[
         bool, typer.Option("--model/--no-model", help="Train the model on all training rows as well.")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cl_core.errors import BadRequest
+from search.cli import complete
+from search.cli.outcome import next_command, outcome
 from search.cli.parser import (
     AcceptCode,
     AsJson,
@@ -31,6 +33,7 @@ from search.cli.printing import (
     print_spent,
     terminal,
 )
+from search.places import local_folder
 from spaces.storage_url import without_passwords
 
 if TYPE_CHECKING:
@@ -39,12 +42,20 @@ if TYPE_CHECKING:
 
 @app.command()
 def run(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="A preset's name or a study file.")],
+    study: Annotated[
+        str,
+        typer.Argument(
+            metavar="STUDY", autocompletion=complete.studies, help="A preset's name or a study file."
+        ),
+    ],
     sets: Sets = None,
     out: Out = None,
     trials: Annotated[
         str | None,
-        typer.Option(metavar="N|+N", help="Configurations a cell; +N adds to what the folder has."),
+        typer.Option(
+            metavar="N|+N",
+            help="Configurations a cell, instead of search.trials; +N adds to what the folder has.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the cells, stop.")
@@ -54,7 +65,7 @@ def run(
     own_code: OwnCode = False,
     accept_code: AcceptCode = False,
 ) -> None:
-    """Run a study, or continue it: the same command goes on where it was."""
+    """Run a study. If its folder exists, continue where it stopped."""
     again = shlex.join(
         ["cl-search", "run", study]
         + [part for text in sets or [] for part in ("--set", without_passwords(text))]
@@ -63,6 +74,7 @@ def run(
         + (["--own-code"] if own_code else [])
     )
     with errors(again):
+        from search.cluster import check_ray
         from search.run import prepare, run_study
 
         overrides, more = [*(sets or [])], 0
@@ -83,7 +95,7 @@ def run(
                 own_code=own_code,
                 accept_code=accept_code,
             )
-            note(prepared.warnings)
+            note(prepared.warnings + ([] if local else check_ray()))
             print_plan(prepared)
             return
         summary = run_study(
@@ -122,13 +134,14 @@ def evaluate(
     )
     with errors(again):
         from search import evaluate as verb
+        from search.cluster import check_ray
 
         if dry_run:
-            print_evaluation(
-                verb.prepare_evaluation(
-                    folder, sets or [], local=local, own_code=own_code, accept_code=accept_code
-                )
+            prepared = verb.prepare_evaluation(
+                folder, sets or [], local=local, own_code=own_code, accept_code=accept_code
             )
+            _note([] if local else check_ray())
+            print_evaluation(prepared, local)
             return
         summary = verb.evaluate(
             folder,
@@ -150,9 +163,15 @@ def _say(summary: Summary, again: str) -> None:
     counts += f", {summary.failed} failed" if summary.failed else ""
     idle = not summary.worked and summary.left is None
     typer.echo(f"{'nothing to do: ' if idle else ''}{counts}")
+    if summary.completed:
+        console = terminal()
+        for part in outcome(summary.folder).shown(console.width):
+            console.print(part, highlight=False, markup=False)
     for line in summary.labels:
         typer.echo(line)
     typer.echo(f"report: {summary.report}")
+    if not summary.left and (following := next_command(summary.folder)):
+        typer.echo(following)
     if summary.left:
         typer.echo(_continue(summary.left, summary.folder, again))
     if summary.failed:
@@ -183,15 +202,16 @@ def plan(
     sets: Sets = None,
     out: Out = None,
     seconds: Annotated[
-        float, typer.Option("--probe-seconds", metavar="N", help="About how long the probes last in all.")
+        float,
+        typer.Option("--probe-seconds", metavar="N", help="About how many seconds the probes last in all."),
     ] = 40.0,
     own_code: OwnCode = False,
     as_json: AsJson = False,
 ) -> None:
     """What a study is going to cost, by a short probe; of a run's folder, planned against spent."""
     with errors():
-        if Path(study).expanduser().is_dir():
-            _spent(Path(study).expanduser(), as_json)
+        if (place := local_folder(study)).is_dir():
+            _spent(place, as_json)
             return
         from search.plan import forecast, write
         from search.run import prepare
@@ -238,13 +258,13 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
             say_json(verb.status(folder))
             return
         console = terminal()
-        for part in verb.show(folder):
+        for part in verb.show(folder, console.width):
             console.print(part, highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command()
 def pause(folder: Folder, cell: CellName) -> None:
-    """Start nothing new of a cell, also while a run is going; what runs goes on."""
+    """Start no new trial of a cell, even during a run. Running ones finish."""
     with errors():
         from search import control
 
@@ -264,9 +284,11 @@ def resume(folder: Folder, cell: CellName) -> None:
 def priority(
     folder: Folder,
     cell: CellName,
-    value: Annotated[int, typer.Argument(metavar="N", help="Higher ones are asked first; 0 unless said.")],
+    value: Annotated[
+        int, typer.Argument(metavar="N", help="Cells with a higher number go first (default 0).")
+    ],
 ) -> None:
-    """Ask a cell before all of lower priority, also while a run is going."""
+    """Start trials of a cell before those of lower priority, even during a run."""
     with errors():
         from search import control
 

@@ -9,31 +9,42 @@ from typing import Annotated
 
 import typer
 
-from search.cli.parser import AsJson, Folder, OwnCode, Sets, Trial, app, errors, note, say_json
+from search.cli import complete
+from search.cli.parser import AsJson, Folder, OwnCode, Sets, Trial, app, errors, local, note, say_json
 from search.cli.printing import print_trial
 
 
 @app.command()
 def trial(
-    method: Annotated[str, typer.Option(help="A method's name.")],
+    method: Annotated[str, typer.Option(autocompletion=complete.methods, help="A method's name.")],
     data: Annotated[str, typer.Option(help="A data set's name, or module:function.")],
     scenario: Annotated[str, typer.Option(help="Such as B0-10tasks or B50-inc10.")],
     sets: Sets = None,
-    seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
-    class_order: Annotated[str | None, typer.Option(help="natural, seed:7, icarl-cifar, a file, ...")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep tables and log here.")] = None,
-    save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the final model here.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+    class_order: Annotated[
+        str | None, typer.Option(help="natural, seed:7, icarl-cifar, a file, ...; left out, the scenario's.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", callback=local, help="Keep tables and log here.")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE", callback=local, help="Write the final model here.")
+    ] = None,
     as_json: AsJson = False,
     unsealed: Annotated[bool, typer.Option("--unsealed", help="Measure on the test split as well.")] = False,
-    validation: Annotated[float, typer.Option(help="Share of the training rows held out.")] = 0.1,
+    validation: Annotated[
+        float, typer.Option(help="Share of the training rows held out, from 0 to 1.")
+    ] = 0.1,
     net: Annotated[str | None, typer.Option(help="A net's name, or module:function.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Of torch; left out, as torch decides.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads of torch; left out, as torch decides.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     until: Annotated[int | None, typer.Option(help="Train the scenario's first tasks alone.")] = None,
     protocol: Annotated[str | None, typer.Option(help="shared-base or chf.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the data if it is missing.")] = False,
 ) -> None:
-    """One run without Ray. Without --out nothing is kept."""
+    """Train one method once, without Ray. Nothing is kept without --out."""
     with errors():
         from search.trial import TrialRequest, run_trial
 
@@ -70,8 +81,12 @@ def _silent(line: str) -> None:
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A file of `export` or `trial --save`.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Images, or folders of images.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", callback=local, help="A file of `export` or `trial --save`.")
+    ],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE", callback=local, help="Images, or folders of images.")
+    ],
     top: Annotated[int, typer.Option(metavar="K", min=1, help="Classes of each image, the first ones.")] = 1,
     as_json: AsJson = False,
     own_code: OwnCode = False,

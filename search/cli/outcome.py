@@ -1,0 +1,178 @@
+"""What came out of a study, cell by cell: what `run` and `evaluate` end with, and which command is next."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import RenderableType
+
+    from analysis import Results
+    from analysis.selection import Cell
+    from analysis.stats import Mean
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A table of cells, whose rows are on one split, with what to read before and after it."""
+
+    heading: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    values: Sequence[tuple[str, str]]  # cell, the values of its selected trial
+    lines: Sequence[str]
+
+    def shown(self, room: int) -> Iterator[RenderableType]:
+        """Everything, `room` characters wide."""
+        from rich.text import Text
+
+        from search.table import named_table
+
+        yield Text(self.heading)
+        if self.rows:
+            yield named_table(self.columns, self.rows, room)
+        for cell, values in self.values:
+            line = f"{cell}: {values}"
+            yield Text(line if len(line) <= room else f"{cell}:\n  {_cut(values, room - 2)}")
+        for line in self.lines:
+            yield Text(line)
+
+
+def outcome(folder: Path) -> Outcome:
+    """What the runs of a folder say: on test rows where every cell has final runs, else on those by which
+    configurations were chosen."""
+    from analysis import open_results
+    from analysis.selection import cells, label_of, objective, objectives, order_searches
+
+    results = open_results(folder)
+    name, direction = objective(results)
+    found = cells(results)
+    final = any((cell.best["purpose"] == "final").any() for cell in found)
+    split = "test" if final or label_of(results) else "validation"
+    rows = [_row(results, cell, found, name, final) for cell in found if len(cell.best)]
+    rows, columns = _without_empty([["no.", "selected", "default", "finetune", "joint"], *rows])
+    lines = [f"{cell.name}: nothing to select, {_ended(cell)}" for cell in found if not len(cell.best)]
+    lines += [_sought(results, cell, name) for cell in order_searches(results) if len(cell.best)]
+    waiting = [cell.name for cell in found if not len(cell.final) and len(cell.selected)]
+    if waiting and any(len(cell.final) for cell in found):
+        lines.append(f"no final runs yet: {', '.join(waiting)}")
+    if len(objectives(results)) > 1:
+        lines.append("selected by the first objective alone; the report shows the Pareto front")
+    orders = max((cell.best["class_order"].nunique() for cell in found), default=0)
+    spread = f", ± half the 95 % interval over {orders} class orders" if orders > 1 else ""
+    better = "higher" if direction == "max" else "lower"
+    return Outcome(
+        f"{name.replace('_', ' ')} on {split} rows{spread} ({better} is better):",
+        columns,
+        rows,
+        [(cell.name, text) for cell in found if len(cell.best) and (text := _values(results, cell))],
+        lines,
+    )
+
+
+def next_command(folder: Path) -> str | None:
+    """What to do next: evaluate what was selected, then export it; None where nothing is."""
+    from analysis import open_results
+    from analysis.selection import cells
+
+    found = [cell for cell in cells(open_results(folder)) if len(cell.selected)]
+    if not found:
+        return None
+    verb = "export" if all(len(cell.final) for cell in found) else "evaluate"
+    why = {
+        "evaluate": "trains what was selected again, and opens the test set",
+        "export": "writes each cell's study file, and its model trained on all rows",
+    }[verb]
+    return f"next: {shlex.join(['cl-search', verb, str(folder)])} ({why})"
+
+
+def _row(results: Results, cell: Cell, found: Sequence[Cell], name: str, final: bool) -> list[str]:
+    from analysis.selection import final_default
+
+    default = final_default(results, cell) if final else cell.default
+    same = set(default["trial"]) == set(cell.best["trial"])
+    mine = _mean(cell.best)
+    out = [cell.name, str(cell.number), _number(mine.value, name)]
+    out[2] += "" if mine.half is None else f" ± {_number(mine.half, name)}"
+    out.append("same" if same else _number(_mean(default).value, name))
+    for method in ("finetune", "joint"):
+        reference = _reference(cell, found, method)
+        out.append("" if reference is None else _number(_mean(reference.best).value, name))
+    return out
+
+
+def _reference(cell: Cell, found: Sequence[Cell], method: str) -> Cell | None:
+    """The cell of `method` in the same scenario, the label that is named as the method first."""
+    known = [c for c in found if c.scenario == cell.scenario and c.method == method and len(c.best)]
+    known.sort(key=lambda c: c.label != method)
+    return known[0] if known and cell.method != method else None
+
+
+def _mean(runs: pd.DataFrame) -> Mean:
+    from analysis.stats import over_orders
+
+    return over_orders(zip(runs["class_order"], runs["objective"], strict=True))
+
+
+def _without_empty(table: list[list[str]]) -> tuple[list[list[str]], list[str]]:
+    """Rows and columns; without the default where it was selected everywhere."""
+    head, *rows = table
+    columns = ["cell", *head]
+    if all(row[3] == "same" for row in rows):
+        columns.pop(3)
+        rows = [[*row[:3], *row[4:]] for row in rows]
+    dash = [[text or "-" for text in row] for row in rows]
+    empty = {k for k in range(len(columns)) if all(not row[k] for row in rows)}
+    return [[row[k] for k in range(len(columns)) if k not in empty] for row in dash], [
+        column for k, column in enumerate(columns) if k not in empty
+    ]
+
+
+def _values(results: Results, cell: Cell) -> str:
+    """The searched values of the selected configuration that act; empty where it is the published one."""
+    from analysis.space import acting, spaces
+
+    same = set(cell.selected["trial"]) == set(cell.default["trial"])
+    space = (spaces(results) or {}).get(cell.name, ())
+    if same or not len(cell.selected):
+        return ""
+    row = cell.selected.head(1)
+    acts = acting(space, row)
+    held = [p for p in space if not p.single and p.column in row and bool(acts[p.name].iloc[0])]
+    return ", ".join(f"{p.short} {_short(p.value(row[p.column].iloc[0]))}" for p in held)
+
+
+def _sought(results: Results, cell: Cell, name: str) -> str:
+    orders = ", ".join(dict.fromkeys(map(str, cell.best["class_order"])))
+    return f"{cell.name}: {cell.seeks} class order {orders}, {_number(_mean(cell.best).value, name)}"
+
+
+def _ended(cell: Cell) -> str:
+    counts = [(cell.count(status), status) for status in ("completed", "stopped", "failed")]
+    return ", ".join(f"{count} {status}" for count, status in counts if count) or "no run has ended"
+
+
+def _number(value: float | None, name: str) -> str:
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _cut(text: str, room: int) -> str:
+    """A list of values, as far as it has room."""
+    if len(text) <= room:
+        return text
+    parts = text.split(", ")
+    while parts and len(", ".join(parts)) > room - len(", ..."):
+        parts.pop()
+    return ", ".join([*parts, "..."])
