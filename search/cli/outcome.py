@@ -55,7 +55,7 @@ def outcome(folder: Path) -> Outcome:
     found = cells(results)
     final = any((cell.best["purpose"] == "final").any() for cell in found)
     split = "test" if final or label_of(results) else "validation"
-    rows = [_row(results, cell, found, name, final) for cell in found if len(cell.best)]
+    rows = [_row(results, cell, name, final) for cell in found if len(cell.best)]
     rows, columns = _without_empty([["no.", "selected", "default", "finetune", "joint"], *rows])
     lines = [f"{cell.name}: nothing to select, {_ended(cell)}" for cell in found if not len(cell.best)]
     lines += [_sought(results, cell, name) for cell in order_searches(results) if len(cell.best)]
@@ -92,32 +92,26 @@ def next_command(folder: Path) -> str | None:
     return f"next: {shlex.join(['cl-search', verb, str(folder)])} ({why})"
 
 
-def _row(results: Results, cell: Cell, found: Sequence[Cell], name: str, final: bool) -> list[str]:
+def _row(results: Results, cell: Cell, name: str, final: bool) -> list[str]:
+    from analysis.reference import reference
     from analysis.selection import final_default
 
     default = final_default(results, cell) if final else cell.default
     same = set(default["trial"]) == set(cell.best["trial"])
-    mine = _mean(cell.best)
+    mine = _mean(results, cell.best, name)
     out = [cell.name, str(cell.number), _number(mine.value, name)]
     out[2] += "" if mine.half is None else f" ± {_number(mine.half, name)}"
-    out.append("same" if same else _number(_mean(default).value, name))
+    out.append("same" if same else _number(_mean(results, default, name).value, name))
     for method in ("finetune", "joint"):
-        reference = _reference(cell, found, method)
-        out.append("" if reference is None else _number(_mean(reference.best).value, name))
+        known = reference(results, cell, method).cell
+        out.append("" if known is None else _number(_mean(results, known.best, name).value, name))
     return out
 
 
-def _reference(cell: Cell, found: Sequence[Cell], method: str) -> Cell | None:
-    """The cell of `method` in the same scenario, the label that is named as the method first."""
-    known = [c for c in found if c.scenario == cell.scenario and c.method == method and len(c.best)]
-    known.sort(key=lambda c: c.label != method)
-    return known[0] if known and cell.method != method else None
+def _mean(results: Results, runs: pd.DataFrame, name: str) -> Mean:
+    from analysis.sample import Sample, recorded
 
-
-def _mean(runs: pd.DataFrame) -> Mean:
-    from analysis.stats import over_orders
-
-    return over_orders(zip(runs["class_order"], runs["objective"], strict=True))
+    return Sample.of(recorded(results, runs, "objective", name)).mean
 
 
 def _without_empty(table: list[list[str]]) -> tuple[list[list[str]], list[str]]:
@@ -150,7 +144,8 @@ def _values(results: Results, cell: Cell) -> str:
 
 def _sought(results: Results, cell: Cell, name: str) -> str:
     orders = ", ".join(dict.fromkeys(map(str, cell.best["class_order"])))
-    return f"{cell.name}: {cell.seeks} class order {orders}, {_number(_mean(cell.best).value, name)}"
+    value = _number(_mean(results, cell.best, name).value, name)
+    return f"{cell.name}: {cell.seeks} class order {orders}, {value}"
 
 
 def _ended(cell: Cell) -> str:

@@ -140,7 +140,7 @@ def evaluate(
             prepared = verb.prepare_evaluation(
                 folder, sets or [], local=local, own_code=own_code, accept_code=accept_code
             )
-            _note([] if local else check_ray())
+            note([] if local else check_ray())
             print_evaluation(prepared, local)
             return
         summary = verb.evaluate(
