@@ -186,8 +186,8 @@ def test_predict_answers_for_images_and_folders(exported: Path, tmp_path: Path) 
     assert [a["scores"] for a in answers] == [pytest.approx(list(a.scores)) for a in expected]
     assert {a["score"] for a in answers} == {"probability"}
     assert result.stderr == (
-        f"note: {tmp_path / 'in'}: 1 file is left out, by the name no image, such as "
-        f"{tmp_path / 'in' / 'readme.txt'}\n"
+        f"note: passed over in {tmp_path / 'in'}: 1 .txt, such as 'readme.txt'. "
+        "Convert what is an image to PNG or JPEG to use it.\n"
     )
     plain = call("predict", path, tmp_path / "in" / "a.png")
     one = f"{answers[0]['classes'][0]} {answers[0]['scores'][0]:.4f}"
@@ -216,7 +216,7 @@ def test_an_image_that_cannot_be_read_is_told_and_the_others_are_answered(
         str(tmp_path / "c.jpg"),
     ]
     (line,) = result.stderr.splitlines()
-    assert line.startswith(f"error: cannot read the image {tmp_path / 'b.png'}: ")
+    assert line.startswith(f"error: cannot read the image {tmp_path / 'b.png'} (")
     (tmp_path / "list.txt").write_text("a.png\nc.jpg\n")
     told = call("predict", path, tmp_path / "list.txt")
     assert (told.exit_code, told.stdout) == (1, "")
