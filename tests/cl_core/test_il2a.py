@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cl_core.classmix import Mix, class_mix, draw_mix, pair_index, pairs
+from cl_core.dataset import DataSpec
 from cl_core.exemplars import features_of
 from cl_core.isda import covariance, semantic_logits
 from cl_core.method import METHODS
@@ -265,7 +266,7 @@ def test_defect_official_il2a_covariance_stack_order() -> None:
 
 
 def test_one_image_a_class_gives_finite_numbers() -> None:
-    spec = tiny.DataSpec("synthetic", classes=7, per_class=3)
+    spec = DataSpec("synthetic", classes=7, per_class=3)
     settings = tiny.configuration("il2a", spec=spec, recipe={"epochs": 1, "batch": 4}, validation=0.5)
     finished = tiny.train(settings, tiny.data(7, 3))
     assert len(finished.training.view.rows([0])) == 1
