@@ -118,7 +118,7 @@ def test_a_flipped_bit_is_named_set_aside_and_trained_again(
     again = call("run", run.parent / "small.yaml", "--local", "--out", copy)
     assert again.exit_code == 0, again.output
     assert f"note: {path} was damaged" in again.stderr
-    assert again.stdout.splitlines()[-2] == "2 runs completed"
+    assert "\n2 runs completed\n" in again.stdout
     assert (copy / "damaged" / "tables" / table / path.name).read_bytes() == damaged
     assert equal(run, copy)
     assert "nothing to do" in call("run", run.parent / "small.yaml", "--local", "--out", copy).stdout
@@ -137,7 +137,7 @@ def test_a_file_that_is_cut_or_gone_is_trained_again(how: str, run: Path, copy: 
     before = other.stat().st_mtime_ns
     again = call("run", run.parent / "small.yaml", "--local", "--out", copy)
     assert again.exit_code == 0, again.output
-    assert again.stdout.splitlines()[-2] == "2 runs completed"
+    assert "\n2 runs completed\n" in again.stdout
     assert equal(run, copy)
     assert other.stat().st_mtime_ns == before
     assert call("gather", copy).exit_code == 0
