@@ -85,6 +85,11 @@ class Database:
 
     def _remedy(self, error: BaseException) -> str:
         text = str(error)
+        if self.url.startswith(SQLITE) and ("malformed" in text or "not a database" in text):
+            return (
+                "it is damaged, restore it from a copy, or move it away if no other run keeps its studies "
+                "there, and give the command of the run again, which makes it anew from the tables"
+            )
         if self.url.startswith(SQLITE):
             return "see that it can be read and written, or name another"
         if "no longer compatible" in text or "version of schema" in text:

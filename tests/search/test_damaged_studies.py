@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from search.run import run_study
 from search.status import status
 from search.storage import JOURNAL
 from search.writer import file_of, recorded
+from spaces.storage_part import StoragePart
 from tests.search.simulation import Driver, begun, told, trials_in
 from tests.search.test_mirror import LWF, told_by
 
+SQLITE = StoragePart(optuna="sqlite")
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
 
 REAL = {
@@ -139,3 +142,27 @@ def test_a_journal_kept_on_this_machine_is_made_anew_and_so_is_its_copy(
     assert [p.completed for p in read_progress(folder)] == [3, 3]
     with Cells(resolved, folder, bases=False) as cells:
         assert not cells.notes
+
+
+@pytest.mark.parametrize("damage", [b"no database at all" * 100, None])
+def test_a_damaged_sqlite_file_is_said_in_one_line_and_made_anew_once_it_is_moved(
+    damage: bytes | None, study: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    plain = study({"lwf": None}, trials=3)
+    resolved = begun(
+        dataclasses.replace(plain, study=plain.study.model_copy(update={"storage": SQLITE})), folder
+    )
+    with Cells(resolved, folder, bases=False) as cells:
+        Driver(cells, folder).run()
+    before, path = told(folder, LWF), folder / "optuna.sqlite3"
+    content = path.read_bytes()
+    path.write_bytes(damage or content[:4096] + b"U" * (len(content) - 4096))
+    for look in (lambda: read_progress(folder), lambda: Cells(resolved, folder, bases=False)):
+        with pytest.raises(BadRequest, match=r"move it away .* anew from the tables") as caught:
+            look()
+        assert "\n" not in str(caught.value)
+    path.unlink()
+    with Cells(resolved, folder, bases=False) as cells:
+        assert cells.finished
+    assert told(folder, LWF) == before
