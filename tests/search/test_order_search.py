@@ -152,7 +152,7 @@ def test_no_stopper_acts_and_the_hardest_order_is_nobodys_best(tmp_path: Path) -
     assert best["cell"] == "lwf@B0-5tasks"
     assert f"best {plain.best:.4f} (lwf@B0-5tasks)" in line
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(*show(tmp_path), table([hard]))
+    console.print(*show(tmp_path), table([hard], 120))
     assert f"{hard.best:.4f} (hardest order)" in console.export_text()
 
 
