@@ -2,8 +2,9 @@
 
 A reference of a cell stands on the same data set and scenario, under the same protocol, and has the same
 recipe: the same net, and for the first task and for the increments every field that acts equal, or searched
-over the same range by both. A recipe that a method brings itself, such as iCaRL's learning rate, is another
-one: then the difference would be that of two recipes too, and there is no reference.
+over the same range by both. Of joint training, which trains every task anew, the first task's acts alone. A
+recipe that a method brings itself, such as iCaRL's learning rate, is another one: then the difference would
+be that of two recipes too, and there is no reference.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ ACTS = {
     "period": ("schedule", "cosine"),
 }
 """Fields of a recipe that act only with a certain value of another one."""
+RESTARTS = ("joint",)
+"""Methods that train every task anew by the first task's recipe, so that of the increments does not act."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ def _read_recipe(results: Results, cell: Cell) -> Mapping[str, Any]:
     for name, domain in _searched(results, cell).items():
         both = [part + name.removeprefix("recipe.") for part in PARTS]  # a field of no part is of both
         known |= dict.fromkeys([name] if name in known else both, domain)
+    if cell.method in RESTARTS:
+        known = {column: value for column, value in known.items() if not column.startswith(PARTS[1])}
     for part in PARTS:
         for field, (switch, value) in ACTS.items():
             if isinstance(known.get(part + switch), str) and known[part + switch] != value:

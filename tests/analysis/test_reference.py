@@ -106,13 +106,17 @@ def test_fields_that_do_not_act_make_no_other_recipe(tmp_path):
     planted = [
         Planted("joint", "joint", 0.9, recipe=cosine),
         Planted("lwf", "lwf", 0.5, recipe={**cosine, "increment.milestones": "0.45,0.9"}),
-        Planted("bic", "bic", 0.5, recipe={**cosine, "increment.period": 0.5}),
+        Planted("bic", "bic", 0.5, recipe={**cosine, "base.period": 0.5}),
+        Planted("icarl", "icarl", 0.5, recipe={**cosine, "increment.lr": 0.02}),
         Planted("adam", "eeil", 0.5, recipe={**cosine, "base.optimizer": "adam", "base.momentum": 0.0}),
     ]
     results = open_results(plant(tmp_path / "run", planted, SCENARIO, orders=1))
     by = {cell.label: cell for cell in cells(results)}
     assert reference(results, by["lwf"], "joint").cell.name == by["joint"].name
     assert other_recipe(results, by["bic"], by["joint"]) == ["period (0.5 / 1)"]
+    # Joint training has no increments.
+    assert reference(results, by["icarl"], "joint").cell.name == by["joint"].name
+    assert other_recipe(results, by["icarl"], by["lwf"]) == ["lr (0.02 / 0.1)"]
     assert other_recipe(results, by["adam"], by["joint"]) == ["optimizer (adam / sgd)"]
     assert reference(results, by["bic"], "finetune").lack == "no completed finetune in B0-3tasks"
     assert reference(results, by["joint"], "joint").cell is None
