@@ -175,7 +175,7 @@ class Roles:
         return ("method", subject.method)
 
     def find(self, place: Place, key: Key) -> Subject | None:
-        """Who has a role in a place."""
+        """Return the subject that has a role in a place, or None."""
         return self._reference(place, key[1]) if key[0] == "reference" else self._roles.get((place, key))
 
     def _reference(self, place: Place, method: str) -> Subject | None:

@@ -50,7 +50,7 @@ def code_of(method: str, net: str, data: str) -> dict[str, str]:
 
 
 def code_digest(method: str, net: str, data: str) -> str:
-    """What names the code of a run in its row: files and versions."""
+    """Return the digest that names the code of a run in its row: files and versions."""
     return digest({"files": code_of(method, net, data), "versions": versions()})
 
 
@@ -121,7 +121,7 @@ def _found(source: Source, name: str) -> Iterator[Source]:
 
 
 def _together(source: Source, top: str) -> bool:
-    """Whether a top-level module beside a file belongs to the same code: not where it is of the standard
+    """Tell whether a top-level module beside a file belongs to the same code: not where it is of the standard
     library, or of a distribution that the file is not of."""
     first = source.path.relative_to(source.root).parts[0].removesuffix(".py")
     if top == first or top in sys.stdlib_module_names:
@@ -166,7 +166,7 @@ def _read(path: Path, changed: int, size: int) -> _File:
 
 
 def _is_text(statement: ast.stmt) -> bool:
-    """Whether a statement is a text alone, such as a docstring."""
+    """Tell whether a statement is a text alone, such as a docstring."""
     return (
         isinstance(statement, ast.Expr)
         and isinstance(statement.value, ast.Constant)

@@ -36,7 +36,7 @@ def rows_left(data: Data, validation: float) -> np.ndarray:
 
 
 def _held(n: int, validation: float) -> int:
-    """How many of a class's n rows are held out."""
+    """Count the rows of a class of n that are held out."""
     return max(1, round(validation * n)) if validation else 0
 
 

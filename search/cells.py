@@ -140,12 +140,12 @@ class Cells:
 
     @property
     def halted(self) -> bool:
-        """Whether the budget is spent: running tasks end, nothing else starts."""
+        """Tell whether the budget is spent: running tasks end, nothing else starts."""
         return self._budget.over is not None
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is under way and nothing can start any more."""
+        """Tell whether nothing is under way and nothing can start any more."""
         if self._bases.under_way or self._jobs:
             return False
         return self.halted or not (
@@ -261,7 +261,7 @@ class Cells:
             self._unfinished.append(point)
 
     def _unexplained(self, point: Point) -> bool:
-        """Whether the rows that say why a configuration ended are gone."""
+        """Tell whether the rows that say why a configuration ended are gone."""
         if point.status == "stopped":
             return not self._course(point)
         if point.status != "failed":

@@ -122,5 +122,5 @@ def _frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
 
 
 def _encrypted() -> bool:
-    """Whether Ray is told to speak TLS, under which the greeting cannot be read."""
+    """Tell whether Ray is told to speak TLS, under which the greeting cannot be read."""
     return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")

@@ -60,7 +60,7 @@ def ray_elsewhere() -> list[str]:
 
 
 def too_long(folder: Path) -> bool:
-    """Whether a session of Ray in `folder` would have sockets whose paths the system refuses."""
+    """Tell whether a session of Ray in `folder` would have sockets whose paths the system refuses."""
     return len(os.fsencode(folder)) + _IN_SESSION > _SOCKET
 
 
