@@ -57,7 +57,8 @@ class Registry(Generic[T]):
     def names(self) -> list[str]:
         """Every name known, sorted; imports the package's modules, and no entry point."""
         self._load()
-        return sorted({*self._items, *(point.name for point in self._points())} - self._broken.keys())
+        ours = self._items.keys() - self._modules.keys()  # an entry point counts while it is installed
+        return sorted({*ours, *(point.name for point in self._points())} - self._broken.keys())
 
     def broken(self) -> dict[str, str]:
         """What cannot be used, by name, each with one line that names file and error; loads entry points."""

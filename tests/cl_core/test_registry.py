@@ -159,6 +159,12 @@ def test_an_entry_point_is_an_item_and_a_broken_one_stops_nobody_else(
     assert "\n" not in str(caught.value)
 
 
+def test_an_entry_point_that_is_uninstalled_is_listed_no_longer(installed: Path, shop: Registry[str]) -> None:
+    assert shop["good"] == "a good one"
+    (installed / "fruit_farm-1.0.dist-info" / "entry_points.txt").unlink()
+    assert shop.names() == ["apple", "pear"]
+
+
 def test_built_in_names_need_no_list_to_be_kept() -> None:
     import cl_core.methods
 
