@@ -7,6 +7,7 @@ Source: YAML 1.2.2, section 10.3.2.
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from typing import Any
 
 import yaml
@@ -30,18 +31,25 @@ class _Loader(yaml.SafeLoader):
     """Reads YAML 1.2, merge keys besides; a key that stands twice in one mapping is an error."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
+    yaml_constructors = {  # the core schema has no timestamp
+        tag: made for tag, made in yaml.SafeLoader.yaml_constructors.items() if tag != f"{_TAG}timestamp"
+    }
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        # Before merge keys are resolved: what a mapping takes over, its own keys may override.
+        node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != f"{_TAG}merge":
                 value = self.construct_object(key)
+                if not isinstance(value, Hashable):  # refused as a key when it is constructed
+                    continue
                 if value in seen:
                     raise yaml.constructor.ConstructorError(
                         None, None, f"the key {key.value!r} stands twice in one mapping", key.start_mark
                     )
                 seen.add(value)
-        return super().construct_mapping(node, deep)
+        return node
 
 
 def _int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
@@ -54,12 +62,26 @@ def _float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
     return float(text.replace(".inf", "inf").replace(".nan", "nan"))
 
 
+def _bool(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> bool:
+    text = str(loader.construct_scalar(node))
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
+_Loader.add_constructor(f"{_TAG}bool", _bool)
 _Loader.add_constructor(f"{_TAG}int", _int)
 _Loader.add_constructor(f"{_TAG}float", _float)
 
 
 class _Dumper(yaml.SafeDumper):
     """Quotes what a reader of YAML 1.1 or of 1.2 would not take for a text, such as the digest 12e45."""
+
+    def analyze_scalar(self, scalar: str) -> Any:
+        found = super().analyze_scalar(scalar)
+        if "\x85" in scalar:  # a line break to YAML 1.1, which single quotes would make a space
+            found.allow_single_quoted = found.allow_block = False
+        return found
 
 
 for _end in (_Loader, _Dumper):
@@ -93,7 +115,7 @@ def read_value(text: str, source: str) -> Any:
     loader = _Loader("")
     try:
         tag = loader.resolve(yaml.ScalarNode, text, (True, False))
-        return loader.construct_object(yaml.ScalarNode(tag, text))
+        return text if tag == f"{_TAG}merge" else loader.construct_object(yaml.ScalarNode(tag, text))
     except ValueError as error:  # a number of thousands of digits
         raise BadRequest(f"{source}: {str(error).splitlines()[0]}; write another value") from None
     finally:

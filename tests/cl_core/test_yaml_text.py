@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cl_core.errors import BadRequest
@@ -51,6 +51,16 @@ def test_a_key_that_stands_twice_is_refused(text: str) -> None:
 
 def test_merge_keys_stay() -> None:
     assert read_yaml("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}", "text")["b"] == {"x": 1, "y": 3}
+    deep = read_yaml("a: &a {x: 1, y: 2}\nb: {c: &c {<<: *a, y: 3}}\nd: {<<: *c}", "text")
+    assert deep["b"]["c"] == deep["d"] == {"x": 1, "y": 3}
+
+
+@pytest.mark.parametrize(
+    "text", ["!!bool perhaps", "!!timestamp perhaps", "!!int one", "!!float one", "<<", "{!!set : 1}"]
+)
+def test_a_tag_that_does_not_fit_its_value_is_refused(text: str) -> None:
+    with pytest.raises(BadRequest, match=r"^text.*is it valid YAML\?$"):
+        read_yaml(f"a: {text}", "text")
 
 
 @pytest.mark.parametrize(
@@ -61,6 +71,7 @@ def test_merge_keys_stay() -> None:
         ("*star", "*star"),
         ("@at", "@at"),
         ("- a", "- a"),
+        ("<<", "<<"),
         (" padded ", "padded"),
         ("'a #1 b'", "a #1 b"),
         ('"1e-3"', "1e-3"),
@@ -82,7 +93,9 @@ def test_a_value_that_is_none_is_refused_in_one_line(text: str) -> None:
 
 
 _TEXT = st.one_of(
-    st.sampled_from([*NUMBERS, *TEXTS, *OTHERS, "<<", "# no", "a: b", "a #b", " a", "'", "- a", "%", "\t"]),
+    st.sampled_from(
+        [*NUMBERS, *TEXTS, *OTHERS, "<<", "# no", "a: b", "a #b", " a", "'", "- a", "%", "\t", "\x85"]
+    ),
     st.text("0123456789abcdefx_:.+-eE", max_size=12),
     st.text(st.characters(codec="utf-8"), max_size=20),
 )
@@ -94,6 +107,7 @@ _VALUE = st.recursive(
 )
 
 
+@example("\x85")
 @given(_VALUE)
 def test_what_is_written_is_read_by_readers_of_both_versions(value: Any) -> None:
     text = write_yaml(value)
