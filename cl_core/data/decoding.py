@@ -130,7 +130,7 @@ def _as_rgb(image: Image.Image, coding: str, kind: str | None) -> Image.Image:
         return Image.fromarray(grey).convert("RGB")
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range; store 8 or 16 bits")
-    if "16" in coding.partition(";")[2]:  # Pillow has kept the upper 8 of 16 bits
+    if coding.endswith((";16B", ";16L", ";16N")):  # Pillow has kept the upper 8 of 16 bits a channel
         top = int(np.asarray(_colours(image)).max())
         _check_range(top, f"below {256 * (top + 1)} of 65535")
     if image.mode == "RGB" and "transparency" not in image.info:

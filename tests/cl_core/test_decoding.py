@@ -151,6 +151,15 @@ def test_a_black_image_of_16_bits_is_black(tmp_path: Path) -> None:
     assert decoded(tmp_path / "black.png").max() == 0
 
 
+def test_16_bits_a_pixel_are_colours_of_a_known_range(tmp_path: Path) -> None:
+    masks = struct.pack("<III", 0xF800, 0x07E0, 0x001F)
+    head = struct.pack("<IiiHHIIiiII", 40, 32, 32, 1, 16, 3, 2048, 0, 0, 0, 0) + masks
+    for colour, rgb in ((0, [0, 0, 0]), (0xF800, [255, 0, 0])):
+        file = struct.pack("<2sIHHI", b"BM", 66 + 2048, 0, 0, 66) + head + struct.pack("<H", colour) * 1024
+        (tmp_path / "a.bmp").write_bytes(file)
+        assert decoded(tmp_path / "a.bmp")[5, 5].tolist() == rgb
+
+
 @pytest.mark.parametrize(
     ("dtype", "said"), [(np.int32, "integers of 32 bits"), (np.float32, "floating-point pixels")]
 )
