@@ -49,7 +49,7 @@ def fitted(image: Picture, shape: Sequence[int]) -> Array:
 
     channels, height, width = shape
     if isinstance(image, np.ndarray):
-        if image.shape == (height, width, channels):
+        if image.dtype == np.uint8 and image.shape == (height, width, channels):
             return image
         image = _from_array(image)
     if height != width or channels not in (1, 3):

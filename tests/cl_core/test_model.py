@@ -189,6 +189,7 @@ def test_grey_images_go_into_a_grey_model_as_they_are(tmp_path: Path) -> None:
         (np.zeros((1, 8, 8, 3)), "must be uint8"),
         (np.zeros((8, 8), np.uint8), "must be uint8"),
         ([np.zeros((8, 8, 2), np.uint8)], "1, 3 or 4 channels"),
+        ([np.zeros((8, 8, 3))], "must be uint8"),
         ([np.zeros((0, 8), np.uint8)], "1, 3 or 4 channels"),
         (["none.png"], "cannot read the image none.png"),
         ([__file__], "cannot read the image"),
