@@ -174,12 +174,18 @@ def _is_text(statement: ast.stmt) -> bool:
     )
 
 
+def _is_for_type_checkers(test: ast.expr) -> bool:
+    """Tell `TYPE_CHECKING` and `typing.TYPE_CHECKING`, and not what only contains them, such as `not`."""
+    name = test.id if isinstance(test, ast.Name) else getattr(test, "attr", None)
+    return name == "TYPE_CHECKING"
+
+
 def _imports(tree: ast.AST) -> Iterator[str]:
     """Every import, wherever it stands, but for those of type checkers; `from a import b` may be a.b."""
     waiting: list[Any] = [tree]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+        if isinstance(node, ast.If) and _is_for_type_checkers(node.test):
             waiting += node.orelse
             continue
         if isinstance(node, ast.Import):

@@ -68,8 +68,12 @@ def test_imports_are_followed_through_a_tree_of_ones_own(tree: Callable[..., Non
             "ownpkg/inner/deep": "SIZE = 1\n",
             "ownpkg/far": "def away(): pass\n",
             "ownpkg/unused": "1 / 0\n",
-            "beside": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import typed\n",
+            "beside": "import typing\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import typed\n"
+            "if typing.TYPE_CHECKING:\n    import typed\nelse:\n    import run\n"
+            "if not TYPE_CHECKING:\n    import untyped\n",
             "typed": "",
+            "run": "",
+            "untyped": "",
             "lazy/__init__": "",
             "lazy/thing": "raise ImportError('an optional part')\n",
         }
@@ -82,6 +86,8 @@ def test_imports_are_followed_through_a_tree_of_ones_own(tree: Callable[..., Non
         "ownpkg/inner/deep.py",
         "ownpkg/far.py",
         "beside.py",
+        "run.py",
+        "untyped.py",
         "lazy/__init__.py",
         "lazy/thing.py",
     }
