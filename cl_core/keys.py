@@ -78,6 +78,7 @@ def boundary_key(configuration: Configuration, data: Data, numerics: str, task: 
             "unsealed": configuration.unsealed,
             "base": base_stage_key(configuration, data, numerics),
             "method": method.digest(),
+            "own code": own_code(METHODS.module(configuration.method)),  # a shared base has none of it
             "chf": None if framework is None else to_dict(framework),
             "recipes": [recipe_dict(recipe) for recipe in configuration.recipes(data, method)],
             "order": configuration.order(data.num_classes, data.class_names),

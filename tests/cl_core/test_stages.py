@@ -341,3 +341,23 @@ def test_the_base_key_follows_the_code_of_a_net_of_ones_own(
         (tmp_path / "net_with_a_key.py").write_text(text)
         keys.append(Training(tiny.configuration("lwf", net="net_with_a_key:make"), tiny.data()).base_key())
     assert keys[0] == keys[1] != keys[2]
+
+
+def test_with_a_shared_base_a_boundary_follows_the_code_of_a_method_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code = (
+        "from dataclasses import dataclass\nfrom cl_core.method import Method\nclass Mine(Method):\n"
+        "    name = title = paper = equation = paradigm = level = kind = 'mine'\n"
+        "    @dataclass(frozen=True)\n    class HP: pass\n    def loss(self, s, b, task): return {}\n"
+    )
+    keys = []
+    for text in (code, code + "# a comment\n", code + "MORE = 1\n"):
+        (tmp_path / "method_with_a_key.py").write_text(text)
+        settings = tiny.configuration("method_with_a_key:Mine", shared_base=True)
+        made = Training(settings, tiny.data())
+        keys.append((made.base_key(), made.boundary_key(1)))
+    assert keys[0] == keys[1]
+    assert keys[0][0] == keys[2][0], "the shared first task is that of fine-tuning"
+    assert keys[0][1] != keys[2][1]
