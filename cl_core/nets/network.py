@@ -185,14 +185,20 @@ def build_network(
         torch.default_generator.manual_seed(stream(seed, "init").initial_seed())
         try:
             backbone = make(shape, last_relu)
-            backbone.eval()
-            with torch.no_grad():
-                out = backbone(torch.zeros(1, *shape))
+            if isinstance(backbone, nn.Module):
+                backbone.eval()
+                with torch.no_grad():
+                    out = backbone(torch.zeros(1, *shape))
         except Exception as error:  # a net of one's own may raise anything
             raise BadRequest(
                 f"net {net!r} must take images of {shape[0]}x{shape[1]}x{shape[2]}: "
                 f"{located(error, source_of(make))}; mend it or take another net"
             ) from error
+    if not isinstance(backbone, nn.Module):
+        raise BadRequest(
+            f"net {net!r} must be a function that returns an nn.Module, not {type(backbone).__name__} "
+            f"({defined_at(make)})"
+        )
     features, maps = out if isinstance(out, tuple) and len(out) == 2 else (out, ())
     if not isinstance(features, Tensor) or features.ndim != 2:
         got = list(features.shape) if isinstance(features, Tensor) else type(features).__name__

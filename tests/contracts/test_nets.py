@@ -254,7 +254,7 @@ def test_the_contracts_take_a_net_of_one_s_own_that_gives_features_alone() -> No
     [
         ("own_nets:maps", r"features \[B, D\] or .*, not \[1, 4, 6, 6\]: pool and flatten.*own_nets.py:15"),
         ("own_nets:odd_maps", r"maps as a tuple of tensors, not str: .*own_nets.py:24"),
-        ("own_nets:nothing", "3x8x8"),
+        ("own_nets:nothing", r"returns an nn.Module, not NoneType \(.*own_nets.py:16\)"),
         ("own_nets:takes_no_arguments", r"must take \(shape, last_relu\), not \(\) \(.*own_nets.py:17\)"),
         ("own_nets:silent", r"3x8x8: .*own_nets.py:18: AssertionError"),
         ("own_nets:talkative", "first line"),
