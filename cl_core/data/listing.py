@@ -18,7 +18,7 @@ from cl_core.dataset import evenly
 from cl_core.errors import BadRequest
 
 _FOREIGN = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
-_HIDDEN = "hidden"
+_HIDDEN, _LOOSE, _BARE = "hidden", "outside a class folder", "without an ending"
 _KINDS = 5  # of what is passed over that are named
 
 
@@ -94,11 +94,13 @@ class Listing:
         """One line on what was passed over; none if nothing was."""
         if not self.passed:
             return ()
-        shown = self._first[_in_order(self.passed)[0]]
-        return (
-            f"passed over in {self.root}: {_counted(self.passed)}, such as {shown!r}. Convert what is an "
-            "image to PNG or JPEG to use it.",
-        )
+        kind = _in_order(self.passed)[0]
+        said = f"passed over in {self.root}: {_counted(self.passed)}, such as {self._first[kind]!r}."
+        if kind.startswith(".") or kind == _BARE:
+            said += " Convert what is an image to PNG or JPEG to use it."
+        elif kind == _LOOSE:
+            said += " Move what is an image into the folder of its class to use it."
+        return (said,)
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         """What is in a folder, by name, without what is hidden or another program's own, which is counted."""
@@ -138,9 +140,9 @@ class Listing:
         elif not _is_file(entry):
             kind = "neither file nor folder"
         elif _has_ending(entry):
-            kind = "outside a class folder"
+            kind = _LOOSE
         else:
-            kind = PurePosixPath(entry.name).suffix.lower() or "without an ending"
+            kind = PurePosixPath(entry.name).suffix.lower() or _BARE
         self._count(kind, folder, entry)
 
     def _count(self, kind: str, folder: str, entry: os.DirEntry[str]) -> None:

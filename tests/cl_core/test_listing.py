@@ -71,6 +71,22 @@ def test_what_is_passed_over_is_counted_once_with_an_example(root: Path) -> None
     assert found(root).notes == after.notes
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("train/cat/a.heic", "Convert what is an image to PNG or JPEG to use it."),
+        ("train/cat/noending", "Convert what is an image to PNG or JPEG to use it."),
+        ("train/loose.png", "Move what is an image into the folder of its class to use it."),
+        ("train/cat/.hidden.png", "such as 'train/cat/.hidden.png'."),
+    ],
+)
+def test_a_note_has_the_remedy_of_what_was_passed_over(root: Path, name: str, remedy: str) -> None:
+    put(root / "image.png")
+    (root / "image.png").rename(root / name)
+    (note,) = found(root).notes
+    assert note.endswith(remedy)
+
+
 def test_a_note_on_sizes_counts_what_is_resized_and_stands_in_the_cache(root: Path) -> None:
     put(root / "train" / "cat" / "0.png", side=48)
     put(root / "test" / "ant" / "0.png", side=40)
