@@ -43,8 +43,10 @@ def _fault(item: object) -> str | None:
         return "must define loss(self, s, batch, task), which returns a dict of Terms"
     try:
         made = item()
-        for hook in (made.base, made.recipe, made.primary):
-            hook()
+        for hook, kind in ((made.base, Base), (made.recipe, Mapping), (made.primary, str)):
+            if not isinstance(found := hook(), kind):
+                said = f"must give a {kind.__name__} from {hook.__name__}()"
+                return f"{said}, not {type(found).__name__}"
     except Exception as error:  # a method of one's own may raise anything
         return f"must answer with its default hyperparameters: {located(error, source_of(item))}"
     return None

@@ -188,6 +188,10 @@ CARD = "name = title = paper = equation = paradigm = level = kind = 'x'\n"
         (CARD + "class HP: pass\n", r"must have its hyperparameters in a class HP below @dataclass\(frozen"),
         (CARD + "HP = None\n", "must have its hyperparameters in a class HP"),
         (CARD + HP.replace("frozen=True", "") + "pass\n", "must have its hyperparameters in a class HP"),
+        (
+            CARD + HP + "pass\ndef loss(self, *a): pass\ndef base(self): return 5\n",
+            r"must give a Base from base\(\), not int",
+        ),
         (CARD + HP + "weight: float = 1.0\n", r"must declare HP.weight as hp\(default, domain\)"),
     ],
 )
