@@ -254,8 +254,8 @@ def load(spec: DataSpec | str) -> Data:
     """The data that `spec` asks for: found, decoded, cut to its classes and images, resized.
 
     A data set of one's own, by `module:function` or an entry point, is a function of the root, of the whole
-    request (a parameter named `spec`) or of nothing. It returns Data, or (x, y) of the
-    training and of the test split, the latter perhaps None. Raises BadRequest.
+    request (a parameter named `spec`) or of nothing. It returns Data, or (x, y) of the training and of the
+    test split, the latter perhaps None. Raises BadRequest.
     """
     spec = DataSpec(spec) if isinstance(spec, str) else spec
     made, where = _made(DATASETS[spec.name], spec)

@@ -4,8 +4,8 @@ The folder is `$CL_SEARCH_CACHE`, else `$XDG_CACHE_HOME/cl-search`, else `~/.cac
 found by the digest of its manifest (name, size and time of change of every file used) and of how the files
 are decoded, so a changed file or another size makes another entry. It consists of `<key>.train.npy`, perhaps
 `<key>.test.npy`, and `<key>.json` with the statistics, the fingerprint and what is said of the sizes, written
-last. Whatever is
-there and does not fit is written again; a folder that cannot be written to costs only the decoding.
+last. Whatever is there and does not fit is written again; a folder that cannot be written to costs only the
+decoding.
 """
 
 from __future__ import annotations
