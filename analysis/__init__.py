@@ -9,21 +9,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.comparison import Paired, compare
-    from analysis.equality import Comparison, equal
-    from analysis.load import Results, open_results
-    from analysis.report import write_report
+    from analysis.comparison.comparison import Paired, compare
+    from analysis.comparison.equality import Comparison, equal
+    from analysis.lake.open import open_results
+    from analysis.lake.results import Results
+    from analysis.report.page import write_report
 
 __all__ = ["Comparison", "Paired", "Results", "compare", "equal", "open_results", "write_report"]
 
 _HOME = {
-    "Comparison": "analysis.equality",
-    "Paired": "analysis.comparison",
-    "Results": "analysis.load",
-    "compare": "analysis.comparison",
-    "equal": "analysis.equality",
-    "open_results": "analysis.load",
-    "write_report": "analysis.report",
+    "Comparison": "analysis.comparison.equality",
+    "Paired": "analysis.comparison.comparison",
+    "Results": "analysis.lake.results",
+    "compare": "analysis.comparison.comparison",
+    "equal": "analysis.comparison.equality",
+    "open_results": "analysis.lake.open",
+    "write_report": "analysis.report.page",
 }
 
 

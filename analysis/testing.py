@@ -14,8 +14,9 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.load import Results, open_results
-from analysis.section import VIEWS, Section
+from analysis.lake.open import open_results
+from analysis.lake.results import Results
+from analysis.report.section import VIEWS, Section
 from cl_core.contract import Contract, outcomes, require
 from cl_core.records import TABLES
 

@@ -13,19 +13,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cl_core.configuration import Configuration
-    from cl_core.dataset import Data, load
-    from cl_core.model import Model, load_model
-    from cl_core.runs import Result, run
+    from cl_core.images.dataset import Data, load
+    from cl_core.model.model import Model, load_model
+    from cl_core.model.runs import Result, run
+    from cl_core.training.configuration import Configuration
 
 _HOME = {
-    "run": "cl_core.runs",
-    "Result": "cl_core.runs",
-    "load": "cl_core.dataset",
-    "Data": "cl_core.dataset",
-    "Model": "cl_core.model",
-    "load_model": "cl_core.model",
-    "Configuration": "cl_core.configuration",
+    "run": "cl_core.model.runs",
+    "Result": "cl_core.model.runs",
+    "load": "cl_core.images.dataset",
+    "Data": "cl_core.images.dataset",
+    "Model": "cl_core.model.model",
+    "load_model": "cl_core.model.model",
+    "Configuration": "cl_core.training.configuration",
 }
 
 __all__ = ["Configuration", "Data", "Model", "Result", "load", "load_model", "run"]

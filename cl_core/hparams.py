@@ -133,7 +133,7 @@ class HParam:
     whether a study searches it unless told otherwise; every hyperparameter can be searched. `stability`
     marks the weight of a term that holds the network to what it knew, by a teacher or by what is stored: the
     larger, the less is forgotten and the less is learnt, so that a framework may take it at its upper end and
-    relax it (`cl_core.chf`).
+    relax it (`cl_core.training.chf`).
     """
 
     name: str

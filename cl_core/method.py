@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from cl_core.classifiers import Reading, probability
+from cl_core.blocks.classifiers import Reading, probability
 from cl_core.errors import located, source_of
 from cl_core.hparams import Value, digest, from_dict, to_dict
 from cl_core.nets.network import Network
@@ -25,7 +25,7 @@ from cl_core.state import State
 from cl_core.task import Batch, Task, Term
 
 if TYPE_CHECKING:
-    from cl_core.view import View
+    from cl_core.images.view import View
 
 
 def _fault(item: object) -> str | None:

@@ -65,7 +65,7 @@ class TrialRow(Identity):
     # The task after which the stopper would have ended this run; depends on the runs beside it.
     audited_after: int | None = volatile(None)
     numerics: str | None = None  # as in `stages`
-    code: str | None = volatile(None)  # digest of the code that trained it: see `cl_core.code`
+    code: str | None = volatile(None)  # digest of the code that trained it: see `cl_core.training.code`
     seconds: float | None = volatile(None)  # of training, wherever it happened
     wall_seconds: float | None = volatile(None)  # from start to end of this run here
     started: float | None = volatile(None)  # Unix time

@@ -7,9 +7,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from search.run import run_study
+    from search.commands.run import run_study
 
-_HOME = {"run_study": "search.run"}
+_HOME = {"run_study": "search.commands.run"}
 
 __all__ = ["run_study"]
 

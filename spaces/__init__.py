@@ -7,19 +7,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spaces.methods import space_of
-    from spaces.resolved import ResolvedStudy, resolve
-    from spaces.space import Space
-    from spaces.study import Study
-    from spaces.study_file import load_study
+    from spaces.resolved.study import ResolvedStudy, resolve
+    from spaces.space.method_space import space_of
+    from spaces.space.space import Space
+    from spaces.study.study import Study
+    from spaces.study.study_file import load_study
 
 _HOME = {
-    "Space": "spaces.space",
-    "space_of": "spaces.methods",
-    "Study": "spaces.study",
-    "ResolvedStudy": "spaces.resolved",
-    "load_study": "spaces.study_file",
-    "resolve": "spaces.resolved",
+    "Space": "spaces.space.space",
+    "space_of": "spaces.space.method_space",
+    "Study": "spaces.study.study",
+    "ResolvedStudy": "spaces.resolved.study",
+    "load_study": "spaces.study.study_file",
+    "resolve": "spaces.resolved.study",
 }
 
 __all__ = ["ResolvedStudy", "Space", "Study", "load_study", "resolve", "space_of"]

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from cl_core.exemplars import update_exemplars
+from cl_core.blocks.exemplars import update_exemplars
 from cl_core.hparams import Float, hp
+from cl_core.images.view import View
 from cl_core.memory import Budget
 from cl_core.method import Method, Phase, Rows
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
-from cl_core.view import View
 
 
 class DERpp(Method):

@@ -30,15 +30,15 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from cl_core.configuration import Configuration
-from cl_core.dataset import Augment, Data, DataSpec, load
+from cl_core.images.dataset import Augment, Data, DataSpec, load
 from cl_core.method import METHODS
 from cl_core.metrics import summary
 from cl_core.nets.network import build_network
-from cl_core.result import TaskResult
-from cl_core.scenarios import parse_scenario
-from cl_core.stages import Boundaries, StageStore
-from cl_core.trainer import Training
+from cl_core.scenarios.scenarios import parse_scenario
+from cl_core.training.checkpoints import Boundaries, StageStore
+from cl_core.training.configuration import Configuration
+from cl_core.training.result import TaskResult
+from cl_core.training.trainer import Training
 from tests import tiny
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import cl_core
 import search
 from search.cli import app
-from spaces.study_file import load_study
+from spaces.study.study_file import load_study
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

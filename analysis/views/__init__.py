@@ -1,4 +1,4 @@
 """One question a file.
 
-A function `(Results) -> Section` under `@VIEWS.register(name)`; see `analysis.section`.
+A function `(Results) -> Section` under `@VIEWS.register(name)`; see `analysis.report.section`.
 """

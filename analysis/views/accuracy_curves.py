@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.counted import Counted, share
-from analysis.lines import Line, drawn
-from analysis.load import Results
-from analysis.sample import Pairs, Sample
-from analysis.section import VIEWS, Section
-from analysis.selection import by_classifier, cells, orders_sentence, same_sentence, split_of
-from analysis.stats import INTERVAL
+from analysis.lake.results import Results
+from analysis.report.lines import Line, drawn
+from analysis.report.section import VIEWS, Section
+from analysis.selection.selection import by_classifier, cells, orders_sentence, same_sentence, split_of
+from analysis.statistics.counting_error import Counted, share
+from analysis.statistics.intervals import INTERVAL
+from analysis.statistics.sample import Pairs, Sample
 from cl_core.metrics import FORMULAS, step_accuracy
 
 TITLE = "Accuracy over tasks"

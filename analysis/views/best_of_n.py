@@ -10,11 +10,12 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from analysis.configurations import ADAPTIVE, configurations, setting, span
-from analysis.load import Results
-from analysis.section import VIEWS, Section
-from analysis.selection import Cell, cells, objective, split_selected_on, starts_from_paper
-from analysis.style import colours, panels, place
+from analysis.lake.results import Results
+from analysis.lake.study import objective, starts_from_paper
+from analysis.report.section import VIEWS, Section
+from analysis.report.style import colours, panels, place
+from analysis.selection.selection import Cell, cells, split_selected_on
+from analysis.selection.trials import ADAPTIVE, configurations, setting, span
 from cl_core.metrics import METRICS
 
 TITLE = "Best of n trials"

@@ -13,12 +13,13 @@ import plotly.graph_objects as go
 from scipy import stats
 from scipy.integrate import quad
 
-from analysis.load import Results
-from analysis.sample import recorded
-from analysis.section import VIEWS, Section, Table
-from analysis.selection import labels, objective, rows_selected_on, sought, split_selected_on
-from analysis.style import colours, fade, panels, place
-from analysis.tables import DYNAMIC
+from analysis.lake.results import Results
+from analysis.lake.study import labels, objective, sought
+from analysis.lake.tables import DYNAMIC
+from analysis.report.section import VIEWS, Section, Table
+from analysis.report.style import colours, fade, panels, place
+from analysis.selection.selection import rows_selected_on, split_selected_on
+from analysis.statistics.sample import recorded
 from cl_core.metrics import OBJECTIVES
 
 TITLE = "Class orders"

@@ -6,11 +6,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from scipy.stats import binomtest
 
-from analysis.configurations import configurations, setting
-from analysis.load import Results
-from analysis.section import VIEWS, Section
-from analysis.selection import Cell, cells, objective, split_selected_on
-from analysis.style import fade, panels, place
+from analysis.lake.results import Results
+from analysis.lake.study import objective
+from analysis.report.section import VIEWS, Section
+from analysis.report.style import fade, panels, place
+from analysis.selection.selection import Cell, cells, split_selected_on
+from analysis.selection.trials import configurations, setting
 
 TITLE = "Early stopping"
 TRAINED, SAVED = "#2f6f9f", "#b9c4cc"

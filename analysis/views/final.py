@@ -9,13 +9,14 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.configurations import span
-from analysis.load import Results
-from analysis.sample import Sample, measured
-from analysis.section import VIEWS, Section, Table
-from analysis.selection import Cell, cells, final_default, objective, protocol_of
-from analysis.stats import ALPHA, INTERVAL, holm, too_few
-from analysis.style import colours, panels, place
+from analysis.lake.results import Results
+from analysis.lake.study import objective, protocol_of
+from analysis.report.section import VIEWS, Section, Table
+from analysis.report.style import colours, panels, place
+from analysis.selection.selection import Cell, cells, final_default
+from analysis.selection.trials import span
+from analysis.statistics.intervals import ALPHA, INTERVAL, holm, too_few
+from analysis.statistics.sample import Sample, measured
 from cl_core.metrics import FORMULAS, METRICS
 
 TITLE = "Final evaluation"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.load import Results
-from analysis.section import VIEWS, Section
-from analysis.selection import by_classifier, cells, orders_sentence, same_sentence, split_of
-from analysis.style import matrices
+from analysis.lake.results import Results
+from analysis.report.section import VIEWS, Section
+from analysis.report.style import matrices
+from analysis.selection.selection import by_classifier, cells, orders_sentence, same_sentence, split_of
 from cl_core.metrics import FORMULAS, accuracy_matrix, backward_transfer, forgetting, learning_accuracy
 
 TITLE = "Forgetting"

@@ -8,12 +8,13 @@ import pandas as pd
 import plotly.graph_objects as go
 from scipy import stats
 
-from analysis.configurations import ranked, span
-from analysis.load import Results
-from analysis.section import VIEWS, Section
-from analysis.selection import Cell, cells, objective, rows_selected_on, split_selected_on
-from analysis.style import SYMBOLS, colours, fade, panels, place, plain
-from analysis.tables import DYNAMIC
+from analysis.lake.results import Results
+from analysis.lake.study import objective
+from analysis.lake.tables import DYNAMIC
+from analysis.report.section import VIEWS, Section
+from analysis.report.style import SYMBOLS, colours, fade, panels, place, plain
+from analysis.selection.selection import Cell, cells, rows_selected_on, split_selected_on
+from analysis.selection.trials import ranked, span
 
 TITLE = "Hyperparameters"
 NO_BOX = "<extra></extra>"  # of plotly: no second box with the trace's name

@@ -13,12 +13,13 @@ import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from analysis.configurations import ADAPTIVE, configurations, setting, span
-from analysis.load import Results
-from analysis.section import VIEWS, Section
-from analysis.selection import Cell, cells, objective, split_selected_on
-from analysis.space import Parameter, acting, spaces
-from analysis.style import colours, fade, panels, place, side_by_side
+from analysis.lake.results import Results
+from analysis.lake.searched_space import Parameter, acting, spaces
+from analysis.lake.study import objective
+from analysis.report.section import VIEWS, Section
+from analysis.report.style import colours, fade, panels, place, side_by_side
+from analysis.selection.selection import Cell, cells, split_selected_on
+from analysis.selection.trials import ADAPTIVE, configurations, setting, span
 from cl_core.hparams import Choice, Float, Int, Value
 
 if TYPE_CHECKING:

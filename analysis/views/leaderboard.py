@@ -9,22 +9,22 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.load import Results
-from analysis.reference import Reference, reference
-from analysis.sample import Sample, measured, recorded
-from analysis.section import ROWS, VIEWS, Section, Table
-from analysis.selection import (
+from analysis.lake.results import Results
+from analysis.lake.study import objective
+from analysis.report.section import ROWS, VIEWS, Section, Table
+from analysis.report.style import REFERENCES, colours, panels, place
+from analysis.selection.reference import Reference, reference
+from analysis.selection.selection import (
     Cell,
     cells,
     final_default,
-    objective,
     order_searches,
     orders_sentence,
     split_of,
     split_sentence,
 )
-from analysis.stats import INTERVAL, Mean, mean
-from analysis.style import REFERENCES, colours, panels, place
+from analysis.statistics.intervals import INTERVAL, Mean, mean
+from analysis.statistics.sample import Sample, measured, recorded
 from cl_core.metrics import FORMULAS, METRICS
 
 SHOWN = {

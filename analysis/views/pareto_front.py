@@ -7,18 +7,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from analysis.configurations import searched_runs, whole
-from analysis.load import Results
-from analysis.section import VIEWS, Section
-from analysis.selection import (
-    Cell,
-    cells,
-    objectives,
-    over_runs,
-    rows_selected_on,
-    split_selected_on,
-)
-from analysis.style import colours, fade, panels, place
+from analysis.lake.results import Results
+from analysis.lake.study import objectives
+from analysis.report.section import VIEWS, Section
+from analysis.report.style import colours, fade, panels, place
+from analysis.selection.selection import Cell, cells, over_runs, rows_selected_on, split_selected_on
+from analysis.selection.trials import searched_runs, whole
 from cl_core.metrics import OBJECTIVES
 
 TITLE = "Pareto front"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from analysis.load import Results
-from analysis.runs import Runs
-from analysis.section import VIEWS, Section
-from analysis.spent import PLAN, against, in_words, planned, spent
+from analysis.lake.results import Results
+from analysis.lake.several_runs import Runs
+from analysis.lake.spending import PLAN, against, in_words, planned, spent
+from analysis.report.section import VIEWS, Section
 
 TITLE = "Planned and spent"
 

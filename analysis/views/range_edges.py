@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.configurations import ranked, span
-from analysis.load import Results
-from analysis.section import VIEWS, Section
-from analysis.selection import Cell, cells, split_selected_on
-from analysis.space import Parameter, acting, ends, spaces
-from analysis.style import colours, fade, panels, place, side_by_side
+from analysis.lake.results import Results
+from analysis.lake.searched_space import Parameter, acting, ends, spaces
+from analysis.report.section import VIEWS, Section
+from analysis.report.style import colours, fade, panels, place, side_by_side
+from analysis.selection.selection import Cell, cells, split_selected_on
+from analysis.selection.trials import ranked, span
 from cl_core.hparams import Choice, Int
 
 TITLE = "Values at the edge of their range"

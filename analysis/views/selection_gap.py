@@ -7,13 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.configurations import span
-from analysis.gap import FORMULAS, Station, parts, value_of
-from analysis.load import Results
-from analysis.sample import Pairs, Sample, measured, recorded
-from analysis.section import VIEWS, Section
-from analysis.selection import Cell, cells, objective, protocol_of
-from analysis.stats import INTERVAL
+from analysis.lake.results import Results
+from analysis.lake.study import objective, protocol_of
+from analysis.report.section import VIEWS, Section
+from analysis.selection.selection import Cell, cells
+from analysis.selection.selection_gap import FORMULAS, Station, parts, value_of
+from analysis.selection.trials import span
+from analysis.statistics.intervals import INTERVAL
+from analysis.statistics.sample import Pairs, Sample, measured, recorded
 from cl_core.metrics import METRICS
 
 TITLE = "Selection gap, from the rows that chose to test rows"

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.contrasts import NOT_MEASURED, signed
-from analysis.judge import Judged, everywhere, judge
-from analysis.load import Results
-from analysis.roles import LEVELS, PARADIGMS, TEN, WEAK_CE, Place, Roles, Subject
-from analysis.section import VIEWS, Section, Table
-from analysis.selection import orders_sentence, split_sentence
-from analysis.stats import CLEAR, INTERVAL, SMALLEST, TOO_FEW, mean
-from analysis.style import REFERENCES, colours, panels, place
-from analysis.survey_references import recipe_remarks, reference_warnings
+from analysis.lake.results import Results
+from analysis.report.section import VIEWS, Section, Table
+from analysis.report.style import REFERENCES, colours, panels, place
+from analysis.selection.selection import orders_sentence, split_sentence
+from analysis.statistics.intervals import CLEAR, INTERVAL, SMALLEST, TOO_FEW, mean
+from analysis.survey.contrasts import NOT_MEASURED, signed
+from analysis.survey.references import recipe_remarks, reference_warnings
+from analysis.survey.roles import LEVELS, PARADIGMS, TEN, WEAK_CE, Place, Roles, Subject
+from analysis.survey.verdict import Judged, everywhere, judge
 from cl_core.metrics import FORMULAS
 
 TITLE = "The survey's tables and claims"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.counted import Counted
-from analysis.lines import Line, drawn
-from analysis.load import Results
-from analysis.sample import Sample
-from analysis.section import VIEWS, Section
-from analysis.selection import cells, orders_sentence
+from analysis.lake.results import Results
+from analysis.report.lines import Line, drawn
+from analysis.report.section import VIEWS, Section
+from analysis.selection.selection import cells, orders_sentence
+from analysis.statistics.counting_error import Counted
+from analysis.statistics.sample import Sample
 from cl_core.metrics import FORMULAS
 
 TITLE = "Weight norms by class age"

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.configurations import ADAPTIVE, configurations, ranked, searched_runs, setting, span
-from analysis.counted import Counted, counted
-from analysis.load import Results
-from analysis.redraws import Array, Redrawn, by_draw, by_noise, by_order, order_errors
-from analysis.section import VIEWS, Section
-from analysis.selection import Cell, cells, objective, split_selected_on
-from analysis.style import fade, panels, place
+from analysis.lake.results import Results
+from analysis.lake.study import objective
+from analysis.report.section import VIEWS, Section
+from analysis.report.style import fade, panels, place
+from analysis.selection.selection import Cell, cells, split_selected_on
+from analysis.selection.trials import ADAPTIVE, configurations, ranked, searched_runs, setting, span
+from analysis.statistics.counting_error import Counted, counted
+from analysis.statistics.redraws import Array, Redrawn, by_draw, by_noise, by_order, order_errors
 from cl_core.metrics import METRICS
 
 TITLE = "Stability of the winner"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cl_core.dataset import DATASETS, Augment, Data, DataSpec, Images
 from cl_core.errors import BadRequest
+from cl_core.images.dataset import DATASETS, Augment, Data, DataSpec, Images
 
 _FOLDER = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 _MEAN = {"cifar10": (0.4914, 0.4822, 0.4465), "cifar100": (0.5071, 0.4867, 0.4408)}

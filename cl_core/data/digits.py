@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cl_core.dataset import DATASETS, Array, Augment, Data, DataSpec
 from cl_core.errors import BadRequest
+from cl_core.images.dataset import DATASETS, Array, Augment, Data, DataSpec
 
 
 @DATASETS.register("digits")

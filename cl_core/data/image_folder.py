@@ -1,8 +1,8 @@
 """Images of one's own: `root/train/<class>/*` and, if there is one, `root/test/<class>/*`.
 
 Without `test`, a folder `val`, `valid` or `validation` is the test split, for validation images are always
-held out of `train`. Classes are sorted by name, images by path. `cl_core.data.listing` says what is passed
-over, `cl_core.data.decoding` what is read and how.
+held out of `train`. Classes are sorted by name, images by path. `cl_core.images.listing` says what is passed
+over, `cl_core.images.decoding` what is read and how.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from cl_core.data.cache import decoded
-from cl_core.data.decoding import DECODER, decode
-from cl_core.data.files import Folder
-from cl_core.data.listing import Listing, is_foreign
-from cl_core.dataset import DATASETS, Augment, Data, DataSpec, keep_classes
 from cl_core.errors import BadRequest, unknown
+from cl_core.images.cache import decoded
+from cl_core.images.dataset import DATASETS, Augment, Data, DataSpec, keep_classes
+from cl_core.images.decoding import DECODER, decode
+from cl_core.images.files import Folder
+from cl_core.images.listing import Listing, is_foreign
 
 TEST = ("test", "val", "valid", "validation")
 """Folders that may be the test split; the first that is there is."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cl_core.class_names import composed
-from cl_core.data.cache import decoded
-from cl_core.data.decoding import DECODER, decode
-from cl_core.data.files import Folder
 from cl_core.data.image_folder import held_folders
-from cl_core.data.listing import Listing
-from cl_core.dataset import DATASETS, Augment, Data, DataSpec, keep_classes
 from cl_core.errors import BadRequest, first_line, unknown
+from cl_core.images.cache import decoded
+from cl_core.images.class_names import composed
+from cl_core.images.dataset import DATASETS, Augment, Data, DataSpec, keep_classes
+from cl_core.images.decoding import DECODER, decode
+from cl_core.images.files import Folder
+from cl_core.images.listing import Listing
 
 
 @DATASETS.register("imagenet100")

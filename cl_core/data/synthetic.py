@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cl_core.dataset import DATASETS, Augment, Data, DataSpec
-from cl_core.pixels import Array
+from cl_core.images.dataset import DATASETS, Augment, Data, DataSpec
+from cl_core.images.pixels import Array
 from cl_core.rng import numpy_stream
 
 _TEST = 20  # images a class

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
-from cl_core.data.cache import decoded
-from cl_core.data.decoding import DECODER, SUFFIXES, decode
-from cl_core.data.files import Archive, Files, Folder, Item
-from cl_core.data.listing import Listing
-from cl_core.dataset import DATASETS, Augment, Data, DataSpec, evenly, keep_classes
 from cl_core.errors import BadRequest
+from cl_core.images.cache import decoded
+from cl_core.images.dataset import DATASETS, Augment, Data, DataSpec, evenly, keep_classes
+from cl_core.images.decoding import DECODER, SUFFIXES, decode
+from cl_core.images.files import Archive, Files, Folder, Item
+from cl_core.images.listing import Listing
 
 _NAME = "tiny-imagenet-200"
 _URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"

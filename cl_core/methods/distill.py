@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_core.distillation import DISTILLATIONS, Distilled
+from cl_core.blocks.distillation import DISTILLATIONS, Distilled
+from cl_core.blocks.losses import fallback_note, new_only
 from cl_core.hparams import Choice, hp
-from cl_core.losses import fallback_note, new_only
+from cl_core.images.view import View
 from cl_core.method import Method, Phase, Rows, register
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
-from cl_core.view import View
 
 
 @register("distill")
@@ -28,7 +28,9 @@ class Distill(Method):
     """
 
     name, title = "distill", "Distillation alone"
-    paper = "one loss each of LwF, DER, R-DFCIL, LUCIR, PODNet, AT, RKD and PRD (cl_core/distillation.py)"
+    paper = (
+        "one loss each of LwF, DER, R-DFCIL, LUCIR, PODNet, AT, RKD and PRD (cl_core/blocks/distillation.py)"
+    )
     equation = "CE(softmax(z_new), y) + kd_weight x usual weight x loss(student, teacher) on the new data"
     paradigm = "regularisation"
     level, kind = "logits or features", "that of the loss"

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cl_core.exemplars import rank, update_exemplars
+from cl_core.blocks.exemplars import rank, update_exemplars
+from cl_core.blocks.losses import grouped_kd, kd
 from cl_core.hparams import Choice, Float, hp
-from cl_core.losses import grouped_kd, kd
+from cl_core.images.view import View
 from cl_core.memory import Budget
 from cl_core.method import Method, OnGrad, Phase, Rows, register
 from cl_core.nets.network import Frozen
@@ -20,7 +21,6 @@ from cl_core.recipe import Recipe
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
-from cl_core.view import View
 
 
 @register("eeil")

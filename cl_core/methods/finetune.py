@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch.nn import functional as F
 
+from cl_core.blocks.losses import fallback_note, new_only
 from cl_core.hparams import Choice, hp
-from cl_core.losses import fallback_note, new_only
 from cl_core.method import Method, register
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term

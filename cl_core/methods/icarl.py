@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_core.classifiers import Reading, distance, nearest_mean, probability, sigmoid
-from cl_core.exemplars import class_means, update_exemplars
+from cl_core.blocks.classifiers import Reading, distance, nearest_mean, probability, sigmoid
+from cl_core.blocks.exemplars import class_means, update_exemplars
+from cl_core.blocks.losses import kd
 from cl_core.hparams import Choice, Float, Value, hp, hparams
-from cl_core.losses import kd
+from cl_core.images.view import View
 from cl_core.memory import Budget
 from cl_core.method import Base, Method, Phase, Rows, register
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
-from cl_core.view import View
 
 # The official learning rate 2.0 belongs to the mean over the outputs of CIFAR-100, unseen ones included, and
 # its L2 term has no one-half. Fewer outputs in the mean would make every step larger by as much.

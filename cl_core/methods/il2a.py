@@ -9,18 +9,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_core.classifiers import Reading, probability
-from cl_core.classmix import class_mix, draw_mix, pairs
+from cl_core.blocks.classifiers import Reading, probability
+from cl_core.blocks.classmix import class_mix, draw_mix, pairs
+from cl_core.blocks.isda import covariance, semantic_logits
+from cl_core.blocks.losses import feature_distance
+from cl_core.blocks.prototypes import (
+    STEPPED,
+    Prototypes,
+    draw_old_classes,
+    keep_prototypes,
+    prototypes_a_step,
+)
 from cl_core.hparams import Float, Int, Value, hp
-from cl_core.isda import covariance, semantic_logits
-from cl_core.losses import feature_distance
+from cl_core.images.view import View
 from cl_core.method import Base, Method, Phase, Rows, register
 from cl_core.nets.network import LinearHead
-from cl_core.prototypes import STEPPED, Prototypes, draw_old_classes, keep_prototypes, prototypes_a_step
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
-from cl_core.view import View
 
 _MIXES = {"classaug_times": (1, 2, 3, 4)}
 

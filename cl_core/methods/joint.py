@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from torch.nn import functional as F
 
+from cl_core.images.view import View
 from cl_core.method import Method, Phase, Rows, register
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
-from cl_core.view import View
 
 
 @register("joint")

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_core.classifiers import Reading, distance, nearest_mean, probability
-from cl_core.cosine import imprint, margin_ranking
-from cl_core.exemplars import class_means, update_exemplars
+from cl_core.blocks.classifiers import Reading, distance, nearest_mean, probability
+from cl_core.blocks.cosine import imprint, margin_ranking
+from cl_core.blocks.exemplars import class_means, update_exemplars
+from cl_core.blocks.losses import feature_cosine
 from cl_core.hparams import Choice, Float, Int, hp, hparams
-from cl_core.losses import feature_cosine
+from cl_core.images.view import View
 from cl_core.memory import Budget
 from cl_core.method import Base, Method, Phase, Rows, register
 from cl_core.nets.network import CosineHead, Network
@@ -23,7 +24,6 @@ from cl_core.recipe import Recipe
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
-from cl_core.view import View
 
 
 @register("lucir")

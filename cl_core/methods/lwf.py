@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from torch.nn import functional as F
 
+from cl_core.blocks.losses import fallback_note, grouped_kd, kd, new_only
 from cl_core.hparams import Choice, Float, hp
-from cl_core.losses import fallback_note, grouped_kd, kd, new_only
+from cl_core.images.view import View
 from cl_core.method import Method, Phase, Rows, register
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
-from cl_core.view import View
 
 
 @register("lwf")

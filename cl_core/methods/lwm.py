@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cl_core.blocks.losses import fallback_note, kd, new_only
 from cl_core.errors import BadRequest
 from cl_core.hparams import Choice, Float, hp
-from cl_core.losses import fallback_note, kd, new_only
 from cl_core.method import Method, register
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term

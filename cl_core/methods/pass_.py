@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_core.classifiers import Reading, probability
-from cl_core.hparams import Choice, Float, Value, hp
-from cl_core.losses import feature_distance
-from cl_core.method import Base, Method, register
-from cl_core.prototypes import (
+from cl_core.blocks.classifiers import Reading, probability
+from cl_core.blocks.losses import feature_distance
+from cl_core.blocks.prototypes import (
     STEPPED,
     Prototypes,
     draw_old_classes,
@@ -21,11 +19,13 @@ from cl_core.prototypes import (
     keep_radius,
     prototypes_a_step,
 )
+from cl_core.blocks.rotations import check_square, interleaved, rotated, rotation_labels
+from cl_core.hparams import Choice, Float, Value, hp
+from cl_core.images.view import View
+from cl_core.method import Base, Method, register
 from cl_core.rng import Streams
-from cl_core.rotations import check_square, interleaved, rotated, rotation_labels
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
-from cl_core.view import View
 
 
 @register("pass")

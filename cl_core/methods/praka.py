@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_core.classifiers import Reading, probability
+from cl_core.blocks.classifiers import Reading, probability
+from cl_core.blocks.losses import feature_distance, kd
+from cl_core.blocks.prototypes import ADAM, Prototypes, draw_old_classes, keep_prototypes
+from cl_core.blocks.rotations import check_square, matched, rotated, rotation_labels
 from cl_core.hparams import Float, Value, hp
-from cl_core.losses import feature_distance, kd
+from cl_core.images.view import View
 from cl_core.method import Base, Method, register
-from cl_core.prototypes import ADAM, Prototypes, draw_old_classes, keep_prototypes
 from cl_core.rng import Streams
-from cl_core.rotations import check_square, matched, rotated, rotation_labels
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
-from cl_core.view import View
 
 _RECIPE: Mapping[str, Value] = {**ADAM, "batch": 128, "schedule": "cosine"}
 

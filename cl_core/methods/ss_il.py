@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 from torch.nn import functional as F
 
-from cl_core.exemplars import update_exemplars
+from cl_core.blocks.exemplars import update_exemplars
+from cl_core.blocks.losses import fallback_note, grouped_kd, separated
 from cl_core.hparams import Choice, Float, Int, hp
-from cl_core.losses import fallback_note, grouped_kd, separated
+from cl_core.images.view import View
 from cl_core.memory import Budget
 from cl_core.method import Method, Phase, Rows, register
 from cl_core.recipe import Recipe
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
-from cl_core.view import View
 
 
 @register("ss_il")

@@ -16,12 +16,12 @@ from cl_core.contract import Contract
 from cl_core.errors import BadRequest
 from cl_core.hparams import Float, Value, hparams
 from cl_core.method import METHODS, Method, Phase
-from cl_core.model import load_model, save_model
-from cl_core.stages import Boundaries, StageStore, network_digest
+from cl_core.model.model import load_model, save_model
 from cl_core.state import State, same_tensors
 from cl_core.task import Batch, Task, Term
 from cl_core.testing import small
-from cl_core.trainer import Training
+from cl_core.training.checkpoints import Boundaries, StageStore, network_digest
+from cl_core.training.trainer import Training
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.05},

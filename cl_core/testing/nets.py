@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cl_core.contract import Contract
 from cl_core.nets.network import NETS, Network, Shape, build_network
-from cl_core.stages import network_digest
+from cl_core.training.checkpoints import network_digest
 
 
 def _build(net: str, shape: Shape, last_relu: bool = True, seed: int = 0) -> Network:

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from cl_core.configuration import Configuration
-from cl_core.dataset import Data, DataSpec, Images, load
-from cl_core.evaluation import Evaluation
 from cl_core.hparams import Choice, HParam, Value, hparams
+from cl_core.images.dataset import Data, DataSpec, Images, load
 from cl_core.method import METHODS
-from cl_core.result import TaskResult
-from cl_core.scenarios import parse_scenario
-from cl_core.stages import Boundaries, StageStore
-from cl_core.trainer import Training
+from cl_core.scenarios.scenarios import parse_scenario
+from cl_core.training.checkpoints import Boundaries, StageStore
+from cl_core.training.configuration import Configuration
+from cl_core.training.evaluation import Evaluation
+from cl_core.training.result import TaskResult
+from cl_core.training.trainer import Training
 
 SPEC = DataSpec("synthetic", classes=7, per_class=16)
 CLASSES, SIZES = 7, (3, 2, 2)

@@ -12,7 +12,7 @@ import typer
 from search.cli import catalogue, results, running, single  # each registers its verbs
 from search.cli.parser import app
 from search.cli.streams import plain_output
-from search.failures import interrupted, terminable
+from search.jobs.interrupts import interrupted, terminable
 
 __all__ = ["app", "catalogue", "main", "results", "running", "single"]
 

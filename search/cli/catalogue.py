@@ -25,11 +25,11 @@ def list_(
     """List what there is of a kind; without one, list the kinds."""
     with errors():
         if kind is None:
-            from search.describe import kinds
+            from search.commands.describe import kinds
 
             say_json(kinds()) if as_json else typer.echo("\n".join(kinds()))
             return
-        from search.describe import listing
+        from search.commands.describe import listing
 
         items = listing(kind)
         if as_json:
@@ -57,7 +57,7 @@ def describe(
     """A method's paper, taxonomy, recipes and hyperparameters; another part's card; a preset's file; or every
     key of one."""
     with errors():
-        from search import describe as verb
+        from search.commands import describe as verb
         from spaces import presets
 
         if name == "study":
@@ -68,13 +68,13 @@ def describe(
             print_table(["key", "type", "default", "description"], [list(key.values()) for key in keys])
         elif name in presets.names():
             if as_json:
-                from spaces.study_file import load_study
+                from spaces.study.study_file import load_study
 
                 say_json(load_study(name).to_plain())
                 return
             typer.echo(presets.text(name), nl=False)
         else:
-            from search import part_cards
+            from search.commands import part_cards
 
             kind = part_cards.kind_of(name)
             card = verb.method(name) if kind == "method" else part_cards.card(kind, name)
@@ -98,7 +98,7 @@ def check(
 ) -> None:
     """Run the contracts of its kind on a part of your own: a line each, exit code 1 where one is broken."""
     with errors():
-        from search.check import check as verb
+        from search.commands.check import check as verb
 
         broken = total = 0
         for sentence, trouble in verb(name, root, run):
@@ -118,7 +118,7 @@ def doctor(
 ) -> None:
     """Versions, devices, threads, whether storage is writable, data found."""
     with errors():
-        from search.doctor import examine
+        from search.commands.doctor import examine
 
         found = examine(root, out)
         if as_json:

@@ -29,7 +29,7 @@ def methods(incomplete: str) -> list[str]:
 
 def kinds(incomplete: str) -> list[str]:
     """What `list` takes."""
-    from search.describe import kinds as every
+    from search.commands.describe import kinds as every
 
     return _of(every(), incomplete)
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from analysis import Results
-    from analysis.selection import Cell
-    from analysis.stats import Mean
+    from analysis.selection.selection import Cell
+    from analysis.statistics.intervals import Mean
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Outcome:
         """Everything, `room` characters wide."""
         from rich.text import Text
 
-        from search.table import named_table
+        from search.commands.cell_table import named_table
 
         yield Text(self.heading)
         if self.rows:
@@ -48,7 +48,8 @@ def outcome(folder: Path) -> Outcome:
     """What the runs of a folder say: on test rows where every cell has final runs, else on those by which
     configurations were chosen."""
     from analysis import open_results
-    from analysis.selection import cells, label_of, objective, objectives, order_searches
+    from analysis.lake.study import label_of, objective, objectives
+    from analysis.selection.selection import cells, order_searches
 
     results = open_results(folder)
     name, direction = objective(results)
@@ -79,7 +80,7 @@ def outcome(folder: Path) -> Outcome:
 def next_command(folder: Path) -> str | None:
     """What to do next: evaluate what was selected, then export it; None where nothing is."""
     from analysis import open_results
-    from analysis.selection import cells
+    from analysis.selection.selection import cells
 
     found = [cell for cell in cells(open_results(folder)) if len(cell.selected)]
     if not found:
@@ -93,8 +94,8 @@ def next_command(folder: Path) -> str | None:
 
 
 def _row(results: Results, cell: Cell, name: str, final: bool) -> list[str]:
-    from analysis.reference import reference
-    from analysis.selection import final_default
+    from analysis.selection.reference import reference
+    from analysis.selection.selection import final_default
 
     default = final_default(results, cell) if final else cell.default
     same = set(default["trial"]) == set(cell.best["trial"])
@@ -109,7 +110,7 @@ def _row(results: Results, cell: Cell, name: str, final: bool) -> list[str]:
 
 
 def _mean(results: Results, runs: pd.DataFrame, name: str) -> Mean:
-    from analysis.sample import Sample, recorded
+    from analysis.statistics.sample import Sample, recorded
 
     return Sample.of(recorded(results, runs, "objective", name)).mean
 
@@ -130,7 +131,7 @@ def _without_empty(table: list[list[str]]) -> tuple[list[list[str]], list[str]]:
 
 def _values(results: Results, cell: Cell) -> str:
     """The searched values of the selected configuration that act; empty where it is the published one."""
-    from analysis.space import acting, spaces
+    from analysis.lake.searched_space import acting, spaces
 
     same = set(cell.selected["trial"]) == set(cell.default["trial"])
     space = (spaces(results) or {}).get(cell.name, ())

@@ -12,9 +12,10 @@ import typer
 
 from cl_core.errors import BadRequest, ClSearchError
 from search.cli import complete
-from search.failures import interrupted, is_storage
-from search.places import local_folder
-from spaces.storage_url import without_passwords
+from search.jobs.interrupts import interrupted
+from search.storage.places import local_folder
+from search.storage.trouble import is_storage
+from spaces.study.storage_url import without_passwords
 
 app = typer.Typer(
     name="cl-search",

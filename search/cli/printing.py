@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from search.control import State
-    from search.evaluate import PreparedEvaluation
-    from search.plan import Forecast
-    from search.run import Prepared
+    from search.commands.evaluate import PreparedEvaluation
+    from search.commands.run import Prepared
+    from search.cost.forecast import Forecast
+    from search.jobs.steering import State
 
 
 def print_plan(prepared: Prepared) -> None:
@@ -52,7 +52,7 @@ def print_plan(prepared: Prepared) -> None:
 
 
 def print_forecast(found: Forecast) -> None:
-    from search.live import clock
+    from search.commands.live_table import clock
 
     columns = ["cell", "configurations", "runs", "tasks", "first tasks", "one worker", "kept by a run"]
     print_table(
@@ -92,7 +92,7 @@ def print_forecast(found: Forecast) -> None:
 
 
 def print_evaluation(prepared: PreparedEvaluation, local: bool) -> None:
-    from search.evaluation_cost import cost
+    from search.cost.evaluation_cost import cost
 
     study, plan = prepared.run.study, prepared.run.plan
     rows = []
@@ -121,7 +121,7 @@ def print_evaluation(prepared: PreparedEvaluation, local: bool) -> None:
 
 
 def print_spent(table: pd.DataFrame) -> None:
-    from analysis.spent import in_words
+    from analysis.lake.spending import in_words
 
     def ratio(value: float | None) -> str:
         return "–" if value is None or value != value else f"{value:.2f}"
@@ -211,7 +211,7 @@ def print_table(columns: list[str], rows: list[list[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from search.table import named_table
+    from search.commands.cell_table import named_table
 
     console = terminal()
     widths = [max(len(row[k]) for row in [columns, *rows]) for k in range(len(columns))]

@@ -27,7 +27,7 @@ def report(
 ) -> None:
     """Every view as one HTML page."""
     with errors():
-        from analysis.report import write_report
+        from analysis.report.page import write_report
 
         typer.echo(f"report: {write_report(folders[0] if len(folders) == 1 else folders, out)}")
 
@@ -36,7 +36,7 @@ def report(
 def gather(folder: Folder) -> None:
     """Compact the tables into one sorted file each; safe while a run works."""
     with errors():
-        from search import writer
+        from search.lake import writer
 
         for table, rows in writer.gather(folder).items():
             typer.echo(f"{table}: {rows} rows")
@@ -84,7 +84,7 @@ def export(
 ) -> None:
     """Each cell's choice as a study file, and as a model trained on all training rows."""
     with errors(shlex.join(["cl-search", "export", str(folder)])):
-        from search.export import export as verb
+        from search.commands.export import export as verb
 
         for done in verb(folder, cells or (), out, model, say=typer.echo, own_code=own_code):
             typer.echo(

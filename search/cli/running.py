@@ -33,11 +33,11 @@ from search.cli.printing import (
     print_spent,
     terminal,
 )
-from search.places import local_folder
-from spaces.storage_url import without_passwords
+from search.storage.places import local_folder
+from spaces.study.storage_url import without_passwords
 
 if TYPE_CHECKING:
-    from search.run import Summary
+    from search.commands.run import Summary
 
 
 @app.command()
@@ -74,8 +74,8 @@ def run(
         + (["--own-code"] if own_code else [])
     )
     with errors(again):
-        from search.cluster import check_ray
-        from search.run import prepare, run_study
+        from search.backends.ray_address import check_ray
+        from search.commands.run import prepare, run_study
 
         overrides, more = [*(sets or [])], 0
         if trials is not None:
@@ -133,8 +133,8 @@ def evaluate(
         + (["--own-code"] if own_code else [])
     )
     with errors(again):
-        from search import evaluate as verb
-        from search.cluster import check_ray
+        from search.backends.ray_address import check_ray
+        from search.commands import evaluate as verb
 
         if dry_run:
             prepared = verb.prepare_evaluation(
@@ -213,8 +213,8 @@ def plan(
         if (place := local_folder(study)).is_dir():
             _spent(place, as_json)
             return
-        from search.plan import forecast, write
-        from search.run import prepare
+        from search.commands.run import prepare
+        from search.cost.forecast import forecast, write
 
         # Nothing is trained there, so changed code is no matter.
         prepared = prepare(study, out, sets or [], own_code=own_code, accept_code=True)
@@ -231,7 +231,7 @@ def plan(
 def _spent(folder: Path, as_json: bool) -> None:
     """Planned against spent, for what a run has done so far."""
     from analysis import open_results
-    from analysis.spent import QUANTITIES, against, planned, spent
+    from analysis.lake.spending import QUANTITIES, against, planned, spent
 
     foreseen = planned(folder)
     if foreseen is None and not (folder / "study.yaml").exists():
@@ -252,7 +252,7 @@ def _spent(folder: Path, as_json: bool) -> None:
 def status(folder: Folder, as_json: AsJson = False) -> None:
     """Counts by state and cell, the best so far, errors, rate and time left."""
     with errors():
-        from search import status as verb
+        from search.commands import status as verb
 
         if as_json:
             say_json(verb.status(folder))
@@ -266,18 +266,18 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
 def pause(folder: Folder, cell: CellName) -> None:
     """Start no new trial of a cell, even during a run. Running ones finish."""
     with errors():
-        from search import control
+        from search.jobs import steering
 
-        print_control(control.pause(folder, cell))
+        print_control(steering.pause(folder, cell))
 
 
 @app.command()
 def resume(folder: Folder, cell: CellName) -> None:
     """Let a paused cell go on: in the run that is going, or in the next one."""
     with errors():
-        from search import control
+        from search.jobs import steering
 
-        print_control(control.resume(folder, cell))
+        print_control(steering.resume(folder, cell))
 
 
 @app.command()
@@ -290,15 +290,15 @@ def priority(
 ) -> None:
     """Start trials of a cell before those of lower priority, even during a run."""
     with errors():
-        from search import control
+        from search.jobs import steering
 
-        print_control(control.prioritise(folder, cell, value))
+        print_control(steering.prioritise(folder, cell, value))
 
 
 @app.command()
 def logs(folder: Folder, trial: Trial) -> None:
     """A run's output and full traceback."""
     with errors():
-        from search.status import log_text
+        from search.commands.status import log_text
 
         typer.echo(log_text(folder, trial), nl=False)

@@ -46,7 +46,7 @@ def trial(
 ) -> None:
     """Train one method once, without Ray. Nothing is kept without --out."""
     with errors():
-        from search.trial import TrialRequest, run_trial
+        from search.commands.train import TrialRequest, run_trial
 
         request = TrialRequest(
             method=method,
@@ -93,7 +93,7 @@ def predict(
 ) -> None:
     """The classes of each image, with their scores. An image that cannot be read does not stop the others."""
     with errors():
-        from search.predict import predict as verb
+        from search.commands.predict import predict as verb
 
         found = verb(model, images, top, own_code)
         for line in found.notes:
@@ -119,7 +119,7 @@ def predict(
 def rerun(folder: Folder, trial: Trial, own_code: OwnCode = False) -> None:
     """Run one recorded run again and compare the rows: 0 when they are equal, 1 when not."""
     with errors():
-        from search.rerun import rerun as verb
+        from search.commands.rerun import rerun as verb
 
         comparison = verb(folder, trial, say=typer.echo, own_code=own_code)
         typer.echo(str(comparison))

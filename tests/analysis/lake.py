@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from analysis.load import open_results
-from analysis.selection import cells
-from analysis.tables import file_stem
+from analysis.lake.open import open_results
+from analysis.lake.tables import file_stem
+from analysis.selection.selection import cells
 from cl_core.metrics import summary
 from cl_core.records import (
     SCHEMA_VERSION,

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from analysis.load import open_results
-from analysis.report import checks, render
-from analysis.selection import cells, order_searches
+from analysis.lake.open import open_results
+from analysis.report.page import checks, render
+from analysis.selection.selection import cells, order_searches
 from analysis.views.class_orders import class_orders
 from analysis.views.leaderboard import leaderboard
 from cl_core.records import ClassRow, TrialRow, as_dict

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.counted import counted, errors, share, weights
+from analysis.statistics.counting_error import counted, errors, share, weights
 from cl_core.metrics import METRICS, accuracy_matrix, summary
 
 COUNTS = [np.array([[30, 20], [10, 40]])]

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 import analysis
-from analysis.load import open_results
-from analysis.tables import file_stem
+from analysis.lake.open import open_results
+from analysis.lake.tables import file_stem
 from cl_core.errors import BadRequest
 from cl_core.records import TABLES
 from tests.analysis.lake import gather, rewrite, setting

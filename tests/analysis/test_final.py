@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis import open_results
-from analysis.counted import errors
-from analysis.report import render
-from analysis.selection import cells
-from analysis.stats import p_of_zero
-from analysis.style import colours
+from analysis.report.page import render
+from analysis.report.style import colours
+from analysis.selection.selection import cells
+from analysis.statistics.counting_error import errors
+from analysis.statistics.intervals import p_of_zero
 from analysis.views.final import final
 from analysis.views.leaderboard import leaderboard
 from analysis.views.selection_gap import selection_gap

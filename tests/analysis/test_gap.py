@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.counted import Counted
-from analysis.gap import FORMULAS, Station, parts, value_of
+from analysis.selection.selection_gap import FORMULAS, Station, parts, value_of
+from analysis.statistics.counting_error import Counted
 
 NATURAL, FIRST, SECOND = "natural", "seed:1", "seed:2"
 

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from analysis import tables
-from analysis.load import open_results
-from analysis.tables import file_stem
+from analysis.lake import tables
+from analysis.lake.open import open_results
+from analysis.lake.tables import file_stem
 from cl_core.errors import BadRequest
 from cl_core.metrics import accuracy_matrix, summary
 from cl_core.records import TABLES

@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from analysis.load import open_results
-from analysis.reference import other_recipe, reference
-from analysis.roles import TEN, Roles
-from analysis.sanity import checks
-from analysis.section import VIEWS
-from analysis.selection import cells
-from analysis.survey_references import recipe_remarks
+from analysis.lake.open import open_results
+from analysis.report.section import VIEWS
+from analysis.selection.reference import other_recipe, reference
+from analysis.selection.sanity import checks
+from analysis.selection.selection import cells
+from analysis.survey.references import recipe_remarks
+from analysis.survey.roles import TEN, Roles
 from tests.analysis.lake import Planted, plant
 
 SCENARIO = {"B0-3tasks": (2, 2, 2)}

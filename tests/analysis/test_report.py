@@ -14,13 +14,14 @@ import pytest
 import yaml
 
 from analysis import write_report
-from analysis.embedded import embedded
-from analysis.html_table import table
-from analysis.load import open_results
-from analysis.report import render, section
-from analysis.sanity import checks
-from analysis.section import VIEWS
-from analysis.selection import cells, objective
+from analysis.lake.open import open_results
+from analysis.lake.study import objective
+from analysis.report.figure import embedded
+from analysis.report.html_table import table
+from analysis.report.page import render, section
+from analysis.report.section import VIEWS
+from analysis.selection.sanity import checks
+from analysis.selection.selection import cells
 from cl_core.errors import BadRequest
 from tests.analysis.lake import Plan, write
 

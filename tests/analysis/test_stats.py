@@ -7,9 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from analysis.counted import Counted, share
-from analysis.sample import Sample
-from analysis.stats import (
+from analysis.statistics.counting_error import Counted, share
+from analysis.statistics.intervals import (
     SMALLEST,
     holm,
     mean,
@@ -20,6 +19,7 @@ from analysis.stats import (
     too_few,
     verdicts,
 )
+from analysis.statistics.sample import Sample
 
 
 def test_three_values_have_the_t_interval_of_the_textbook():

@@ -9,14 +9,14 @@ import pytest
 import yaml
 
 from analysis import open_results, write_report
-from analysis.claims import CLAIMS
-from analysis.html_table import table
-from analysis.judge import everywhere, judge
-from analysis.report import render
-from analysis.roles import LEVELS, PARADIGMS, TEN, Roles
-from analysis.section import VIEWS
-from analysis.selection import cells
-from analysis.survey_references import reference_warnings
+from analysis.report.html_table import table
+from analysis.report.page import render
+from analysis.report.section import VIEWS
+from analysis.selection.selection import cells
+from analysis.survey.claims import CLAIMS
+from analysis.survey.references import reference_warnings
+from analysis.survey.roles import LEVELS, PARADIGMS, TEN, Roles
+from analysis.survey.verdict import everywhere, judge
 from cl_core.errors import BadRequest
 from tests.analysis.lake import SURVEY_SCENARIOS, Plan, Planted, plant, write
 
@@ -76,7 +76,7 @@ def test_the_taxonomy_is_that_of_the_methods():
 
 
 def test_the_levels_are_those_of_the_losses():
-    from cl_core.distillation import DISTILLATIONS
+    from cl_core.blocks.distillation import DISTILLATIONS
 
     known = {loss: level for level, losses in LEVELS.items() for loss in losses if level != "none"}
     assert known == {name: one.level for name, one in DISTILLATIONS.items()}

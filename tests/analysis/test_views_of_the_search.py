@@ -14,12 +14,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.configurations import configurations
-from analysis.load import Results, open_results
-from analysis.redraws import by_draw, by_noise, by_order
-from analysis.section import VIEWS
-from analysis.selection import cells
-from analysis.space import spaces
+from analysis.lake.open import open_results
+from analysis.lake.results import Results
+from analysis.lake.searched_space import spaces
+from analysis.report.section import VIEWS
+from analysis.selection.selection import cells
+from analysis.selection.trials import configurations
+from analysis.statistics.redraws import by_draw, by_noise, by_order
 from analysis.views.best_of_n import expected_best, trajectory
 from cl_core.errors import BadRequest
 from tests.analysis.lake import Plan, chosen_from, ranged, search, write
@@ -155,7 +156,7 @@ def test_a_damaged_space_is_one_line(tmp_path, broken):
 
 def test_optuna_is_loaded_only_for_the_importance_itself(tmp_path):
     code = (
-        "import sys\nfrom analysis.load import open_results\nfrom analysis.section import VIEWS\n"
+        "import sys\nfrom analysis.lake.open import open_results\nfrom analysis.report.section import VIEWS\n"
         "run = open_results(sys.argv[1])\nVIEWS['importance'](run)\nVIEWS['best_of_n'](run)\n"
         "print('optuna' in sys.modules, 'torch' in sys.modules)\n"
     )

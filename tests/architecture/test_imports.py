@@ -42,12 +42,12 @@ FORBIDDEN: dict[str, set[str]] = {
     # The importance of hyperparameters is Optuna's own measure of them, better kept there than written again;
     # it is computed from the tables, and imported only when the view is drawn.
     "analysis/views/importance.py": {"torch", "torchvision", "ray", "pydantic", "typer", "safetensors"},
-    "search/run_spec.py": {"ray", "optuna", "pydantic", "plotly", "typer", "rich"},
-    "search/rows.py": {"ray", "optuna", "pydantic", "plotly", "typer", "rich"},
-    "search/runner.py": {"ray", "optuna", "pydantic", "plotly", "typer", "rich"},
-    "search/writer.py": {"ray", "optuna", "pydantic", "plotly", "typer", "rich"},
-    "search/cells.py": {"ray"},
-    "search/stopping.py": {"ray"},
+    "spaces/resolved/run_spec.py": {"ray", "optuna", "pydantic", "plotly", "typer", "rich"},
+    "search/lake/rows.py": {"ray", "optuna", "pydantic", "plotly", "typer", "rich"},
+    "search/worker/runner.py": {"ray", "optuna", "pydantic", "plotly", "typer", "rich"},
+    "search/lake/writer.py": {"ray", "optuna", "pydantic", "plotly", "typer", "rich"},
+    "search/cells/queue.py": {"ray"},
+    "search/cells/stoppers.py": {"ray"},
 }
 
 
@@ -148,7 +148,7 @@ def test_nothing_is_unpickled_and_no_global_generator_is_used(path: Path) -> Non
 
 def test_the_trainer_owns_the_only_backward() -> None:
     found = [_name(p) for p in RUN_FILES for _, call in _calls(p) if call.endswith(".backward")]
-    assert found == ["cl_core/trainer.py"]
+    assert found == ["cl_core/training/trainer.py"]
 
 
 def test_no_module_is_called_utils() -> None:
@@ -170,10 +170,16 @@ def _run(code: str) -> subprocess.CompletedProcess[str]:
     [
         ("cl_core.records, cl_core.metrics, analysis", "torch ray optuna pydantic"),
         ("cl_core, search, spaces", "torch ray optuna pandas pyarrow"),
-        ("analysis.load, analysis.report, analysis.stats", "torch ray optuna pydantic"),
-        ("search.runner, search.writer", "ray optuna pydantic plotly typer rich"),
-        ("cl_core.trainer, cl_core.configuration", "ray optuna pydantic pandas pyarrow plotly sklearn"),
-        ("spaces.study, spaces.space", "ray optuna pandas pyarrow plotly"),
+        (
+            "analysis.lake.results, analysis.report.page, analysis.statistics.intervals",
+            "torch ray optuna pydantic",
+        ),
+        ("search.worker.runner, search.lake.writer", "ray optuna pydantic plotly typer rich"),
+        (
+            "cl_core.training.trainer, cl_core.training.configuration",
+            "ray optuna pydantic pandas pyarrow plotly sklearn",
+        ),
+        ("spaces.study.study, spaces.space.space", "ray optuna pandas pyarrow plotly"),
     ],
 )
 def test_an_import_loads_no_more_than_it_needs(modules: str, absent: str) -> None:
@@ -191,7 +197,7 @@ def test_the_core_trains_where_nothing_of_the_search_is_installed() -> None:
         "import sys\n"
         f"sys.modules.update(dict.fromkeys({absent!r}))\n"  # an import of None raises ImportError
         "from cl_core import load, run, Configuration\n"
-        "from cl_core.dataset import DataSpec\n"
+        "from cl_core.images.dataset import DataSpec\n"
         "data = load(DataSpec('synthetic', classes=4, per_class=6))\n"
         "result = run('bic', data, 'B0-2tasks', hp={'exemplars_per_class': 3},"
         " recipe={'epochs': 1}, threads=1, device='cpu')\n"
@@ -205,7 +211,7 @@ def test_one_run_needs_neither_ray_nor_optuna_nor_pydantic() -> None:
     done = _run(
         "import sys\n"
         "sys.modules.update(dict.fromkeys(['ray', 'optuna', 'pydantic', 'plotly']))\n"
-        "from search.trial import TrialRequest, run_trial\n"
+        "from search.commands.train import TrialRequest, run_trial\n"
         "sets = ('recipe.epochs=1', 'data.classes=4', 'data.per_class=6', 'hp.kd_weight=3')\n"
         "request = TrialRequest('lwf', 'synthetic', 'B0-2tasks', sets)\n"
         "print(len(run_trial(request)['accuracy_matrix']), end='')"

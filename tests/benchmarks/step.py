@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from cl_core.configuration import Configuration
-from cl_core.dataset import Augment, Data, DataSpec
+from cl_core.images.dataset import Augment, Data, DataSpec
 from cl_core.method import Phase, Rows
 from cl_core.nets.network import build_network
 from cl_core.rng import Streams
-from cl_core.scenarios import parse_scenario
-from cl_core.trainer import Training
+from cl_core.scenarios.scenarios import parse_scenario
+from cl_core.training.configuration import Configuration
+from cl_core.training.trainer import Training
 
 BATCH = 128
 STEPS = 6

@@ -16,19 +16,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cl_core.configuration import Configuration
-from cl_core.dataset import Data, DataSpec, load
 from cl_core.errors import unknown
 from cl_core.hparams import Choice, Value, hparams
+from cl_core.images.dataset import Data, DataSpec, load
 from cl_core.memory import Budget
 from cl_core.method import METHODS, Loss, Phase
-from cl_core.result import PhaseValue
 from cl_core.rng import Streams
-from cl_core.scenarios import parse_scenario
-from cl_core.stages import StageStore
+from cl_core.scenarios.scenarios import parse_scenario
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
-from cl_core.trainer import Training
+from cl_core.training.checkpoints import StageStore
+from cl_core.training.configuration import Configuration
+from cl_core.training.result import PhaseValue
+from cl_core.training.trainer import Training
 from cl_core.yaml_text import read_value
 
 Norms = dict[str, tuple[float, float]]  # term -> norm of the gradient of value x weight, and the weight

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from cl_core.aside import aside
-from cl_core.model import save_model
-from cl_core.stages import Stage, StageStore
+from cl_core.model.model import save_model
+from cl_core.training.checkpoints import Stage, StageStore
 from tests import tiny
 
 

@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_core.classifiers import bias_corrected
-from cl_core.dataset import Data, DataSpec
+from cl_core.blocks.classifiers import bias_corrected
 from cl_core.errors import BadRequest
+from cl_core.images.dataset import Data, DataSpec
+from cl_core.images.view import View
 from cl_core.method import METHODS, Phase
 from cl_core.nets.network import LinearHead, Network
 from cl_core.recipe import Recipe
 from cl_core.rng import Streams
-from cl_core.stages import network_digest
 from cl_core.state import State
 from cl_core.task import Batch, Task
-from cl_core.trainer import Training
-from cl_core.view import View
+from cl_core.training.checkpoints import network_digest
+from cl_core.training.trainer import Training
 from tests import tiny
 
 BiC = METHODS["bic"]

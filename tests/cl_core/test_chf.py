@@ -14,16 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cl_core.chf import CHF, Learnt, learn_task, strongest, weaker
-from cl_core.configuration import Configuration
 from cl_core.errors import BadRequest, NonFiniteLoss
 from cl_core.hparams import from_dict
 from cl_core.method import METHODS, Method
 from cl_core.recipe import Recipe
-from cl_core.result import Trained
-from cl_core.stages import Boundaries, StageStore
 from cl_core.task import Task, no_rows
-from cl_core.trainer import Training
+from cl_core.training.checkpoints import Boundaries, StageStore
+from cl_core.training.chf import CHF, Learnt, learn_task, strongest, weaker
+from cl_core.training.configuration import Configuration
+from cl_core.training.result import Trained
+from cl_core.training.trainer import Training
 from tests import tiny
 
 LAX = {"lrs": "1", "drop": 1.0, "attempts": 3}  # the first attempt is accepted

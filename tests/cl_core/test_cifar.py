@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cl_core.dataset import Augment, DataSpec, load
 from cl_core.errors import BadRequest
+from cl_core.images.dataset import Augment, DataSpec, load
 
 
 def test_a_missing_archive_says_where_it_was_looked_for_and_how_to_get_it(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cl_core.code import code_digest, code_of, files, own_code
 from cl_core.nets.network import NETS
-from cl_core.trainer import Training
+from cl_core.training.code import code_digest, code_of, files, own_code
+from cl_core.training.trainer import Training
 from tests import tiny
 
 NET = "import torch\nfrom torch import nn\ndef make(shape, last_relu):\n    return nn.Flatten()\n"
@@ -37,17 +37,17 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
 def test_a_run_is_made_of_the_trainer_and_of_its_own_parts() -> None:
     found = code_of("lwf", "convnet-small", "synthetic")
     assert {
-        "cl_core/trainer.py",
+        "cl_core/training/trainer.py",
         "cl_core/metrics.py",
-        "cl_core/losses.py",
+        "cl_core/blocks/losses.py",
         "cl_core/methods/lwf.py",
         "cl_core/methods/finetune.py",
         "cl_core/nets/convnet.py",
         "cl_core/data/synthetic.py",
     } <= set(found)
     # Neither what it never trains with nor what only reads results.
-    assert not {"cl_core/methods/pass_.py", "cl_core/methods/icarl.py", "cl_core/model.py"} & set(found)
-    assert "cl_core/rotations.py" in code_of("pass", "convnet-small", "synthetic")
+    assert not {"cl_core/methods/pass_.py", "cl_core/methods/icarl.py", "cl_core/model/model.py"} & set(found)
+    assert "cl_core/blocks/rotations.py" in code_of("pass", "convnet-small", "synthetic")
     assert all(name.startswith("cl_core/") for name in found)
 
 

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cl_core.dataset import (
+from cl_core.errors import BadRequest
+from cl_core.images.dataset import (
     Augment,
     Data,
     DataSpec,
@@ -19,8 +20,7 @@ from cl_core.dataset import (
     half_of_classes,
     load,
 )
-from cl_core.errors import BadRequest
-from cl_core.pixels import Moments, statistics
+from cl_core.images.pixels import Moments, statistics
 
 TUNE = [0, 3, 4, 7, 8]  # of ten classes
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cl_core.data.decoding import FORMATS, LEFT_OUT, SUFFIXES, decode
-from cl_core.pictures import batches
+from cl_core.images.decoding import FORMATS, LEFT_OUT, SUFFIXES, decode
+from cl_core.model.pictures import batches
 
 
 def decoded(path: Path, size: int = 32) -> np.ndarray:

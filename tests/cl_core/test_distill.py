@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cl_core.distillation import DISTILLATIONS, Pair
+from cl_core.blocks.distillation import DISTILLATIONS, Pair
 from cl_core.errors import BadRequest
 from cl_core.hparams import Value
 from cl_core.method import METHODS

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cl_core.distillation import DISTILLATIONS, Pair
-from cl_core.losses import feature_distance
+from cl_core.blocks.distillation import DISTILLATIONS, Pair
+from cl_core.blocks.losses import feature_distance
 from cl_core.task import Out
 
 OLD, SEEN, DIM = 3, 5, 6

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cl_core.dataset import Data, Images
-from cl_core.exemplars import features_of
-from cl_core.losses import grouped_kd, kd
+from cl_core.blocks.exemplars import features_of
+from cl_core.blocks.losses import grouped_kd, kd
+from cl_core.images.dataset import Data, Images
 from cl_core.memory import herding
 from cl_core.method import METHODS, Phase
 from cl_core.nets.network import Frozen
 from cl_core.rng import stream
-from cl_core.stages import network_digest
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
-from cl_core.trainer import Training
+from cl_core.training.checkpoints import network_digest
+from cl_core.training.trainer import Training
 from tests import tiny
 
 EEIL = METHODS["eeil"]

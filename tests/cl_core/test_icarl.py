@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_core.classifiers import nearest_mean
-from cl_core.exemplars import class_means, features_of
-from cl_core.losses import kd
+from cl_core.blocks.classifiers import nearest_mean
+from cl_core.blocks.exemplars import class_means, features_of
+from cl_core.blocks.losses import kd
 from cl_core.memory import Memory
 from cl_core.method import METHODS
 from cl_core.task import Batch
@@ -152,7 +152,7 @@ def test_defect_pycil_icarl_means_without_mirrored_copies() -> None:
 
 
 def test_nothing_is_mirrored_where_the_data_set_does_not_mirror() -> None:
-    from cl_core.dataset import Augment
+    from cl_core.images.dataset import Augment
 
     digits_like = dataclasses.replace(tiny.data(), augment=Augment(crop=1))
     on = tiny.train(tiny.configuration("icarl"), digits_like)

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_core.classmix import Mix, class_mix, draw_mix, pair_index, pairs
-from cl_core.dataset import DataSpec
-from cl_core.exemplars import features_of
-from cl_core.isda import covariance, semantic_logits
+from cl_core.blocks.classmix import Mix, class_mix, draw_mix, pair_index, pairs
+from cl_core.blocks.exemplars import features_of
+from cl_core.blocks.isda import covariance, semantic_logits
+from cl_core.images.dataset import DataSpec
 from cl_core.method import METHODS
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
-from cl_core.trainer import Training
+from cl_core.training.trainer import Training
 from tests import tiny
 
 IL2A = METHODS["il2a"]

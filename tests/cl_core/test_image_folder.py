@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cl_core.data import cache, image_folder
-from cl_core.data.decoding import decode
-from cl_core.data.files import Item
-from cl_core.dataset import Augment, Data, DataSpec, load
+from cl_core.data import image_folder
 from cl_core.errors import BadRequest
-from cl_core.pixels import statistics
+from cl_core.images import cache
+from cl_core.images.dataset import Augment, Data, DataSpec, load
+from cl_core.images.decoding import decode
+from cl_core.images.files import Item
+from cl_core.images.pixels import statistics
 
 
 @pytest.fixture

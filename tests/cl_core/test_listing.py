@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cl_core.dataset import Data, DataSpec, load
 from cl_core.errors import BadRequest
+from cl_core.images.dataset import Data, DataSpec, load
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
 

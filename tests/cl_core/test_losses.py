@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_core.losses import (
+from cl_core.blocks.losses import (
     attention,
     cross_entropy_kd,
     fallback_note,

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_core.cosine import imprint, margin_ranking
-from cl_core.exemplars import class_means, features_of
+from cl_core.blocks.cosine import imprint, margin_ranking
+from cl_core.blocks.exemplars import class_means, features_of
 from cl_core.method import METHODS, Phase
 from cl_core.nets.network import CosineHead
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
-from cl_core.trainer import Training
+from cl_core.training.trainer import Training
 from tests import tiny
 
 LUCIR = METHODS["lucir"]

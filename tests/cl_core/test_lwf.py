@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from cl_core.losses import grouped_kd, kd
+from cl_core.blocks.losses import grouped_kd, kd
 from cl_core.method import METHODS, Method
 from cl_core.state import State
 from cl_core.task import Batch, Task
-from cl_core.trainer import Training
+from cl_core.training.trainer import Training
 from tests import tiny
 
 LwF = METHODS["lwf"]

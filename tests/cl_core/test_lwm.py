@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cl_core.blocks.losses import kd
 from cl_core.errors import BadRequest
-from cl_core.losses import kd
 from cl_core.method import METHODS
 from cl_core.methods.lwm import attention_distance, class_map
 from cl_core.nets.network import NETS, Frozen, LinearHead, Network, build_network
 from cl_core.state import State
 from cl_core.task import Batch, Out
-from cl_core.trainer import Training
+from cl_core.training.trainer import Training
 from tests import tiny
 
 LwM = METHODS["lwm"]

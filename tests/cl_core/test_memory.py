@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cl_core.dataset import Augment
+from cl_core.blocks.exemplars import features_of, rank, update_exemplars
 from cl_core.errors import BadRequest
-from cl_core.exemplars import features_of, rank, update_exemplars
+from cl_core.images.dataset import Augment
+from cl_core.images.view import View
 from cl_core.memory import Budget, Memory, herding
 from cl_core.nets.network import build_network
 from cl_core.rng import Streams, stream
-from cl_core.view import View
 from tests import tiny
 
 

@@ -15,13 +15,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import cl_core
-from cl_core.augment import normalise
 from cl_core.errors import BadRequest
+from cl_core.images.augment import normalise
 from cl_core.method import METHODS
-from cl_core.model import KEY, load_model, read_card, save_model
-from cl_core.stages import network_digest
+from cl_core.model.model import KEY, load_model, read_card, save_model
 from cl_core.task import Task, no_rows
-from cl_core.trainer import Training
+from cl_core.training.checkpoints import network_digest
+from cl_core.training.trainer import Training
 from tests import tiny
 
 

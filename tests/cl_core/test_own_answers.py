@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from cl_core.chf import idle, strongest
 from cl_core.hparams import hparams
 from cl_core.method import METHODS
-from cl_core.stages import Boundaries, StageStore
 from cl_core.task import Batch
-from cl_core.trainer import Training
+from cl_core.training.checkpoints import Boundaries, StageStore
+from cl_core.training.chf import idle, strongest
+from cl_core.training.trainer import Training
 from tests import tiny
 from tests.derpp import DERpp
 

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cl_core.blocks.exemplars import features_of
+from cl_core.blocks.prototypes import variance
 from cl_core.errors import BadRequest
-from cl_core.exemplars import features_of
 from cl_core.method import METHODS
 from cl_core.nets.network import Network
-from cl_core.prototypes import variance
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task
-from cl_core.trainer import Training
+from cl_core.training.trainer import Training
 from tests import tiny
 
 PASS = METHODS["pass"]

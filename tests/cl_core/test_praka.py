@@ -16,7 +16,7 @@ from cl_core.method import METHODS
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task
-from cl_core.trainer import Training
+from cl_core.training.trainer import Training
 from tests import tiny
 
 PRAKA = METHODS["praka"]

@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-import cl_core.prototypes
-from cl_core.dataset import Augment
-from cl_core.exemplars import features_of
-from cl_core.prototypes import (
+import cl_core.blocks.prototypes
+from cl_core.blocks.exemplars import features_of
+from cl_core.blocks.prototypes import (
     class_features,
     draw_old_classes,
     keep_prototypes,
@@ -20,9 +19,10 @@ from cl_core.prototypes import (
     prototypes_a_step,
     variance,
 )
+from cl_core.images.dataset import Augment
 from cl_core.rng import Streams
-from cl_core.stages import network_digest
-from cl_core.trainer import Training
+from cl_core.training.checkpoints import network_digest
+from cl_core.training.trainer import Training
 from tests import tiny
 
 G = Streams(0, 0)
@@ -70,7 +70,7 @@ def test_defect_official_codes_drop_the_last_incomplete_batch(monkeypatch: pytes
     training = _trained()
     net, view, rows = training.state.net, training.view, training.view.rows([2])
     whole = class_features(net, view, rows, "training", G)
-    monkeypatch.setattr(cl_core.prototypes, "EVALUATION_BATCH", 4)  # 14 rows: 4, 4, 4 and 2
+    monkeypatch.setattr(cl_core.blocks.prototypes, "EVALUATION_BATCH", 4)  # 14 rows: 4, 4, 4 and 2
     cut = class_features(net, view, rows, "training", G)
     # The same draws for the same rows, in the same order, and none is missing.
     assert cut.shape == whole.shape == (14, whole.shape[1])

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_core.distillation import DISTILLATIONS
+from cl_core.blocks.distillation import DISTILLATIONS
+from cl_core.blocks.losses import kd, separated
 from cl_core.hparams import hparams
-from cl_core.losses import kd, separated
 from cl_core.method import METHODS, Phase
 from cl_core.task import Batch, Task
-from cl_core.trainer import Training
+from cl_core.training.trainer import Training
 from tests import tiny
 
 Replay = METHODS["replay"]

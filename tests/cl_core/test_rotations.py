@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cl_core.blocks.rotations import check_square, interleaved, matched, rotated, rotation_labels
 from cl_core.errors import BadRequest
-from cl_core.rotations import check_square, interleaved, matched, rotated, rotation_labels
 
 
 def _images(n: int) -> torch.Tensor:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cl_core.class_orders import listed
 from cl_core.errors import BadRequest
-from cl_core.scenarios import SCENARIOS, ScenarioSpec, class_order, parse_scenario
+from cl_core.scenarios.class_orders import listed
+from cl_core.scenarios.scenarios import SCENARIOS, ScenarioSpec, class_order, parse_scenario
 
 ICARL = (
     "87 0 52 58 44 91 68 97 51 15 94 92 10 72 49 78 61 14 8 86 84 96 18 24 32 45 88 11 4 67 69 66 77 "

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from cl_core import load
-from cl_core.dataset import DataSpec
 from cl_core.errors import BadRequest
+from cl_core.images.dataset import DataSpec
 from cl_core.method import METHODS
 from cl_core.rng import Streams
-from cl_core.shared_base import frozen_backbone, on_heads, takes_the_head
-from cl_core.stages import StageStore
-from cl_core.trainer import Training
+from cl_core.training.checkpoints import StageStore
+from cl_core.training.shared_base import frozen_backbone, on_heads, takes_the_head
+from cl_core.training.trainer import Training
 from tests import tiny
 
 

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_core.exemplars import rank
-from cl_core.losses import kd
+from cl_core.blocks.exemplars import rank
+from cl_core.blocks.losses import kd
 from cl_core.method import METHODS, Phase
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
-from cl_core.trainer import Training
+from cl_core.training.trainer import Training
 from tests import tiny
 
 SSIL = METHODS["ss_il"]

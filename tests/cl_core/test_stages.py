@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-import cl_core.stages
+import cl_core.training.checkpoints
 from cl_core.errors import TrialError
 from cl_core.hparams import digest
-from cl_core.keys import numerics
-from cl_core.stages import Boundaries, Stage, StageStore, network_digest
-from cl_core.trainer import Training
+from cl_core.training.checkpoint_keys import numerics
+from cl_core.training.checkpoints import Boundaries, Stage, StageStore, network_digest
+from cl_core.training.trainer import Training
 from tests import tiny
 
 KEY = digest("a stage")
@@ -74,7 +74,7 @@ def test_a_save_that_dies_leaves_no_stage(
         raise OSError(28, "No space left on device")
 
     if moment == "write":
-        monkeypatch.setattr(cl_core.stages, "save_file", die)
+        monkeypatch.setattr(cl_core.training.checkpoints, "save_file", die)
     else:
         monkeypatch.setattr(Path, "replace", die)
     with pytest.raises(TrialError, match=r"stages must be writable: .*No space left") as caught:
@@ -162,13 +162,13 @@ def test_removing_a_stage_does_not_pull_the_folder_from_under_a_writer(
 ) -> None:
     store, neighbour = StageStore(tmp_path), KEY[:2] + OTHER[2:]
     store.save(neighbour, _stage())
-    write = cl_core.stages.save_file
+    write = cl_core.training.checkpoints.save_file
 
     def interrupted(*args: Any, **kwargs: Any) -> None:
         store.remove(neighbour)  # another run ends between this one's mkdir and its write
         write(*args, **kwargs)
 
-    monkeypatch.setattr(cl_core.stages, "save_file", interrupted)
+    monkeypatch.setattr(cl_core.training.checkpoints, "save_file", interrupted)
     store.save(KEY, _stage())
     assert KEY in store
 
@@ -286,7 +286,7 @@ def test_the_classes_that_follow_the_first_task_may_come_in_any_order(tmp_path: 
 def test_a_change_of_a_pixel_is_another_stage() -> None:
     import dataclasses
 
-    from cl_core.dataset import Images
+    from cl_core.images.dataset import Images
 
     source = tiny.data()
     x = source.train.x.copy()

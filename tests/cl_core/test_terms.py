@@ -11,9 +11,9 @@ import torch
 from cl_core.errors import BadRequest
 from cl_core.method import Phase, Rows
 from cl_core.recipe import Recipe
-from cl_core.stages import StageStore
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term, no_rows
+from cl_core.training.checkpoints import StageStore
 from tests import tiny
 from tests.benchmarks.terms import add_arguments, chosen, gradient_norms, measure, runs, term_shares
 
@@ -71,7 +71,7 @@ def test_a_larger_weight_gives_a_larger_share() -> None:
 
 
 def test_watching_changes_no_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from cl_core.trainer import Training
+    from cl_core.training.trainer import Training
 
     digests = []
     finished = Training.next_task

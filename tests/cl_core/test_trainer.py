@@ -20,21 +20,21 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from cl_core import run
-from cl_core.configuration import Configuration
-from cl_core.dataset import DataSpec
-from cl_core.device import resolve_device
 from cl_core.errors import BadRequest, NonFiniteLoss
-from cl_core.evaluation import teacher_agreement
+from cl_core.images.dataset import DataSpec
 from cl_core.method import METHODS, Rows
+from cl_core.model.runs import Result
 from cl_core.nets.network import build_network
-from cl_core.optimisation import Epoch, epoch_rows
 from cl_core.recipe import Recipe
 from cl_core.rng import Streams
-from cl_core.runs import Result
-from cl_core.scenarios import parse_scenario
-from cl_core.stages import Boundaries, StageStore
-from cl_core.trainer import Training
-from cl_core.weights import load_init
+from cl_core.scenarios.scenarios import parse_scenario
+from cl_core.training.checkpoints import Boundaries, StageStore
+from cl_core.training.configuration import Configuration
+from cl_core.training.device import resolve_device
+from cl_core.training.evaluation import teacher_agreement
+from cl_core.training.optimisation import Epoch, epoch_rows
+from cl_core.training.trainer import Training
+from cl_core.training.weights import load_init
 from tests import tiny
 
 G = Streams(0, 1)
@@ -650,10 +650,10 @@ def test_what_a_process_pays_once_is_paid_before_the_clock_of_a_task(optimizer: 
     # Both were inside the first task's seconds: torch's compiler, and scikit-learn for one file.
     code = f"""
 import sys
-from cl_core.configuration import Configuration
-from cl_core.dataset import DataSpec, load
-from cl_core.scenarios import parse_scenario
-from cl_core.trainer import Training
+from cl_core.training.configuration import Configuration
+from cl_core.images.dataset import DataSpec, load
+from cl_core.scenarios.scenarios import parse_scenario
+from cl_core.training.trainer import Training
 spec = DataSpec("digits", per_class=20)
 recipe = {{"epochs": 1, "optimizer": "{optimizer}"}}
 one = Configuration("icarl", spec, parse_scenario("B0-5tasks"), recipe=recipe, device="cpu", threads=1)

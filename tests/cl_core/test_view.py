@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cl_core.augment import Draws, apply, draw, normalise
-from cl_core.dataset import Augment, Data
 from cl_core.errors import BadRequest
+from cl_core.images.augment import Draws, apply, draw, normalise
+from cl_core.images.dataset import Augment, Data
+from cl_core.images.view import EVALUATION_BATCH, View
 from cl_core.rng import Streams
-from cl_core.view import EVALUATION_BATCH, View
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -78,7 +78,7 @@ def test_the_same_rows_are_held_out_whatever_the_order_or_the_seed() -> None:
     expected = held(_view())
     assert held(_view(SHUFFLED)) == expected
     for method, rest in (("lwf", {"seed": 3}), ("bic", {"class_order": "seed:2"})):
-        from cl_core.trainer import Training
+        from cl_core.training.trainer import Training
 
         assert held(Training(tiny.configuration(method, **rest), tiny.data()).view) == expected
     changed = dataclasses.replace(tiny.data(), fingerprint="of other pixels")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cl_core.dataset import DATASETS, DataSpec, half_of_classes, load
 from cl_core.errors import BadRequest
+from cl_core.images.dataset import DATASETS, DataSpec, half_of_classes, load
 from cl_core.testing import DATA_SET_CONTRACTS, Contract
 from cl_core.testing.data_sets import rows
 

@@ -12,19 +12,19 @@ import pytest
 import torch
 
 import cl_core.rng
-import cl_core.trainer
-from cl_core.dataset import DataSpec
 from cl_core.errors import BadRequest, NonFiniteLoss
 from cl_core.hparams import from_dict, hparams
+from cl_core.images.dataset import DataSpec
+from cl_core.images.view import View, _Store
 from cl_core.memory import Budget
 from cl_core.method import METHODS, Method, Phase
-from cl_core.stages import Boundaries, StageStore, network_digest
 from cl_core.task import Batch, Task
 from cl_core.testing import METHOD_CONTRACTS, Contract
 from cl_core.testing.methods import OPTIMIZERS, pair
-from cl_core.trainer import Training
-from cl_core.view import View, _Store
-from search.describe import PARADIGMS
+from cl_core.training import trainer
+from cl_core.training.checkpoints import Boundaries, StageStore, network_digest
+from cl_core.training.trainer import Training
+from search.commands.describe import PARADIGMS
 from tests import tiny
 
 METHOD_NAMES = METHODS.names()
@@ -208,7 +208,7 @@ class _Reader:
         monkeypatch.setattr(_Store, "gather", noted_gather)
         monkeypatch.setattr(_Store, "stream", noted_stream)
         for name in ("evaluate", "teacher_agreement"):
-            monkeypatch.setattr(cl_core.trainer, name, unnoted(getattr(cl_core.trainer, name)))
+            monkeypatch.setattr(trainer, name, unnoted(getattr(trainer, name)))
 
     def _note(self, rows: torch.Tensor) -> None:
         if self.on:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from cl_core.errors import BadRequest
 from cl_core.nets.network import HEADS, NETS, Frozen, LinearHead, Network, Shape, build_network
-from cl_core.stages import network_digest
 from cl_core.testing import NET_CONTRACTS, Contract, check_net
+from cl_core.training.checkpoints import network_digest
 from tests import tiny
 
 NET_NAMES = NETS.names()

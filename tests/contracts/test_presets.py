@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cl_core.dataset import DATASETS, Data
 from cl_core.hparams import hparams
-from cl_core.keys import base_identity
+from cl_core.images.dataset import DATASETS, Data
 from cl_core.method import METHODS
+from cl_core.training.checkpoint_keys import base_identity
 from spaces import presets
-from spaces.cell import Cell
-from spaces.resolved import ResolvedStudy, resolve
-from spaces.study_file import load_study
+from spaces.resolved.cell import Cell
+from spaces.resolved.study import ResolvedStudy, resolve
+from spaces.study.study_file import load_study
 
 CLASSES = {"digits": (10, 8), "cifar10": (10, 32), "cifar100": (100, 32), "tiny-imagenet": (200, 64)}
 SURVEYS = [name for name in presets.names() if name.startswith("survey-")]

@@ -8,8 +8,8 @@ import json
 import pandas as pd
 import pytest
 
-from analysis.load import open_results
-from analysis.section import VIEWS
+from analysis.lake.open import open_results
+from analysis.report.section import VIEWS
 from analysis.testing import (
     VIEW_CONTRACTS,
     it_gives_a_whole_section,

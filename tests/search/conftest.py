@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from cl_core.dataset import Data
-from spaces.resolved import ResolvedStudy
+from cl_core.images.dataset import Data
+from spaces.resolved.study import ResolvedStudy
 from tests.search.simulation import images, made
 
 

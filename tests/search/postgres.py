@@ -76,7 +76,7 @@ class Server:
         self.start()
         import sqlalchemy
 
-        from search.database import driver
+        from search.storage.database import driver
 
         url = f"postgresql+{driver(self.url)}://tuner@127.0.0.1:{self.port}/postgres"
         engine = sqlalchemy.create_engine(

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial
 
-from cl_core.dataset import Data
-from search.cells import Cells
-from search.jobs import Job
-from search.rows import trial_row
-from search.run_spec import RunSpec
-from search.runner import INCREMENTS
-from search.storage import read_studies
-from search.writer import study_schemas, write_rows
-from spaces.resolved import ResolvedStudy, resolve
-from spaces.storage_part import StoragePart
-from spaces.study_file import load_study
+from cl_core.images.dataset import Data
+from search.cells.queue import Cells
+from search.jobs.queue import Job
+from search.lake.rows import trial_row
+from search.lake.writer import study_schemas, write_rows
+from search.storage.run_folder import read_studies
+from search.worker.runner import INCREMENTS
+from spaces.resolved.run_spec import RunSpec
+from spaces.resolved.study import ResolvedStudy, resolve
+from spaces.study.storage import StoragePart
+from spaces.study.study_file import load_study
 
 TASKS = 5
 SCHEMAS = study_schemas(["lwf", "bic", "finetune", "icarl"])

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from cl_core.errors import BadRequest
-from search.budget import SPENT, Budget, check_budget
-from search.cells import Cells
-from spaces.budget import BudgetPart, seconds_in
+from search.cells.queue import Cells
+from search.jobs.spending import SPENT, Budget, check_budget
+from spaces.study.budget import BudgetPart, seconds_in
 from tests.search.simulation import Driver, told
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")

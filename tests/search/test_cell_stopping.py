@@ -10,10 +10,10 @@ import optuna
 import pyarrow.parquet as pq
 import pytest
 
-from search.cells import Cells
-from search.jobs import Job
-from search.storage import read_journal
-from search.writer import file_of, recorded, start_tables
+from search.cells.queue import Cells
+from search.jobs.queue import Job
+from search.lake.writer import file_of, recorded, start_tables
+from search.storage.run_folder import read_journal
 from tests.search.simulation import SCHEMAS, TASKS, told, write_row
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")

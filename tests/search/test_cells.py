@@ -10,13 +10,13 @@ from typing import Any
 import optuna
 import pytest
 
-from cl_core.dataset import Data
 from cl_core.errors import BadRequest
-from search import jobs as module
-from search.cells import Cells
-from search.progress import read_progress
-from search.run_spec import RunSpec
-from search.storage import JOURNAL, open_journal, read_journal
+from cl_core.images.dataset import Data
+from search.cells.queue import Cells
+from search.cells.standing import read_progress
+from search.jobs import queue as module
+from search.storage.run_folder import JOURNAL, open_journal, read_journal
+from spaces.resolved.run_spec import RunSpec
 from tests.search.simulation import TASKS, TWO, Driver, Ending, told, trials_of, worth, write_row
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")

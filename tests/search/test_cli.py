@@ -23,7 +23,7 @@ from cl_core.errors import BadRequest
 from cl_core.hparams import hparams
 from cl_core.method import METHODS
 from search.cli import app, main
-from spaces.study_file import load_study
+from spaces.study.study_file import load_study
 
 README = Path(__file__).parents[2] / "README.md"
 PARADIGMS = ["baseline", "regularisation", "data replay", "feature replay"]
@@ -138,7 +138,7 @@ def test_a_changed_recipe_in_a_folder_that_stands_is_refused(finished: Path) -> 
 def test_a_spent_budget_ends_with_zero_and_says_how_to_go_on(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from search.budget import Budget
+    from search.jobs.spending import Budget
 
     reached: list[str] = []
     keep = Budget.reach
@@ -359,7 +359,7 @@ def test_a_report_that_cannot_be_written_after_the_work_is_no_bad_request(
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", str(finished), str(copy)], check=True)
     (copy / "report.html").unlink()
-    monkeypatch.setattr("analysis.report.write_report", full)
+    monkeypatch.setattr("analysis.report.page.write_report", full)
     result = call("run", finished.parent / "small.yaml", "--local", "--out", copy)
     assert result.exit_code == 1
     assert result.stderr.startswith("error: the runs have ended, but the report is not written: cannot write")

@@ -17,16 +17,16 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from analysis.mixture import mixtures
+from analysis.selection.mixture import mixtures
 from cl_core.errors import BadRequest
+from search.backends.allocation import Plan, kept
 from search.cli import app
-from search.code_record import read_code
-from search.resources import Plan, kept
-from search.run import prepare, run_study
-from search.trial import TrialRequest, run_trial
-from search.writer import recorded
-from spaces.resolved import resolve
-from spaces.study_file import load_study
+from search.commands.run import prepare, run_study
+from search.commands.train import TrialRequest, run_trial
+from search.lake.writer import recorded
+from search.storage.code_record import read_code
+from spaces.resolved.study import resolve
+from spaces.study.study_file import load_study
 from tests import tiny
 
 ROOT = Path(__file__).parents[2]

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from cl_core.errors import BadRequest
-from search import control
-from search.cells import Cells
-from search.local import LOOKS, run_local
+from search.backends.local import LOOKS, run_local
+from search.cells.queue import Cells
+from search.jobs import steering
 from tests.search.simulation import Driver, begun
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
@@ -29,7 +29,7 @@ def test_a_cell_that_is_paused_while_a_run_is_going_starts_nothing_new(study: An
     with Cells(resolved, tmp_path, bases=False) as cells:
         driver = Driver(cells, tmp_path, concurrent=2).run(2)
         under_way = {job.id for job in driver.open}
-        control.pause(tmp_path, LWF)
+        steering.pause(tmp_path, LWF)
         driver.run()
         assert counts(driver) == {LWF: 2, BIC: 4}
         assert under_way <= {job for job, _ in driver.order}
@@ -39,7 +39,7 @@ def test_a_cell_that_is_paused_while_a_run_is_going_starts_nothing_new(study: An
     with Cells(resolved, tmp_path, bases=False) as cells:  # survives a restart
         assert cells.finished
         assert cells.next() is None
-        control.resume(tmp_path, LWF)
+        steering.resume(tmp_path, LWF)
         assert not cells.finished
         driver = Driver(cells, tmp_path).run()
         assert counts(driver) == {LWF: 2}
@@ -51,10 +51,10 @@ def test_a_run_that_was_begun_waits_while_its_cell_is_paused(study: Any, tmp_pat
     with Cells(resolved, tmp_path, bases=False) as cells:
         first = cells.next()
         assert first is not None
-    control.pause(tmp_path, LWF)
+    steering.pause(tmp_path, LWF)
     with Cells(resolved, tmp_path, bases=False) as cells:
         assert counts(Driver(cells, tmp_path).run()) == {BIC: 2}
-    control.resume(tmp_path, LWF)
+    steering.resume(tmp_path, LWF)
     with Cells(resolved, tmp_path, bases=False) as cells:
         assert Driver(cells, tmp_path).run().order[0] == (first.id, first.spec.config)
 
@@ -63,7 +63,7 @@ def test_a_cell_of_higher_priority_is_asked_first(study: Any, tmp_path: Path) ->
     resolved = begun(study(trials=3), tmp_path)
     with Cells(resolved, tmp_path, bases=False) as cells:
         driver = Driver(cells, tmp_path).run(1)
-        control.prioritise(tmp_path, BIC, 2)
+        steering.prioritise(tmp_path, BIC, 2)
         driver.run()
     assert [job.split("@")[0] for job, _ in driver.order] == ["lwf", "bic", "bic", "bic", "lwf", "lwf"]
 
@@ -73,21 +73,21 @@ def test_only_a_cell_of_the_run_can_be_paused_and_a_damaged_state_is_named(
 ) -> None:
     begun(study(), tmp_path)
     with pytest.raises(BadRequest, match="unknown cell 'lwf@B0-5task': did you mean 'lwf@B0-5tasks'"):
-        control.pause(tmp_path, "lwf@B0-5task")
+        steering.pause(tmp_path, "lwf@B0-5task")
     with pytest.raises(BadRequest, match="holds no run"):
-        control.pause(tmp_path / "elsewhere", LWF)
-    (tmp_path / control.CONTROL).write_text('{"paused": [')
+        steering.pause(tmp_path / "elsewhere", LWF)
+    (tmp_path / steering.CONTROL).write_text('{"paused": [')
     with pytest.raises(BadRequest, match=r"control.json is damaged .* remove it"):
-        control.read(tmp_path)
+        steering.read(tmp_path)
     for plain in (
         {"paused": [1], "priority": {}},
         [],
         {"paused": []},
         {"paused": [], "priority": {"a": "x"}},
     ):
-        (tmp_path / control.CONTROL).write_text(json.dumps(plain))
+        (tmp_path / steering.CONTROL).write_text(json.dumps(plain))
         with pytest.raises(BadRequest, match="is damaged"):
-            control.read(tmp_path)
+            steering.read(tmp_path)
     for text in (
         '{"paused": [], "priority": {"a": Infinity}}',
         '{"paused": [], "priority": {"a": NaN}}',
@@ -96,9 +96,9 @@ def test_only_a_cell_of_the_run_can_be_paused_and_a_damaged_state_is_named(
         '{"paused": "ab", "priority": {}}',
         "[" * 100_000,
     ):
-        (tmp_path / control.CONTROL).write_text(text)
+        (tmp_path / steering.CONTROL).write_text(text)
         with pytest.raises(BadRequest, match="is damaged"):
-            control.read(tmp_path)
+            steering.read(tmp_path)
 
 
 class Looked:

@@ -11,13 +11,13 @@ import pytest
 
 from analysis import equal
 from cl_core.errors import BadRequest
-from search.cells import Cells
-from search.progress import read_progress
-from search.run import run_study
-from search.status import status
-from search.storage import JOURNAL
-from search.writer import file_of, recorded
-from spaces.storage_part import StoragePart
+from search.cells.queue import Cells
+from search.cells.standing import read_progress
+from search.commands.run import run_study
+from search.commands.status import status
+from search.lake.writer import file_of, recorded
+from search.storage.run_folder import JOURNAL
+from spaces.study.storage import StoragePart
 from tests.search.simulation import Driver, begun, told, trials_in
 from tests.search.test_mirror import LWF, told_by
 
@@ -130,8 +130,8 @@ def test_a_journal_kept_on_this_machine_is_made_anew_and_so_is_its_copy(
 ) -> None:
     folder = tmp_path / "run"
     resolved = begun(study(trials=3), folder)
-    monkeypatch.setattr("search.storage.network_type", lambda path: "nfs4")
-    monkeypatch.setattr("search.storage.own_place", lambda: tmp_path / "own")
+    monkeypatch.setattr("search.storage.run_folder.network_type", lambda path: "nfs4")
+    monkeypatch.setattr("search.storage.run_folder.own_place", lambda: tmp_path / "own")
     with Cells(resolved, folder, bases=False) as cells:
         Driver(cells, folder).run(3)
     (own,) = (tmp_path / "own").rglob(JOURNAL)

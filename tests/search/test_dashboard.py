@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from search.cells import Cells
-from search.storage import JOURNAL, SQLITE_FILE
+from search.cells.queue import Cells
+from search.storage.run_folder import JOURNAL, SQLITE_FILE
 from tests.search.simulation import Driver
 from tests.search.test_databases import kept_in
 

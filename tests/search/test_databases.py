@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 
 from cl_core.errors import BadRequest
-from search.cells import Cells
-from search.database import DRIVERS, LostDatabase, driver, while_it_answers
-from search.progress import read_progress
-from search.status import is_active
-from search.storage import check_storage, read_studies
-from spaces.growth import grown
-from spaces.storage_part import StoragePart
-from spaces.storage_url import split_password, without_passwords
-from spaces.study_file import load_study
+from search.cells.queue import Cells
+from search.cells.standing import read_progress
+from search.commands.status import is_active
+from search.storage.database import DRIVERS, LostDatabase, driver, while_it_answers
+from search.storage.run_folder import check_storage, read_studies
+from spaces.resolved.continuing import grown
+from spaces.study.storage import StoragePart
+from spaces.study.storage_url import split_password, without_passwords
+from spaces.study.study_file import load_study
 from tests.search import postgres
 from tests.search.postgres import IN_URL, PASSWORD, Server
 from tests.search.simulation import Driver, images, made, trials_in

@@ -17,20 +17,20 @@ import pytest
 import yaml
 
 from analysis import equal, open_results
-from analysis.ledger import LEDGER, openings
-from analysis.selection import cells
+from analysis.lake.ledger import LEDGER, openings
+from analysis.selection.selection import cells
 from analysis.views.final import final
 from analysis.views.selection_gap import selection_gap
 from cl_core.errors import BadRequest
-from search.budget import Budget
-from search.evaluate import Choice, choose, evaluate, planned_runs, prepare_evaluation
-from search.evaluation import Evaluation
-from search.rerun import rerun
-from search.run import run_study
-from search.run_spec import RunSpec
-from search.status import status
-from search.writer import recorded
-from spaces.budget import BudgetPart
+from search.commands.evaluate import Choice, choose, evaluate, planned_runs, prepare_evaluation
+from search.commands.rerun import rerun
+from search.commands.run import run_study
+from search.commands.status import status
+from search.jobs.evaluation_queue import Evaluation
+from search.jobs.spending import Budget
+from search.lake.writer import recorded
+from spaces.resolved.run_spec import RunSpec
+from spaces.study.budget import BudgetPart
 from tests.search.simulation import write_row
 
 STUDY: dict[str, Any] = {

@@ -17,20 +17,20 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
-import search.export
+import search.commands.export
 from analysis import open_results
-from analysis.selection import cells
+from analysis.selection.selection import cells
 from cl_core import load, load_model
-from cl_core.dataset import DataSpec
 from cl_core.errors import BadRequest, TrialError
 from cl_core.hparams import hparams
+from cl_core.images.dataset import DataSpec
 from cl_core.method import METHODS
-from cl_core.model import read_card
-from cl_core.trainer import Training
+from cl_core.model.model import read_card
+from cl_core.training.trainer import Training
 from search.cli import app
-from search.export import export
-from search.rerun import recorded_spec
-from search.run import run_study
+from search.commands.export import export
+from search.commands.rerun import recorded_spec
+from search.commands.run import run_study
 
 STUDY: dict[str, Any] = {
     "study": "small",
@@ -147,7 +147,7 @@ def test_a_model_is_what_a_training_on_all_rows_comes_to(cell: str, run: Path, e
     assert model.card.origin["number"] == chosen.number
     assert model.card.origin["identity"] == open_results(run).study["resolved"]["identity"]
     row = open_results(run).row(chosen.selected["trial"].iloc[0])
-    configuration = recorded_spec(run, search.export._row(chosen)).configuration
+    configuration = recorded_spec(run, search.commands.export._row(chosen)).configuration
     assert row["number"] == chosen.number
     everything = dataclasses.replace(configuration, validation=0.0)
     training = Training(everything, data, measure=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from search.failures import interrupted, raise_interrupt, terminable
+from search.jobs.interrupts import interrupted, raise_interrupt, terminable
 from tests.search.test_cli import write
 
 MANY = {"trials": 200}

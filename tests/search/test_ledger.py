@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from analysis.ledger import LEDGER, openings, told
-from search.ledger import note_opening
+from analysis.lake.ledger import LEDGER, openings, told
+from search.lake.ledger import note_opening
 
 
 def test_every_opening_leaves_a_line_of_its_own(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from cl_core.errors import BadRequest
-from search import filesystem, mirror
-from search.cells import Cells
-from search.filesystem import network_type, own_place
-from search.progress import read_progress
-from search.storage import JOURNAL, SQLITE_FILE, check_storage
-from spaces.storage_part import StoragePart
+from search.cells.queue import Cells
+from search.cells.standing import read_progress
+from search.storage import file_systems, mirror
+from search.storage.file_systems import network_type, own_place
+from search.storage.run_folder import JOURNAL, SQLITE_FILE, check_storage
+from spaces.study.storage import StoragePart
 from tests.search.simulation import TASKS, Driver, told
 from tests.search.test_control import begun
 
@@ -50,9 +50,9 @@ def test_a_network_file_system_is_known_by_its_mount(
     path: str, kind: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mountinfo").write_text(MOUNTS)
-    monkeypatch.setattr(filesystem, "MOUNTS", tmp_path / "mountinfo")
+    monkeypatch.setattr(file_systems, "MOUNTS", tmp_path / "mountinfo")
     assert network_type(Path(path)) == kind
-    monkeypatch.setattr(filesystem, "MOUNTS", tmp_path / "none")
+    monkeypatch.setattr(file_systems, "MOUNTS", tmp_path / "none")
     assert network_type(Path(path)) is None
 
 
@@ -61,7 +61,7 @@ class Machine:
 
     def __init__(self, network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.network, self._patch = network, monkeypatch
-        for module in ("search.storage", "search.filesystem"):
+        for module in ("search.storage.run_folder", "search.storage.file_systems"):
             monkeypatch.setattr(f"{module}.network_type", self.kind)
 
     def kind(self, path: Path) -> str | None:
@@ -97,7 +97,7 @@ def test_a_run_goes_on_here_and_on_another_machine(
         value = row["objective"]
         return [None, *(value * (1 - 0.1 * (TASKS - 1 - task) / TASKS) for task in range(1, TASKS))]
 
-    monkeypatch.setattr("search.cells.increments_of", simulated)  # simulated runs leave no counts
+    monkeypatch.setattr("search.cells.queue.increments_of", simulated)  # simulated runs leave no counts
     how: dict[str, Any] = {"trials": 8, "methods": {"lwf": None}, "stopper": "median"}
     straight = tmp_path / "straight"
     with Cells(kept(study, straight, "journal", **how), straight, bases=False) as cells:
@@ -191,7 +191,7 @@ def test_a_run_id_that_is_none_makes_no_path(study: Any, tmp_path: Path, machine
 
 
 def test_a_lost_journal_is_made_again_from_the_tables(tmp_path: Path) -> None:
-    from search.run import run_study
+    from search.commands.run import run_study
     from tests.search.simulation import trials_in
     from tests.search.test_databases import TINY
 

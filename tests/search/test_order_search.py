@@ -11,14 +11,14 @@ import pytest
 from rich.console import Console
 
 from cl_core.errors import BadRequest
-from search.cells import Cells
-from search.live import Live, table
-from search.progress import read_progress
-from search.run_spec import RunSpec
-from search.status import show, status
-from search.storage import read_journal
-from search.warm import observations
-from search.writer import recorded, start_tables
+from search.cells.queue import Cells
+from search.cells.standing import read_progress
+from search.cells.warm_start import observations
+from search.commands.live_table import Live, table
+from search.commands.status import show, status
+from search.lake.writer import recorded, start_tables
+from search.storage.run_folder import read_journal
+from spaces.resolved.run_spec import RunSpec
 from tests.search.simulation import SCHEMAS, Driver, Ending, images, made, told, trials_of
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")

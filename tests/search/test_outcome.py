@@ -12,13 +12,13 @@ from rich.console import Console
 
 from cl_core.errors import BadRequest
 from search.cli.outcome import next_command, outcome
-from search.evaluate import prepare_evaluation
-from search.evaluation_cost import counts, seconds
-from search.live import table
-from search.logs import named_run
-from search.progress import CellProgress
-from search.table import named_table
-from search.writer import recorded
+from search.commands.cell_table import named_table
+from search.commands.evaluate import prepare_evaluation
+from search.commands.live_table import table
+from search.cost.evaluation_cost import counts, seconds
+from search.jobs.progress import CellProgress
+from search.lake.writer import recorded
+from search.worker.logs import named_run
 from tests.search.test_cli import call, refused, write
 
 CELL = "distill-feature-cosine@B0-10tasks"

@@ -17,16 +17,16 @@ from cl_core.errors import BadRequest
 from cl_core.method import METHODS
 from cl_core.own_code import only
 from search.cli import app
-from search.evaluate import evaluate
-from search.export import export
-from search.rerun import rerun
-from search.run import prepare, run_study
+from search.commands.evaluate import evaluate
+from search.commands.export import export
+from search.commands.rerun import rerun
+from search.commands.run import prepare, run_study
 
 # A module that leaves a file behind when it is imported, and when its data are loaded.
 MODULE = """
 from pathlib import Path
 import numpy as np
-from cl_core.dataset import Data
+from cl_core.images.dataset import Data
 from cl_core.methods.lwf import LwF
 from cl_core.nets.convnet import ConvNet
 

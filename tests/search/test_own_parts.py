@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from analysis.section import VIEWS
-from cl_core.dataset import DATASETS
+from analysis.report.section import VIEWS
+from cl_core.images.dataset import DATASETS
 from cl_core.method import METHODS
 from cl_core.nets.network import NETS
 from search.cli import app
@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 from torch.nn import functional as F
-from analysis.section import Section
-from cl_core.dataset import Data
+from analysis.report.section import Section
+from cl_core.images.dataset import Data
 from cl_core.method import Method
 from cl_core.task import Term
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from cl_core.errors import BadRequest
-from search.cluster import check_answers, cluster_address
-from search.places import local_folder, ray_elsewhere, ray_temporary, too_long
-from search.run import run_study
+from search.backends.ray_address import check_answers, cluster_address
+from search.commands.run import run_study
+from search.storage.places import local_folder, ray_elsewhere, ray_temporary, too_long
 from tests.search.test_cli import refused, write
 
 SETTINGS = b"\0\0\0\x04\0\0\0\0\0"
@@ -154,7 +154,7 @@ def test_an_address_where_no_ray_answers_is_refused_and_nothing_is_made(
     "answer", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 400 \r\n\r\n", SETTINGS + NOT_FOUND]
 )
 def test_what_listens_and_is_no_ray_is_told_apart(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.cluster.WAIT", 0.2)
+    monkeypatch.setattr("search.backends.ray_address.WAIT", 0.2)
     with listening(answer) as address, pytest.raises(BadRequest, match="something listens that is no Ray"):
         check_answers(address)
 

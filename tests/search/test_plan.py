@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from analysis import open_results
-from analysis.report import render
-from analysis.spent import against, in_words, planned, spent
+from analysis.lake.spending import against, in_words, planned, spent
+from analysis.report.page import render
 from analysis.views.planned_and_spent import planned_and_spent
 from cl_core.errors import BadRequest
-from cl_core.trainer import Training
-from search.plan import forecast, write
-from search.rehearsal import rehearse
-from search.run import prepare, run_study
+from cl_core.training.trainer import Training
+from search.commands.run import prepare, run_study
+from search.cost.dry_run import rehearse
+from search.cost.forecast import forecast, write
 from tests import tiny
 from tests.search.test_export import call, refused
 

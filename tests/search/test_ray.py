@@ -13,11 +13,11 @@ import pytest
 
 from analysis import equal
 from cl_core.errors import BadRequest
-from search.evaluate import evaluate
-from search.logs import log_file
-from search.quiet import ray_environment
-from search.run import run_study
-from search.writer import recorded
+from search.backends.ray_environment import ray_environment
+from search.commands.evaluate import evaluate
+from search.commands.run import run_study
+from search.lake.writer import recorded
+from search.worker.logs import log_file
 
 # Ray leaves sockets and files to the collector, in this process and in what it starts.
 pytestmark = [
@@ -99,11 +99,11 @@ def test_a_study_on_ray_equals_the_same_study_in_one_process(place: Path, tmp_pa
 def test_the_same_command_again_has_nothing_to_do_and_more_trials_extend(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import search.tuner
+    import search.backends.ray_tune
 
     first = run_study(study(methods=["finetune"]), tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(search.tuner, "run_tune", None)
+        patch.setattr(search.backends.ray_tune, "run_tune", None)
         again = run_study(study(methods=["finetune"]), tmp_path / "run")
     assert not again.worked
     assert again.completed == first.completed == 3
@@ -134,7 +134,7 @@ def test_runs_that_fall_behind_are_stopped_and_have_their_rows(place: Path, tmp_
 def test_a_spent_budget_lets_running_tasks_end_and_the_same_command_goes_on(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from search.budget import Budget
+    from search.jobs.spending import Budget
 
     plain = study(
         methods=["finetune"], resources={"concurrent": 2}, search={"trials": 3, "sampler": "random"}

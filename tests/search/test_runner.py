@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from cl_core.records import SORT, TABLES, columns
-from search.run_spec import RunSpec
-from search.runner import Runner, end_from_rows
-from search.writer import file_of, gather, read_rows, recorded, start_tables, study_schemas, tables_of
+from search.lake.writer import file_of, gather, read_rows, recorded, start_tables, study_schemas, tables_of
+from search.worker.runner import Runner, end_from_rows
+from spaces.resolved.run_spec import RunSpec
 from tests import tiny
 
 SCHEMAS = study_schemas(["bic", "lwf", "icarl"])
@@ -113,7 +113,7 @@ def test_a_worker_killed_between_tasks_leaves_the_rows_of_an_undisturbed_run(
 def test_a_worker_killed_while_it_records_leaves_each_row_once(
     where: str, tmp_path: Path, straight: dict[str, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import search.runner
+    import search.worker.runner
 
     class Killed(BaseException):
         pass
@@ -127,7 +127,7 @@ def test_a_worker_killed_while_it_records_leaves_each_row_once(
         if where == "before the boundary":
             patch.setattr(first.training, "keep_boundary", die)
         elif where == "in the middle of the rows":
-            write, written = search.runner.write_rows, []
+            write, written = search.worker.runner.write_rows, []
 
             def some(folder: Path, table: str, *rest: Any) -> None:
                 written.append(table)
@@ -135,9 +135,9 @@ def test_a_worker_killed_while_it_records_leaves_each_row_once(
                     raise Killed
                 write(folder, table, *rest)
 
-            patch.setattr(search.runner, "write_rows", some)
+            patch.setattr(search.worker.runner, "write_rows", some)
         else:
-            patch.setattr(search.runner.Runner, "progress", die)
+            patch.setattr(search.worker.runner.Runner, "progress", die)
         with pytest.raises(Killed):
             first.step()
     second = _runner(tmp_path)

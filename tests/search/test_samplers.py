@@ -9,10 +9,10 @@ import optuna
 import pytest
 
 from cl_core.errors import BadRequest
-from search import sampling
-from search.cells import Cells
-from search.resources import unguided
-from search.storage import read_journal
+from search.backends.allocation import unguided
+from search.cells import samplers
+from search.cells.queue import Cells
+from search.storage.run_folder import read_journal
 from tests.search.simulation import Driver, told
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
@@ -60,7 +60,7 @@ def test_arguments_reach_the_sampler_and_the_run_folder(sampler: str, study: Any
 def test_every_argument_of_a_study_is_one_that_the_sampler_takes(study: Any) -> None:
     for name in ("random", "tpe", "gp", "nsga2"):
         resolved = study({"lwf": None}, sampler=name)
-        assert sampling.sampler(resolved.study.search, resolved.cells[0], 0)
+        assert samplers.sampler(resolved.study.search, resolved.cells[0], 0)
 
 
 def test_a_learning_sampler_finds_what_a_random_one_misses(study: Any, tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from search.scratch import scratch
+from search.storage.scratch import scratch
 
 HOLD = """
 import sys
-from search.scratch import scratch
+from search.storage.scratch import scratch
 
 with scratch() as folder:
     print(folder, flush=True)

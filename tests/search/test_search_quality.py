@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from cl_core.errors import BadRequest
-from spaces.study_file import load_study
+from spaces.study.study_file import load_study
 from tests.benchmarks import search_quality as quality
 from tests.search.replay.backend import search
 from tests.search.replay.record import AXES, HERE, recorded_rows

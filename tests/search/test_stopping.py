@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from optuna.pruners import BasePruner, MedianPruner, SuccessiveHalvingPruner, WilcoxonPruner
 from optuna.trial import TrialState
 
-from search.stopping import Course, Stopper
+from search.cells.stoppers import Course, Stopper
 
 
 def stopper(name: str, tasks: int = 10, orders: list[str] | None = None, **args: Any) -> Stopper:

@@ -11,7 +11,7 @@ import optuna
 import pytest
 
 from cl_core.errors import BadRequest
-from search.storage import JOURNAL, LOCK, acquire, held, mend, open_journal, read_journal
+from search.storage.run_folder import JOURNAL, LOCK, acquire, held, mend, open_journal, read_journal
 
 PARAMS = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}
 
@@ -93,7 +93,7 @@ def test_reading_changes_nothing_and_needs_no_journal(tmp_path: Path) -> None:
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib\nfrom search.storage import acquire\n"
+        "import sys, pathlib\nfrom search.storage.run_folder import acquire\n"
         "lock = acquire(pathlib.Path(sys.argv[1]))\nprint('held', flush=True)\nsys.stdin.read()\n"
     )
     other = subprocess.Popen(

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis import equal
-from analysis.sealed import Damaged, read_sealed
+from analysis.lake.checksums import Damaged, read_sealed
 from cl_core.records import TABLES
-from search.run import run_study
+from search.commands.run import run_study
 from tests.search.test_cli import call, refused, write
 
 READERS: dict[str, Callable[[Path], list[str]]] = {

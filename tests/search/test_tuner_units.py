@@ -16,25 +16,26 @@ import pytest
 import torch
 from rich.console import Console
 
-from cl_core.configuration import Configuration
-from cl_core.dataset import DataSpec
 from cl_core.errors import BadRequest, TrialError
+from cl_core.images.dataset import DataSpec
 from cl_core.recipe import recipe_fields
-from cl_core.scenarios import parse_scenario
-from search import resources, work
-from search.describe import KINDS, listing, study_keys
-from search.failures import first_line, is_storage, storage_trouble
-from search.jobs import Job
-from search.live import Live, clock
-from search.local import run_local
-from search.logs import checked_trial, log_file, recorded
-from search.progress import CellProgress
-from search.run_spec import RunSpec
-from search.session import Session, StorageError
-from search.trial import TrialRequest, run_trial, settings
-from search.work import NO_STORAGE, Answer, Order, Work, end_run
-from search.writer import recorded as rows_of
-from search.writer import start_tables, study_schemas
+from cl_core.scenarios.scenarios import parse_scenario
+from cl_core.training.configuration import Configuration
+from search.backends import allocation
+from search.backends.local import run_local
+from search.commands.describe import KINDS, listing, study_keys
+from search.commands.live_table import Live, clock
+from search.commands.train import TrialRequest, run_trial, settings
+from search.jobs.dispatcher import Session, StorageError
+from search.jobs.progress import CellProgress
+from search.jobs.queue import Job
+from search.lake.writer import recorded as rows_of
+from search.lake.writer import start_tables, study_schemas
+from search.storage.trouble import first_line, is_storage, storage_trouble
+from search.worker import worker
+from search.worker.logs import checked_trial, log_file, recorded
+from search.worker.worker import NO_STORAGE, Answer, Order, Work, end_run
+from spaces.resolved.run_spec import RunSpec
 
 
 def spec(trial: str = "finetune@B0-5tasks/0", **changes: Any) -> RunSpec:
@@ -140,7 +141,7 @@ def test_an_unexpected_error_is_a_failed_run_with_a_row_and_a_traceback(
     def broken(given: Order) -> None:
         raise KeyError("a net of one's own may raise anything")
 
-    monkeypatch.setattr(work, "_runner", broken)
+    monkeypatch.setattr(worker, "_runner", broken)
     answer = Work(order(tmp_path)).step()
     assert answer.status == "failed"
     assert answer.error is not None
@@ -154,8 +155,8 @@ def test_a_full_disk_is_not_the_failure_of_a_run(tmp_path: Path, monkeypatch: py
     def diverges(given: Order) -> None:
         raise TrialError("a stage must be writable")
 
-    monkeypatch.setattr(work, "_runner", diverges)
-    monkeypatch.setattr(work, "storage_trouble", lambda folder: "No space left on device")
+    monkeypatch.setattr(worker, "_runner", diverges)
+    monkeypatch.setattr(worker, "storage_trouble", lambda folder: "No space left on device")
     cells = StandIn(jobs("0", "1"))
     with pytest.raises(StorageError, match="No space left on device; make room and run the same again"):
         run_local(session(cells, tmp_path))
@@ -204,7 +205,7 @@ def test_a_base_stage_leaves_no_row(tmp_path: Path) -> None:
 
 @pytest.fixture
 def tuner() -> Any:
-    from search import tuner as module
+    from search.backends import ray_tune as module
 
     return module
 
@@ -244,24 +245,24 @@ def test_searcher_and_scheduler_survive_what_tune_does_to_them(tuner: Any, tmp_p
 
 
 def test_as_many_runs_as_fit_unless_the_study_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resources, "machine_cpus", lambda: 8)
-    monkeypatch.setattr(resources, "machine_gpus", lambda: 0)
-    assert resources.plan(None, None, None) == resources.Plan(1.0, 0.0, 8, 8, 0)
-    assert resources.plan(3, None, None).concurrent == 2
-    assert resources.plan(3, None, 1).concurrent == 1
-    assert resources.plan(0.5, None, None).concurrent == 16
-    assert resources.plan(0.5, None, None).threads == 1
+    monkeypatch.setattr(allocation, "machine_cpus", lambda: 8)
+    monkeypatch.setattr(allocation, "machine_gpus", lambda: 0)
+    assert allocation.plan(None, None, None) == allocation.Plan(1.0, 0.0, 8, 8, 0)
+    assert allocation.plan(3, None, None).concurrent == 2
+    assert allocation.plan(3, None, 1).concurrent == 1
+    assert allocation.plan(0.5, None, None).concurrent == 16
+    assert allocation.plan(0.5, None, None).threads == 1
 
 
 def test_gpus_are_shared_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resources, "machine_cpus", lambda: 16)
-    monkeypatch.setattr(resources, "machine_gpus", lambda: 2)
-    plan = resources.plan(None, None, None)
+    monkeypatch.setattr(allocation, "machine_cpus", lambda: 16)
+    monkeypatch.setattr(allocation, "machine_gpus", lambda: 2)
+    plan = allocation.plan(None, None, None)
     assert (plan.gpu, plan.concurrent) == (0.25, 8)
-    assert resources.plan(None, None, 3).gpu == 0.5
-    assert resources.plan(None, 1, None).concurrent == 2
-    assert resources.plan(None, 2, None).concurrent == 1
-    assert resources.plan(None, 0, None).concurrent == 16
+    assert allocation.plan(None, None, 3).gpu == 0.5
+    assert allocation.plan(None, 1, None).concurrent == 2
+    assert allocation.plan(None, 2, None).concurrent == 1
+    assert allocation.plan(None, 0, None).concurrent == 16
 
 
 @pytest.mark.parametrize(
@@ -275,17 +276,17 @@ def test_gpus_are_shared_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_the_machine_has_not_is_a_bad_request(
     monkeypatch: pytest.MonkeyPatch, cpu: float, gpu: float | None, concurrent: int | None, says: str
 ) -> None:
-    monkeypatch.setattr(resources, "machine_cpus", lambda: 8)
-    monkeypatch.setattr(resources, "machine_gpus", lambda: 0)
+    monkeypatch.setattr(allocation, "machine_cpus", lambda: 8)
+    monkeypatch.setattr(allocation, "machine_gpus", lambda: 0)
     with pytest.raises(BadRequest, match=says):
-        resources.plan(cpu, gpu, concurrent)
+        allocation.plan(cpu, gpu, concurrent)
 
 
 def test_a_cluster_needs_one_node_that_holds_a_run() -> None:
-    plan = resources.Plan(4.0, 1.0, 100, 2, 0)
-    resources.check_cluster(plan, [{"CPU": 2.0}, {"CPU": 4.0, "GPU": 1.0}])
+    plan = allocation.Plan(4.0, 1.0, 100, 2, 0)
+    allocation.check_cluster(plan, [{"CPU": 2.0}, {"CPU": 4.0, "GPU": 1.0}])
     with pytest.raises(BadRequest, match="the largest has 8 CPUs and 1 GPUs"):
-        resources.check_cluster(plan, [{"CPU": 8.0}, {"CPU": 2.0, "GPU": 1.0}])
+        allocation.check_cluster(plan, [{"CPU": 8.0}, {"CPU": 2.0, "GPU": 1.0}])
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/../../b", "", "a\0b", "a b"])

@@ -10,11 +10,11 @@ import optuna
 import pytest
 
 from cl_core.errors import BadRequest
-from search.cells import Cells
-from search.run import known_sources
-from search.storage import read_journal
-from search.warm import left_out, observations
-from search.writer import recorded, start_tables
+from search.cells.queue import Cells
+from search.cells.warm_start import left_out, observations
+from search.commands.run import known_sources
+from search.lake.writer import recorded, start_tables
+from search.storage.run_folder import read_journal
 from tests.search.simulation import SCHEMAS, Driver, begun, images, made, told
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
@@ -89,8 +89,8 @@ def test_another_space_or_protocol_is_refused_in_one_line(
 def test_another_recipe_is_refused_and_so_is_a_folder_without_a_run(
     other: Path, study: Any, tmp_path: Path
 ) -> None:
-    from spaces.resolved import resolve
-    from spaces.study_file import load_study
+    from spaces.resolved.study import resolve
+    from spaces.study.study_file import load_study
 
     resolved = study(trials=3)
     plain = resolved.study.to_plain() | {"recipe": {"epochs": 3}}

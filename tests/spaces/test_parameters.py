@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis.load import Results
-from analysis.space import spaces
+from analysis.lake.results import Results
+from analysis.lake.searched_space import spaces
 from cl_core.yaml_text import write_yaml
-from spaces.methods import space_of
-from spaces.parameters import plain_parameters
+from spaces.space.method_space import space_of
+from spaces.space.plain import plain_parameters
 
 
 def _read_back(tmp_path: Path, plain: list[dict]) -> tuple:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cl_core.dataset import Data
 from cl_core.errors import BadRequest
-from search.run import prepare
-from search.run_spec import RunSpec
-from spaces.protocol import evaluated
-from spaces.resolved import ResolvedStudy, resolve
-from spaces.study_file import load_study
+from cl_core.images.dataset import Data
+from search.commands.run import prepare
+from spaces.resolved.run_spec import RunSpec
+from spaces.resolved.study import ResolvedStudy, resolve
+from spaces.study.protocol import evaluated
+from spaces.study.study_file import load_study
 
 SELECTS = ("validation", "first-k", "gtep", "chf", "oracle-test", "shared-base")
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from cl_core.errors import BadRequest
 from cl_core.hparams import Choice, Domain, Float, Int
 from cl_core.method import METHODS
-from spaces.methods import space_of
-from spaces.space import Parameter, Space, inside, narrow
+from spaces.space.method_space import space_of
+from spaces.space.space import Parameter, Space, inside, narrow
 
 
 class Dice:

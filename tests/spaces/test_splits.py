@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cl_core.class_orders import class_order
-from cl_core.dataset import Data
 from cl_core.errors import BadRequest
-from cl_core.keys import base_identity
-from spaces.resolved import ResolvedStudy, resolve, short_order
-from spaces.splits import keys_of, number_of_splits, order_of, scenarios_of
-from spaces.study_file import load_study, parse_study
+from cl_core.images.dataset import Data
+from cl_core.scenarios.class_orders import class_order
+from cl_core.training.checkpoint_keys import base_identity
+from spaces.resolved.study import ResolvedStudy, resolve, short_order
+from spaces.space.scenario_axis import keys_of, number_of_splits, order_of, scenarios_of
+from spaces.study.study_file import load_study, parse_study
 from tests.search.simulation import images
 
 

@@ -12,15 +12,15 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cl_core.configuration import Configuration
-from cl_core.dataset import Data
 from cl_core.errors import BadRequest
+from cl_core.images.dataset import Data
+from cl_core.training.configuration import Configuration
 from cl_core.yaml_text import read_yaml, write_yaml
 from spaces import presets
-from spaces.cell import corners
-from spaces.resolved import ResolvedStudy, resolve
-from spaces.study import Study
-from spaces.study_file import existing_study, load_study
+from spaces.resolved.cell import corners
+from spaces.resolved.study import ResolvedStudy, resolve
+from spaces.study.study import Study
+from spaces.study.study_file import existing_study, load_study
 
 PLAIN: dict[str, Any] = {
     "study": "tiny",

@@ -20,11 +20,11 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from cl_core.dataset import Data
-from search.cells import Cells, Job
-from search.storage import read_journal
-from spaces.resolved import ResolvedStudy, resolve
-from spaces.study_file import load_study
+from cl_core.images.dataset import Data
+from search.cells.queue import Cells, Job
+from search.storage.run_folder import read_journal
+from spaces.resolved.study import ResolvedStudy, resolve
+from spaces.study.study_file import load_study
 from tests.search.replay.record import AXES
 from tests.search.replay.recording import BASE_CLASSES, Recording
 

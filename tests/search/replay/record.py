@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.load import Results
+from analysis.lake.results import Results
 from cl_core.errors import BadRequest
 
 HERE = Path(__file__).parent

@@ -1,0 +1,1 @@
+"""The tables and files of a run folder, read as pandas frames."""

@@ -1,0 +1,198 @@
+"""What a run's folder holds, opened: its tables as frames, its study, and the counts behind every figure.
+
+Nothing here needs torch or Ray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.lake.tables import first_line, read_table
+from cl_core.errors import BadRequest, unknown
+from cl_core.yaml_text import read_yaml
+
+AT_ONCE = 64  # runs whose confusion counts are read together
+
+
+@dataclass
+class Results:
+    """The tables of one run folder; each frame is read when it is first asked for and then kept.
+
+    `notices` collects one-line remarks on what was read, such as columns that this version does not know.
+    """
+
+    folder: Path
+    notices: list[str] = field(default_factory=list)
+    memo: dict[str, Any] = field(default_factory=dict, repr=False)  # what several views work out alike
+    _counts: dict[tuple[str, str, str], list[NDArray[np.int64]]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row a run that has ended."""
+        return self.read("trials")
+
+    @cached_property
+    def stages(self) -> pd.DataFrame:
+        """One row a trial and task."""
+        return self.read("stages")
+
+    @cached_property
+    def phases(self) -> pd.DataFrame:
+        """One row a trial, task, phase, epoch and loss term."""
+        return self.read("phases")
+
+    @cached_property
+    def classes(self) -> pd.DataFrame:
+        """One row a trial, split, task, classifier and class."""
+        return self.read("classes")
+
+    @cached_property
+    def confusion(self) -> pd.DataFrame:
+        """One row a trial, split, task, classifier, true class and answer; can be large: see `confusions`."""
+        return self.read("confusion")
+
+    @cached_property
+    def study(self) -> dict[str, Any]:
+        """What `study.yaml` says, plain values.
+
+        Empty when there is none. Raises BadRequest when it is not readable.
+        """
+        path = self.folder / "study.yaml"
+        if not path.exists():
+            return {}
+        try:
+            value = read_yaml(path.read_text(encoding="utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadRequest(
+                f"cannot read {path}: {first_line(error)}; restore it or run again elsewhere"
+            ) from error
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise BadRequest(
+                f"{path} must hold a mapping, not a {type(value).__name__}; restore it from the study"
+            )
+        return value
+
+    def read(self, table: str, trials: Iterable[str] | None = None) -> pd.DataFrame:
+        """A table's rows, of some trials or all; see `tables.read_table`."""
+        return read_table(self.folder, table, trials, self._notice)
+
+    def _notice(self, text: str) -> None:
+        if text not in self.notices:
+            self.notices.append(text)
+
+    @cached_property
+    def places(self) -> dict[str, tuple[str, str]]:
+        """(data set, scenario) of every value of the column `scenario`; the two differ over several runs."""
+        known = self.trials.drop_duplicates("scenario")
+        return {str(s): (str(d), str(s)) for s, d in zip(known["scenario"], known["dataset"], strict=True)}
+
+    def row(self, trial: str) -> dict[str, Any]:
+        """The `trials` row of one run. Raises BadRequest when there is none."""
+        rows = self.trials[self.trials["trial"] == trial]
+        if rows.empty:
+            raise unknown("trial", trial, self.trials["trial"])
+        return {str(k): v for k, v in rows.iloc[0].items()}
+
+    def sizes(self, trial: str) -> tuple[int, ...]:
+        """Classes of every task of a run (perhaps its scenario's first); while it runs, of those so far."""
+        if trial not in self._splits:
+            rows = self.read("stages", [trial])
+            if rows.empty:
+                raise unknown("trial", trial, self.trials["trial"])
+            return tuple(int(n) for n in rows.sort_values("task")["classes"])
+        base, later, tasks = self._splits[trial]
+        try:
+            return (int(base), *(int(n) for n in later.split(",") if n.strip()))[: tasks or None]
+        except ValueError as error:
+            raise BadRequest(f"increments of {trial} must read like '2,2,2', not {later!r}") from error
+
+    @cached_property
+    def _splits(self) -> dict[str, tuple[int, str, int]]:
+        """Trial -> classes of its scenario's first task, of the later ones as text, and tasks of the run."""
+        names = ("trial", "base", "increments", "tasks")
+        rows = zip(*(self.trials[name] for name in names), strict=True)
+        return {str(trial): (base, str(later), int(tasks)) for trial, base, later, tasks in rows}
+
+    def classifiers(self, trial: str, split: str) -> list[str]:
+        """The rules that answered in a run on `split`, the primary one first.
+
+        Empty when there are no rows.
+        """
+        rows = self._confusion_of(trial)
+        mine = (rows["split"] == split).to_numpy()
+        known = set(zip(rows["primary"].to_numpy()[mine], rows["classifier"].to_numpy()[mine], strict=True))
+        return [str(name) for _, name in sorted((not primary, name) for primary, name in known)]
+
+    def confusions(self, trial: str, split: str, classifier: str | None = None) -> list[NDArray[np.int64]]:
+        """The counts [seen, seen] after each task of a run, rows true classes; of the primary classifier
+        unless named.
+
+        An empty list when nothing was evaluated on `split`. Raises BadRequest on an unknown classifier or
+        missing tasks.
+        """
+        known = self.classifiers(trial, split)
+        if not known:
+            return []
+        if classifier is not None and classifier not in known:
+            raise unknown("classifier", classifier, known)
+        key = (trial, split, classifier or known[0])
+        if key not in self._counts:
+            self._counts[key] = self._matrices(*key)
+        return self._counts[key]
+
+    def _matrices(self, trial: str, split: str, classifier: str) -> list[NDArray[np.int64]]:
+        rows = self._confusion_of(trial)
+        mine = ((rows["split"] == split) & (rows["classifier"] == classifier)).to_numpy()
+        names = ("after_task", "true_class", "predicted_class", "count")
+        after, trues, answers, numbers = (rows[name].to_numpy()[mine] for name in names)
+        tasks = sorted({int(t) for t in after})
+        seen = np.cumsum(self.sizes(trial))
+        if tasks != list(range(len(tasks))) or len(tasks) > len(seen):
+            raise BadRequest(
+                f"confusion counts of {trial} on {split} cover tasks {tasks}, not 0 and on without a gap"
+            )
+        out = []
+        for task in tasks:
+            now = after == task
+            true, answer = trues[now], answers[now]
+            n = int(seen[task])
+            if min(true.min(), answer.min()) < 0 or max(true.max(), answer.max()) >= n:
+                raise BadRequest(
+                    f"confusion counts of {trial} after task {task} name a class outside 0..{n - 1}"
+                )
+            counts = np.zeros((n, n), dtype=np.int64)
+            np.add.at(counts, (true, answer), numbers[now])
+            out.append(counts)
+        return out
+
+    def fetch(self, trials: Iterable[str]) -> None:
+        """Read the confusion counts of runs that will be asked for, many at a time."""
+        if "confusion" in self.__dict__:
+            return
+        wanted = [trial for trial in dict.fromkeys(map(str, trials)) if trial not in self._frames]
+        for start in range(0, len(wanted), AT_ONCE):
+            some = wanted[start : start + AT_ONCE]
+            rows = self.read("confusion", some)
+            parts = dict(iter(rows.groupby("trial", sort=False)))
+            self._frames.update({trial: parts.get(trial, rows.iloc[:0]) for trial in some})
+
+    def _confusion_of(self, trial: str) -> pd.DataFrame:
+        if "confusion" in self.__dict__:
+            return self.confusion[self.confusion["trial"] == trial]
+        if trial not in self._frames:
+            self._frames[trial] = self.read("confusion", [trial])
+        return self._frames[trial]
+
+    @cached_property
+    def _frames(self) -> dict[str, pd.DataFrame]:
+        return {}

@@ -1,0 +1,125 @@
+"""The Parquet tables of a run's folder as pandas frames, checked against `cl_core.records`.
+
+A table is a folder `tables/<table>/`: an empty `schema.parquet`, one file a trial, and `gathered.parquet`
+with the trials that `gather` merged. A trial found in both is taken from its own file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analysis.lake.checksums import read_sealed
+from cl_core.errors import BadRequest, unknown
+from cl_core.records import SCHEMA_VERSION, SORT, TABLES, Column, columns
+
+VERSION_KEY = b"cl_search_schema_version"
+DYNAMIC = ("hp.", "recipe.")  # columns that a study adds
+LATER = {
+    "trials": ("old_new_gap", "kept_bytes", "audited_after"),
+    "stages": ("teacher_agreement",),
+}  # columns that runs of an earlier version lack; missing values then
+ARROW: dict[type, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+
+def file_stem(trial: str) -> str:
+    """The name of a trial's file in every table, without `.parquet`."""
+    return trial.replace("/", "--").replace(":", "-")
+
+
+def read_table(
+    folder: Path, table: str, trials: Iterable[str] | None, notice: Callable[[str], None]
+) -> pd.DataFrame:
+    """A table's rows, of some trials or all, ordered as `records.SORT`; no rows when nothing is written yet.
+
+    `notice` takes one-line remarks, such as columns that this version does not know. Raises BadRequest when
+    the table or a file is damaged, misses a column or was written by a newer version.
+    """
+    if table not in TABLES:
+        raise unknown("table", table, TABLES)
+    place, wanted = folder / "tables" / table, None if trials is None else set(trials)
+    for _ in range(5):
+        try:
+            merged = _scan(place, wanted, notice)
+            break
+        except FileNotFoundError:
+            # `gather` merged a trial between listing and reading; its rows are in the merged file now.
+            continue
+    else:
+        raise BadRequest(f"{place} changes while it is read: try again in a moment")
+    frame: pd.DataFrame = merged.to_pandas()
+    return frame.sort_values(list(SORT[table]), kind="stable", ignore_index=True)
+
+
+def _scan(folder: Path, wanted: set[str] | None, notice: Callable[[str], None]) -> pa.Table:
+    table = folder.name
+    paths = sorted(p for p in folder.glob("*.parquet") if not p.name.startswith("."))
+    own = {p.stem for p in paths} - {"schema", "gathered"}
+    stems = None if wanted is None else {file_stem(t) for t in wanted}
+    parts = [pa.schema([(c.name, ARROW[c.type]) for c in columns(table)]).empty_table()]
+    for path in paths:
+        if path.stem in own and stems is not None and path.stem not in stems:
+            continue
+        part = _part(path, wanted, notice)
+        if path.stem == "gathered" and own:
+            mine = [file_stem(t) not in own for t in part.column("trial").to_pylist()]
+            part = part.filter(pa.array(mine, pa.bool_()))
+        parts.append(part)
+    try:
+        return pa.concat_tables(parts, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise BadRequest(f"{folder} holds files of different types: {first_line(error)}") from error
+
+
+def _part(path: Path, wanted: set[str] | None, notice: Callable[[str], None]) -> pa.Table:
+    table, only = path.parent.name, None if wanted is None else pc.field("trial").isin(sorted(wanted))
+    try:
+        # A merged file may be large; any other one holds a single trial.
+        part = read_sealed(path, filters=only if path.stem == "gathered" else None)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise BadRequest(f"cannot read {path}: {first_line(error)}; see that it can be read") from error
+    schema = part.schema
+    if only is not None and "trial" in schema.names:
+        part = part.filter(only)
+    version = (schema.metadata or {}).get(VERSION_KEY, b"1").decode("ascii", "replace")
+    if not version.isdigit() or int(version) > SCHEMA_VERSION:
+        raise BadRequest(
+            f"{path} has schema version {version}, this cl-search reads up to {SCHEMA_VERSION}: upgrade "
+            "cl-search"
+        )
+    known = {c.name: c for c in columns(table)}
+    for name in LATER.get(table, ()):
+        if name not in part.column_names:
+            part = part.append_column(name, pa.nulls(len(part), ARROW[known[name].type]))
+    missing = [name for name in known if name not in part.column_names]
+    if missing:
+        raise BadRequest(f"{path} has no column {', '.join(missing)}: it was not written by cl-search")
+    extra = [n for n in part.column_names if n not in known and not n.startswith(DYNAMIC)]
+    if extra:
+        notice(f"table {table}: unknown column {', '.join(extra)} kept as it is")
+    for column in known.values():
+        part = _typed(part, column, path)
+    return part.replace_schema_metadata(None)
+
+
+def _typed(part: pa.Table, column: Column, path: Path) -> pa.Table:
+    """`part` with `column` in its declared type. Raises BadRequest when it holds something else."""
+    index = part.column_names.index(column.name)
+    have, want = part.schema.field(index).type, ARROW[column.type]
+    if have == want:
+        return part
+    try:
+        return part.set_column(index, column.name, part.column(index).cast(want))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise BadRequest(f"{path} has {have} in column {column.name}, expected {want}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, its first line; its name where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,151 @@
+"""How figures look: one colour a label in every figure, small multiples of one size, dark text on white."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from analysis.lake.results import Results
+from analysis.lake.study import labels
+
+PALETTE = (
+    *("#2563a8", "#d9662b", "#2a9167", "#a03d9b", "#c22f45", "#7c5c2e", "#1699ad", "#8a8f1f"),
+    *("#5b4bc4", "#d17ba5", "#3f7d20", "#8c2d19", "#4c86c6", "#b98a00", "#6b6f9c"),
+)
+REFERENCES = {"finetune": "#8d939b", "joint": "#20262e"}  # what every method is measured against is neutral
+SEQUENTIAL = [[0.0, "#f6f8fb"], [0.25, "#c5d7ea"], [0.5, "#7fa8d1"], [0.75, "#3a74b0"], [1.0, "#123f70"]]
+DASHES = ("solid", "dot", "dash", "dashdot", "longdash")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star-triangle-up", "hexagon")
+INK, GRID, EDGE = "#1d2530", "#e6e9ee", "#b6bec9"
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', Arial, sans-serif"
+
+
+def colours(results: Results) -> dict[str, str]:
+    """A colour for every label of a study, the same in every figure.
+
+    Fine-tuning and joint training are neutral.
+    """
+    method = dict(zip(results.trials["label"], results.trials["method"], strict=True))
+    out: dict[str, str] = {}
+    free = 0
+    for label in labels(results):
+        neutral = REFERENCES.get(str(method.get(label)))
+        if neutral is not None and neutral not in out.values():
+            out[label] = neutral
+        else:
+            out[label] = PALETTE[free % len(PALETTE)]
+            free += 1
+    return out
+
+
+def fade(colour: str, opacity: float) -> str:
+    """A colour `#rrggbb` with an opacity."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity:g})"
+
+
+def plain(text: object) -> str:
+    """Text of a file as a figure may show it: plotly reads a little HTML in labels."""
+    return html.escape(str(text), quote=False)
+
+
+def panels(
+    titles: Sequence[str | None], columns: int, height: int, legend: bool = False, shared_y: bool = False
+) -> go.Figure:
+    """Small multiples, `columns` side by side, each `height` pixels high, titled in order.
+
+    None leaves a place empty.
+    """
+    columns = max(1, min(columns, len(titles)))
+    rows = -(-len(titles) // columns)
+    gap, top, bottom = 74, 50, 56 + (46 if legend else 0)
+    inner = rows * height + (rows - 1) * gap
+    places = [*titles, *[None] * (rows * columns - len(titles))]
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        specs=[
+            [None if t is None else {} for t in places[r * columns : (r + 1) * columns]] for r in range(rows)
+        ],
+        subplot_titles=[plain(title) for title in titles if title is not None],
+        vertical_spacing=gap / inner if rows > 1 else 0.0,
+        horizontal_spacing=min(0.09, 0.27 / columns),
+        shared_yaxes="all" if shared_y else False,
+    )
+    figure.update_layout(
+        template="plotly_white",
+        height=inner + top + bottom,
+        margin={"l": 64, "r": 24, "t": top, "b": bottom},
+        font={"family": FONT, "size": 12.5, "color": INK},
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        showlegend=legend,
+        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": -62 / inner, "yanchor": "top"},
+        hoverlabel={"font": {"family": FONT, "size": 12}},
+    )
+    figure.update_annotations(font={"size": 13, "color": INK, "family": FONT})
+    axis = {"gridcolor": GRID, "linecolor": EDGE, "ticks": "outside", "tickcolor": EDGE, "zeroline": False}
+    figure.update_xaxes(title_font_size=12.5, title_standoff=6, **axis)
+    figure.update_yaxes(title_font_size=12.5, title_standoff=6, **axis)
+    return figure
+
+
+def side_by_side(names: Iterable[str]) -> int:
+    """Columns of panels whose lines are named at the left: long names need the room of a second one."""
+    return 2 if max(map(len, names)) <= 13 else 1
+
+
+def place(index: int, figure: go.Figure) -> dict[str, int]:
+    """Row and column of the place number `index` in a figure of `panels`."""
+    _, columns = figure._get_subplot_rows_columns()
+    return {"row": index // len(columns) + 1, "col": index % len(columns) + 1}
+
+
+def matrices(groups: Mapping[str, Sequence[tuple[str, Sequence[Sequence[float]]]]], hover: str) -> go.Figure:
+    """Heatmaps [T, T] of shares in [0, 1], tasks down and across, a group beginning a row of its own.
+
+    `groups` maps a group's name to (title, matrix) pairs; numbers are written in where there is room.
+    """
+    largest = max(len(group) for group in groups.values())
+    columns = largest if largest <= 6 else 5
+    titles: list[str | None] = []
+    values: dict[int, Sequence[Sequence[float]]] = {}
+    for name, group in groups.items():
+        titles += [None] * (-len(titles) % columns)
+        for title, matrix in group:
+            values[len(titles)] = matrix
+            titles.append(f"{title}, {name}")
+    titles += [None] * (-len(titles) % columns)
+    figure = panels(titles, columns, height=190)
+    longest = max(len(matrix) for matrix in values.values())
+    for index, matrix in values.items():
+        tasks = list(range(len(matrix)))
+        figure.add_trace(
+            go.Heatmap(
+                z=matrix,
+                x=tasks,
+                y=tasks,
+                coloraxis="coloraxis",
+                xgap=1,
+                ygap=1,
+                texttemplate="%{z:.2f}" if len(tasks) <= 6 else None,
+                textfont={"size": 10.5},
+                hovertemplate=hover,
+                hoverongaps=False,
+            ),
+            **place(index, figure),
+        )
+    bar = {"thickness": 12, "len": 230, "lenmode": "pixels", "y": 1, "yanchor": "top"}
+    figure.update_layout(coloraxis={"cmin": 0, "cmax": 1, "colorscale": SEQUENTIAL, "colorbar": bar})
+    if columns < 4:
+        figure.update_layout(width=60 + 290 * columns)
+    figure.update_xaxes(
+        showgrid=False, tickmode="linear", tick0=0, dtick=1 if longest <= 12 else 5, constrain="domain"
+    )
+    figure.update_yaxes(
+        showgrid=False, tickmode="linear", tick0=0, dtick=1 if longest <= 12 else 5, autorange="reversed"
+    )
+    return figure

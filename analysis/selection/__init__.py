@@ -1,0 +1,1 @@
+"""Trials, the selected one of each cell, and its references."""

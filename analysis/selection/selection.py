@@ -1,0 +1,246 @@
+"""Which runs stand for a cell: those of the configuration that the search would choose, never by the test
+split.
+
+A configuration's score is the mean of the study's first objective over its completed runs, or
+the worst where the protocol says so. Stopped runs are not
+ranked: their averages run over fewer tasks. Where a configuration has fewer completed runs than another of
+its cell, it is not ranked either, so that no lucky class order wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from analysis.lake.results import Results
+from analysis.lake.study import (
+    ORACLE,
+    label_of,
+    labels,
+    objective,
+    protocol_of,
+    scenarios,
+    sought,
+    starts_from_paper,
+    worst_case,
+)
+
+OWN_DEFAULT = -1  # the default's number in an evaluation whose search begins with none
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One label in one scenario."""
+
+    name: str
+    label: str
+    method: str
+    scenario: str
+    trials: pd.DataFrame  # every ended run of its search
+    ranking: pd.DataFrame  # config, number, objective (over runs), runs; best first
+    selected: (
+        pd.DataFrame
+    )  # the runs by which the best configuration was selected; no rows when none completed
+    best: (
+        pd.DataFrame
+    )  # the runs that stand for the cell: its final runs where every cell has some, else `selected`
+    default: pd.DataFrame  # completed runs of configuration 0 where the study starts from published defaults
+    evaluation: pd.DataFrame  # every ended run of its evaluation, final or reference
+    seeks: str = ""  # hardest | easiest where class orders are searched: `best` is then that order
+
+    def count(self, status: str) -> int:
+        """How many runs of the search ended as `status`."""
+        return int((self.trials["status"] == status).sum())
+
+    @property
+    def number(self) -> int | None:
+        """The number of the chosen configuration."""
+        return None if self.ranking.empty else int(self.ranking["number"].iloc[0])
+
+    @property
+    def final(self) -> pd.DataFrame:
+        """The completed final runs of the chosen configuration, whichever number they bear."""
+        done = self.evaluation[self.evaluation["status"] == "completed"]
+        chosen = list(self.ranking["config"].head(1))
+        return done[(done["purpose"] == "final") & done["config"].isin(chosen)]
+
+
+def over_runs(results: Results, done: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """number and each metric over the runs of a configuration: the mean, or the worst by its direction."""
+    worst = worst_case(results)
+    how = {
+        name: ("min" if direction == "max" else "max") if worst else "mean"
+        for name, direction in names.items()
+    }
+    return done.groupby("number", as_index=False)[list(names)].agg(how)
+
+
+def final_default(results: Results, cell: Cell) -> pd.DataFrame:
+    """The completed final runs of a cell's published default."""
+    done = cell.evaluation[
+        (cell.evaluation["purpose"] == "final") & (cell.evaluation["status"] == "completed")
+    ]
+    own = done["number"] == OWN_DEFAULT
+    return done[own] if own.any() or not starts_from_paper(results) else done[done["number"] == 0]
+
+
+def cells(results: Results) -> list[Cell]:
+    """Every cell with an ended run, by scenario, then label, in the study's order.
+
+    Without those that search class orders, which say nothing of one method beside another.
+    """
+    return [cell for cell in _all_cells(results) if not cell.seeks]
+
+
+def order_searches(results: Results) -> list[Cell]:
+    """The cells that search the hardest or easiest class order; their ranking begins with the one sought."""
+    return [cell for cell in _all_cells(results) if cell.seeks]
+
+
+def _all_cells(results: Results) -> list[Cell]:
+    if "cells" not in results.memo:
+        results.memo["cells"] = _cells(results)
+    return list(results.memo["cells"])
+
+
+def _cells(results: Results) -> list[Cell]:
+    name, direction = objective(results)
+    trials = results.trials
+    if name in trials:  # a run outside of a search has no objective, but the metric itself
+        trials = trials.assign(objective=trials["objective"].fillna(trials[name]))
+    paper = starts_from_paper(results)
+    rows = dict(iter(trials.groupby(["scenario", "label"], sort=False)))
+    searched = sought(results)
+    out = []
+    for scenario in scenarios(results):
+        for label in labels(results):
+            if (scenario, label) not in rows:
+                continue
+            ended = rows[scenario, label]
+            mine = ended[ended["purpose"] == "search"]
+            search = mine[(mine["status"] == "completed") & mine["objective"].notna()]
+            seeks = searched.get(scenario, "")
+            ranking = _ranking(results, search, direction, turned=seeks == "hardest")
+            selected = search[search["number"].isin(ranking["number"].head(1))]
+            default = search[search["number"] == 0] if paper else search.iloc[:0]
+            first = ended.iloc[0]
+            out.append(
+                Cell(
+                    name=str(first["cell"]),
+                    label=label,
+                    method=str(first["method"]),
+                    scenario=scenario,
+                    trials=mine,
+                    ranking=ranking,
+                    selected=selected,
+                    best=selected,
+                    default=default,
+                    evaluation=ended[ended["purpose"] != "search"],
+                    seeks=seeks,
+                )
+            )
+    # Final runs have test rows alone: either all cells are shown by theirs, or none is.
+    compared = [cell for cell in out if len(cell.selected) and not cell.seeks]
+    if all(len(cell.final) for cell in compared):
+        names = {cell.name for cell in compared}  # frames in a cell do not compare as a whole
+        out = [replace(cell, best=cell.final) if cell.name in names else cell for cell in out]
+    return out
+
+
+def split_of(results: Results, chosen: list[Cell]) -> str:
+    """`test` when every run that stands for a cell has test counts, else `val`."""
+    runs = [trial for cell in chosen for trial in cell.best["trial"]]
+    results.fetch(runs)
+    return "test" if runs and all(results.classifiers(trial, "test") for trial in runs) else "val"
+
+
+def rows_selected_on(results: Results) -> str:
+    """The rows that decided, in words."""
+    return "test rows" if label_of(results) else "validation rows"
+
+
+def split_selected_on(results: Results) -> str:
+    """The split whose counts decided."""
+    return "test" if label_of(results) else "val"
+
+
+def by_classifier(
+    results: Results, chosen: list[Cell], split: str
+) -> Iterator[tuple[Cell, int, str, list[tuple[str, str]]]]:
+    """Every cell and rule that answered on `split`, with its runs: (cell, rank, classifier, runs).
+
+    A run is (trial, class order); rank 0 is the method's own rule.
+    """
+    for cell in chosen:
+        runs = list(zip(cell.best["trial"], cell.best["class_order"].astype(str), strict=True))
+        for rank, classifier in enumerate(results.classifiers(str(runs[0][0]), split)):
+            having = [run for run in runs if classifier in results.classifiers(run[0], split)]
+            yield cell, rank, classifier, having
+
+
+def split_sentence(results: Results, split: str) -> str:
+    """Which rows the numbers come from, and how configurations were chosen."""
+    rows = {"val": "validation rows (held out of the training split)", "test": "test rows"}[split]
+    protocol = protocol_of(results)
+    name = objective(results)[0].replace("_", " ")
+    how = f"Each cell is shown at the configuration with the best {worst_case(results) or 'mean'} {name}"
+    first = protocol.get("first")
+    how += {
+        "validation": " on validation rows of all tasks (non-causal: selection looked at all tasks)",
+        "shared-base": " on validation rows of all tasks (non-causal: selection looked at all tasks); all "
+        "methods begin from one first task",
+        "first-k": f" on validation rows of the first {first} tasks (causal after task {first})",
+        "gtep": " on validation rows of other classes or another data set, kept for tuning",
+        "chf": ", its hyperparameters chosen inside the run, task by task, from past data only",
+        "oracle-test": f" on test rows: {ORACLE}",
+    }.get(protocol["select_on"], f", chosen by {protocol['select_on']}")
+    selected = split_selected_on(results)
+    caution = "; numbers of a chosen best are optimistic on the rows it was chosen on"
+    again = " They are final runs, trained on training and validation rows." if _evaluated(results) else ""
+    return f"Measured on {rows}.{again} {how}{caution if split == selected else ''}."
+
+
+def same_sentence(split: str) -> str:
+    """`split_sentence` for the sections after the leaderboard, which says all of it."""
+    return f"Measured on {'test' if split == 'test' else 'validation'} rows, by the leaderboard's runs."
+
+
+def _evaluated(results: Results) -> bool:
+    """Whether cells are shown by their final runs."""
+    return any((cell.best["purpose"] == "final").any() for cell in cells(results))
+
+
+def orders_sentence(chosen: list[Cell], interval: str = "± is the half width of") -> str:
+    """How many class orders and seeds stand behind the numbers, and what shows the interval, if anything."""
+    runs = [cell.best for cell in chosen if len(cell.best)]
+    if not runs:
+        return "n = 0: no completed run"
+    orders = sorted({int(r["class_order"].nunique()) for r in runs})
+    seeds = sorted({int(r["seed"].nunique()) for r in runs})
+    text = f"n = {_span(orders)} class order{'s' if orders[-1] > 1 else ''}, {_span(seeds)} seed"
+    text += "s" if seeds[-1] > 1 else ""
+    if not interval:
+        return text
+    if orders[-1] < 2:
+        text += "; no interval: the class order is the unit, and one order has none"
+    else:
+        text += f"; {interval} the 95 % interval over class orders"
+    return text
+
+
+def _ranking(results: Results, done: pd.DataFrame, direction: str, turned: bool = False) -> pd.DataFrame:
+    """Configurations by their objective, `turned` the worst first.
+
+    Drawn twice, the same values are two configurations: runs are budget.
+    """
+    table = done.groupby("number", as_index=False).agg(config=("config", "first"), runs=("trial", "count"))
+    table = table.merge(over_runs(results, done, {"objective": direction}), on="number")
+    table = table[table["runs"] == table["runs"].max()]
+    rising = (direction == "min") != turned
+    return table.sort_values(["objective", "number"], ascending=[rising, True], ignore_index=True)
+
+
+def _span(values: list[int]) -> str:
+    return str(values[0]) if len(values) == 1 else f"{values[0]}–{values[-1]}"

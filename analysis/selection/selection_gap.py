@@ -1,0 +1,69 @@
+"""The selection gap: by how much the value that a configuration was selected by misses its final test value.
+
+Between the two stand further measurements of the same configuration, each of which changes one thing; the
+parts are the differences of neighbours, so they sum to the gap exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis.statistics.sample import Pairs, Sample
+
+FORMULAS = {
+    "winner's curse": "selected by − the same split and class orders again, with seeds that the search never "
+    "used",
+    "class orders": "that rerun over the search's class orders − over the final ones",
+    "later tasks": "that rerun over the first k tasks − over all tasks",
+    "test split": "that rerun on validation rows − on test rows",
+    "more data": "that rerun on test rows − trained on validation rows as well (final)",
+}
+"""Every part, in the order in which they sum to the gap."""
+
+
+@dataclass(frozen=True)
+class Station:
+    """A measurement of the chosen configuration: its runs, and what differs from the one before it."""
+
+    part: str  # a key of FORMULAS; empty for the value that it was selected by
+    runs: Pairs
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the gap; `half`: the half width of its interval over class orders, if there is one."""
+
+    name: str
+    value: float
+    half: float | None
+
+
+def value_of(runs: Pairs, aggregate: str, direction: str) -> float | None:
+    """What runs come to as the search counts them: the mean, or the worst by `direction`; None without."""
+    known = [one.value for _, one in runs if one.value is not None]
+    if not known:
+        return None
+    if aggregate == "worst":
+        return min(known) if direction == "max" else max(known)
+    return Sample.of(runs).mean.value
+
+
+def parts(stations: Sequence[Station], aggregate: str = "mean", direction: str = "max") -> list[Part]:
+    """The differences of neighbouring stations, in order. Raises ValueError where a station has no value."""
+    values = [value_of(station.runs, aggregate, direction) for station in stations]
+    out = []
+    for index in range(1, len(stations)):
+        before, after = values[index - 1], values[index]
+        if before is None or after is None:
+            raise ValueError("every station of a gap needs a run with a value")
+        half = None
+        if aggregate == "mean":
+            half = _half(Sample.of(stations[index - 1].runs), Sample.of(stations[index].runs))
+        out.append(Part(stations[index].part, before - after, half))
+    return out
+
+
+def _half(left: Sample, right: Sample) -> float | None:
+    """Of the paired differences; None where the class orders are not the same."""
+    return (left - right).mean.half if set(left.values) == set(right.values) else None

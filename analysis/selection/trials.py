@@ -1,0 +1,116 @@
+"""What became of the configurations that a cell's search asked: one row each, whatever its runs.
+
+A configuration has completed when it has as many completed runs as any other of its cell; only then does it
+have a value, the mean over its runs, or the worst where the protocol says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+
+from analysis.lake.results import Results
+from analysis.lake.study import objective
+from analysis.selection.selection import Cell, over_runs
+
+ADAPTIVE = ("tpe", "gp", "nsga2")  # samplers whose draws depend on the values before
+
+
+def searched_runs(cell: Cell) -> pd.DataFrame:
+    """The runs of the search, without those of `evaluate`."""
+    return cell.trials[cell.trials["purpose"] == "search"]
+
+
+def whole(done: pd.DataFrame) -> pd.DataFrame:
+    """The completed runs of configurations that have as many of them as any other: a mean over fewer class
+    orders is a mean over easier or harder ones."""
+    runs = done.groupby("number")["trial"].transform("count")
+    return done[runs == runs.max()]
+
+
+def setting(results: Results, name: str, default: str) -> str:
+    """A name under `search` in the study, such as its sampler."""
+    search = results.study.get("search")
+    return str(search.get(name, default)) if isinstance(search, Mapping) else default
+
+
+def configurations(results: Results, cell: Cell) -> pd.DataFrame:
+    """Every configuration of a cell that has ended, by number: number, status (completed, stopped, failed),
+    objective (missing unless completed), runs, asked (runs it has or would have had), tasks, tasks_done (both
+    over its runs), seconds and ended; then the columns of its first run.
+
+    A stopper may end a configuration between two runs: then it has completed runs alone, and fewer than the
+    others. Without a stopper, or while a run is under way, one with fewer is unfinished and left out.
+    """
+    key = f"configurations {cell.name}"
+    if key not in results.memo:
+        results.memo[key] = _configurations(results, cell)
+    frame: pd.DataFrame = results.memo[key]
+    return frame
+
+
+def _configurations(results: Results, cell: Cell) -> pd.DataFrame:
+    runs = searched_runs(cell)
+    direction = objective(results)[1]
+    grouped = runs.groupby("number")
+    table = pd.DataFrame(
+        {
+            "runs": grouped["trial"].count(),
+            "tasks": grouped["tasks"].sum(),
+            "tasks_done": grouped["tasks_done"].sum(),
+            "seconds": grouped["seconds"].sum(),
+            "ended": grouped["ended"].max(),
+        }
+    )
+    status = runs["status"]
+    done = status.eq("completed").groupby(runs["number"]).sum()
+    full = int(done.max()) if len(done) else 0
+    table["asked"] = max(full, int(table["runs"].max()) if len(table) else 0, _asked(results))
+    table["status"] = "completed"
+    short = table.index[done < full] if full else table.index
+    between = setting(results, "stopper", "none") != "none"
+    table.loc[short, "status"] = "stopped" if between else "unfinished"
+    if between and len(short):
+        table.loc[short.intersection(_under_way(results, cell)), "status"] = "unfinished"
+    for state in ("stopped", "failed"):
+        table.loc[status.eq(state).groupby(runs["number"]).any(), "status"] = state
+    table = table[table["status"] != "unfinished"]
+    complete = runs[runs["number"].isin(table.index[table["status"] == "completed"])]
+    values = over_runs(results, complete, {"objective": direction}).set_index("number")["objective"]
+    table["objective"] = values.reindex(table.index).astype(float)
+    lacking = (table["status"] == "completed") & table["objective"].isna()
+    table.loc[lacking, "status"] = "failed"  # the objective is undefined there: it can never be best
+    first = runs.sort_values("trial", key=lambda t: t.str.len(), kind="stable").drop_duplicates("number")
+    first = first.set_index("number").drop(columns=[c for c in table.columns if c in first])
+    return table.join(first).reset_index()
+
+
+def ranked(results: Results, cell: Cell) -> pd.DataFrame:
+    """The completed configurations of a cell, the best first, as `configurations` gives them."""
+    table = configurations(results, cell)
+    table = table[table["status"] == "completed"]
+    least = objective(results)[1] == "min"
+    return table.sort_values(["objective", "number"], ascending=[least, True], ignore_index=True)
+
+
+def span(counts: Iterable[int]) -> str:
+    """The smallest and the largest of some counts: 12, or 8–20."""
+    known = sorted(set(map(int, counts)))
+    return f"{known[0]}" if len(known) == 1 else f"{known[0]}–{known[-1]}"
+
+
+def _asked(results: Results) -> int:
+    """Runs of a configuration by the study's protocol."""
+    protocol = results.study.get("protocol")
+    if not isinstance(protocol, Mapping):
+        return 1
+    counts = [protocol.get(key, 1) for key in ("orders", "seeds")]
+    return int(counts[0] * counts[1]) if all(isinstance(c, int) for c in counts) else 1
+
+
+def _under_way(results: Results, cell: Cell) -> list[int]:
+    """Configurations with a run that has left a task's rows and has not ended."""
+    open_ = set(results.stages["trial"]) - set(results.trials["trial"])
+    rest = (t.removeprefix(f"{cell.name}/").split("/")[0] for t in open_ if t.startswith(f"{cell.name}/"))
+    return sorted({int(number) for number in rest if number.isdigit()})

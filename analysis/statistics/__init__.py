@@ -1,0 +1,1 @@
+"""Intervals over class orders, with the error that counting leaves."""

@@ -1,0 +1,1 @@
+"""Findings of the survey as claims, and their verdicts."""

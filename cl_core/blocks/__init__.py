@@ -1,0 +1,1 @@
+"""Losses and other building blocks that methods call."""

@@ -1,0 +1,40 @@
+"""What LUCIR does with a cosine head: rows that begin as class means, and a margin between cosines."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cl_core.blocks.exemplars import features_of
+from cl_core.images.view import View
+from cl_core.nets.network import Head, Network
+from cl_core.task import Task
+
+
+@torch.no_grad()
+def imprint(net: Network, data: View, task: Task) -> None:
+    """Set the head's new rows to the mean direction of their class, as long as the old rows are on average.
+
+    All images of a class count, without augmentation, under the network as it is, in evaluation mode
+    (Qi et al., CVPR 2018, as in LUCIR's official code).
+    """
+    rows = cast(Head, net.head).weight
+    length = torch.linalg.vector_norm(rows[: task.old], dim=1).mean()
+    for c in range(task.old, task.seen):
+        mean = F.normalize(features_of(net, data, data.rows([c])), dim=1).mean(dim=0)
+        rows[c] = length * F.normalize(mean, dim=0)
+
+
+def margin_ranking(cosines: Tensor, y: Tensor, old: int, negatives: int, margin: float) -> Tensor:
+    """Mean over samples of old classes and their K nearest new ones of max(0, m - s_y + s_k): LUCIR, 3.4.
+
+    cosines [B, seen], y [B]; 0 where no sample is of an old class; K is at most the number of new classes.
+    """
+    own = cosines.gather(1, y[:, None])  # [B, 1]
+    nearest = cosines[:, old:].topk(min(negatives, cosines.shape[1] - old), dim=1).values  # [B, K]
+    each = F.relu(margin - own + nearest).mean(dim=1)
+    is_old = y < old
+    return (each * is_old).sum() / is_old.sum().clamp(min=1)

@@ -1,0 +1,1 @@
+"""Images in memory, and what a run sees of them."""

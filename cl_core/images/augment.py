@@ -1,0 +1,64 @@
+"""Batched augmentation and normalisation on the device where the images lie.
+
+The random numbers of a whole epoch are drawn at once on the CPU from a named stream, so they do not depend on
+the device or on how the epoch is cut into steps.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cl_core.images.dataset import Augment
+from cl_core.rng import Streams
+
+
+class Draws(NamedTuple):
+    """The random numbers of n images: offsets of the crop and whether to flip; None where not augmented."""
+
+    top: Tensor | None  # [n] int64 in 0..2 crop
+    left: Tensor | None  # [n]
+    flip: Tensor | None  # [n] bool
+
+    def at(self, start: int, stop: int) -> Draws:
+        """The draws of images [start, stop)."""
+        return Draws(*(None if t is None else t[start:stop] for t in self))
+
+
+def draw(augment: Augment, n: int, g: Streams, purpose: tuple[str | int, ...], device: torch.device) -> Draws:
+    """The draws of `n` images for `purpose`."""
+    top = left = flip = None
+    if augment.crop:
+        offsets = torch.randint(0, 2 * augment.crop + 1, (2, n), generator=g(*purpose, "crop")).to(device)
+        top, left = offsets[0], offsets[1]
+    if augment.flip:
+        flip = (torch.rand(n, generator=g(*purpose, "flip")) < 0.5).to(device)
+    return Draws(top, left, flip)
+
+
+def apply(images: Tensor, augment: Augment, draws: Draws) -> Tensor:
+    """Random crop from the zero-padded image and horizontal flip, uint8 [B, H, W, C] to the same."""
+    if draws.top is None and draws.flip is None:
+        return images
+    b, height, width, _ = images.shape
+    device = images.device
+    rows = torch.arange(height, device=device).expand(b, height)
+    cols = torch.arange(width, device=device).expand(b, width)
+    if draws.flip is not None:
+        cols = torch.where(draws.flip[:, None], width - 1 - cols, cols)
+    if draws.top is not None and draws.left is not None:
+        p = augment.crop
+        images = F.pad(images, (0, 0, p, p, p, p))
+        rows, cols = rows + draws.top[:, None], cols + draws.left[:, None]
+    index = torch.arange(b, device=device)[:, None, None]
+    return images[index, rows[:, :, None], cols[:, None, :]]
+
+
+def normalise(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """uint8 [B, H, W, C] -> float32 [B, C, H, W] in channels-last memory: x scale + shift, channel by
+    channel.
+    """
+    return (images.float() * scale + shift).permute(0, 3, 1, 2)

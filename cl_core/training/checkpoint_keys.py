@@ -1,0 +1,115 @@
+"""Addresses of stages: what decided a network, digested, and nothing else.
+
+A first task is shared by all runs with one `base_identity` on machines of one numerics; later boundaries
+belong to a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cl_core.hparams import digest, to_dict
+from cl_core.images.dataset import Data
+from cl_core.method import METHODS
+from cl_core.nets.network import NETS
+from cl_core.recipe import recipe_dict
+from cl_core.training.code import own_code
+from cl_core.training.configuration import Configuration
+from cl_core.training.device import resolve_device
+from cl_core.training.weights import file_digest
+
+
+def base_identity(configuration: Configuration, data: Data) -> dict[str, Any]:
+    """What decides the network of the first task, beside the machine, and nothing else.
+
+    Of a run with `shared_base` it is what decides the network that all methods begin from.
+    """
+    if configuration.shared_base:
+        return base_identity(configuration.plain(), data)
+    method = configuration.make_method()
+    recipe, _ = configuration.recipes(data, method)
+    first = configuration.scenario.sizes(data.num_classes)[0]
+    net = configuration.net or data.net
+    return {
+        "stage": "base",
+        "data": data.fingerprint,
+        "augment": asdict(data.augment),
+        "normalise": [list(data.mean), list(data.std)],
+        "validation": configuration.validation,
+        "classes": list(configuration.order(data.num_classes, data.class_names)[:first]),
+        "width": data.num_classes,
+        "net": net,
+        "init": file_digest(configuration.init) if configuration.init else None,
+        "base": method.base().key(),
+        "own code": [own_code(METHODS.module(configuration.method)), own_code(NETS.module(net))],
+        "recipe": recipe_dict(recipe),
+        "seed": configuration.seed,
+    }
+
+
+def numerics_digest(configuration: Configuration) -> str:
+    """What decides the bits on this machine, beside configuration and code. Raises BadRequest."""
+    device, precision = resolve_device(configuration.device, configuration.precision)
+    return digest(numerics(device, precision, configuration.threads))
+
+
+def base_stage_key(configuration: Configuration, data: Data, numerics: str) -> str:
+    """The address of the first task's stage on machines with these numerics (a `numerics_digest`)."""
+    identity = {**base_identity(configuration, data), "sources": sources_digest(), "numerics": numerics}
+    return digest(identity)
+
+
+def boundary_key(configuration: Configuration, data: Data, numerics: str, task: int, scope: str) -> str:
+    """The address of a run's own boundary after `task`: all that decided its state, and whose it is."""
+    method, framework = configuration.make_method(), configuration.framework()
+    return digest(
+        {
+            "stage": "boundary",
+            "scope": scope,
+            "task": task,
+            "unsealed": configuration.unsealed,
+            "base": base_stage_key(configuration, data, numerics),
+            "method": method.digest(),
+            "own code": own_code(METHODS.module(configuration.method)),  # a shared base has none of it
+            "chf": None if framework is None else to_dict(framework),
+            "recipes": [recipe_dict(recipe) for recipe in configuration.recipes(data, method)],
+            "order": configuration.order(data.num_classes, data.class_names),
+            "sizes": configuration.scenario.sizes(data.num_classes),
+        }
+    )
+
+
+@lru_cache(maxsize=1)
+def sources_digest() -> str:
+    """A digest of cl_core's sources: a change of the trainer must not meet stages of the old one."""
+    root = Path(__file__).parents[1]
+    hasher = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        hasher.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return hasher.hexdigest()[:20]
+
+
+def numerics(device: torch.device, precision: str, threads: int | None = None) -> dict[str, Any]:
+    """What decides the bits beside configuration and code: torch, NumPy (whose generators draw Beta
+    variables), device kind, threads, instruction set, dtype.
+    """
+    kind = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else torch.backends.cpu.get_cpu_capability()
+    )
+    return {
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "device": device.type,
+        "kind": kind,
+        "threads": threads or torch.get_num_threads(),
+        "precision": precision,
+    }

@@ -1,0 +1,186 @@
+"""CHF: the continual hyperparameter framework, which sets each task's values from past data alone.
+
+De Lange et al., A continual learning survey: Defying forgetting in classification tasks, TPAMI 2021 (arXiv
+1909.08383), Algorithm 1. From the second task on, each from the state that the task before it left:
+
+- Maximal plasticity search: fine-tuning learns the task with each learning rate of a grid; the best accuracy
+  on the task's validation rows is A*, and its rate (of several, the highest) is taken.
+- Stability decay: the method learns the task with that rate and its stability hyperparameters at their
+  strongest; while its accuracy on these rows is below (1 - drop) A*, they are multiplied by `decay` and the
+  task is learnt again.
+
+Nothing is read but the task's own rows and the state. The accuracy on the new task is that of the method's
+primary classifier among all classes seen (of fine-tuning, the head): the survey knows the task of a test
+image, but here a class that is never answered is not learnt, however well it is told from its own task's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from cl_core.errors import NonFiniteLoss
+from cl_core.hparams import Factors, Float, Int, hp, hparams
+from cl_core.images.view import View
+from cl_core.method import METHODS, Method
+from cl_core.recipe import Recipe
+from cl_core.state import State
+from cl_core.task import Task
+from cl_core.training.result import Trained
+
+Learn = Callable[[Method, Task], Trained]
+Accuracy = Callable[[Method, Task], float]
+
+
+@dataclass(frozen=True)
+class CHF:
+    """The options of the framework; all but the grid are the survey's p, alpha and a limit of its loop."""
+
+    lrs: str = hp("0.1,0.3,1,3", Factors(), doc="the grid, as factors of the recipe's learning rate")
+    drop: float = hp(0.2, Float(0.0, 1.0), doc="p: share of A* that stability may cost")
+    decay: float = hp(0.5, Float(0.01, 0.99), doc="alpha: factor on the stability after each failed attempt")
+    attempts: int = hp(6, Int(1, 1000), doc="how often the method learns a task at most; the last is kept")
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """The grid."""
+        return tuple(float(part) for part in self.lrs.split(","))
+
+    def check(self, recipe: Recipe) -> None:
+        """Raise BadRequest where a rate of the grid is none that a recipe may have."""
+        domain = hparams(Recipe)["lr"].domain
+        for factor in self.factors:
+            domain.check(f"chf.lrs: {factor:g} times the learning rate {recipe.lr:g}", factor * recipe.lr)
+
+
+class Learnt(NamedTuple):
+    """A task as it was learnt: with which method's values, by which recipe, at what cost."""
+
+    method: Method
+    task: Task
+    trained: Trained  # phases of what was kept; images and seconds of every attempt
+    note: str | None = None
+
+
+def strongest(method: Method, fixed: Collection[str] = ()) -> dict[str, float]:
+    """The stability hyperparameters that act in this method, at the upper end of their domains; those that
+    are `fixed` keep their value and are left out."""
+    values = method.values()
+    known = hparams(type(method).HP).values()
+    return {
+        p.name: p.domain.high
+        for p in known
+        if p.stability and p.name not in fixed and isinstance(p.domain, Float) and p.active(values)
+    }
+
+
+def idle(method: Method, fixed: Collection[str] = ()) -> str | None:
+    """The part of the framework that finds nothing to act on in a method, in words; None where all acts."""
+    if method.restarts:
+        return f"chf sets nothing of {method.name}, which trains every task anew"
+    if not strongest(method, fixed):
+        return (
+            f"chf sets the learning rate of {method.name} and relaxes nothing: no stability hyperparameter "
+            "acts that is not fixed"
+        )
+    return None
+
+
+def weaker(method: Method, strength: dict[str, float], decay: float) -> dict[str, float]:
+    """The stability hyperparameters times `decay`, or the lower ends of their domains."""
+    known = hparams(type(method).HP)
+    low = {name: known[name].domain.low for name in strength}  # type: ignore[union-attr]
+    return {name: max(low[name], decay * value) for name, value in strength.items()}
+
+
+def learn_task(
+    options: CHF,
+    method: Method,
+    task: Task,
+    learn: Learn,
+    accuracy: Accuracy,
+    fixed: Collection[str] = (),
+) -> Learnt:
+    """Set the rate and the stability of one task, and learn it.
+
+    `learn` trains a method on a task from the state before it, and ends it; `accuracy` says how well it then
+    answers the task's validation rows. What was learnt last stands at the end. A training that diverges is
+    one that has not learnt; raises NonFiniteLoss where no rate or the last attempt diverges.
+    """
+    costs: list[Trained] = []
+
+    def attempt(one: Method, rated: Task) -> float:
+        started = time.perf_counter()
+        try:
+            costs.append(learn(one, rated))
+        except NonFiniteLoss:
+            costs.append(Trained((), 0, time.perf_counter() - started))
+            raise
+        return accuracy(one, rated)
+
+    rated, factor, best = _fastest(options, task, attempt)
+    strength = strongest(method, fixed)
+    wanted = (1.0 - options.drop) * best - 1e-9  # accuracies are shares: 0.72 is 0.8 of 0.9
+    limit = options.attempts if strength else 1
+    for number in range(1, limit + 1):
+        tried = type(method)({**method.values(), **strength})
+        relaxed = weaker(tried, strength, options.decay)
+        last = number == limit or relaxed == strength
+        try:
+            reached = attempt(tried, rated)
+        except NonFiniteLoss:
+            if last:
+                raise
+            reached = -1.0
+        if reached >= wanted or last:
+            break
+        strength = relaxed
+    images, seconds = sum(c.images for c in costs), sum(c.seconds for c in costs)
+    note = f"chf: lr {rated.recipe.lr:g} (x{factor:g}), A* {best:.4f}"
+    note += f", {reached:.4f} in attempt {number} of {limit}"
+    if not strength:
+        note += ", no stability hyperparameter"
+    elif reached < wanted:
+        note += f", below {wanted:.4f}"
+    return Learnt(tried, rated, Trained(costs[-1].phases, images, seconds), note)
+
+
+def _fastest(options: CHF, task: Task, attempt: Accuracy) -> tuple[Task, float, float]:
+    # The task with the best rate, its factor, and A*. Of equal accuracies the highest rate counts: what is
+    # looked for is plasticity, and on an easy task the lowest rate of the grid may do for fine-tuning while
+    # the method, which is held back, learns nothing with it.
+    plain = METHODS["finetune"]()
+    found: tuple[Task, float, float] | None = None
+    for factor in options.factors:
+        rated = dataclasses.replace(task, recipe=task.recipe.replace(lr=factor * task.recipe.lr))
+        try:
+            reached = attempt(plain, rated)
+        except NonFiniteLoss:
+            continue
+        if found is None or (reached, factor) > (found[2], found[1]):
+            found = rated, factor, reached
+    if found is None:
+        raise NonFiniteLoss(
+            f"chf needs a learning rate at which fine-tuning stays finite, and none of {options.lrs} times "
+            f"{task.recipe.lr:g} does in task {task.index}; add lower ones to chf.lrs"
+        )
+    return found
+
+
+@torch.no_grad()
+def accuracy_on_new_classes(method: Method, s: State, task: Task, data: View) -> float:
+    """Share of the validation rows of the task's classes that the primary classifier answers rightly, among
+    all classes seen.
+    """
+    s.net.eval()
+    rows = data.rows(range(task.old, task.seen), "val")
+    right = torch.zeros((), dtype=torch.int64, device=data.device)
+    for batch in data.batches(rows, "val"):
+        scores = method.scores(s, batch.x, task)[method.primary()]
+        right += (scores.argmax(dim=1) == batch.y).sum()
+    return int(right) / len(rows)

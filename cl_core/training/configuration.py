@@ -1,0 +1,191 @@
+"""One run as plain values, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from cl_core.errors import BadRequest, unknown
+from cl_core.hparams import Value, digest, from_dict
+from cl_core.images.dataset import Data, DataSpec
+from cl_core.images.view import rows_left
+from cl_core.method import METHODS, Method
+from cl_core.nets.network import build_network, sample
+from cl_core.recipe import Recipe, recipe_fields, resolve_recipe
+from cl_core.scenarios.class_orders import class_order
+from cl_core.scenarios.scenarios import ScenarioSpec
+from cl_core.training.chf import CHF
+
+PARTS = ("base", "increment")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Everything that decides a run's numbers. `to_dict` and `from_dict` are exact inverses over JSON.
+
+    `recipe` holds recipe fields for all tasks and, under "base" and "increment", those for the first task and
+    for the others. `net` None means the data set's. `device` and `precision` "auto" mean the GPU with bf16 if
+    there is one. With `until` the run ends after so many tasks of the scenario, and is so far that of the
+    whole scenario: class order, width of the head and stages are the same. With `shared_base` every method
+    begins its increments from one network of the first task, that of `plain` (see `shared_base`).
+    With `chf`, options of `cl_core.training.chf.CHF`, learning rate and stability are set task by task.
+    """
+
+    method: str
+    data: DataSpec
+    scenario: ScenarioSpec
+    hp: Mapping[str, Value] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    net: str | None = None
+    class_order: str | None = None  # None: the scenario's
+    seed: int = 0
+    validation: float = 0.1
+    unsealed: bool = False
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    init: str | None = None
+    until: int | None = None
+    shared_base: bool = False
+    chf: Mapping[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can carry."""
+        out = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        out["data"], out["scenario"] = self.data.to_dict(), self.scenario.to_dict()
+        out["hp"] = dict(self.hp)
+        out["chf"] = None if self.chf is None else dict(self.chf)
+        out["recipe"] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in self.recipe.items()}
+        return out
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Configuration:
+        """The configuration that `to_dict` described. Raises BadRequest on an unknown key."""
+        for key in values:
+            if key not in cls.__dataclass_fields__:
+                raise unknown("configuration key", key, cls.__dataclass_fields__)
+        rest = {k: v for k, v in values.items() if k not in ("data", "scenario")}
+        return cls(
+            data=DataSpec.from_dict(values["data"]),
+            scenario=ScenarioSpec.from_dict(values["scenario"]),
+            **rest,
+        )
+
+    def plain(self) -> Configuration:
+        """Fine-tuning in this method's place: its first task is the one that `shared_base` shares."""
+        return replace(self, method="finetune", hp={}, shared_base=False)
+
+    def parts(self, data: Data) -> tuple[str, str, str]:
+        """The names of method, net and data set, whose code this run is made of."""
+        return self.method, self.net or data.net, self.data.name
+
+    def make_method(self) -> Method:
+        """The method with its hyperparameters. Raises BadRequest."""
+        return METHODS[self.method](self.hp)
+
+    def framework(self) -> CHF | None:
+        """What sets learning rate and stability task by task, if anything does. Raises BadRequest."""
+        if self.chf is None:
+            return None
+        if not isinstance(self.chf, Mapping):
+            raise BadRequest(f"chf must be a mapping of its options, such as {{drop: 0.2}}, not {self.chf!r}")
+        return from_dict(CHF, self.chf, "key of chf")
+
+    def order(self, num_classes: int, class_names: tuple[str, ...] = ()) -> tuple[int, ...]:
+        """The original class id at each arrival position."""
+        return class_order(self.class_order or self.scenario.class_order, num_classes, class_names)
+
+    def recipes(self, data: Data, method: Method) -> tuple[Recipe, Recipe]:
+        """The resolved recipes of the first task and of the increments. Raises BadRequest.
+
+        A method that restarts at every task keeps the first task's. A shared first task has the study's
+        recipe, without the defaults of the method's own family.
+        """
+        known = [*recipe_fields(), *PARTS]
+        for key in self.recipe:
+            if key not in known:
+                raise unknown("recipe key", key, known)
+        for part in PARTS:
+            given = self.recipe.get(part) or {}
+            if not isinstance(given, Mapping):
+                raise BadRequest(f"recipe.{part} must be a mapping of recipe fields, not {given!r}")
+        common = {k: v for k, v in self.recipe.items() if k not in PARTS}
+        own = {"base": {} if self.shared_base else method.base().recipe, "increment": method.recipe()}
+        base, increment = (
+            resolve_recipe(data.recipe, own[part], common, self.recipe.get(part) or {}) for part in PARTS
+        )
+        return base, base if method.restarts else increment
+
+    def check(self, data: Data, measured: bool = True) -> None:
+        """Raise BadRequest, one line, for anything that can be known before training.
+
+        A run that is not `measured` needs no rows to measure on.
+        """
+        method = self.make_method()
+        recipes = self.recipes(data, method)
+        framework = self.framework()
+        sizes = self.scenario.sizes(data.num_classes)
+        order = self.order(data.num_classes, data.class_names)
+        last_relu = method.base().last_relu or self.shared_base
+        method.check_net(*sample(self.net or data.net, data.shape, last_relu))
+        if not 0.0 <= self.validation < 1.0:
+            raise BadRequest(f"validation must lie in [0, 1), not {self.validation:g}; 0.1 is usual")
+        if measured and not self.validation and not self.unsealed:
+            raise BadRequest("validation 0 leaves nothing to measure: hold out 0.1, or open the test split")
+        if self.unsealed and data.test is None:
+            raise BadRequest(f"data set {data.name!r} has no test split to open; leave it sealed")
+        if self.threads is not None and self.threads < 1:
+            raise BadRequest(f"threads must be at least 1, not {self.threads}")
+        if self.seed < 0:
+            raise BadRequest(f"seed must not be negative: {self.seed}")
+        if not isinstance(self.shared_base, bool):
+            raise BadRequest(f"shared_base must be true or false, not {self.shared_base!r}")
+        if self.until is not None and (type(self.until) is not int or not 1 <= self.until <= len(sizes)):
+            raise BadRequest(
+                f"until must be a number of tasks from 1 to the {len(sizes)} of scenario "
+                f"{self.scenario.name!r}, not {self.until!r}"
+            )
+        if framework is not None:
+            if not self.validation:
+                raise BadRequest("chf measures on validation rows, and validation is 0: hold out 0.1")
+            framework.check(recipes[1])
+        method.check(sizes, data.shape)
+        left = rows_left(data, self.validation)
+        if left.min() < method.images_a_class:
+            c = int(left.argmin())
+            raise BadRequest(
+                f"{self.method} needs {method.images_a_class} training images of every class, beside those "
+                f"held out: {data.class_names[c]!r} has {left[c]}; add images or leave the class out"
+            )
+        self._check_batches(data, recipes, sizes, left[list(order)])
+
+    def _check_batches(
+        self, data: Data, recipes: tuple[Recipe, Recipe], sizes: Sequence[int], rows: np.ndarray
+    ) -> None:
+        """Raise BadRequest where a step would have one image and the net BatchNorm; `rows` are those of each
+        class in order of arrival."""
+        ends = np.cumsum(sizes)
+        lonely = [t for t, end in enumerate(ends) if rows[end - sizes[t] : end].sum() == 1]
+        if not lonely and min(recipe.batch for recipe in recipes) > 1:
+            return
+        name = self.net or data.net
+        net = build_network(name, data.shape, data.num_classes, "linear", True, self.seed)
+        if not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
+            return
+        said = f"net {name!r} has BatchNorm, which needs two images a step, but"
+        if lonely:
+            raise BadRequest(
+                f"{said} task {lonely[0]} has one training row: add images or classes to it, or take a net "
+                "without BatchNorm"
+            )
+        raise BadRequest(f"{said} recipe.batch is 1: set it to 2 or more, or take a net without BatchNorm")
+
+    def digest(self, data: Data) -> str:
+        """Equal for runs with equal numbers on one machine: leaves out where the data lies."""
+        plain = self.to_dict()
+        plain["data"] = data.fingerprint
+        return digest(plain)

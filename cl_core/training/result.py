@@ -1,0 +1,67 @@
+"""What one task leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cl_core.hparams import Value
+from cl_core.training.evaluation import Evaluation
+
+
+@dataclass(frozen=True)
+class PhaseValue:
+    """The mean of one loss term over the images of one epoch: a step counts by its images."""
+
+    phase: str
+    epoch: int
+    term: str
+    value: float
+    weight: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What one task left behind."""
+
+    task: int
+    stage: str  # digest of the network's bits
+    key: str  # address of the stage in a store
+    classes: int
+    images: int  # of training, counted in every pass; not those that only complete a last batch
+    seconds: float  # of training, wherever it happened
+    shared: bool  # the network came from the stage store
+    exemplars: int
+    exemplar_bytes: int
+    kept_bytes: int
+    peak_memory_bytes: int
+    note: str | None
+    teacher_agreement: float | None  # on validation images of old classes
+    hp: Mapping[str, Value]  # in force, as is the recipe
+    recipe: Mapping[str, Value]
+    phases: tuple[PhaseValue, ...]
+    evaluations: tuple[Evaluation, ...]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The record of a task's training, as it is stored with a shared stage."""
+
+    phases: tuple[PhaseValue, ...]
+    images: int
+    seconds: float
+
+    def __add__(self, other: Trained) -> Trained:
+        """One training after the other."""
+        return Trained(self.phases + other.phases, self.images + other.images, self.seconds + other.seconds)
+
+    def to_meta(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"phases": [asdict(p) for p in self.phases], "images": self.images, "seconds": self.seconds}
+
+    @classmethod
+    def from_meta(cls, meta: Mapping[str, Any]) -> Trained:
+        """What `to_meta` described."""
+        return cls(tuple(PhaseValue(**p) for p in meta["phases"]), meta["images"], meta["seconds"])

@@ -1,0 +1,126 @@
+"""The Ray cluster that RAY_ADDRESS names: found, and asked whether it is one, before anything is made.
+
+`ray.init` keeps silent for minutes where nobody answers, so a socket is tried first.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+import time
+
+from cl_core.errors import BadRequest
+from search.storage.places import ray_elsewhere, ray_temporary
+
+ADDRESS = "RAY_ADDRESS"
+WAIT = 5.0  # seconds for a connection, and again for an answer
+_FORMS = "host:port, auto, or local for a Ray of this machine alone"
+_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
+# Ray's head speaks gRPC (HTTP/2, RFC 9113) and answers every call in its own content type, refused ones too.
+# Other servers of HTTP/2, such as a proxy that takes every connection, do not.
+_DATA, _HEADERS, _SETTINGS = 0, 1, 4  # kinds of frames
+_STREAM_ENDS, _HEADERS_END = 1, 4  # flags
+_POST, _HTTP = b"\x83", b"\x86"  # in HPACK (RFC 7541, appendix A)
+_GRPC = b"application/grpc"
+_NO_TOKEN = b"grpc-status\x0216"  # the text 16, two bytes: unauthenticated
+_CALL = b"/ray.rpc.NodeInfoGcsService/GetClusterId"  # the first that Ray's own client makes
+
+
+def cluster_address() -> str | None:
+    """The value of RAY_ADDRESS; None where it is not set, empty or `local`: this machine is used alone."""
+    address = os.environ.get(ADDRESS, "").strip()
+    return None if address in ("", "local") else address
+
+
+def check_ray() -> list[str]:
+    """Check that Ray can start on this machine, or answers at RAY_ADDRESS; notes on where it keeps its files.
+
+    Raises BadRequest, within seconds. A Ray that this process has joined is taken as it is.
+    """
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        return []
+    named = cluster_address()
+    if named is not None:
+        check_answers(named)
+        return []
+    ray_temporary()
+    return ray_elsewhere()
+
+
+def check_answers(named: str) -> None:
+    """Raise BadRequest, within seconds, unless a Ray answers at `named`, a value of RAY_ADDRESS."""
+    address = _running() if named == "auto" else named
+    if address.startswith("ray://"):
+        raise BadRequest(
+            f"{ADDRESS} must be {_FORMS}: {named!r} is an address of Ray Client, which cannot hand out runs. "
+            "Give the cluster's own address, which `ray start --head` prints (port 6379)."
+        )
+    match = _HOST_PORT.fullmatch(address)
+    if match is None or not 0 < int(match[2]) < 65536:
+        raise BadRequest(f"{ADDRESS} must be {_FORMS}: {named!r} is not. Correct it, or unset it.")
+    said = f"{ADDRESS} must name a running Ray cluster: at {address} "
+    remedy = " Start it (ray start --head), correct the address, or unset it to use this machine alone."
+    try:
+        connection = socket.create_connection((match[1].strip("[]"), int(match[2])), timeout=WAIT)
+    except OSError as error:
+        raise BadRequest(f"{said}nobody answers ({error.strerror or error}).{remedy}") from None
+    with connection:
+        if _encrypted():
+            return
+        answer = _asked(connection)
+    if _GRPC not in answer:
+        raise BadRequest(f"{said}something listens that is no Ray.{remedy}")
+    # For `auto` Ray looks for its token by itself.
+    if _NO_TOKEN in answer and named != "auto" and os.environ.get("RAY_AUTH_MODE") != "token":
+        raise BadRequest(
+            f"the Ray cluster at {address} asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN "
+            "where ~/.ray/auth_token is not the cluster's"
+        )
+
+
+def _running() -> str:
+    """The address of the Ray that was started on this machine."""
+    from ray._private import services  # what `auto` means is known to Ray alone
+
+    try:
+        return str(services.canonicalize_bootstrap_address_or_die("auto"))
+    except ConnectionError:
+        raise BadRequest(
+            f"{ADDRESS} is auto, and no Ray runs on this machine: start one (ray start --head), name a "
+            "cluster's host:port, or unset it to use this machine alone"
+        ) from None
+
+
+def _asked(connection: socket.socket) -> bytes:
+    """The headers that the other side answers a first call of Ray's with; empty where it does not in time."""
+    headers = ((b":path", _CALL), (b":authority", b"ray"), (b"content-type", _GRPC), (b"te", b"trailers"))
+    plain = b"".join(b"\0" + bytes([len(k)]) + k + bytes([len(v)]) + v for k, v in headers)
+    connection.settimeout(WAIT)
+    end = time.monotonic() + WAIT
+    try:
+        connection.sendall(
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+            + _frame(_SETTINGS, 0, 0, b"")
+            + _frame(_HEADERS, _HEADERS_END, 1, _POST + _HTTP + plain)
+            + _frame(_DATA, _STREAM_ENDS, 1, bytes(5))  # an empty message, not compressed
+        )
+        with connection.makefile("rb") as answer:
+            while time.monotonic() < end and len(head := answer.read(9)) == 9:
+                body = answer.read(int.from_bytes(head[:3], "big"))
+                if head[3] == _HEADERS:
+                    return body
+    except OSError:
+        pass
+    return b""
+
+
+def _frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
+    return len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + body
+
+
+def _encrypted() -> bool:
+    """Tell whether Ray is told to speak TLS, under which the greeting cannot be read."""
+    return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")

@@ -1,0 +1,174 @@
+"""Starting a search from what another run has found: its completed configurations, read from its tables.
+
+They count only where they say the same thing: the same images, held-out rows and protocol, the same
+objectives over the same class orders and seeds, a cell of the same name, and every value within this cell's
+space. Anything else is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cl_core.errors import BadRequest
+from cl_core.recipe import recipe_dict
+from search.cells.trials import aggregated, numbers
+from search.lake.writer import recorded
+from spaces.resolved.cell import Cell
+from spaces.resolved.run_spec import config_digest
+from spaces.resolved.study import ResolvedStudy
+from spaces.space.scenario_axis import keys_of
+from spaces.space.space import Config
+from spaces.study.protocol import ProtocolPart
+from spaces.study.study_file import RESOLVED, existing_study, standing_study
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A configuration of another run, and what it came to there."""
+
+    trial: str  # its first run
+    config: Config
+    values: tuple[float, ...]
+
+
+def observations(
+    study: ResolvedStudy, source: str, cells: Collection[str] | None = None
+) -> dict[str, list[Observation]]:
+    """What the run in the folder `source` found, by cell of this study; `cells` names those that ask, where
+    the others have learnt from it before.
+
+    Raises BadRequest where there is no run, or one that says something else.
+    """
+    folder = Path(source).expanduser()
+    where = f"search.start_from {source}"
+    there = existing_study(folder) if folder.is_dir() else None
+    if there is None or not (folder / "tables" / "trials").is_dir():
+        raise BadRequest(f"{where} must be the folder of a run, and there is none: name another")
+    other = standing_study(there)
+    fingerprint = (there.get(RESOLVED) or {}).get("fingerprint")
+    for what, theirs, ours in (
+        ("images", fingerprint, study.data.fingerprint),
+        ("objectives", list(other.search.objective), list(study.objectives)),
+        ("protocol.validation", other.protocol.validation, study.study.protocol.validation),
+        ("protocol", *(_judged_by(part) for part in (other.protocol, study.study.protocol))),
+    ):
+        if theirs != ours:
+            raise BadRequest(f"{where} has other {what} ({theirs}, here {ours}): its values say nothing here")
+    rows = recorded(folder)
+    asking = [cell for cell in study.cells if cells is None or cell.name in cells]
+    found = {cell.name: _of_cell(study, cell, rows, where) for cell in asking}
+    if cells is None and not any(found.values()):
+        names = sorted({str(row["cell"]) for row in rows.values()})
+        raise BadRequest(
+            f"{where} has no completed trial of a cell of this study (it has {', '.join(names) or 'none'}): "
+            "leave it out"
+        )
+    return found
+
+
+def _judged_by(protocol: ProtocolPart) -> str:
+    """What decides the value of one run, in words."""
+    fixed = protocol.fixed()
+    said = {key: fixed[key] for key in ("first", "chf") if key in fixed}
+    return " ".join([protocol.select_on, *(f"{key} {value}" for key, value in said.items())])
+
+
+def left_out(source: str, found: Mapping[str, Sequence[Observation]]) -> list[str]:
+    """The cells for which a run has nothing, as a note."""
+    cold = [cell for cell, seen in found.items() if not seen]
+    return (
+        [f"search.start_from {source} has no completed trial of {', '.join(cold)}: begun anew"]
+        if cold
+        else []
+    )
+
+
+def _of_cell(
+    study: ResolvedStudy, cell: Cell, rows: Mapping[str, Mapping[str, Any]], where: str
+) -> list[Observation]:
+    """Configurations of which every run that this study makes has ended there: over the same class orders and
+    seeds, their values are those that this study would come to."""
+    groups: dict[int, dict[tuple[str, int], Mapping[str, Any]]] = {}
+    for row in rows.values():
+        if row["cell"] == cell.name and row["purpose"] == "search" and row["status"] == "completed":
+            runs = groups.setdefault(int(row["number"]), {})
+            # Where class orders are searched, a run's own is its configuration.
+            order = cell.scenario.class_order if cell.seeks else str(row["class_order"])
+            runs[order, int(row["seed"])] = row
+    wanted = study.runs(cell)
+    ran = set().union(*groups.values())
+    missing = [run for run in wanted if run not in ran]
+    if groups and missing:
+        order, seed = missing[0]
+        raise BadRequest(
+            f"{where} has no run of {cell.name} with class order {order} and seed {seed}: its values say "
+            "nothing here; use its class orders and seeds, or leave it out"
+        )
+    worst = study.study.protocol.aggregate == "worst"
+    out = []
+    for number in sorted(groups):
+        mine = [groups[number].get(run) for run in wanted]
+        values = [None if row is None else numbers([row[name] for name in study.objectives]) for row in mine]
+        known = [value for value in values if value is not None]
+        if len(known) < len(wanted):  # not all of its class orders and seeds have ended
+            continue
+        first = mine[0]
+        assert first is not None
+        told = aggregated(known, study.objectives, worst)
+        out.append(Observation(str(first["trial"]), _config(study, cell, first, where), told))
+    return out
+
+
+def config_of(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any]) -> Config | None:
+    """The configuration of a row of this very study, exactly as it was sampled; None where the row does not
+    give it."""
+    try:
+        config = _config(study, cell, row, "the run")
+    except BadRequest:
+        return None
+    return config if config_digest(config) == row["config"] else None
+
+
+def _config(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any], where: str) -> Config:
+    """The configuration of a row as this cell's space writes it. Raises BadRequest where it is none."""
+    given: Config = {}
+    keys = keys_of(str(row["class_order"]), study.data.num_classes) if cell.seeks else {}
+    for p in cell.space.parameters:
+        if cell.space.active(p, given):
+            given[p.name] = keys[p.name] if p.name in keys else _value(p.name, row)
+    told = f"{where} has another space: {row['trial']}"
+    if row["method"] != cell.method:
+        raise BadRequest(f"{told} is of method {row['method']}, not {cell.method}: leave it out")
+    try:
+        config = cell.space.validate(given)
+    except BadRequest as error:
+        raise BadRequest(f"{told}: {error}; or leave it out") from None
+    order, seed = study.runs(cell)[0]
+    made = study.configuration(cell, config, order, seed)
+    method = made.make_method()
+    wanted: dict[str, Any] = {f"hp.{name}": value for name, value in method.values().items()}
+    for part, recipe in zip(("base", "increment"), made.recipes(study.data, method), strict=True):
+        wanted |= {f"recipe.{part}.{name}": value for name, value in recipe_dict(recipe).items()}
+    wanted |= {
+        "net": made.net or study.data.net,
+        "base": cell.sizes[0],
+        "increments": ",".join(map(str, cell.sizes[1:])),
+        "class_order": made.class_order,
+        "seed": seed,
+    }
+    for name, value in wanted.items():
+        if row.get(name) != value:
+            raise BadRequest(f"{told} has {name} = {row.get(name)}, here it is {value}: leave it out")
+    return config
+
+
+def _value(name: str, row: Mapping[str, Any]) -> Any:
+    """A parameter's value as the row of a run has it."""
+    if name == "recipe.net":
+        return row["net"]
+    if name.startswith("recipe.") and name.count(".") == 1:
+        return row.get(f"recipe.increment.{name.removeprefix('recipe.')}")
+    return row.get(name)

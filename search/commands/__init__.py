@@ -1,0 +1,1 @@
+"""One file a verb: carry it out; `search.cli` parses and prints."""

@@ -1,0 +1,76 @@
+"""Cards of the parts that are no method: nets, data sets and views, built in or of one's own."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from cl_core.errors import BadRequest, defined_at, unknown
+from cl_core.images.dataset import DATASETS
+from cl_core.method import METHODS, Method
+from cl_core.nets.network import NETS, sample
+from cl_core.registry import Registry
+
+SHAPE = (3, 32, 32)  # of the image that a net's card is made with
+
+
+def registries() -> dict[str, Registry[Any]]:
+    """Every kind of part, by its word in messages."""
+    from analysis.report.section import VIEWS
+
+    return {registry.kind: registry for registry in (METHODS, NETS, DATASETS, VIEWS)}
+
+
+def kind_of(name: str) -> str:
+    """The kind of the part called `name`: method, net, data set or view.
+
+    Of `module:attribute`, it is told by class and signature. Raises BadRequest where it is none.
+    """
+    known = registries()
+    if ":" in name:
+        item = Registry[object]("part", "", lambda item: None)[name]
+        kind = _kind_of_code(item)
+        if kind is None:
+            raise BadRequest(
+                f"{name!r} must be a subclass of Method, a net (shape, last_relu), a data set (root) or a "
+                f"view (results), not {type(item).__name__} ({defined_at(item)})"
+            )
+        return kind
+    for kind, registry in known.items():
+        if name in registry or name in registry.broken():
+            return kind
+    everything = [known_name for registry in known.values() for known_name in registry]
+    said = str(unknown("name", name, everything)).partition("(known: ")[0]
+    raise BadRequest(f"{said}(`cl-search list` names what there is)")
+
+
+def _kind_of_code(item: object) -> str | None:
+    if isinstance(item, type) and issubclass(item, Method):
+        return "method"
+    if not callable(item) or not (inspect.isfunction(item) or inspect.isclass(item)):
+        return None
+    signature = inspect.signature(item)
+    parameters = list(signature.parameters.values())
+    if NETS.fault(item) is None and (DATASETS.fault(item) is not None or "last_relu" in signature.parameters):
+        return "net"
+    first = f"{parameters[0].name} {parameters[0].annotation}" if parameters else ""
+    if "results" in first.lower() or "Section" in str(signature.return_annotation):
+        return "view"
+    return "data set" if DATASETS.fault(item) is None else None
+
+
+def card(kind: str, name: str) -> dict[str, Any]:
+    """What is known of a net, a data set or a view, as plain values. Raises BadRequest."""
+    item = registries()[kind][name]
+    out: dict[str, Any] = {
+        kind: name,
+        "says": " ".join((inspect.getdoc(item) or "").split()),
+        "takes": str(inspect.signature(item)),
+        "file": defined_at(item),
+    }
+    if kind == "net":
+        features, maps = sample(name, SHAPE, True)
+        of = f"{'x'.join(map(str, SHAPE))}"
+        out[f"features of {of}"] = features.shape[1]
+        out[f"maps of {of}"] = ["x".join(map(str, m.shape[1:])) for m in maps]
+    return out

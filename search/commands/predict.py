@@ -1,0 +1,83 @@
+"""What a saved model says of images: `predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cl_core.errors import BadRequest
+
+if TYPE_CHECKING:
+    from cl_core.images.dataset import Array
+    from cl_core.model.model import Answer
+
+AT_ONCE = 1024  # images
+
+
+@dataclass
+class Predictions:
+    """The answers in the order of the images, and one line for each image that could not be read."""
+
+    score: str  # what the scores are: probability, sigmoid, distance, ...
+    answers: list[tuple[Path, Answer]] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what was left out of folders
+
+
+def predict(model: Path, images: Sequence[Path], top: int = 1, own_code: bool = False) -> Predictions:
+    """The `top` classes of each image by the model in a file, in the order of `images`; folders stand for the
+    images below them, sorted by path.
+
+    Raises BadRequest before any answer where a name leads nowhere or a folder holds no image.
+    """
+    import numpy as np
+
+    from cl_core.model.model import load_model
+    from cl_core.model.pictures import Unreadable, fitted
+
+    notes: list[str] = []
+    paths = [path for given in images for path in _images(given, notes)]
+    made = load_model(model, own_code=own_code)
+    out = Predictions(made.card.score, notes=notes)
+    for start in range(0, len(paths), AT_ONCE):
+        read: list[tuple[Path, Array]] = []
+        for path in paths[start : start + AT_ONCE]:
+            try:
+                read.append((path, fitted(path, made.card.shape)))
+            except Unreadable as error:
+                out.unreadable.append(f"{error}{_remedy(path)}")
+        if read:
+            answers = made.answers(np.stack([image for _, image in read]), top)
+            out.answers += zip((path for path, _ in read), answers, strict=True)
+    return out
+
+
+def _remedy(path: Path) -> str:
+    """What helps with a file of text, which may be a list of images."""
+    with path.expanduser().open("rb") as file:
+        start = file.read(1000)
+    try:
+        text = bool(start) and b"\0" not in start and bool(start.decode())
+    except UnicodeDecodeError:
+        text = False
+    return f"; images that a text file lists: xargs cl-search predict MODEL < {path}" if text else ""
+
+
+def _images(given: Path, notes: list[str]) -> list[Path]:
+    """The image itself, or those below a folder, found as a data set's are; `notes` has what is left out."""
+    from cl_core.images.decoding import SUFFIXES
+    from cl_core.images.listing import Listing
+
+    place = given.expanduser()
+    if not place.exists():
+        raise BadRequest(f"there is no image or folder {given}: check the path")
+    if not place.is_dir():
+        return [place]
+    listing = Listing(place)
+    found = listing.below()
+    notes += listing.notes
+    if not found:
+        raise BadRequest(f"folder {given} holds no images ({', '.join(SUFFIXES[:3])}, ...): name another")
+    return [place / path for path in found]

@@ -1,0 +1,148 @@
+"""Where a run's folder stands, while it works or afterwards: `status`; and a run's output: `logs`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from analysis.lake.checksums import Damaged
+from cl_core.errors import BadRequest
+from search.commands.live_table import clock, table
+from search.worker.logs import checked_trial, log_file, named_run
+
+
+def status(folder: Path) -> dict[str, Any]:
+    """Counts by cell and state, the best so far, errors, rate and time left, as plain values.
+
+    Cells count configurations, `runs` counts runs by state. Raises BadRequest where there is no run.
+    """
+    from analysis.selection.mixture import mixtures
+    from search.cells.standing import read_progress
+    from search.lake.writer import recorded
+
+    if not folder.is_dir():
+        raise BadRequest(f"no folder {folder}: name the folder of a run, such as runs/quickstart")
+    cells = read_progress(folder)
+    damaged: list[Damaged] = []
+    every = recorded(folder, damaged.append)
+    rows = {trial: row for trial, row in every.items() if row["purpose"] == "search"}
+    evaluation = [row["status"] for row in every.values() if row["purpose"] != "search"]
+    states = [row["status"] for row in rows.values()]
+    active = is_active(folder)
+    ended = sum(cell.completed + cell.stopped + cell.failed for cell in cells)
+    left = sum(cell.budget for cell in cells) - ended
+    pace = _pace(rows)
+    return {
+        "folder": str(folder),
+        **_protocol(folder),
+        "active": active,
+        "cells": [asdict(cell) for cell in cells],
+        "runs": {state: states.count(state) for state in ("completed", "stopped", "failed")},
+        "evaluation": {state: evaluation.count(state) for state in ("completed", "failed")},
+        "best": _best(cells, _direction(folder)),
+        "mixtures": mixtures(every.values()),
+        "damaged": [str(error) for error in damaged],
+        "errors": {t: row["error"] or "" for t, row in sorted(every.items()) if row["status"] == "failed"},
+        "left": left,
+        "runs per minute": pace,
+        "seconds left": 60 * left * len(rows) / (pace * ended)
+        if active and pace and ended and left
+        else None,
+    }
+
+
+def show(folder: Path, room: int = 100) -> list[Any]:
+    """What `status` prints, `room` characters wide: rich tables and lines."""
+    from analysis.lake.ledger import told
+    from search.cells.standing import read_progress
+
+    state = status(folder)
+    out: list[Any] = [table(read_progress(folder), room)]
+    doing = "working now" if state["active"] else ("finished" if not state["left"] else "not working")
+    parts = [f"{folder}: {doing}", *(f"{count} {name}" for name, count in state["runs"].items() if count)]
+    if state["left"]:
+        parts.append(f"{state['left']} configurations left")
+    if state["runs per minute"] and state["left"]:
+        parts.append(f"{state['runs per minute']:.1f} runs a minute")
+    if state["seconds left"]:
+        parts.append(f"about {clock(state['seconds left'])} left")
+    out.append(", ".join(parts))
+    out.append(f"protocol: {state['protocol']}, {state['causal']}")
+    if state["label"]:
+        out.append(state["label"])
+    runs = ", ".join(f"{count} {name}" for name, count in state["evaluation"].items() if count)
+    out.append(f"test set: {told(state['openings'])}" + (f"; evaluation: {runs}" if runs else ""))
+    if state["best"]:
+        out.append(f"best so far: {state['best']['value']:.4f} ({state['best']['cell']})")
+    out += [f"warning: {line}" for line in state["mixtures"]]
+    out += state["damaged"]
+    out += [f"failed: {trial}: {error}" for trial, error in state["errors"].items()]
+    if state["errors"]:
+        first = next(iter(state["errors"]))
+        out.append(f"full output: cl-search logs {folder} {first}")
+    return out
+
+
+def log_text(folder: Path, trial: str) -> str:
+    """A run's output with its traceback. Raises BadRequest where there is none, with the nearest name."""
+    checked_trial(trial)
+    if not (folder / "logs").is_dir():
+        raise BadRequest(f"{folder} is not a run's folder: it has no logs; name one such as runs/quickstart")
+    known = [p.stem.replace("--", "/") for p in sorted((folder / "logs").glob("*.log"))]
+    return log_file(folder, named_run(trial, known)).read_text(encoding="utf-8", errors="replace")
+
+
+def is_active(folder: Path) -> bool:
+    """Whether a `run` command works in the folder now: it holds the lock."""
+    from filelock import FileLock, Timeout
+
+    from search.storage.run_folder import LOCK
+
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with FileLock(str(folder.absolute() / LOCK), blocking=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+
+
+def _protocol(folder: Path) -> dict[str, Any]:
+    """How configurations are chosen, what that looks at, and how often the test set was opened."""
+    from analysis.lake.ledger import openings
+    from spaces.study.study_file import existing_study, standing_study
+
+    protocol = standing_study(existing_study(folder) or {}).protocol
+    return {
+        "protocol": protocol.select_on,
+        "causal": protocol.causal,
+        "label": protocol.label,
+        "openings": openings(folder),
+    }
+
+
+def _direction(folder: Path) -> str:
+    from spaces.study.study_file import existing_study
+
+    study = existing_study(folder) or {}
+    return str((study.get("resolved") or {}).get("direction", "max"))
+
+
+def _best(cells: list[Any], direction: str) -> dict[str, Any] | None:
+    known = [cell for cell in cells if cell.best is not None and not cell.seeks]
+    if not known:
+        return None
+    best = (max if direction == "max" else min)(known, key=lambda cell: cell.best)
+    return {"cell": best.cell, "value": best.best}
+
+
+def _pace(rows: dict[str, dict[str, Any]]) -> float | None:
+    """Runs a minute over the last half of what has ended; None when it cannot be said."""
+    ends = sorted(row["ended"] for row in rows.values() if row["ended"])
+    recent = ends[len(ends) // 2 :]
+    if len(recent) < 2 or recent[-1] <= recent[0]:
+        return None
+    return 60 * (len(recent) - 1) / float(recent[-1] - recent[0])

@@ -1,0 +1,1 @@
+"""Cost of a study before it is run."""

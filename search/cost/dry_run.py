@@ -1,0 +1,182 @@
+"""A run gone through without training: how many image-steps each of its tasks has, and what else it reads.
+
+The method's own phases are counted, on the study's labels with blank images and a net that has no weights, so
+the counts are exact for any method and cost a moment.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cl_core.hparams import Value
+from cl_core.images.dataset import Augment, Data, Images
+from cl_core.images.view import View
+from cl_core.memory import Budget
+from cl_core.method import METHODS, Method, Phase
+from cl_core.nets.network import HEADS, LinearHead, Network
+from cl_core.rng import Streams
+from cl_core.state import State
+from cl_core.task import Task
+from cl_core.training.chf import strongest
+from cl_core.training.configuration import Configuration
+from cl_core.training.optimisation import epoch_rows
+from cl_core.training.shared_base import on_heads, takes_the_head
+
+SIDE = 4  # pixels of a blank image
+
+
+@dataclass(frozen=True)
+class TaskCount:
+    """What one task of a run does; under chf what it does at most."""
+
+    images: int  # image-steps of training
+    own: int  # those of them that remain where the first task's network is there already
+    epochs: int  # of all phases that leave rows
+    forwards: int  # images that pass the network at the task's ends: ranking, class means, prototypes
+    evaluated: int  # ... and in evaluation: rows of the open splits, and those that the teacher answers
+    exemplars: int  # kept afterwards
+
+
+class _Passed:
+    """A count that copies of a network share."""
+
+    def __init__(self) -> None:
+        self.images = 0
+
+    def __deepcopy__(self, memo: Mapping[int, object]) -> _Passed:
+        return self
+
+
+class _Blank(nn.Module):
+    """The mean of an image as its features; counts the images that pass."""
+
+    def __init__(self, passed: _Passed) -> None:
+        super().__init__()
+        self.passed = passed
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """[B, 1, H, W] -> [B, 2], and the map that this is the average of."""
+        self.passed.images += len(x)
+        both = torch.cat([x, 1.0 - x], dim=1)
+        return both.mean(dim=(2, 3)), (both,)
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What learning a task once takes."""
+
+    images: int
+    epochs: int
+    forwards: int
+
+
+def rehearse(configuration: Configuration, data: Data) -> list[TaskCount]:
+    """The counts of every task of a run on `data`. Raises BadRequest as the run would.
+
+    Under chf every learning rate and every attempt is counted: how many it takes is not known before.
+    """
+    method = _with_counts_of(configuration, data)
+    recipes = configuration.recipes(data, method)
+    sizes = configuration.scenario.sizes(data.num_classes)
+    order = configuration.order(data.num_classes, data.class_names)
+    view = View(_blank(data), order, configuration.validation, torch.device("cpu"))
+    splits = ("val", "test") if configuration.unsealed and data.test is not None else ("val",)
+    framework = None if method.restarts else configuration.framework()
+    passed = _Passed()
+    state = _state(method, data.num_classes, passed)
+    out = []
+    for index in range(configuration.until or len(sizes)):
+        seen, old = sum(sizes[: index + 1]), sum(sizes[:index])
+        recipe = method.schedule(recipes[1], index) if index else recipes[0]
+        task = Task(index, sizes[: index + 1], view.rows(range(old, seen)), recipe)
+        g = Streams(configuration.seed, index)
+        shared = configuration.shared_base and not index
+        before = copy.deepcopy(state) if framework is not None and index else None
+
+        def left(phase: Phase, shared: bool = shared) -> Phase | None:
+            if not shared:
+                return phase
+            return None if takes_the_head(method) else on_heads(phase, state.net)
+
+        done = _learn(method, state, task, view, g, passed, left)
+        images, own, forwards, epochs = done.images, done.images if index else 0, done.forwards, done.epochs
+        if shared:
+            plain = configuration.plain().make_method()
+            first = _learn(plain, _state(plain, data.num_classes, passed), task, view, g, passed)
+            images, own, epochs = first.images + done.images, done.images, first.epochs + done.epochs
+        if framework is not None and before is not None:
+            rates = len(framework.factors)
+            times = framework.attempts if strongest(method, configuration.hp) else 1
+            fast = _learn(METHODS["finetune"](), before, task, view, g, passed)
+            images = own = rates * fast.images + times * done.images
+            judged = (rates + times) * len(view.rows(range(old, seen), "val"))
+            forwards = rates * fast.forwards + times * done.forwards + judged
+        evaluated = sum(len(view.rows(range(seen), split)) for split in splits)
+        if state.teacher is not None:
+            evaluated += 2 * len(view.rows(range(old), "val"))
+        state.drop_local()
+        kept = sum(map(len, state.memories.values()))
+        out.append(TaskCount(images, own, epochs, forwards, evaluated, kept))
+    return out
+
+
+def _learn(
+    method: Method,
+    state: State,
+    task: Task,
+    view: View,
+    g: Streams,
+    passed: _Passed,
+    left: Callable[[Phase], Phase | None] = lambda phase: phase,
+) -> _Done:
+    """A task from its begin to its end; `left` gives what is trained of a phase."""
+    passed.images = images = epochs = 0
+    method.begin(state, task, view, g)
+    for whole in method.phases(state, task, view, g):
+        phase = left(whole)
+        if phase is not None:
+            epoch = epoch_rows(phase.rows, phase.recipe, g, (phase.name, 0))
+            images += phase.recipe.epochs * sum(map(len, epoch.steps))
+            epochs += phase.recipe.epochs
+    method.end(state, task, view, g)
+    return _Done(images, epochs, passed.images)
+
+
+def _state(method: Method, classes: int, passed: _Passed) -> State:
+    """The state of a run that begins, with a net that has no weights."""
+    base = method.base()
+
+    def make() -> Network:
+        side = {name: LinearHead(2, classes, rows) for name, rows in base.side_heads.items()}
+        return Network(_Blank(passed), HEADS[base.head](2, classes), side)
+
+    return method.build(make)
+
+
+def _blank(data: Data) -> Data:
+    """The same labels; the fingerprint is kept, so that the same rows are held out."""
+
+    def blank(images: Images) -> Images:
+        return Images(np.zeros((len(images), SIDE, SIDE, 1), np.uint8), images.y)
+
+    test = None if data.test is None else blank(data.test)
+    return dataclasses.replace(
+        data, train=blank(data.train), test=test, mean=(0.0,), std=(1.0,), augment=Augment()
+    )
+
+
+def _with_counts_of(configuration: Configuration, data: Data) -> Method:
+    """The method, with a budget in bytes of stored pixels turned into the same number of blank images."""
+    method = configuration.make_method()
+    if not isinstance(method.hp, Budget) or method.hp.budget != "bytes":
+        return method
+    fit = method.hp.exemplars_bytes // int(np.prod(data.shape))
+    values: dict[str, Value] = {**configuration.hp, "exemplars_bytes": max(1, fit * SIDE * SIDE)}
+    return METHODS[configuration.method](values)

@@ -1,0 +1,267 @@
+"""What a study is going to cost, before it is run: `plan`. And afterwards, planned against spent.
+
+Counts are exact where the study decides them: runs, tasks, and the first tasks that are shared unless what is
+searched changes them; times and bytes come from a short probe of each label. What a stopper saves cannot be
+foreseen, nor when chf is content: there, a plan is an upper bound.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.lake.spending import PLAN, QUANTITIES
+from cl_core.aside import aside
+from cl_core.errors import BadRequest
+from search.backends.allocation import unguided
+from search.cost.evaluation_cost import counts
+from search.cost.preview import configurations, first_tasks
+
+if TYPE_CHECKING:
+    from search.backends.allocation import Plan as Resources
+    from search.commands.run import Prepared
+    from search.cost.dry_run import TaskCount
+    from search.cost.probe import Pace
+    from spaces.resolved.cell import Cell
+    from spaces.resolved.study import ResolvedStudy
+
+DRAWN = 4  # configurations of a cell whose image-steps are counted, the first among them
+PROBE = 40.0  # seconds
+
+
+@dataclass(frozen=True)
+class CellForecast:
+    """What one cell is going to take. Seconds are those of one worker, by each of the two probes."""
+
+    cell: str
+    configurations: int
+    runs: int
+    tasks: int  # of all runs, shared ones included
+    first_tasks: int  # to be trained: those of earlier cells, and those that stand already, are not
+    seconds: tuple[float, float]
+    longest_run: float
+    stage_bytes: int
+    boundary_bytes: int
+    table_bytes: int
+    kept_bytes: int  # by the method at the end of a run: exemplars, prototypes; no networks
+    evaluation_runs: int = 0  # of `evaluate` afterwards; at most, as the choice may be the default
+    evaluation_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a study is going to take, cell by cell and in all."""
+
+    study: str
+    identity: str
+    concurrent: int
+    gpu: float  # of one run
+    share: bool
+    cells: tuple[CellForecast, ...]
+    notes: tuple[str, ...] = ()
+    written: str = ""
+    probe_seconds: float = field(default=0.0)
+
+    @property
+    def total(self) -> dict[str, float | None]:
+        """The quantities of `analysis.lake.spending`."""
+        runs, tasks = (sum(getattr(c, name) for c in self.cells) for name in ("runs", "tasks"))
+        first = sum(c.first_tasks for c in self.cells)
+        hours = float(np.mean(self.hours))
+        longest = max((c.longest_run for c in self.cells), default=0.0) / 3600
+        out: dict[str, float | None] = dict.fromkeys(QUANTITIES)
+        return out | {
+            "runs": runs,
+            "tasks_trained": tasks - runs + first,
+            "tasks_shared": runs - first,
+            "tasks_saved": None,
+            "hours": hours,
+            "wall_hours": max(hours / min(self.concurrent, max(1, runs)), longest),
+            "gpu_hours": hours * self.gpu if self.gpu else None,
+            "stage_bytes": sum(c.stage_bytes for c in self.cells),
+            "table_bytes": sum(c.table_bytes for c in self.cells),
+        }
+
+    @property
+    def hours(self) -> tuple[float, float]:
+        """Of one worker, by each of the two probes, the shorter first."""
+        low, high = sorted(sum(c.seconds[k] for c in self.cells) / 3600 for k in (0, 1))
+        return low, high
+
+    @property
+    def saved(self) -> float:
+        """The share of task trainings that need not be done because first tasks are shared."""
+        tasks = sum(c.tasks for c in self.cells)
+        shared = self.total["tasks_shared"] or 0
+        return shared / tasks if tasks else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can carry."""
+        return {**asdict(self), "total": self.total, "hours": list(self.hours), "saved": self.saved}
+
+
+def forecast(
+    prepared: Prepared, seconds: float = PROBE, say: Callable[[str], None] = lambda line: None
+) -> Forecast:
+    """What the study is going to take here; its probes last about `seconds` in all, or a few steps each.
+
+    Raises BadRequest before any work, TrialError where a probe fails.
+    """
+    study = prepared.study
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise BadRequest(f"--probe-seconds must be above 0, not {seconds:g}: 40 is usual")
+    began = time.monotonic()
+    paces: dict[str, tuple[Pace, Pace]] = {}
+    known: set[str] = set()
+    cells = []
+    for cell in study.cells:
+        if cell.label not in paces:
+            say(f"probing {cell.label} ...")
+            paces[cell.label] = _probe(study, cell, seconds / len(study.study.methods))
+        cells.append(_cell(prepared, cell, paces[cell.label], known))
+    return Forecast(
+        study=study.name,
+        identity=study.identity,
+        concurrent=prepared.plan.concurrent,
+        gpu=prepared.plan.gpu,
+        share=study.study.storage.share,
+        cells=tuple(cells),
+        notes=(*_notes(study, prepared.plan, paces), *unguided(study, prepared.plan.concurrent)),
+        written=time.strftime("%Y-%m-%d %H:%M:%S"),
+        probe_seconds=round(time.monotonic() - began, 1),
+    )
+
+
+def write(plan: Forecast, folder: Path) -> Path:
+    """Leave the plan in a run's folder. Raises BadRequest where that cannot be written."""
+    path = folder / PLAN
+    try:
+        with aside(path) as hidden:
+            hidden.write_text(json.dumps(plan.to_dict(), indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise BadRequest(f"cannot write {path}: {error.strerror or error}; name another --out") from error
+    return path
+
+
+def _probe(study: ResolvedStudy, cell: Cell, seconds: float) -> tuple[Pace, Pace]:
+    from search.cost.probe import probe
+    from search.lake.writer import study_schemas
+    from spaces.resolved.run_spec import RunSpec
+
+    spec = RunSpec.from_dict(study.spec(cell, 0, configurations(study, cell, 1)[0])[0])
+    return probe(spec, study.data, study_schemas(study.methods), seconds)
+
+
+def _cell(prepared: Prepared, cell: Cell, paces: tuple[Pace, Pace], known: set[str]) -> CellForecast:
+    from search.cost.dry_run import rehearse
+
+    study = prepared.study
+    order, seed = study.runs(cell)[0]
+    runs = cell.budget * len(study.runs(cell))
+    drawn = configurations(study, cell, min(cell.budget, DRAWN))
+    counted = [rehearse(study.configuration(cell, config, order, seed), study.data) for config in drawn]
+    first = first_tasks(study, cell, prepared.stages, known) if study.study.storage.share else runs
+    by_pace = [np.array([_seconds(pace, counts) for counts in counted]) for pace in paces]
+    seconds = [runs * (own[:, 1].mean()) + first * own[:, 0].mean() for own in by_pace]
+    pace = paces[0]
+    held = study.data.shape
+    seen = sum(cell.sizes[: cell.tasks])
+    kept = [counts[-1].exemplars * math.prod(held) + pace.kept_bytes * seen for counts in counted]
+    splits = 2 if study.study.protocol.split == "test" else 1  # validation rows are measured as well
+    a_run = float(np.mean([own.sum(axis=1).mean() for own in by_pace]))
+    final, reference = (0, 0) if cell.seeks else counts(study, same=cell.budget == 1)
+    whole = len(cell.sizes) / cell.tasks / (1 - study.study.protocol.validation)
+    return CellForecast(
+        evaluation_runs=final + reference,
+        evaluation_seconds=a_run * whole * (final + reference * (1 - study.study.protocol.validation)),
+        cell=cell.name,
+        configurations=cell.budget,
+        runs=runs,
+        tasks=runs * cell.tasks,
+        first_tasks=first,
+        seconds=(float(seconds[0]), float(seconds[1])),
+        longest_run=float(max(own.sum(axis=1).max() for own in by_pace)),
+        stage_bytes=pace.stage_bytes * first if study.study.storage.share else 0,
+        boundary_bytes=pace.boundary_bytes,
+        table_bytes=round(runs * np.mean([_table_bytes(pace, counts, cell, splits) for counts in counted])),
+        kept_bytes=round(np.mean(kept)),
+    )
+
+
+def _seconds(pace: Pace, counts: Sequence[TaskCount]) -> tuple[float, float]:
+    """Of training what is shared of the first task, and of all else that a run does."""
+    base = (counts[0].images - counts[0].own) * pace.image[0]
+    later = counts[0].own * pace.image[0] + sum(count.images for count in counts[1:]) * pace.image[1]
+    passed = sum(count.forwards + count.evaluated for count in counts)
+    return base, later + passed * pace.forward + len(counts) * pace.task + pace.run
+
+
+def _table_bytes(pace: Pace, counts: Sequence[TaskCount], cell: Cell, splits: int) -> float:
+    """Of one run's rows; long files are packed better than the probe's short ones, so this is rather much."""
+    seen = np.cumsum(cell.sizes[: cell.tasks])
+    pairs = np.minimum(splits * seen**2, [count.evaluated for count in counts]).sum()
+    rows = {
+        "stages": len(counts),
+        "phases": sum(count.epochs * pace.terms[min(k, 1)] for k, count in enumerate(counts)),
+        "classes": splits * int(seen.sum()) * pace.classifiers,
+        "confusion": int(pairs) * pace.classifiers,
+    }
+    return pace.run_bytes + sum(pace.row_bytes[table] * n for table, n in rows.items())
+
+
+def _notes(study: ResolvedStudy, resources: Resources, paces: Mapping[str, tuple[Pace, Pace]]) -> list[str]:
+    """How sure the figures are."""
+    apart = max(
+        (
+            abs(a.image[k] - b.image[k]) / max(a.image[k], b.image[k])
+            for a, b in paces.values()
+            for k in (0, 1)
+        ),
+        default=0.0,
+    )
+    out = [f"the two probes of a label differ by {apart:.0%} in the time of an image-step at most"]
+    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > 1.5 * resources.machine_cpus:
+        out.append(
+            f"this machine is busy (load {load:.0f} on {resources.machine_cpus} CPUs): the times hold only "
+            "while it is as busy: plan again when it is idle"
+        )
+    if resources.concurrent > 1:
+        out.append(
+            f"a run was probed alone: {resources.concurrent} at a time share memory and "
+            f"{'GPUs' if resources.gpu else 'caches'} and take longer, and starting workers is not counted"
+        )
+    if study.study.search.stopper != "none":
+        out.append(
+            f"what the stopper {study.study.search.stopper} saves is not foreseen: this is an upper bound"
+        )
+    if (chf := study.study.protocol.chf) is not None:
+        rates = len(chf.lrs.split(","))
+        out.append(
+            f"chf learns a task with {rates} learning rates and up to {chf.attempts} times more: all of them "
+            "are counted, so this is an upper bound"
+        )
+    costly = sorted(
+        {
+            p.name
+            for cell in study.cells
+            for p in cell.space.searched
+            if p.name.endswith((".epochs", ".batch", ".net")) or p.name.startswith("hp.exemplars")
+        }
+    )
+    if costly:
+        out.append(
+            f"{', '.join(costly)} decides the cost and is searched: the mean of a few random configurations "
+            "stands for those that will be asked"
+        )
+    limits = study.study.budget
+    if limits.gpu_hours or limits.wall or limits.until:
+        out.append("the study's budget may end it earlier")
+    return out

@@ -1,0 +1,1 @@
+"""Jobs: which comes next, who hands them out, what they may spend."""

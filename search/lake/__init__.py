@@ -1,0 +1,1 @@
+"""Rows of a run, and the tables they are written to."""

@@ -1,0 +1,163 @@
+"""From what a run did to its rows in the tables; the numbers in them come from its other rows alone."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from cl_core.images.dataset import Data
+from cl_core.metrics import summary
+from cl_core.recipe import recipe_dict
+from cl_core.records import ClassRow, ConfusionRow, Identity, PhaseRow, StageRow, TrialRow, as_dict
+from cl_core.training.result import TaskResult
+from cl_core.training.trainer import Training
+from spaces.resolved.run_spec import RunSpec
+
+TASK_TABLES = {"stages": "task", "phases": "task", "classes": "after_task", "confusion": "after_task"}
+"""The tables that a task leaves rows in, and the column that numbers it."""
+
+
+def trial_row(
+    spec: RunSpec, data: Data, rows: Mapping[str, list[dict[str, Any]]], status: str, error: str | None = None
+) -> dict[str, Any]:
+    """The row of the `trials` table that a run's other rows give; of the machine it says nothing."""
+    configuration = spec.configuration
+    method = configuration.make_method()
+    sizes = configuration.scenario.sizes(data.num_classes)
+    confusions = primary_confusions(rows, sizes, spec.measured)
+    metrics: dict[str, Any] = dict(summary(confusions, sizes[: len(confusions)])) if confusions else {}
+    metrics |= costs(rows["stages"])
+    row = TrialRow(
+        **identity(spec),
+        config=spec.config,
+        number=spec.number,
+        purpose=spec.purpose,
+        dataset=data.name,
+        scenario=configuration.scenario.name,
+        base=sizes[0],
+        increments=",".join(map(str, sizes[1:])),
+        class_order=configuration.class_order or configuration.scenario.class_order,
+        seed=configuration.seed,
+        net=configuration.net or data.net,
+        status=status,
+        split=spec.measured,
+        tasks=configuration.until or len(sizes),
+        tasks_done=len(confusions),
+        error=error,
+        objective=metrics.get(spec.objectives[0]),
+        **metrics,
+    )
+    recipes = zip(("base", "increment"), configuration.recipes(data, method), strict=True)
+    return {
+        **as_dict(row),
+        **{f"hp.{name}": value for name, value in method.values().items()},
+        **{f"recipe.{part}.{n}": v for part, recipe in recipes for n, v in recipe_dict(recipe).items()},
+    }
+
+
+def costs(stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a run has cost so far, from its rows in `stages`, by the names of `cl_core.metrics.COSTS`."""
+    last = max(stages, key=lambda stage: stage["task"], default=None)
+    return {
+        "kept_bytes": last and last["kept_bytes"],
+        "seconds": sum(stage["seconds"] for stage in stages),
+    }
+
+
+def primary_confusions(
+    rows: Mapping[str, list[dict[str, Any]]], sizes: tuple[int, ...], split: str
+) -> list[np.ndarray]:
+    """The primary classifier's counts [seen, seen] after each task that has a row in `stages`."""
+    out = [np.zeros((k, k), dtype=np.int64) for k in np.cumsum(sizes)[: len(rows["stages"])]]
+    for row in rows["confusion"]:
+        if row["primary"] and row["split"] == split and row["after_task"] < len(out):
+            out[row["after_task"]][row["true_class"], row["predicted_class"]] = row["count"]
+    return out
+
+
+def identity(spec: RunSpec) -> dict[str, Any]:
+    return as_dict(Identity(spec.cell, spec.label, spec.configuration.method, spec.trial))
+
+
+def task_rows(own: dict[str, Any], training: Training, result: TaskResult) -> dict[str, list[dict[str, Any]]]:
+    """The rows of every table but `trials` that one task leaves."""
+    stage = StageRow(
+        **own,
+        task=result.task,
+        stage=result.stage,
+        classes=result.classes,
+        images=result.images,
+        exemplars=result.exemplars,
+        exemplar_bytes=result.exemplar_bytes,
+        kept_bytes=result.kept_bytes,
+        numerics=training.numerics,
+        key=result.key,
+        note=result.note,
+        teacher_agreement=result.teacher_agreement,
+        shared=result.shared,
+        seconds=result.seconds,
+        peak_memory_bytes=result.peak_memory_bytes,
+    )
+    force = {
+        **{f"hp.{name}": value for name, value in result.hp.items()},
+        **{f"recipe.{name}": value for name, value in result.recipe.items()},
+    }
+    rows: dict[str, list[dict[str, Any]]] = {
+        "stages": [{**as_dict(stage), **force}],
+        "classes": [],
+        "confusion": [],
+    }
+    rows["phases"] = [as_dict(PhaseRow(**own, task=result.task, **asdict(p))) for p in result.phases]
+    task_of = [t for t, size in enumerate(training.sizes) for _ in range(size)]
+    names = training.view.class_names
+    for e in result.evaluations:
+        for c in range(len(e.confusion)):
+            row = ClassRow(
+                **own,
+                split=e.split,
+                after_task=result.task,
+                classifier=e.classifier,
+                primary=e.primary,
+                class_=c,
+                class_name=names[c],
+                task=task_of[c],
+                n=int(e.confusion[c].sum()),
+                correct=int(e.confusion[c, c]),
+                correct_within_task=int(e.correct_within_task[c]),
+                predicted=int(e.confusion[:, c].sum()),
+                mean_true_score=float(e.mean_true_score[c]),
+                mean_other_score=None if e.mean_other_score is None else float(e.mean_other_score[c]),
+                weight_norm=float(e.weight_norm[c]),
+                bias=None if e.bias is None else float(e.bias[c]),
+            )
+            rows["classes"].append(as_dict(row))
+        for t, p in zip(*(index.tolist() for index in np.nonzero(e.confusion)), strict=True):
+            cell = ConfusionRow(
+                **own,
+                split=e.split,
+                after_task=result.task,
+                classifier=e.classifier,
+                primary=e.primary,
+                true_class=t,
+                predicted_class=p,
+                count=int(e.confusion[t, p]),
+            )
+            rows["confusion"].append(as_dict(cell))
+    return rows
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    try:
+        own = importlib.metadata.version("cl-search")
+    except importlib.metadata.PackageNotFoundError:
+        own = "source"
+    return {"cl-search": own, "torch": torch.__version__, "python": ".".join(map(str, sys.version_info[:3]))}

@@ -1,0 +1,1 @@
+"""The run folder and its lock, Optuna's storage, file systems."""

@@ -1,0 +1,159 @@
+"""Optuna's studies in a database: SQLite in a file, PostgreSQL on a server.
+
+Every complaint is one line, and none of them shows a password.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage, get_storage
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
+
+from cl_core.errors import BadRequest, ClSearchError
+from spaces.study.storage_url import BETTER, SQLITE, sqlite_path, without_passwords
+
+DRIVERS = ("psycopg", "psycopg2")  # in order of preference
+EXTRA = 'pip install "cl-search[postgresql]"'
+BUSY = 60.0  # seconds to wait for another process that writes into the same SQLite file
+# libpq's: a server that has vanished without a word is given up after half a minute, not after the kernel's
+# quarter of an hour.
+_TIMES = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
+
+class Database:
+    """A database for one command: `optuna` is its storage. `path` is given for SQLite, else `url` counts.
+
+    A database that is only read is not changed, and `optuna` is None where it holds no studies yet.
+    Raises BadRequest where it cannot be opened.
+    """
+
+    def __init__(self, url: str, password: str | None = None, *, read_only: bool = False) -> None:
+        self.url = url
+        self.engine: sqlalchemy.Engine | None = None
+        self.optuna: BaseStorage | None = None
+        self._password = password
+        try:
+            storage = self._storage(read_only)
+        except (SQLAlchemyError, StorageInternalError, sqlite3.Error, RuntimeError, OSError) as error:
+            self.close()
+            raise BadRequest(
+                f"cannot open storage.optuna {url}: {reason(error, password)}: {self._remedy(error)}"
+            ) from None
+        if storage is not None:
+            self.optuna = get_storage(storage)  # keeps what has ended, so that it is read once
+
+    def close(self) -> None:
+        """Let the connections go."""
+        if self.engine is not None:
+            self.engine.dispose()
+
+    def _storage(self, read_only: bool) -> RDBStorage | None:
+        if self.url.startswith(SQLITE):
+            path = sqlite_path(self.url)
+            if read_only and not path.exists():
+                return None
+            # The path is opened here: in a URL, some characters of a folder's name mean something else.
+            url, kwargs = f"{SQLITE}optuna", {"creator": _opener(path, read_only)}
+        else:
+            url = self.url.replace(self.url.partition("://")[0], f"postgresql+{driver(self.url)}", 1)
+            given = {} if self._password is None else {"password": self._password}
+            kwargs = {"pool_pre_ping": True, "connect_args": {**_TIMES, **given}}
+        if read_only:
+            self.engine = sqlalchemy.create_engine(url, **kwargs)
+            if not sqlalchemy.inspect(self.engine).has_table("alembic_version"):  # made last
+                return None
+            self.engine.dispose()
+        plain = url.replace("{", "{{").replace("}", "}}")  # Optuna fills in what stands in braces
+        storage = _patiently(plain, kwargs, read_only)
+        self.engine = storage.engine
+        return storage
+
+    def _remedy(self, error: BaseException) -> str:
+        text = str(error)
+        if self.url.startswith(SQLITE) and ("malformed" in text or "not a database" in text):
+            return (
+                "it is damaged, restore it from a copy, or move it away if no other run keeps its studies "
+                "there, and give the command of the run again, which makes it anew from the tables"
+            )
+        if self.url.startswith(SQLITE):
+            return "see that it can be read and written, or name another"
+        if "no longer compatible" in text or "version of schema" in text:
+            return "use another database, or `optuna storage upgrade`"
+        if "password" in text:
+            return f"{BETTER}, or give it in the URL with --set"
+        return "see that the server runs and lets this user in, or name another"
+
+
+def _patiently(url: str, kwargs: dict[str, Any], read_only: bool) -> RDBStorage:
+    """Two commands that meet a new database both make its tables; the one that comes second looks again."""
+    for wait in (0.2, 1.0, None):
+        try:
+            return RDBStorage(
+                url, dict(kwargs), skip_compatibility_check=read_only, skip_table_creation=read_only
+            )
+        except (IntegrityError, ProgrammingError, StorageInternalError):
+            if wait is None or read_only:
+                raise
+            time.sleep(wait)
+    raise AssertionError("the last attempt raises")
+
+
+def _opener(path: Path, read_only: bool) -> Any:
+    """What SQLAlchemy calls for a connection to a file; other readers and writers are waited for."""
+    uri = path.absolute().as_uri() + ("?mode=ro" if read_only else "")
+    return lambda: sqlite3.connect(uri, uri=True, timeout=BUSY, check_same_thread=False)
+
+
+def driver(url: str) -> str:
+    """The installed package that speaks to PostgreSQL. Raises BadRequest where there is none."""
+    wanted = url.partition("://")[0].partition("+")[2]
+    for name in DRIVERS:
+        if wanted in ("", name) and importlib.util.find_spec(name) is not None:
+            return name
+    raise BadRequest(
+        f"storage.optuna {url} needs the package {wanted or DRIVERS[0]}, which is not installed: {EXTRA}"
+    )
+
+
+def reason(error: BaseException, password: str | None = None) -> str:
+    """Why a database did not do what it should, in one line."""
+    while isinstance(error, StorageInternalError) and error.__cause__ is not None:
+        error = error.__cause__
+    inner = getattr(error, "orig", None) or error
+    lines = str(inner).strip().splitlines()
+    # libpq says what it tried in the first line, and what came of it at its end or in the next.
+    text = " ".join(lines[0].split()) if lines else type(inner).__name__
+    if password:
+        text = text.replace(password, "***")
+    return without_passwords(text)
+
+
+class LostDatabase(ClSearchError):
+    """The database does not answer any more; the command ends and can be given again."""
+
+
+@contextlib.contextmanager
+def while_it_answers(place: str, password: str | None = None) -> Iterator[None]:
+    """Name the database in what goes wrong with it while the block runs. Raises LostDatabase."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise LostDatabase(
+            f"storage.optuna {place} does not answer any more: {reason(error, password)}; nothing is lost, "
+            "see to it and give the same command again"
+        ) from None

@@ -1,0 +1,69 @@
+"""Places that a command needs, checked before work: local folders, and where Ray keeps its files."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from cl_core.errors import BadRequest
+from search.storage.trouble import storage_trouble
+
+# `Path` folds the two slashes of a URL; a single letter before the colon is a drive of Windows.
+_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_SOCKET = 107 if sys.platform.startswith("linux") else 103  # bytes of a socket's path at most
+_IN_SESSION = len("/session_2027-01-31_18-00-00_000000_4194304/sockets/plasma_store")
+SHORT = Path("/tmp")  # where Ray's files go when the folder for temporary files has too long a path
+ROOM = 5_000_000  # bytes; Ray writes about one in its first minute
+
+
+def local_folder(given: str | Path, what: str = "a path") -> Path:
+    """`given` as a path, with ~ replaced. Raises BadRequest for a URL."""
+    if _REMOTE.match(str(given)):
+        shown = re.sub(":/+", "://", str(given), count=1)
+        raise BadRequest(
+            f"{what} must be local or mounted: {shown!r} is a URL, and remote storage is not supported yet. "
+            "Mount it, or name a local path."
+        )
+    return Path(given).expanduser()
+
+
+def ray_temporary() -> Path:
+    """The folder that Ray makes its session in: RAY_TMPDIR, TMPDIR or /tmp, as Ray itself chooses, or /tmp
+    where its sockets' paths would become too long. Raises BadRequest where that cannot be written.
+    """
+    chosen = Path(_temporary(), "ray").absolute()
+    if too_long(chosen):
+        chosen = SHORT / "ray"
+    place = chosen
+    while not place.exists():
+        place = place.parent
+    trouble = storage_trouble(place, ROOM)
+    if trouble is not None:
+        raise BadRequest(
+            f"Ray keeps its files in {chosen} while it runs, and {place} cannot take them ({trouble}): make "
+            "room there, or set RAY_TMPDIR to another folder"
+        )
+    return chosen
+
+
+def ray_elsewhere() -> list[str]:
+    """A note where Ray's files do not go to where the environment says, because its path is too long."""
+    chosen = Path(_temporary(), "ray").absolute()
+    if not too_long(chosen):
+        return []
+    return [
+        f"Ray's files go to {SHORT / 'ray'}: the path of {chosen.parent} is too long for its sockets "
+        f"({_SOCKET - _IN_SESSION - len('/ray')} bytes at most)"
+    ]
+
+
+def too_long(folder: Path) -> bool:
+    """Tell whether a session of Ray in `folder` would have sockets whose paths the system refuses."""
+    return len(os.fsencode(folder)) + _IN_SESSION > _SOCKET
+
+
+def _temporary() -> str:
+    linux = os.environ.get("TMPDIR") if sys.platform.startswith("linux") else None
+    return os.environ.get("RAY_TMPDIR") or linux or str(SHORT)

@@ -1,0 +1,46 @@
+"""Errors in one line, and whether the storage caused them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+_STORAGE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EIO,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ESTALE,
+}
+
+
+def first_line(error: BaseException) -> str:
+    """One line that names an error."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+
+
+def is_storage(error: BaseException) -> bool:
+    """Whether the storage failed, not the run: every other run would fail alike, so the study has to end."""
+    return isinstance(error, OSError) and error.errno in _STORAGE
+
+
+ROOM = 1_000_000  # bytes that a folder must be able to take before work begins there
+
+
+def storage_trouble(folder: Path, room: int = ROOM) -> str | None:
+    """Why `room` bytes cannot be written in `folder`, in one line; None when they can."""
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        with probe.open("wb") as file:
+            file.write(b"\0" * room)
+    except OSError as error:
+        return error.strerror or str(error)
+    finally:
+        # On a full disk an empty file may stand; its removal needs no space.
+        if probe.exists():
+            probe.unlink(missing_ok=True)
+    return None

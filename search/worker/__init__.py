@@ -1,0 +1,1 @@
+"""One job in the process that trains it."""

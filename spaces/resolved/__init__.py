@@ -1,0 +1,1 @@
+"""A study resolved on its data: cells, spaces, budgets."""

@@ -1,0 +1,157 @@
+"""A cell: one label on one scenario, its space and its budget, checked on the data."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cl_core.errors import BadRequest
+from cl_core.hparams import Choice
+from cl_core.images.dataset import Data
+from cl_core.method import METHODS
+from cl_core.nets.network import build_network
+from cl_core.scenarios.scenarios import ScenarioSpec
+from cl_core.training.configuration import PARTS
+from cl_core.training.weights import load_init
+from spaces.space.method_space import space_of
+from spaces.space.scenario_axis import check_order_search, order_space, seeks
+from spaces.space.space import Config, Space
+from spaces.study.protocol import check_protocol
+from spaces.study.strategies import check_objectives, check_sampler, check_stopper
+from spaces.study.study import Entry, Study
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A label on a scenario: one search of its own. `budget` counts configurations; `note` says why it is
+    smaller."""
+
+    name: str
+    label: str
+    method: str
+    scenario: ScenarioSpec
+    space: Space
+    budget: int
+    note: str
+    sizes: tuple[int, ...]  # classes of each task
+    init: str | None = None
+    until: int | None = None  # the search trains only so many tasks
+
+    @property
+    def tasks(self) -> int:
+        """The number of tasks that a run of the search trains."""
+        return self.until or len(self.sizes)
+
+    @property
+    def seeks(self) -> str:
+        """Which class order is searched, hardest or easiest; empty where hyperparameters are."""
+        return seeks(self.scenario)
+
+    def nets(self, data: Data) -> tuple[str, ...]:
+        """Every network that a run may have: those that are searched, the fixed one, or that of the data."""
+        known = {p.name: p for p in self.space.parameters}.get("recipe.net")
+        if known is None:
+            return (data.net,)
+        return tuple(map(str, known.domain.options if isinstance(known.domain, Choice) else (known.default,)))
+
+    @property
+    def searched(self) -> str:
+        """What is searched, in words."""
+        return f"class orders, for the {self.seeks}" if self.seeks else str(self.space)
+
+
+def cell_of(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data: Data) -> Cell:
+    """The cell of a label and a scenario on `data`. Raises BadRequest for what it cannot be searched with."""
+    recipe = _merged(study.recipe, entry.recipe)
+    space = space_of(
+        entry.method,
+        entry.hp,
+        recipe,
+        data_recipe=data.recipe,
+        data_net=data.net,
+        where=f"methods.{label}",
+    )
+    sizes = scenario.sizes(data.num_classes)
+    search = study.search
+    protocol = study.protocol
+    tasks = check_protocol(protocol, search.stopper, scenario.name, len(sizes))
+    check_objectives(search.objective, scenario.name, tasks)
+    if seeks(scenario):
+        # No stopper acts there: the order whose runs fall behind is the one that is wanted.
+        check_order_search(scenario, sizes, search.sampler, search.objective)
+        space = order_space(space, data.num_classes)
+    else:
+        check_stopper(search.stopper, search.stopper_args, scenario.name, tasks, protocol.orders)
+    size = space.size()
+    try:
+        check_sampler(search.sampler, space)
+    except BadRequest as error:
+        raise BadRequest(f"{label}: {error}") from error
+    init = recipe.get("init")
+    if init is not None and not isinstance(init, str):
+        raise BadRequest(f"recipe.init must be the path of a safetensors file, not {init!r}")
+    budget, note = study.search.trials, ""
+    if protocol.select_on == "chf":
+        fixed = tuple(dataclasses.replace(p, domain=None) for p in space.parameters)
+        space, budget, note = dataclasses.replace(space, parameters=fixed), 1, "chosen task by task"
+    elif size == 1:
+        budget, note = 1, "nothing to search"
+    elif study.search.sampler == "grid" and size is not None and size < budget:
+        budget, note = size, "the whole grid"
+    name = f"{label}@{scenario.name}"
+    return Cell(name, label, entry.method, scenario, space, budget, note, tuple(sizes), init, protocol.first)
+
+
+def corners(space: Space) -> Iterator[Config]:
+    """Configurations that put one searched parameter at an end of its domain, the others at their defaults.
+
+    What a study allows at its ends, such as a memory too small for the classes, would fail trial by trial.
+    """
+    for p in space.searched:
+        assert p.domain is not None
+        ends = p.domain.options if isinstance(p.domain, Choice) else (p.domain.low, p.domain.high)
+        for value in dict.fromkeys(ends):
+            given = {name: allowed[0] for name, allowed in p.when.items()} | {p.name: value}
+            fixed = tuple(
+                dataclasses.replace(q, default=given[q.name], domain=None) if q.name in given else q
+                for q in space.parameters
+            )
+            yield dataclasses.replace(space, parameters=fixed).defaults()
+
+
+@contextlib.contextmanager
+def within(cell: Cell) -> Iterator[None]:
+    """Name the cell in what is refused."""
+    try:
+        yield
+    except BadRequest as error:
+        raise BadRequest(f"{cell.name}: {error}") from error
+
+
+def check_init(cells: Sequence[Cell], data: Data) -> None:
+    """Raise BadRequest unless given weights fit every network."""
+    seen: set[tuple[str, str]] = set()
+    for cell in cells:
+        base = METHODS[cell.method]().base()
+        for net in cell.nets(data):
+            if cell.init is None or (net, cell.init) in seen:
+                continue
+            seen.add((net, cell.init))
+            with within(cell):
+                network = build_network(net, data.shape, data.num_classes, base.head, base.last_relu, 0)
+                load_init(network, cell.init)
+
+
+def _merged(study: Mapping[str, Any], label: Mapping[str, Any]) -> dict[str, Any]:
+    """The study's recipe with a label's own on top, key by key."""
+    out = copy.deepcopy(dict(study))
+    for key, value in label.items():
+        if key in PARTS and isinstance(value, Mapping) and isinstance(out.get(key), Mapping):
+            out[key] = {**out[key], **value}
+        else:
+            out[key] = value
+    return out

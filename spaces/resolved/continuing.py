@@ -1,0 +1,92 @@
+"""Continuing a study in the folder that it was begun in: what may grow, and what may not change.
+
+Trials, methods, scenarios, class orders and seeds may grow. Where data lies, resources and storage may be
+anything, but for the place of Optuna's studies. All else stays as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cl_core.errors import BadRequest
+from spaces.study.messages import cut
+from spaces.study.storage import StoragePart
+from spaces.study.study import Study, flat
+from spaces.study.study_file import standing_study
+
+
+def grown(existing: Mapping[str, Any], new: Study) -> Study:
+    """`new` grown by the study that stands in a folder, whose study.yaml is `existing`.
+
+    The larger number of trials, orders and seeds wins; methods and scenarios are united, the old ones
+    first. Raises BadRequest naming the first key that may not change.
+    """
+    old = standing_study(existing)
+    _same(old.fixed_part(), new.fixed_part(), "")
+    if old.search.stopper != "none":
+        # Runs are compared by their place among those of a configuration, which more of them would move.
+        for key in ("orders", "seeds"):
+            before, now = getattr(old.protocol, key), getattr(new.protocol, key)
+            if now > before:
+                raise BadRequest(
+                    f"protocol.{key} may not grow from {before} to {now} where search.stopper "
+                    f"{old.search.stopper} has compared runs: use another --out"
+                )
+    for label in old.methods:
+        if label in new.methods:
+            _same(
+                flat(old.methods[label].to_plain()),
+                flat(new.methods[label].to_plain()),
+                f"methods.{label}.",
+            )
+    scenarios = {spec.name: spec for spec in old.specs()}
+    for spec in new.specs():
+        if spec.name in scenarios:
+            _same(flat(scenarios[spec.name].to_dict()), flat(spec.to_dict()), f"scenarios.{spec.name}.")
+        scenarios.setdefault(spec.name, spec)
+    larger = {
+        "search": new.search.model_copy(
+            update={
+                "trials": max(old.search.trials, new.search.trials),
+                "objective": old.search.objective,  # the same ones, and their order stays
+            }
+        ),
+        "protocol": new.protocol.model_copy(
+            update={
+                "orders": max(old.protocol.orders, new.protocol.orders),
+                "seeds": max(old.protocol.seeds, new.protocol.seeds),
+            }
+        ),
+        "methods": {**old.methods, **{k: v for k, v in new.methods.items() if k not in old.methods}},
+        "scenarios": [spec.to_dict() for spec in scenarios.values()],
+        "storage": _same_studies(old.storage, new.storage),
+    }
+    return new.model_copy(update=larger)
+
+
+def _same_studies(old: StoragePart, new: StoragePart) -> StoragePart:
+    """The storage of `new`, with Optuna's studies where `old` has them. Raises BadRequest."""
+    before, now = old.optuna or "journal", new.optuna or old.optuna or "journal"
+    if _place(before) != _place(now):
+        raise BadRequest(
+            f"storage.optuna was {before} when this folder was begun and is {now} now: set it back, or write "
+            "the new place into its study.yaml where the studies have been moved"
+        )
+    return new.model_copy(update={"optuna": new.optuna or old.optuna})
+
+
+def _place(optuna: str) -> str:
+    """Where the studies lie, by whichever driver they are reached."""
+    scheme, colon, rest = optuna.partition("://")
+    return scheme.split("+")[0] + colon + rest
+
+
+def _same(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> None:
+    for key in (*old, *(k for k in new if k not in old)):
+        if key not in old or key not in new or old[key] != new[key]:
+            before, now = (cut(side[key]) if key in side else "not set" for side in (old, new))
+            raise BadRequest(
+                f"{prefix}{key} was {before} when this folder was begun and is {now} now: "
+                "set it back, or use another --out"
+            )

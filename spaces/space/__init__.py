@@ -1,0 +1,1 @@
+"""Search spaces: parameters with domains, fixed values, branches."""

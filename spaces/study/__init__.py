@@ -1,0 +1,1 @@
+"""The study file: one model a part, every key with its meaning."""

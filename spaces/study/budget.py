@@ -1,0 +1,70 @@
+"""How much a study may spend: when it is spent, nothing more is asked and running tasks end."""
+
+from __future__ import annotations
+
+import datetime
+import re
+
+from pydantic import Field, field_validator
+
+from cl_core.errors import BadRequest
+from spaces.study.part import Part
+
+_UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SPAN = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(s|min|m|h|d)\s*")
+
+
+class BudgetPart(Part):
+    """What a study may spend. What is left out has no limit."""
+
+    gpu_hours: float | None = Field(
+        default=None, gt=0, description="GPUs times hours, over all commands on the run's folder"
+    )
+    wall: str | None = Field(default=None, description="time of one command, such as 90min, 3h50min or 2d")
+    until: str | None = Field(
+        default=None, description="a moment, such as 2027-01-31T18:00; without a zone, this machine's"
+    )
+
+    @field_validator("wall")
+    @classmethod
+    def _span(cls, value: str | None) -> str | None:
+        if value is not None:
+            seconds_in(value)
+        return value
+
+    @field_validator("until")
+    @classmethod
+    def _moment(cls, value: str | None) -> str | None:
+        if value is not None:
+            moment(value)
+        return value
+
+    @property
+    def wall_seconds(self) -> float | None:
+        """`wall` in seconds."""
+        return None if self.wall is None else seconds_in(self.wall)
+
+    @property
+    def until_time(self) -> float | None:
+        """`until` as Unix time."""
+        return None if self.until is None else moment(self.until)
+
+
+def seconds_in(text: str) -> float:
+    """A span such as "90min" or "3h50min" in seconds. Raises BadRequest."""
+    total, at = 0.0, 0
+    while found := _SPAN.match(text, at):
+        total, at = total + float(found[1]) * _UNITS[found[2]], found.end()
+    if at != len(text) or total <= 0:
+        raise BadRequest(f"budget.wall must be a span such as 45s, 90min, 3h50min or 2d, not {text!r}")
+    return total
+
+
+def moment(text: str) -> float:
+    """A date and time as ISO 8601 writes it, as Unix time. Raises BadRequest."""
+    try:
+        return datetime.datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise BadRequest(
+            f"budget.until must be a date and time such as 2027-01-31T18:00, not {text!r}"
+        ) from None

@@ -1,0 +1,81 @@
+"""What is wrong with a study file, in one line of our own words instead of pydantic's."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from cl_core.errors import BadRequest, unknown
+from spaces.study.storage_url import without_passwords
+
+_MESSAGES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "int_type": lambda _: "must be a whole number",
+    "int_from_float": lambda _: "must be a whole number",
+    "float_type": lambda _: "must be a number",
+    "finite_number": lambda _: "must be a finite number",
+    "string_type": lambda _: "must be a text",
+    "bool_type": lambda _: "must be true or false",
+    "list_type": lambda _: "must be a list",
+    "dict_type": lambda _: "must be a mapping",
+    "model_type": lambda _: "must be a mapping",
+    "greater_than": lambda c: f"must be greater than {c['gt']:g}",
+    "greater_than_equal": lambda c: f"must be at least {c['ge']:g}",
+    "less_than_equal": lambda c: f"must be at most {c['le']}",
+    "less_than": lambda c: f"must be less than {c['lt']:g}",
+    "literal_error": lambda c: f"must be {c['expected']}".replace("'", ""),
+    "too_short": lambda _: "must not be empty",
+    "string_too_short": lambda _: "must not be empty",
+}
+
+
+def known_keys(model: type[BaseModel], plain: Mapping[str, Any], prefix: str = "") -> None:
+    """Raise BadRequest for a key that `model` lacks, with the nearest one it has; parts are looked into."""
+    for key, inner in plain.items():
+        if key not in model.model_fields:
+            raise unknown("study key", f"{prefix}{key}", [f"{prefix}{name}" for name in model.model_fields])
+        part = model.model_fields[key].annotation
+        if isinstance(part, type) and issubclass(part, BaseModel) and isinstance(inner, Mapping):
+            known_keys(part, inner, f"{prefix}{key}.")
+
+
+def one_line(error: ValidationError) -> str:
+    """The first complaint of pydantic in our words."""
+    first = error.errors(include_url=False)[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, BadRequest):
+        return str(cause)
+    where = ".".join(str(part) for part in first["loc"] if not _is_branch(part)) or "the study"
+    if first["type"] == "missing":
+        return f"{where} is missing: {_example(where)}"
+    say = _MESSAGES.get(first["type"], lambda _: first["msg"].replace("Input should", "should"))
+    near = ""
+    if first["type"] == "literal_error" and isinstance(first["input"], str):
+        options = re.findall(r"'([^']*)'", first["ctx"]["expected"])
+        found = difflib.get_close_matches(first["input"], options, n=1, cutoff=0.5)
+        near = f": did you mean {found[0]!r}?" if found else ""
+    return f"{where} {say(first.get('ctx', {}))}, not {cut(first['input'])}{near}"
+
+
+def cut(value: object) -> str:
+    """A value as a complaint shows it: on one line, not too long, without a URL's password."""
+    shown = without_passwords(" ".join(repr(value).split()))
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
+def _is_branch(part: object) -> bool:
+    """Whether a part of pydantic's location is the name of a union's branch, not a key."""
+    return isinstance(part, str) and (part in ("str", "[key]") or part.startswith(("dict[", "function-")))
+
+
+def _example(where: str) -> str:
+    return {
+        "data": "write data: digits",
+        "data.name": "write data: {name: digits}",
+        "scenarios": "write scenarios: [B0-5tasks]",
+        "methods": "write methods: [finetune, lwf]",
+        "study": "give the study a name",
+    }.get(where, "give it a value")

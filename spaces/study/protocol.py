@@ -1,0 +1,242 @@
+"""How configurations are chosen, and what the choice has looked at: the protocols of a study.
+
+validation   all tasks, on rows held out of the training split: hindsight, for all tasks are known
+first-k      the first k tasks alone, then all tasks with what was chosen
+gtep         one half of the classes, or one data set; what was chosen is judged on another
+             (Cha & Cho, Hyperparameters in Continual Learning: a Reality Check, arXiv 2403.09066)
+chf          task by task, from past data alone, inside each run (De Lange et al., A Continual Learning
+             Survey, TPAMI 2021, the continual hyperparameter framework)
+oracle-test  on the test split: an upper bound, labelled wherever its numbers stand
+shared-base  as validation, with one first task for all methods
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from cl_core.errors import BadRequest
+from cl_core.images.dataset import DataSpec
+from cl_core.training.configuration import Configuration
+from spaces.study.data import DataPart, data_from_name
+from spaces.study.messages import known_keys, one_line
+from spaces.study.part import Part
+
+MOST_REPEATS = 1_000  # class orders or seeds of a configuration
+OTHER_HALF = "other half"
+ORACLE = "selected on the test split (oracle-test)"
+
+
+def _as_text(value: object) -> object:
+    if isinstance(value, int | float) and not isinstance(value, bool):  # a factor alone
+        return str(value)
+    return ",".join(map(str, value)) if isinstance(value, list) else value
+
+
+class ChfPart(Part):
+    """How hyperparameters are chosen task by task."""
+
+    lrs: Annotated[str, BeforeValidator(_as_text)] = Field(
+        default="0.1,0.3,1,3", description="factors of the learning rate that are tried"
+    )
+    drop: float = Field(
+        default=0.2, ge=0, lt=1, description="share of the plain accuracy on a task that stability may cost"
+    )
+    decay: float = Field(default=0.5, gt=0, lt=1, description="factor that relaxes the stability")
+    attempts: int = Field(default=6, ge=1, le=100, description="times that the stability is relaxed")
+
+    @model_validator(mode="after")
+    def _factors(self) -> ChfPart:
+        try:
+            known = [float(text) for text in self.lrs.split(",")]
+        except ValueError:
+            known = []
+        if not known or not all(0 < factor < float("inf") for factor in known):
+            raise BadRequest(f"protocol.chf.lrs must be positive numbers as in 0.1,0.3,1,3, not {self.lrs!r}")
+        return self
+
+
+def _evaluate_on(value: object) -> object:
+    """A data part, where one is named; its complaints name the whole key."""
+    if value is None or value == OTHER_HALF or isinstance(value, DataPart):
+        return None if value == OTHER_HALF else value
+    plain = data_from_name(value)
+    if not isinstance(plain, Mapping):
+        raise BadRequest(f"protocol.evaluate_on must be a data set, or {OTHER_HALF}, not {value!r}")
+    known_keys(DataPart, plain, "protocol.evaluate_on.")
+    try:
+        return DataPart.model_validate(dict(plain))
+    except ValidationError as error:
+        raise BadRequest(f"protocol.evaluate_on.{one_line(error)}") from None
+
+
+class ProtocolPart(Part):
+    """On which rows, class orders and seeds a configuration is judged."""
+
+    select_on: Literal["validation", "first-k", "gtep", "chf", "oracle-test", "shared-base"] = Field(
+        default="validation",
+        description="what decides: validation (rows held out of the training split), the same over the "
+        "first-k tasks, on half of the classes (gtep), task by task from past data (chf), the test split "
+        "(oracle-test, labelled everywhere), or validation with one first task for all (shared-base)",
+    )
+    first: int | None = Field(default=None, ge=2, description="of first-k: the number of tasks k")
+    evaluate_on: Annotated[DataPart | None, BeforeValidator(_evaluate_on)] = Field(
+        default=None,
+        description=f"of gtep: data as under `data` on which choices are judged; left out, the {OTHER_HALF} "
+        "of the classes",
+    )
+    chf: ChfPart | None = Field(default=None, description="of chf: how hyperparameters are chosen")
+    validation: float = Field(
+        default=0.1, gt=0, lt=1, description="share of each class's training rows held out"
+    )
+    orders: int = Field(
+        default=1,
+        ge=1,
+        le=MOST_REPEATS,
+        description="class orders a configuration: natural, then seed:1, seed:2, ...",
+    )
+    seeds: int = Field(
+        default=1, ge=1, le=MOST_REPEATS, description="training seeds a configuration: 0, 1, ..."
+    )
+    aggregate: Literal["mean", "worst"] = Field(
+        default="mean", description="of its objectives over class orders and seeds"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fits_together(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        select = value.get("select_on", "validation")
+        if select == "test":
+            raise BadRequest(
+                "protocol.select_on test would choose by the numbers that are reported: take validation, or "
+                "oracle-test, which is labelled as such everywhere"
+            )
+        for key, owner in (("first", "first-k"), ("evaluate_on", "gtep"), ("chf", "chf")):
+            if value.get(key) is not None and select != owner:
+                raise BadRequest(
+                    f"protocol.{key} belongs to select_on {owner}, but select_on is {select}: leave one out"
+                )
+        if select == "first-k" and value.get("first") is None:
+            raise BadRequest("protocol.select_on first-k needs the number of tasks: set protocol.first to 3")
+        if select == "chf" and value.get("chf") is None:
+            return {**value, "chf": {}}
+        return value
+
+    @property
+    def split(self) -> str:
+        """The split whose counts decide."""
+        return "test" if self.select_on == "oracle-test" else "val"
+
+    @property
+    def causal(self) -> str:
+        """What the choice has looked at, in one line."""
+        return {
+            "validation": "non-causal: configurations are judged after all tasks",
+            "first-k": f"causal after task {self.first}: configurations are judged by the first "
+            f"{self.first} tasks",
+            "gtep": "tuned on other data: configurations are judged on "
+            + ("the other half of the classes" if self.evaluate_on is None else self.evaluate_on.name)
+            + " only after the choice",
+            "chf": "causal: past data only, task by task",
+            "oracle-test": "non-causal: configurations are judged after all tasks, on the test split itself",
+            "shared-base": "non-causal: configurations are judged after all tasks; one first task for all "
+            "methods",
+        }[self.select_on]
+
+    @property
+    def said(self) -> str:
+        """The protocol with what it has looked at, in one line."""
+        return f"{self.select_on}, {self.causal}"
+
+    @property
+    def label(self) -> str:
+        """What has to stand by every number of the protocol; empty where nothing has to."""
+        return ORACLE if self.select_on == "oracle-test" else ""
+
+    def fixed(self) -> dict[str, Any]:
+        """What may not change when a run is continued; keys of other protocols are left out."""
+        plain = self.model_dump(exclude={"orders", "seeds"})
+        if self.evaluate_on is not None:
+            plain["evaluate_on"] = self.evaluate_on.spec().identity()
+        return {key: value for key, value in plain.items() if value is not None}
+
+
+class FinalPart(Part):
+    """How the chosen configurations are trained again for the sealed test."""
+
+    orders: int = Field(default=5, ge=1, le=MOST_REPEATS, description="class orders")
+    seeds: int = Field(
+        default=1, ge=1, le=MOST_REPEATS, description="training seeds, none of which the search has used"
+    )
+
+
+def check_protocol(protocol: ProtocolPart, stopper: str, scenario: str, tasks: int) -> int:
+    """How many tasks a run of the search trains on a scenario. Raises BadRequest where that cannot be."""
+    select = protocol.select_on
+    if protocol.first is not None and protocol.first > tasks:
+        raise BadRequest(
+            f"protocol.first {protocol.first} is more than the {tasks} tasks of scenario {scenario}: take "
+            f"{tasks} or fewer, or validation for all of them"
+        )
+    if select == "chf" and stopper != "none":
+        raise BadRequest(
+            f"search.stopper {stopper} compares configurations, but under protocol.select_on chf a cell has "
+            "one, chosen task by task: set search.stopper to none"
+        )
+    if protocol.first == 2 and stopper in ("asha", "hyperband", "median"):
+        raise BadRequest(
+            f"search.stopper {stopper} stops nothing before the end of the second task, which is the last "
+            "under protocol.first 2: set first to 3 or more, or search.stopper to none"
+        )
+    return protocol.first or tasks
+
+
+def protocol_warnings(protocol: ProtocolPart, trials: int) -> list[str]:
+    """What a protocol makes of a study beside its meaning; one line each."""
+    if protocol.select_on == "oracle-test":
+        return [f"{protocol.label}: an upper bound, no result; its numbers are labelled everywhere"]
+    if protocol.select_on == "chf" and trials > 1:
+        return [f"search.trials {trials} is not used: under chf a cell has one configuration"]
+    return []
+
+
+def tuning_data(data: DataPart, protocol: ProtocolPart) -> DataSpec:
+    """The images on which configurations are searched."""
+    halves = protocol.select_on == "gtep" and protocol.evaluate_on is None
+    return data.spec("tune" if halves else None)
+
+
+def judging_data(data: DataPart, protocol: ProtocolPart) -> DataSpec:
+    """The images on which chosen configurations are judged."""
+    if protocol.evaluate_on is not None:
+        return protocol.evaluate_on.spec()
+    return data.spec("evaluate" if protocol.select_on == "gtep" else None)
+
+
+def searched(configuration: Configuration, protocol: ProtocolPart) -> Configuration:
+    """A run of the search as its protocol has it."""
+    return replace(
+        configuration,
+        until=protocol.first,
+        shared_base=protocol.select_on == "shared-base",
+        chf=protocol.chf.model_dump() if protocol.chf else None,
+        unsealed=protocol.select_on == "oracle-test",
+    )
+
+
+def evaluated(configuration: Configuration, purpose: str, data: DataSpec) -> Configuration:
+    """A run of the search trained for another `purpose`: all tasks, test rows open.
+
+    final: on training and validation rows of `data`, the images that choices are judged on (under chf the
+    latter stay held out); reference: on the split of the search.
+    """
+    out = replace(configuration, until=None, unsealed=True)
+    if purpose == "final":
+        # What chooses inside the run needs its validation rows there as well.
+        out = replace(out, data=data, validation=out.validation if out.chf else 0.0)
+    return out

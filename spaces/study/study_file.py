@@ -1,0 +1,140 @@
+"""Reading a study: a preset, a YAML file or a mapping, with overrides on top, checked into a `Study`.
+
+study = load_study("quickstart", ["search.trials=10"])
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from cl_core.errors import BadRequest, unknown
+from cl_core.yaml_text import read_value, read_yaml
+from spaces import presets
+from spaces.study.messages import cut, known_keys, one_line
+from spaces.study.study import Study
+
+RESOLVED = "resolved"  # the key of study.yaml under which a run notes what it found
+
+
+def load_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Study:
+    """A preset by name, a YAML file, or a mapping; `overrides` are "a.b=value" with YAML values.
+
+    Raises BadRequest, one line, for whatever is wrong with it.
+    """
+    plain = read_study(source)
+    for override in overrides:
+        apply_override(plain, override)
+    return parse_study(plain)
+
+
+def read_study(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    """The plain values of a study, not checked yet. Raises BadRequest when it cannot be read."""
+    if isinstance(source, Mapping):
+        return copy.deepcopy({k: v for k, v in source.items() if k != RESOLVED})
+    name = str(source)
+    path = Path(name).expanduser()
+    if name in presets.names() and not path.suffix:
+        return _mapping(read_yaml(presets.text(name), f"preset {name}"), name)
+    if path.suffix not in (".yaml", ".yml") and not path.exists():
+        raise BadRequest(f"{unknown('preset', name, presets.names())}; or name a study file ending in .yaml")
+    plain = _mapping(read_yaml(_text(path), str(path)), str(path))
+    plain.pop(RESOLVED, None)
+    plain.setdefault("study", path.stem)
+    return plain
+
+
+def existing_study(folder: Path) -> dict[str, Any] | None:
+    """The study.yaml of a run's folder; None where there is none. Raises BadRequest when it is damaged."""
+    path = folder / "study.yaml"
+    if not path.exists():
+        return None
+    study = _mapping(read_yaml(_text(path), str(path)), str(path))
+    if not isinstance(study.get(RESOLVED, {}), dict):
+        raise BadRequest(f"{path} is damaged under {RESOLVED!r}: remove that key, or restore the file")
+    return study
+
+
+def standing_study(existing: Mapping[str, Any]) -> Study:
+    """The study that a folder's study.yaml describes. Raises BadRequest when it is damaged."""
+    try:
+        return parse_study({k: v for k, v in existing.items() if k != RESOLVED})
+    except BadRequest as error:
+        raise BadRequest(f"the folder's study.yaml is damaged ({error}): restore it from a copy") from None
+
+
+def parse_study(plain: Mapping[str, Any]) -> Study:
+    """A study from plain values. Raises BadRequest, one line, with the dotted key."""
+    known_keys(Study, plain)
+    try:
+        return Study.model_validate(dict(plain))
+    except ValidationError as error:
+        raise BadRequest(one_line(error)) from None
+
+
+def apply_override(plain: dict[str, Any], override: str) -> None:
+    """Set "a.b=value" in plain values, in place; the value is as `read_value` reads it. Raises BadRequest."""
+    path, equals, text = override.partition("=")
+    if not equals or not path.strip():
+        raise BadRequest(f"--set takes key=value, as in --set search.trials=10, not {cut(override)}")
+    if path.strip().startswith("hp."):
+        name, labels = path.strip().removeprefix("hp."), plain.get("methods")
+        label = next(iter(labels), "lwf") if isinstance(labels, Mapping | list) else "lwf"
+        raise BadRequest(
+            f"--set {cut(override)}: a study sets a hyperparameter under its method's label, as in --set "
+            f"methods.{label}.{name}={text}"
+        )
+    value = read_value(text, f"--set {path}")
+    at, rest, done = plain, path.strip(), ""
+    while True:
+        key, rest = _next_key(at, rest)
+        if not key:
+            raise BadRequest(f"--set {cut(override)}: a part of the key is empty")
+        if not rest:
+            at[key] = value
+            return
+        done = f"{done}.{key}".strip(".")
+        inner = at.get(key)
+        if done == "data" and isinstance(inner, str):
+            inner = {"name": inner}
+        elif done == "methods" and isinstance(inner, list) and all(isinstance(name, str) for name in inner):
+            inner = dict.fromkeys(inner)
+        elif inner is None:
+            inner = {}
+        if not isinstance(inner, dict):
+            raise BadRequest(
+                f"--set {cut(override)}: {done} is {cut(inner)}, not a mapping, so it has no {rest}"
+            )
+        at[key] = at = dict(inner)  # of its own: a YAML alias makes one mapping stand in several places
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        known = ", ".join(presets.names())
+        raise BadRequest(
+            f"there is no study file {str(path)!r}: check the path, or use a preset ({known})"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise BadRequest(f"cannot read the study file {str(path)!r}: {reason}") from None
+
+
+def _mapping(value: object, source: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BadRequest(
+            f"{source}: a study file is a mapping of keys such as data, scenarios, methods, not {cut(value)}"
+        )
+    return value
+
+
+def _next_key(at: Mapping[str, Any], rest: str) -> tuple[str, str]:
+    """The longest key of `at` that `rest` begins with (labels may hold dots), else its first part."""
+    fits = [k for k in at if isinstance(k, str) and (rest == k or rest.startswith(f"{k}."))]
+    key = max(fits, key=len) if fits else rest.split(".")[0]
+    return key, rest[len(key) + 1 :]
