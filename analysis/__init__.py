@@ -1,7 +1,7 @@
 """What came out of a study: its Parquet tables as frames, comparisons, statistics, views and a report.
 
 from analysis import open_results
-open_results("runs/quickstart").trials
+open_results("runs/quickstart").runs
 """
 
 from __future__ import annotations

@@ -66,9 +66,9 @@ def of_an_empty_run_it_says_so_and_shows_nothing(name: str, results: Results) ->
 
 
 def it_changes_no_table_and_gives_the_same_twice(name: str, results: Results) -> None:
-    before = results.trials.copy()
+    before = results.runs.copy()
     first, second = VIEWS[name](results), VIEWS[name](results)
-    pd.testing.assert_frame_equal(results.trials, before)
+    pd.testing.assert_frame_equal(results.runs, before)
     assert first.text == second.text
     if first.table is not None:
         assert second.table is not None

@@ -3,7 +3,7 @@
     ClSearchError
     ├── BadRequest         something was asked that cannot be done; raised before any work; the CLI ends with
     2
-    └── TrialError         one run failed; the sweep goes on; the CLI ends with 1
+    └── RunError         one run failed; the sweep goes on; the CLI ends with 1
         └── NonFiniteLoss  a loss term became NaN or infinite
 
 A message is one line: the rule, the value, the remedy.
@@ -26,11 +26,11 @@ class BadRequest(ClSearchError, ValueError):
     """A request that cannot be carried out: rule, value and remedy in one line."""
 
 
-class TrialError(ClSearchError):
+class RunError(ClSearchError):
     """One run failed; nothing else is affected."""
 
 
-class NonFiniteLoss(TrialError):
+class NonFiniteLoss(RunError):
     """A loss term, or a weight in the last step, became NaN or infinite; the message names it."""
 
 

@@ -4,8 +4,8 @@
     class HP:
         kd_weight: float = hp(0.25, Float(0.02, 8, log=True), doc="lambda_o, without its T-squared")
 
-The metadata is the only description there is: search spaces, `describe`, stage keys, Parquet columns and the
-contract tests are derived from it.
+Everything else is derived from this metadata: search spaces, `describe`, checkpoint keys, Parquet columns and
+the contract tests.
 """
 
 from __future__ import annotations

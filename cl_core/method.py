@@ -78,7 +78,7 @@ class Base:
     side_heads: Mapping[str, int] = field(default_factory=dict)
 
     def key(self) -> dict[str, Any]:
-        """The part of a stage's key that the family decides; its recipe enters resolved."""
+        """The part of a checkpoint's key that the family decides; its recipe enters resolved."""
         return {
             "family": self.family,
             "head": self.head,
@@ -159,7 +159,7 @@ class Method:
     def check_net(self, features: Tensor, maps: tuple[Tensor, ...]) -> None:
         """Raise BadRequest where this method cannot use a net that gives these, for two images of noise.
 
-        features [2, D]; maps one a stage, [2, C, H, W], or none.
+        features [2, D]; maps one a checkpoint, [2, C, H, W], or none.
         """
 
     def base(self) -> Base:

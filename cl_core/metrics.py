@@ -52,7 +52,7 @@ COSTS: dict[str, tuple[str, str]] = {
         "min",
         "exemplars, prototypes, covariances and generators after the last task; no networks",
     ),
-    "seconds": ("min", "of training, as recorded with each stage, whether it was shared or not"),
+    "seconds": ("min", "of training, as recorded with each checkpoint, whether it was shared or not"),
 }
 """What a run costs: name -> (direction, formula)."""
 

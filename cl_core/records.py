@@ -14,7 +14,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 def volatile(default: Any = dataclasses.MISSING) -> Any:
@@ -29,15 +29,15 @@ class Identity:
     cell: str
     label: str
     method: str
-    trial: str
+    run: str
 
 
 @dataclass(frozen=True)
-class TrialRow(Identity):
-    """One run: configuration x class order x seed. Metrics are those of the primary classifier on `split`."""
+class RunRow(Identity):
+    """One run: trial x class order x seed. Metrics are those of the primary classifier on `split`."""
 
-    config: str  # digest of the sampled configuration: equal over class orders and seeds
-    number: int  # of the configuration in its cell
+    trial: int  # number of the trial in its cell
+    trial_digest: str  # of its values: equal over class orders and seeds
     purpose: str  # search | final | reference
     dataset: str
     scenario: str
@@ -61,10 +61,10 @@ class TrialRow(Identity):
     forgetting: float | None = None
     backward_transfer: float | None = None
     old_new_gap: float | None = None
-    kept_bytes: int | None = None  # as in `stages`, after the last task done
+    kept_bytes: int | None = None  # as in `tasks`, after the last task done
     # The task after which the stopper would have ended this run; depends on the runs beside it.
     audited_after: int | None = volatile(None)
-    numerics: str | None = None  # as in `stages`
+    numerics: str | None = None  # as in `tasks`
     code: str | None = volatile(None)  # digest of the code that trained it: see `cl_core.training.code`
     seconds: float | None = volatile(None)  # of training, wherever it happened
     wall_seconds: float | None = volatile(None)  # from start to end of this run here
@@ -78,21 +78,21 @@ class TrialRow(Identity):
 
 
 @dataclass(frozen=True)
-class StageRow(Identity):
+class TaskRow(Identity):
     """One task of one run: what was trained, what is kept, what it cost."""
 
     task: int
-    stage: str  # digest: equal for equal networks after this task
+    network: str  # digest: equal for equal networks after this task
     classes: int  # of this task
     images: int  # of training, counted in every pass; not those that only complete a last batch
     exemplars: int  # kept after this task
     exemplar_bytes: int
     kept_bytes: int  # exemplars, prototypes, covariances, generators; never teacher or network
     numerics: str  # digest of what decides the bits on the machine: torch, device, threads, dtype
-    key: str | None = None  # address of the stage: the file's name in the stage store
+    checkpoint: str | None = None  # its address: the name of its file in the checkpoint store
     note: str | None = None  # a fallback that was taken
     teacher_agreement: float | None = None  # share of validation images of old classes with its answer
-    shared: bool = volatile(False)  # the network came from the stage store
+    shared: bool = volatile(False)  # the network came from the checkpoint store
     seconds: float = volatile(0.0)  # of training, wherever it happened
     peak_memory_bytes: int | None = volatile(None)
 
@@ -145,19 +145,19 @@ class ConfusionRow(Identity):
 
 
 TABLES: dict[str, type] = {
-    "trials": TrialRow,
-    "stages": StageRow,
+    "runs": RunRow,
+    "tasks": TaskRow,
     "phases": PhaseRow,
     "classes": ClassRow,
     "confusion": ConfusionRow,
 }
 
 SORT: dict[str, tuple[str, ...]] = {
-    "trials": ("trial",),
-    "stages": ("trial", "task"),
-    "phases": ("trial", "task", "phase", "epoch", "term"),
-    "classes": ("trial", "split", "after_task", "classifier", "class"),
-    "confusion": ("trial", "split", "after_task", "classifier", "true_class", "predicted_class"),
+    "runs": ("run",),
+    "tasks": ("run", "task"),
+    "phases": ("run", "task", "phase", "epoch", "term"),
+    "classes": ("run", "split", "after_task", "classifier", "class"),
+    "confusion": ("run", "split", "after_task", "classifier", "true_class", "predicted_class"),
 }
 """What identifies a row of each table; also the order of gathered files."""
 

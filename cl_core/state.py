@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from cl_core.errors import TrialError, defined_at
+from cl_core.errors import RunError, defined_at
 from cl_core.memory import Memory
 from cl_core.nets.network import Frozen, LinearHead, Network
 
@@ -52,10 +52,10 @@ class State:
         self.local.clear()
 
     def check_kept(self, method: type) -> None:
-        """Raise TrialError, which names where `method` is defined, unless all that is kept are tensors."""
+        """Raise RunError, which names where `method` is defined, unless all that is kept are tensors."""
         for name, value in self.kept.items():
             if not isinstance(value, Tensor):
-                raise TrialError(
+                raise RunError(
                     f"State.kept must hold tensors: {name!r} is a {type(value).__name__}; make it one, as "
                     f"torch.stack does ({defined_at(method)})"
                 )

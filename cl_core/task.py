@@ -49,7 +49,7 @@ class Out(NamedTuple):
 
     features: Tensor  # [B, D] what the head reads
     logits: Tensor  # [B, seen]
-    maps: tuple[Tensor, ...]  # one a stage, [B, C, H, W]; the last is what enters the pooling
+    maps: tuple[Tensor, ...]  # one a checkpoint, [B, C, H, W]; the last is what enters the pooling
 
 
 class Batch(NamedTuple):

@@ -35,7 +35,7 @@ from cl_core.method import METHODS
 from cl_core.metrics import summary
 from cl_core.nets.network import build_network
 from cl_core.scenarios.scenarios import parse_scenario
-from cl_core.training.checkpoints import Boundaries, StageStore
+from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.configuration import Configuration
 from cl_core.training.result import TaskResult
 from cl_core.training.trainer import Training
@@ -134,10 +134,10 @@ def _check(method: str, hp: dict[str, Any]) -> tuple[list[str], dict[str, float]
 
 def _resumed(settings: Configuration) -> list[Any]:
     with tempfile.TemporaryDirectory() as folder:
-        boundaries = Boundaries(StageStore(Path(folder)))
+        boundaries = ResumeCheckpoints(CheckpointStore(Path(folder)))
         begun = Training(settings, tiny.data(), resume=boundaries)
         begun.next_task()
-        begun.keep_boundary()
+        begun.keep_resume_checkpoint()
         taken_up = Training(settings, tiny.data(), resume=boundaries)
         results = []
         while not taken_up.finished:

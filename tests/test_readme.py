@@ -53,7 +53,7 @@ INDENTED = list(commands(README))
 
 def test_there_are_examples() -> None:
     assert len(INDENTED) >= 7
-    assert {words[0] for words in INDENTED} >= {"run", "trial"}
+    assert {words[0] for words in INDENTED} >= {"run", "train"}
     assert len(blocks("yaml")) >= 2
     assert len(blocks("python")) >= 1
 
@@ -138,7 +138,7 @@ def test_a_run_of_the_readme_can_begin(words: list[str], at_home: Path) -> None:
     assert planned(words, {"classes": 100 if many else 10})
 
 
-@pytest.mark.parametrize("words", [w for w in INDENTED if w[0] == "trial"], ids=" ".join)
+@pytest.mark.parametrize("words", [w for w in INDENTED if w[0] == "train"], ids=" ".join)
 def test_a_trial_of_the_readme_runs(words: list[str], at_home: Path) -> None:
     short = ["--set", "recipe.epochs=1", "--set", "data.per_class=10", "--threads", "1", "--device", "cpu"]
     result = CliRunner().invoke(app, [*words, *short])
@@ -167,4 +167,4 @@ def test_python_of_the_readme_runs(
     exec(compile(text, "README.md", "exec"), names)
     assert re.match(r"0\.\d+ \[\[", capsys.readouterr().out)
     scenarios = yaml.safe_load((at_home / "runs/quickstart/study.yaml").read_text())["scenarios"]
-    assert len(names["trials"]) == 2 * len(scenarios)
+    assert len(names["runs"]) == 2 * len(scenarios)

@@ -211,7 +211,7 @@ def _warnings(a: Results, b: Results, metric: str, found: list[Difference]) -> l
         )
     out += [f"{name}: {label}" for name, side in (("A", a), ("B", b)) if (label := label_of(side))]
     names = {cell.cell for cell in found}
-    both = [row for side in (a, b) for row in rows_of(side.trials) if row["cell"] in names]
+    both = [row for side in (a, b) for row in rows_of(side.runs) if row["cell"] in names]
     out += [f"A and B together, {line}" for line in mixtures(both)]
     for cell in found:
         if not cell.difference.n:

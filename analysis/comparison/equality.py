@@ -22,7 +22,7 @@ class Comparison:
     """Whether two folders hold the same rows; truthy when they do, readable when printed."""
 
     differences: tuple[str, ...]
-    trials: int
+    runs: int
     rows: int
 
     def __bool__(self) -> bool:
@@ -30,7 +30,7 @@ class Comparison:
 
     def __str__(self) -> str:
         if self:
-            return f"equal: {self.trials} trials, {self.rows} rows"
+            return f"equal: {self.runs} runs, {self.rows} rows"
         return "\n".join(("not equal:", *(f"  {line}" for line in self.differences)))
 
 
@@ -54,10 +54,10 @@ def equal(
         if len(found) > first:
             lines.append(f"{table}: and {len(found) - first} more differences")
         rows += len(frames[0])
-        seen |= {str(t) for frame in frames for t in frame["trial"].unique()}
+        seen |= {str(t) for frame in frames for t in frame["run"].unique()}
     for trial in trials or ():
         if trial not in seen:
-            raise unknown("trial", trial, seen or set(left.trials["trial"]) | set(right.trials["trial"]))
+            raise unknown("run", trial, seen or set(left.runs["run"]) | set(right.runs["run"]))
     return Comparison(tuple(lines), len(seen), rows)
 
 
@@ -75,10 +75,10 @@ def _differences(table: str, a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
     both = a[key].merge(b[key], on=key, how="outer", indicator=True)
     for side, mark in (("first", "left_only"), ("second", "right_only")):
         only = both[both["_merge"] == mark]
-        gone = sorted({str(t) for t in only["trial"]})
-        whole = [t for t in gone if not ((both["trial"] == t) & (both["_merge"] != mark)).any()]
-        lines += [f"trial {trial} only in the {side}" for trial in whole]
-        rest = only[~only["trial"].isin(whole)]
+        gone = sorted({str(t) for t in only["run"]})
+        whole = [t for t in gone if not ((both["run"] == t) & (both["_merge"] != mark)).any()]
+        lines += [f"run {trial} only in the {side}" for trial in whole]
+        rest = only[~only["run"].isin(whole)]
         lines += [f"{_name(key, row)} only in the {side}" for row in _head(rest, key)]
     common = both[both["_merge"] == "both"][key]
     x, y = common.merge(a, on=key, how="left"), common.merge(b, on=key, how="left")
@@ -118,8 +118,8 @@ def _head(frame: pd.DataFrame, key: list[str]) -> list[Mapping[str, Any]]:
 
 def _name(key: list[str], row: Mapping[str, Any] | pd.Series) -> str:
     """A row by its key: 'lwf@B0-5tasks/3 task 2'."""
-    rest = [f"{k} {row[k]}" for k in key if k != "trial"]
-    return " ".join([str(row["trial"]), *rest])
+    rest = [f"{k} {row[k]}" for k in key if k != "run"]
+    return " ".join([str(row["run"]), *rest])
 
 
 def _show(value: object) -> str:

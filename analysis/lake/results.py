@@ -35,28 +35,28 @@ class Results:
     _counts: dict[tuple[str, str, str], list[NDArray[np.int64]]] = field(default_factory=dict, repr=False)
 
     @cached_property
-    def trials(self) -> pd.DataFrame:
+    def runs(self) -> pd.DataFrame:
         """One row a run that has ended."""
-        return self.read("trials")
+        return self.read("runs")
 
     @cached_property
-    def stages(self) -> pd.DataFrame:
-        """One row a trial and task."""
-        return self.read("stages")
+    def tasks(self) -> pd.DataFrame:
+        """One row a run and task."""
+        return self.read("tasks")
 
     @cached_property
     def phases(self) -> pd.DataFrame:
-        """One row a trial, task, phase, epoch and loss term."""
+        """One row a run, task, phase, epoch and loss term."""
         return self.read("phases")
 
     @cached_property
     def classes(self) -> pd.DataFrame:
-        """One row a trial, split, task, classifier and class."""
+        """One row a run, split, task, classifier and class."""
         return self.read("classes")
 
     @cached_property
     def confusion(self) -> pd.DataFrame:
-        """One row a trial, split, task, classifier, true class and answer; can be large: see `confusions`."""
+        """One row a run, split, task, classifier, true class and answer; can be large: see `confusions`."""
         return self.read("confusion")
 
     @cached_property
@@ -93,22 +93,22 @@ class Results:
     @cached_property
     def places(self) -> dict[str, tuple[str, str]]:
         """(data set, scenario) of every value of the column `scenario`; the two differ over several runs."""
-        known = self.trials.drop_duplicates("scenario")
+        known = self.runs.drop_duplicates("scenario")
         return {str(s): (str(d), str(s)) for s, d in zip(known["scenario"], known["dataset"], strict=True)}
 
     def row(self, trial: str) -> dict[str, Any]:
-        """The `trials` row of one run. Raises BadRequest when there is none."""
-        rows = self.trials[self.trials["trial"] == trial]
+        """The `runs` row of one run. Raises BadRequest when there is none."""
+        rows = self.runs[self.runs["run"] == trial]
         if rows.empty:
-            raise unknown("trial", trial, self.trials["trial"])
+            raise unknown("run", trial, self.runs["run"])
         return {str(k): v for k, v in rows.iloc[0].items()}
 
     def sizes(self, trial: str) -> tuple[int, ...]:
         """Classes of every task of a run (perhaps its scenario's first); while it runs, of those so far."""
         if trial not in self._splits:
-            rows = self.read("stages", [trial])
+            rows = self.read("tasks", [trial])
             if rows.empty:
-                raise unknown("trial", trial, self.trials["trial"])
+                raise unknown("run", trial, self.runs["run"])
             return tuple(int(n) for n in rows.sort_values("task")["classes"])
         base, later, tasks = self._splits[trial]
         try:
@@ -119,8 +119,8 @@ class Results:
     @cached_property
     def _splits(self) -> dict[str, tuple[int, str, int]]:
         """Trial -> classes of its scenario's first task, of the later ones as text, and tasks of the run."""
-        names = ("trial", "base", "increments", "tasks")
-        rows = zip(*(self.trials[name] for name in names), strict=True)
+        names = ("run", "base", "increments", "tasks")
+        rows = zip(*(self.runs[name] for name in names), strict=True)
         return {str(trial): (base, str(later), int(tasks)) for trial, base, later, tasks in rows}
 
     def classifiers(self, trial: str, split: str) -> list[str]:
@@ -183,12 +183,12 @@ class Results:
         for start in range(0, len(wanted), AT_ONCE):
             some = wanted[start : start + AT_ONCE]
             rows = self.read("confusion", some)
-            parts = dict(iter(rows.groupby("trial", sort=False)))
+            parts = dict(iter(rows.groupby("run", sort=False)))
             self._frames.update({trial: parts.get(trial, rows.iloc[:0]) for trial in some})
 
     def _confusion_of(self, trial: str) -> pd.DataFrame:
         if "confusion" in self.__dict__:
-            return self.confusion[self.confusion["trial"] == trial]
+            return self.confusion[self.confusion["run"] == trial]
         if trial not in self._frames:
             self._frames[trial] = self.read("confusion", [trial])
         return self._frames[trial]

@@ -51,7 +51,7 @@ class Runs(Results):
         self.names = _distinct_names(self.parts)
         self._datasets = self._name_datasets()
         self._renamed, self._twice = self._settle_labels()
-        own = [set(part.trials["trial"]) for part in self.parts]
+        own = [set(part.runs["run"]) for part in self.parts]
         clash = len(set().union(*own)) < sum(map(len, own))
         self._prefixes = [f"{name}/" if clash else "" for name in self.names]
 
@@ -67,7 +67,7 @@ class Runs(Results):
                     continue
             frame = part.read(table, inner)
             twice = self._twice[index]
-            frame = frame[~frame["trial"].isin(twice)] if twice else frame
+            frame = frame[~frame["run"].isin(twice)] if twice else frame
             frames.append(self._translated(index, frame))
         if not frames:
             return self._translated(0, self.parts[0].read(table, []))
@@ -146,7 +146,7 @@ class Runs(Results):
         changed = {
             "label": [names[cell][0] for cell in frame["cell"]],
             "cell": ["@".join(names[cell]) for cell in frame["cell"]],
-            "trial": [self._prefixes[index] + trial for trial in frame["trial"]],
+            "run": [self._prefixes[index] + trial for trial in frame["run"]],
         }
         if "scenario" in frame:
             changed["scenario"] = [self._scenario(index, name) for name in frame["scenario"]]
@@ -164,7 +164,7 @@ class Runs(Results):
     def _name_datasets(self) -> list[str]:
         """The name of each run's data set, equal for runs that belong together and for no others."""
         groups = [_identity(part) for part in self.parts]
-        names = [", ".join(map(str, dict.fromkeys(p.trials["dataset"]))) or "no data" for p in self.parts]
+        names = [", ".join(map(str, dict.fromkeys(p.runs["dataset"]))) or "no data" for p in self.parts]
         first = {group: groups.index(group) for group in groups}
         alike = {names[i] for i in first.values() if sum(names[j] == names[i] for j in first.values()) > 1}
         return [
@@ -182,17 +182,17 @@ class Runs(Results):
         twice: list[set[str]] = [set() for _ in self.parts]
         seen: dict[tuple[str, str, str], tuple[set[Any], set[Any]]] = {}
         for index, part in enumerate(self.parts):
-            for (scenario, label), rows in part.trials.groupby(["scenario", "label"], sort=False):
+            for (scenario, label), rows in part.runs.groupby(["scenario", "label"], sort=False):
                 search = rows[rows["purpose"] == "search"]
-                configs = set(zip(search["method"], search["config"], strict=True))
-                names = ("config", "class_order", "seed", "purpose")
+                configs = set(zip(search["method"], search["trial_digest"], strict=True))
+                names = ("trial_digest", "class_order", "seed", "purpose")
                 runs = list(zip(*(rows[name] for name in names), strict=True))
                 key = (self._datasets[index], str(scenario), str(label))
                 if key not in seen:
                     seen[key] = (configs, set(runs))
                 elif seen[key][0] == configs:
                     before = seen[key][1]
-                    twice[index] |= {t for t, run in zip(rows["trial"], runs, strict=True) if run in before}
+                    twice[index] |= {t for t, run in zip(rows["run"], runs, strict=True) if run in before}
                     before.update(runs)
                 else:
                     renamed[index][(str(scenario), str(label))] = f"{label} ({self.names[index]})"

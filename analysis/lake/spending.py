@@ -25,7 +25,7 @@ QUANTITIES: dict[str, str] = {
     "hours": "time of one worker",
     "wall_hours": "time by the clock",
     "gpu_hours": "GPU-hours",
-    "stage_bytes": "bytes of stages",
+    "checkpoint_bytes": "bytes of checkpoints",
     "table_bytes": "bytes of tables",
 }
 """What a plan foresees and a run spends, with its name for a reader."""
@@ -57,15 +57,17 @@ def spent(results: Results) -> dict[str, float | None]:
     A first task that nobody of the run trained itself was trained once for all that share it. A stopped run's
     worker writes no time of its own, so its training seconds stand for it.
     """
-    trials = results.trials[results.trials["purpose"] == "search"]
-    stages = results.stages[results.stages["trial"].isin(trials["trial"])]
-    first, later = stages[stages["task"] == 0], stages[stages["task"] > 0]
+    trials = results.runs[results.runs["purpose"] == "search"]
+    tasks = results.tasks[results.tasks["run"].isin(trials["run"])]
+    first, later = tasks[tasks["task"] == 0], tasks[tasks["task"] > 0]
     own = first[~first["shared"].astype(bool)]
-    others = first[~first["key"].isin(own["key"])].drop_duplicates("key")  # trained by nobody's run
-    trained = stages.assign(
-        worked=stages["seconds"].where((stages["task"] > 0) | ~stages["shared"].astype(bool), 0.0)
+    others = first[~first["checkpoint"].isin(own["checkpoint"])].drop_duplicates(
+        "checkpoint"
+    )  # trained by nobody's run
+    trained = tasks.assign(
+        worked=tasks["seconds"].where((tasks["task"] > 0) | ~tasks["shared"].astype(bool), 0.0)
     )
-    by_run = trials["trial"].map(trained.groupby("trial")["worked"].sum())
+    by_run = trials["run"].map(trained.groupby("run")["worked"].sum())
     hours = (trials["wall_seconds"].fillna(by_run).sum() + others["seconds"].sum()) / 3600
     known = trials.dropna(subset=["ended"])
     begun = known["started"].dropna()
@@ -79,7 +81,7 @@ def spent(results: Results) -> dict[str, float | None]:
         "hours": float(hours),
         "wall_hours": None if wall is None or pd.isna(wall) else float(wall),
         "gpu_hours": gpu,
-        "stage_bytes": _bytes(results.folder / "stages"),
+        "checkpoint_bytes": _bytes(results.folder / "checkpoints"),
         "table_bytes": _bytes(results.folder / "tables"),
     }
 

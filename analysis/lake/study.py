@@ -38,12 +38,12 @@ def starts_from_paper(results: Results) -> bool:
 
 def labels(results: Results) -> list[str]:
     """The labels of a study in its order; those found in the tables alone come last."""
-    return _ordered(_names(results.study.get("methods")), results.trials["label"])
+    return _ordered(_names(results.study.get("methods")), results.runs["label"])
 
 
 def scenarios(results: Results) -> list[str]:
     """The scenarios of a study in its order; those found in the tables alone come last."""
-    return _ordered(_names(results.study.get("scenarios")), results.trials["scenario"])
+    return _ordered(_names(results.study.get("scenarios")), results.runs["scenario"])
 
 
 def sought(results: Results) -> dict[str, str]:

@@ -20,8 +20,8 @@ from cl_core.records import SCHEMA_VERSION, SORT, TABLES, Column, columns
 VERSION_KEY = b"cl_search_schema_version"
 DYNAMIC = ("hp.", "recipe.")  # columns that a study adds
 LATER = {
-    "trials": ("old_new_gap", "kept_bytes", "audited_after"),
-    "stages": ("teacher_agreement",),
+    "runs": ("old_new_gap", "kept_bytes", "audited_after"),
+    "tasks": ("teacher_agreement",),
 }  # columns that runs of an earlier version lack; missing values then
 ARROW: dict[type, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
@@ -66,7 +66,7 @@ def _scan(folder: Path, wanted: set[str] | None, notice: Callable[[str], None]) 
             continue
         part = _part(path, wanted, notice)
         if path.stem == "gathered" and own:
-            mine = [file_stem(t) not in own for t in part.column("trial").to_pylist()]
+            mine = [file_stem(t) not in own for t in part.column("run").to_pylist()]
             part = part.filter(pa.array(mine, pa.bool_()))
         parts.append(part)
     try:
@@ -76,7 +76,7 @@ def _scan(folder: Path, wanted: set[str] | None, notice: Callable[[str], None]) 
 
 
 def _part(path: Path, wanted: set[str] | None, notice: Callable[[str], None]) -> pa.Table:
-    table, only = path.parent.name, None if wanted is None else pc.field("trial").isin(sorted(wanted))
+    table, only = path.parent.name, None if wanted is None else pc.field("run").isin(sorted(wanted))
     try:
         # A merged file may be large; any other one holds a single trial.
         part = read_sealed(path, filters=only if path.stem == "gathered" else None)
@@ -85,7 +85,7 @@ def _part(path: Path, wanted: set[str] | None, notice: Callable[[str], None]) ->
     except OSError as error:
         raise BadRequest(f"cannot read {path}: {first_line(error)}; see that it can be read") from error
     schema = part.schema
-    if only is not None and "trial" in schema.names:
+    if only is not None and "run" in schema.names:
         part = part.filter(only)
     version = (schema.metadata or {}).get(VERSION_KEY, b"1").decode("ascii", "replace")
     if not version.isdigit() or int(version) > SCHEMA_VERSION:

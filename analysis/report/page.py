@@ -133,7 +133,7 @@ def section(results: Results, name: str) -> Section:
 
 
 def _header(results: Results) -> str:
-    study, trials = results.study, results.trials
+    study, trials = results.study, results.runs
     data = study.get("data")
     known = dict.fromkeys(trials["dataset"])
     name = str(data.get("name", "")) if isinstance(data, Mapping) else str(data or ", ".join(map(str, known)))
@@ -143,7 +143,7 @@ def _header(results: Results) -> str:
         else {}
     )
     status = trials["status"].value_counts()
-    running = set(results.stages["trial"]) - set(trials["trial"])
+    running = set(results.tasks["run"]) - set(trials["run"])
     counts = [f"{int(status.get(k, 0)):,} {k}" for k in ("completed", "stopped", "failed")]
     counts += [f"{len(running):,} unfinished"] if running else []
     facts = {
@@ -167,7 +167,7 @@ def _header(results: Results) -> str:
     failed = trials[trials["status"] == "failed"]
     errors = "".join(
         f"<li><code>{html.escape(str(t))}</code> {html.escape(str(e))}</li>"
-        for t, e in zip(failed["trial"].head(5), failed["error"].head(5), strict=True)
+        for t, e in zip(failed["run"].head(5), failed["error"].head(5), strict=True)
     )
     more = f"<li>and {len(failed) - 5} more</li>" if len(failed) > 5 else ""
     summary = f"<summary>{len(failed)} failed</summary>"
@@ -240,7 +240,7 @@ def _versions(results: Results) -> str:
     """Versions by the study file, else by the newest run."""
     found: Any = _resolved(results).get("versions")
     if not isinstance(found, Mapping):
-        for text in results.trials["versions"].dropna().tail(1):
+        for text in results.runs["versions"].dropna().tail(1):
             with contextlib.suppress(ValueError):
                 found = json.loads(str(text))
     return ", ".join(f"{k} {v}" for k, v in found.items()) if isinstance(found, Mapping) else ""

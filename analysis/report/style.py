@@ -28,7 +28,7 @@ def colours(results: Results) -> dict[str, str]:
 
     Fine-tuning and joint training are neutral.
     """
-    method = dict(zip(results.trials["label"], results.trials["method"], strict=True))
+    method = dict(zip(results.runs["label"], results.runs["method"], strict=True))
     out: dict[str, str] = {}
     free = 0
     for label in labels(results):

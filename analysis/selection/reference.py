@@ -78,7 +78,7 @@ def _recipe(results: Results, cell: Cell) -> Mapping[str, Any]:
 
 
 def _read_recipe(results: Results, cell: Cell) -> Mapping[str, Any]:
-    row = (cell.best if len(cell.best) else cell.trials).iloc[0]
+    row = (cell.best if len(cell.best) else cell.runs).iloc[0]
     known: dict[str, Any] = {
         column: row[column]
         for column in row.index
@@ -100,7 +100,7 @@ def _searched(results: Results, cell: Cell) -> dict[str, Domain | str]:
     """Column -> the domain it is searched over; where the study does not state them, what varies."""
     known = spaces(results)
     if known is None:
-        columns = [c for c in cell.trials.columns if c.startswith(PARTS) and cell.trials[c].nunique() > 1]
+        columns = [c for c in cell.runs.columns if c.startswith(PARTS) and cell.runs[c].nunique() > 1]
         return dict.fromkeys(columns, "searched")
     space = known.get(cell.name, ())
     return {p.name.replace("recipe.net", "net"): p.domain for p in space if p.name.startswith("recipe.")}

@@ -69,7 +69,7 @@ def _ends(results: Results, cell: Cell, split: str) -> dict[str, float] | None:
     First-task classes at first and at the end, last accuracy, chance.
     """
     rows = []
-    for trial in cell.best["trial"]:
+    for trial in cell.best["run"]:
         counts = results.confusions(trial, split)
         if counts:
             matrix = accuracy_matrix(counts, results.sizes(trial))

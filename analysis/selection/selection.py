@@ -38,7 +38,7 @@ class Cell:
     label: str
     method: str
     scenario: str
-    trials: pd.DataFrame  # every ended run of its search
+    runs: pd.DataFrame  # every ended run of its search
     ranking: pd.DataFrame  # config, number, objective (over runs), runs; best first
     selected: (
         pd.DataFrame
@@ -52,19 +52,19 @@ class Cell:
 
     def count(self, status: str) -> int:
         """How many runs of the search ended as `status`."""
-        return int((self.trials["status"] == status).sum())
+        return int((self.runs["status"] == status).sum())
 
     @property
-    def number(self) -> int | None:
+    def selected_trial(self) -> int | None:
         """The number of the chosen configuration."""
-        return None if self.ranking.empty else int(self.ranking["number"].iloc[0])
+        return None if self.ranking.empty else int(self.ranking["trial"].iloc[0])
 
     @property
     def final(self) -> pd.DataFrame:
         """The completed final runs of the chosen configuration, whichever number they bear."""
         done = self.evaluation[self.evaluation["status"] == "completed"]
-        chosen = list(self.ranking["config"].head(1))
-        return done[(done["purpose"] == "final") & done["config"].isin(chosen)]
+        chosen = list(self.ranking["trial_digest"].head(1))
+        return done[(done["purpose"] == "final") & done["trial_digest"].isin(chosen)]
 
 
 def over_runs(results: Results, done: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
@@ -74,7 +74,7 @@ def over_runs(results: Results, done: pd.DataFrame, names: Mapping[str, str]) ->
         name: ("min" if direction == "max" else "max") if worst else "mean"
         for name, direction in names.items()
     }
-    return done.groupby("number", as_index=False)[list(names)].agg(how)
+    return done.groupby("trial", as_index=False)[list(names)].agg(how)
 
 
 def final_default(results: Results, cell: Cell) -> pd.DataFrame:
@@ -82,8 +82,8 @@ def final_default(results: Results, cell: Cell) -> pd.DataFrame:
     done = cell.evaluation[
         (cell.evaluation["purpose"] == "final") & (cell.evaluation["status"] == "completed")
     ]
-    own = done["number"] == OWN_DEFAULT
-    return done[own] if own.any() or not starts_from_paper(results) else done[done["number"] == 0]
+    own = done["trial"] == OWN_DEFAULT
+    return done[own] if own.any() or not starts_from_paper(results) else done[done["trial"] == 0]
 
 
 def cells(results: Results) -> list[Cell]:
@@ -107,7 +107,7 @@ def _all_cells(results: Results) -> list[Cell]:
 
 def _cells(results: Results) -> list[Cell]:
     name, direction = objective(results)
-    trials = results.trials
+    trials = results.runs
     if name in trials:  # a run outside of a search has no objective, but the metric itself
         trials = trials.assign(objective=trials["objective"].fillna(trials[name]))
     paper = starts_from_paper(results)
@@ -123,8 +123,8 @@ def _cells(results: Results) -> list[Cell]:
             search = mine[(mine["status"] == "completed") & mine["objective"].notna()]
             seeks = searched.get(scenario, "")
             ranking = _ranking(results, search, direction, turned=seeks == "hardest")
-            selected = search[search["number"].isin(ranking["number"].head(1))]
-            default = search[search["number"] == 0] if paper else search.iloc[:0]
+            selected = search[search["trial"].isin(ranking["trial"].head(1))]
+            default = search[search["trial"] == 0] if paper else search.iloc[:0]
             first = ended.iloc[0]
             out.append(
                 Cell(
@@ -132,7 +132,7 @@ def _cells(results: Results) -> list[Cell]:
                     label=label,
                     method=str(first["method"]),
                     scenario=scenario,
-                    trials=mine,
+                    runs=mine,
                     ranking=ranking,
                     selected=selected,
                     best=selected,
@@ -151,7 +151,7 @@ def _cells(results: Results) -> list[Cell]:
 
 def split_of(results: Results, chosen: list[Cell]) -> str:
     """`test` when every run that stands for a cell has test counts, else `val`."""
-    runs = [trial for cell in chosen for trial in cell.best["trial"]]
+    runs = [trial for cell in chosen for trial in cell.best["run"]]
     results.fetch(runs)
     return "test" if runs and all(results.classifiers(trial, "test") for trial in runs) else "val"
 
@@ -174,7 +174,7 @@ def by_classifier(
     A run is (trial, class order); rank 0 is the method's own rule.
     """
     for cell in chosen:
-        runs = list(zip(cell.best["trial"], cell.best["class_order"].astype(str), strict=True))
+        runs = list(zip(cell.best["run"], cell.best["class_order"].astype(str), strict=True))
         for rank, classifier in enumerate(results.classifiers(str(runs[0][0]), split)):
             having = [run for run in runs if classifier in results.classifiers(run[0], split)]
             yield cell, rank, classifier, having
@@ -235,11 +235,13 @@ def _ranking(results: Results, done: pd.DataFrame, direction: str, turned: bool 
 
     Drawn twice, the same values are two configurations: runs are budget.
     """
-    table = done.groupby("number", as_index=False).agg(config=("config", "first"), runs=("trial", "count"))
-    table = table.merge(over_runs(results, done, {"objective": direction}), on="number")
+    table = done.groupby("trial", as_index=False).agg(
+        trial_digest=("trial_digest", "first"), runs=("run", "count")
+    )
+    table = table.merge(over_runs(results, done, {"objective": direction}), on="trial")
     table = table[table["runs"] == table["runs"].max()]
     rising = (direction == "min") != turned
-    return table.sort_values(["objective", "number"], ascending=[rising, True], ignore_index=True)
+    return table.sort_values(["objective", "trial"], ascending=[rising, True], ignore_index=True)
 
 
 def _span(values: list[int]) -> str:

@@ -19,13 +19,13 @@ ADAPTIVE = ("tpe", "gp", "nsga2")  # samplers whose draws depend on the values b
 
 def searched_runs(cell: Cell) -> pd.DataFrame:
     """The runs of the search, without those of `evaluate`."""
-    return cell.trials[cell.trials["purpose"] == "search"]
+    return cell.runs[cell.runs["purpose"] == "search"]
 
 
 def whole(done: pd.DataFrame) -> pd.DataFrame:
     """The completed runs of configurations that have as many of them as any other: a mean over fewer class
     orders is a mean over easier or harder ones."""
-    runs = done.groupby("number")["trial"].transform("count")
+    runs = done.groupby("trial")["run"].transform("count")
     return done[runs == runs.max()]
 
 
@@ -53,10 +53,10 @@ def configurations(results: Results, cell: Cell) -> pd.DataFrame:
 def _configurations(results: Results, cell: Cell) -> pd.DataFrame:
     runs = searched_runs(cell)
     direction = objective(results)[1]
-    grouped = runs.groupby("number")
+    grouped = runs.groupby("trial")
     table = pd.DataFrame(
         {
-            "runs": grouped["trial"].count(),
+            "runs": grouped["run"].count(),
             "tasks": grouped["tasks"].sum(),
             "tasks_done": grouped["tasks_done"].sum(),
             "seconds": grouped["seconds"].sum(),
@@ -64,7 +64,7 @@ def _configurations(results: Results, cell: Cell) -> pd.DataFrame:
         }
     )
     status = runs["status"]
-    done = status.eq("completed").groupby(runs["number"]).sum()
+    done = status.eq("completed").groupby(runs["trial"]).sum()
     full = int(done.max()) if len(done) else 0
     table["asked"] = max(full, int(table["runs"].max()) if len(table) else 0, _asked(results))
     table["status"] = "completed"
@@ -74,15 +74,15 @@ def _configurations(results: Results, cell: Cell) -> pd.DataFrame:
     if between and len(short):
         table.loc[short.intersection(_under_way(results, cell)), "status"] = "unfinished"
     for state in ("stopped", "failed"):
-        table.loc[status.eq(state).groupby(runs["number"]).any(), "status"] = state
+        table.loc[status.eq(state).groupby(runs["trial"]).any(), "status"] = state
     table = table[table["status"] != "unfinished"]
-    complete = runs[runs["number"].isin(table.index[table["status"] == "completed"])]
-    values = over_runs(results, complete, {"objective": direction}).set_index("number")["objective"]
+    complete = runs[runs["trial"].isin(table.index[table["status"] == "completed"])]
+    values = over_runs(results, complete, {"objective": direction}).set_index("trial")["objective"]
     table["objective"] = values.reindex(table.index).astype(float)
     lacking = (table["status"] == "completed") & table["objective"].isna()
     table.loc[lacking, "status"] = "failed"  # the objective is undefined there: it can never be best
-    first = runs.sort_values("trial", key=lambda t: t.str.len(), kind="stable").drop_duplicates("number")
-    first = first.set_index("number").drop(columns=[c for c in table.columns if c in first])
+    first = runs.sort_values("run", key=lambda t: t.str.len(), kind="stable").drop_duplicates("trial")
+    first = first.set_index("trial").drop(columns=[c for c in table.columns if c in first])
     return table.join(first).reset_index()
 
 
@@ -91,7 +91,7 @@ def ranked(results: Results, cell: Cell) -> pd.DataFrame:
     table = configurations(results, cell)
     table = table[table["status"] == "completed"]
     least = objective(results)[1] == "min"
-    return table.sort_values(["objective", "number"], ascending=[least, True], ignore_index=True)
+    return table.sort_values(["objective", "trial"], ascending=[least, True], ignore_index=True)
 
 
 def span(counts: Iterable[int]) -> str:
@@ -111,6 +111,6 @@ def _asked(results: Results) -> int:
 
 def _under_way(results: Results, cell: Cell) -> list[int]:
     """Configurations with a run that has left a task's rows and has not ended."""
-    open_ = set(results.stages["trial"]) - set(results.trials["trial"])
+    open_ = set(results.tasks["run"]) - set(results.runs["run"])
     rest = (t.removeprefix(f"{cell.name}/").split("/")[0] for t in open_ if t.startswith(f"{cell.name}/"))
     return sorted({int(number) for number in rest if number.isdigit()})

@@ -92,8 +92,8 @@ class Sample:
 def measured(results: Results, runs: pd.DataFrame, split: str, tasks: int | None = None) -> dict[str, Pairs]:
     """Every metric of runs by the primary classifier on `split`, over their first `tasks` tasks or all."""
     out: dict[str, Pairs] = {name: [] for name in METRICS}
-    results.fetch(runs["trial"])
-    for trial, order in zip(runs["trial"], runs["class_order"], strict=True):
+    results.fetch(runs["run"])
+    for trial, order in zip(runs["run"], runs["class_order"], strict=True):
         counts = results.confusions(trial, split)[:tasks]
         known = counted(counts, results.sizes(trial)) if counts else {}
         for name, found in out.items():
@@ -110,13 +110,13 @@ def recorded(
     none.
     """
     metric = metric or column
-    error = dict.fromkeys(runs["trial"], 0.0)
+    error = dict.fromkeys(runs["run"], 0.0)
     if metric in METRICS:
-        results.fetch(runs["trial"])
-        for trial, split in zip(runs["trial"], runs["split"], strict=True):
+        results.fetch(runs["run"])
+        for trial, split in zip(runs["run"], runs["split"], strict=True):
             counts = results.confusions(trial, split)[:tasks]
             error[trial] = errors(counts, results.sizes(trial))[metric] if counts else 0.0
-    names = (runs["trial"], runs["class_order"], runs[column])
+    names = (runs["run"], runs["class_order"], runs[column])
     return [
         (str(order), Counted(None if pd.isna(value) else float(value), error[trial]))
         for trial, order, value in zip(*names, strict=True)

@@ -113,11 +113,11 @@ class Roles:
         self._measured: dict[str, dict[str, Counted]] = {}
 
     def _subject(self, cell: Cell) -> Subject:
-        runs = cell.best if len(cell.best) else cell.trials
+        runs = cell.best if len(cell.best) else cell.runs
         first = runs.iloc[0]
         data, scenario = self.results.places[cell.scenario]
         recipe = next((r for r in RECIPES if cell.label.endswith(f"-{r}")), "")
-        sizes = self.results.sizes(str(first["trial"]))
+        sizes = self.results.sizes(str(first["run"]))
         base = None if len(sizes) < 2 else sizes[0] > max(sizes[1:])
         loss, scope, variant = "none", "", False
         if cell.method in ("distill", "replay"):
@@ -205,7 +205,7 @@ class Roles:
         """A metric by class order; orders without it are left out."""
         return Sample.of(
             (str(order), self.measured(str(trial)).get(metric, Counted(None)))
-            for trial, order in zip(subject.runs["trial"], subject.runs["class_order"], strict=True)
+            for trial, order in zip(subject.runs["run"], subject.runs["class_order"], strict=True)
         )
 
     def measured(self, trial: str) -> Mapping[str, Counted]:
@@ -249,23 +249,23 @@ class Roles:
 
     @cached_property
     def _seconds(self) -> dict[str, float]:
-        known = self.results.trials.dropna(subset=["seconds"])
-        return dict(zip(known["trial"].astype(str), known["seconds"].astype(float), strict=True))
+        known = self.results.runs.dropna(subset=["seconds"])
+        return dict(zip(known["run"].astype(str), known["seconds"].astype(float), strict=True))
 
     @cached_property
     def _kept(self) -> pd.Series:
-        rows = self.results.stages.sort_values("task").drop_duplicates("trial", keep="last")
-        return rows.set_index("trial")["kept_bytes"]
+        rows = self.results.tasks.sort_values("task").drop_duplicates("run", keep="last")
+        return rows.set_index("run")["kept_bytes"]
 
     @cached_property
     def _agreement(self) -> dict[str, pd.Series]:
-        rows = self.results.stages
+        rows = self.results.tasks
         rows = rows[rows["teacher_agreement"].notna()].set_index("task")
-        return {str(trial): found for trial, found in rows.groupby("trial")["teacher_agreement"]}
+        return {str(trial): found for trial, found in rows.groupby("run")["teacher_agreement"]}
 
     def chance(self, subject: Subject) -> float:
         """The accuracy of a blind answer after the last task."""
-        return 1.0 / sum(self.results.sizes(str(subject.runs["trial"].iloc[0])))
+        return 1.0 / sum(self.results.sizes(str(subject.runs["run"].iloc[0])))
 
 
 def _hp(row: pd.Series, name: str, default: str) -> str:

@@ -91,7 +91,7 @@ def expected_best(values: NDArray[np.float64], ended: int, least: bool = False) 
 def trajectory(tried: pd.DataFrame, least: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Seconds of training spent, and the best value so far, after each configuration in the order in which
     they ended; from the first completed one on."""
-    order = tried.sort_values(["ended", "number"], na_position="last")
+    order = tried.sort_values(["ended", "trial"], na_position="last")
     spent = order["seconds"].fillna(0.0).cumsum().to_numpy(dtype=np.float64)
     values = order["objective"].to_numpy(dtype=np.float64)
     best = np.fmin.accumulate(values) if least else np.fmax.accumulate(values)
@@ -105,7 +105,7 @@ def _values(tried: pd.DataFrame) -> tuple[NDArray[np.float64], int]:
 
 def _unit(results: Results) -> tuple[str, float]:
     """What seconds of training are called here, and what one of a run counts."""
-    devices = {str(device) for device in results.trials["device"].dropna()}
+    devices = {str(device) for device in results.runs["device"].dropna()}
     if not devices or not all(device.startswith("cuda") for device in devices):
         return "seconds of training", 1.0
     resources = results.study.get("resources")
@@ -116,7 +116,7 @@ def _unit(results: Results) -> tuple[str, float]:
 
 
 def _default(results: Results, tried: pd.DataFrame) -> float | None:
-    first = tried[(tried["number"] == 0) & tried["objective"].notna()]
+    first = tried[(tried["trial"] == 0) & tried["objective"].notna()]
     return float(first["objective"].iloc[0]) if starts_from_paper(results) and len(first) else None
 
 

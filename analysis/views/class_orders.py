@@ -62,7 +62,7 @@ class Orders:
     seeds: float | None  # sd within orders
     error: float  # of the counts of one run; 0 where nobody ran two seeds
     repeats: int  # seeds of an order
-    trials: Mapping[str, str]  # class order -> one of its runs
+    runs: Mapping[str, str]  # class order -> one of its runs
     direction: str
 
     def extreme(self, which: str) -> str:
@@ -124,7 +124,7 @@ def class_orders(results: Results) -> Section:
 
 def measured(results: Results, name: str, direction: str) -> list[Orders]:
     """Every label and split of which one configuration ran under two class orders or more."""
-    trials = results.trials
+    trials = results.runs
     done = trials[(trials["status"] == "completed") & (trials["purpose"] == "search")]
     done = done.assign(objective=done["objective"].fillna(done[name]) if name in done else done["objective"])
     done = done[done["objective"].notna()]
@@ -141,7 +141,7 @@ def measured(results: Results, name: str, direction: str) -> list[Orders]:
         setting=[repr(tuple(map(str, row))) for row in done[varied].itertuples(index=False)],
         seeks=[seeks.get(scenario, "") for scenario in done["scenario"]],
     )
-    done["drawn"] = (done["seeks"] == "") | (done["order"] == NATURAL) | (done["number"] < random)
+    done["drawn"] = (done["seeks"] == "") | (done["order"] == NATURAL) | (done["trial"] < random)
     out = []
     groups = {
         (str(s), str(label)): runs for (s, label), runs in done.groupby(["tasks_", "label"], sort=False)
@@ -156,9 +156,9 @@ def measured(results: Results, name: str, direction: str) -> list[Orders]:
 
 def _orders(results: Results, runs: pd.DataFrame, label: str, split: str) -> Orders:
     """The setting with the most class orders, the earliest of those with as many."""
-    settings = runs.groupby("setting", sort=False).agg(orders=("order", "nunique"), number=("number", "min"))
-    best = settings.sort_values(["orders", "number"], ascending=[False, True], kind="stable").index[0]
-    mine = runs[runs["setting"] == best].sort_values(["order", "seed", "trial"], kind="stable")
+    settings = runs.groupby("setting", sort=False).agg(orders=("order", "nunique"), trial=("trial", "min"))
+    best = settings.sort_values(["orders", "trial"], ascending=[False, True], kind="stable").index[0]
+    mine = runs[runs["setting"] == best].sort_values(["order", "seed", "run"], kind="stable")
     once = mine.drop_duplicates(["order", "seed"])  # an order that two cells ran has the same numbers in both
     seeds = once.groupby("order")["seed"].transform("size")
     once = once[seeds == seeds.max()]
@@ -177,7 +177,7 @@ def _orders(results: Results, runs: pd.DataFrame, label: str, split: str) -> Ord
         seeds=float(np.sqrt(spread.mean())) if len(spread) else None,
         error=float(np.sqrt(np.mean(np.square(errors)))) if errors else 0.0,
         repeats=int(seeds.max()),
-        trials=dict(zip(first["order"], first["trial"], strict=True)),
+        runs=dict(zip(first["order"], first["run"], strict=True)),
         direction=direction,
     )
 
@@ -302,8 +302,8 @@ def _shown(pairs: Sequence[Mapping[str, object]]) -> pd.DataFrame:
 def _ends(results: Results, found: Sequence[Orders]) -> pd.DataFrame:
     """The hardest and easiest order of every label and split, in class names by task."""
     ends = [(o, which, o.extreme(which)) for o in found for which in ("hardest", "easiest")]
-    classes = results.read("classes", [o.trials[order] for o, _, order in ends])
-    groups = dict(iter(classes.groupby("trial", sort=False)))
+    classes = results.read("classes", [o.runs[order] for o, _, order in ends])
+    groups = dict(iter(classes.groupby("run", sort=False)))
     return pd.DataFrame(
         [
             {
@@ -311,8 +311,8 @@ def _ends(results: Results, found: Sequence[Orders]) -> pd.DataFrame:
                 "label": o.label,
                 "order": which,
                 "value": o.values[order],
-                "classes by task": _in_words(groups.get(o.trials[order]), order),
-                "run": o.trials[order],
+                "classes by task": _in_words(groups.get(o.runs[order]), order),
+                "run": o.runs[order],
             }
             for o, which, order in ends
         ]

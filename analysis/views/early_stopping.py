@@ -65,7 +65,7 @@ def _row(results: Results, cell: Cell, direction: str) -> dict[str, object]:
     whole = stopped["asked"] * (stopped["tasks"] // stopped["runs"])
     saved, trained = int((whole - stopped["tasks_done"]).sum()), int(ended["tasks_done"].sum())
     points = ended[ended["status"] == "completed"]
-    marked = points["number"].isin(cell.trials.loc[cell.trials["audited_after"].notna(), "number"])
+    marked = points["trial"].isin(cell.runs.loc[cell.runs["audited_after"].notna(), "trial"])
     audited, others = points[marked], points[~marked]
     lead = pd.Series(dtype=float)
     if len(audited) and len(others):

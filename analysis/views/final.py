@@ -93,7 +93,7 @@ def _metric(results: Results) -> str:
 
 def _judged(results: Results, cell: Cell) -> Judged:
     default, choice = final_default(results, cell), cell.final
-    same = len(choice) > 0 and set(choice["trial"]) == set(default["trial"])
+    same = len(choice) > 0 and set(choice["run"]) == set(default["run"])
     return Judged(cell, _values(results, choice), _values(results, default), same)
 
 
@@ -104,7 +104,7 @@ def _values(results: Results, runs: pd.DataFrame) -> Values:
 
 def _rows(one: Judged) -> list[dict[str, Any]]:
     """A row for the choice and one for the default; one for both where they are the same."""
-    named = {f"no. {one.cell.number}": one.choice, "default": one.default}
+    named = {f"no. {one.cell.selected_trial}": one.choice, "default": one.default}
     if one.same:
         named = {"default is the choice": one.choice}
     out = []
@@ -167,7 +167,7 @@ def _figure(results: Results, judged: list[Judged], metric: str) -> go.Figure:
                 "line": {"width": 1.8, "color": colour[label]},
             }
             marks = {"default": (one.default, ring)}
-            marks[f"no. {one.cell.number}"] = (one.choice, {"size": 10, "color": colour[label]})
+            marks[f"no. {one.cell.selected_trial}"] = (one.choice, {"size": 10, "color": colour[label]})
             for name, (values, marker) in marks.items():
                 known = values[metric].mean
                 if known.value is None:

@@ -50,7 +50,7 @@ def hyperparameters(results: Results) -> Section:
                 continue
             values = [_value(v) for v in points[column]]
             shown += values
-            best = [int(n) == cell.number for n in points["number"]]
+            best = [int(n) == cell.selected_trial for n in points["trial"]]
             figure.add_trace(
                 go.Scatter(
                     x=values,
@@ -68,7 +68,7 @@ def hyperparameters(results: Results) -> Section:
                             "width": [2 if b else 1 for b in best],
                         },
                     },
-                    text=[f"{cell.name}/{n}" for n in points["number"]],
+                    text=[f"{cell.name}/{n}" for n in points["trial"]],
                     hovertemplate=f"%{{text}}<br>{plain(_short(column))} = %{{x}}<br>%{{y:.3f}}" + NO_BOX,
                 ),
                 **where,
@@ -117,7 +117,7 @@ def spans_decades(values: list[object], decades: int = 1) -> bool:
 
 
 def _effect(cell: Cell, points: pd.DataFrame, column: str) -> dict[str, object]:
-    best = points[points["number"] == cell.number][column]
+    best = points[points["trial"] == cell.selected_trial][column]
     row: dict[str, object] = {
         "scenario": cell.scenario,
         "label": cell.label,

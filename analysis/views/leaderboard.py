@@ -114,7 +114,7 @@ def _shown(results: Results, cell: Cell, split: str, name: str) -> Shown:
 
 def _row(results: Results, one: Shown, shown: Sequence[Shown]) -> dict[str, object]:
     cell = one.cell
-    row: dict[str, object] = {"scenario": cell.scenario, "label": cell.label, "best no.": cell.number}
+    row: dict[str, object] = {"scenario": cell.scenario, "label": cell.label, "best no.": cell.selected_trial}
     for key, title in SHOWN.items():
         value = one.metrics[key].mean
         row[title], row[f"{title} ±"] = value.value, value.half
@@ -124,12 +124,12 @@ def _row(results: Results, one: Shown, shown: Sequence[Shown]) -> dict[str, obje
         value = (known[cell.name] - known[against.name]).mean if against is not None else mean([])
         row[title], row[f"{title} ±"] = value.value, value.half
     row["default"] = one.default.mean.value
-    last = results.stages[results.stages["trial"].isin(cell.best["trial"])]
-    last = last[last.groupby("trial")["task"].transform("max") == last["task"]]
+    last = results.tasks[results.tasks["run"].isin(cell.best["run"])]
+    last = last[last.groupby("run")["task"].transform("max") == last["task"]]
     kept = _mean(last["kept_bytes"])
     row["bytes kept"] = None if kept is None else round(kept)
     row["s a run"] = _mean(cell.best["seconds"])
-    row["s in all"] = float(cell.trials["seconds"].fillna(0).sum())
+    row["s in all"] = float(cell.runs["seconds"].fillna(0).sum())
     row["done"] = cell.count("completed")
     row["stopped"] = cell.count("stopped")
     row["failed"] = cell.count("failed")
@@ -188,7 +188,7 @@ def _figure(
                     mode="markers",
                     marker={"size": 11, "color": colour[cell.label]},
                     error_x={"type": "data", "array": [best.half or 0.0], "visible": best.half is not None},
-                    hovertemplate=f"{cell.label}: best, no. {cell.number}<br>%{{x:.3f}}<extra></extra>",
+                    hovertemplate=f"{cell.label}: trial {cell.selected_trial}<br>%{{x:.3f}}<extra></extra>",
                 ),
                 **where,
             )

@@ -35,9 +35,7 @@ def pareto_front(results: Results) -> Section:
         front = found[cell.name][found[cell.name]["front"]]
         for _, point in front.iterrows():
             known = {name.replace("_", " "): float(point[name]) for name in names}
-            rows.append(
-                {"scenario": cell.scenario, "label": cell.label, "no.": int(point["number"]), **known}
-            )
+            rows.append({"scenario": cell.scenario, "label": cell.label, "no.": int(point["trial"]), **known})
     first, second = list(names)[:2]
     text = (
         "A configuration is on its cell's front when no other one is at least as good in all of "
@@ -96,7 +94,7 @@ def _figure(
                         showlegend=own and cell.label not in seen,
                         marker={"size": 8 if own else 6, "color": fade(colour[cell.label], opacity)},
                         line={"color": colour[cell.label], "width": 1.4},
-                        text=[f"no. {number}" for number in part["number"]],
+                        text=[f"no. {number}" for number in part["trial"]],
                         hovertemplate=f"{cell.label}, %{{text}}: %{{y:.3f}} at %{{x:.3g}}<extra></extra>",
                     ),
                     **place(index, figure),

@@ -13,7 +13,7 @@ TITLE = "Planned and spent"
 @VIEWS.register("planned_and_spent")
 def planned_and_spent(results: Results) -> Section:
     """Runs, tasks, hours and bytes: as `cl-search plan` foresaw them, and as they came."""
-    if isinstance(results, Runs) or results.trials.empty:
+    if isinstance(results, Runs) or results.runs.empty:
         return Section(TITLE, "No plan of a run with ended trials.", optional=True)
     plan = planned(results.folder)
     if plan is None:
@@ -35,5 +35,5 @@ def planned_and_spent(results: Results) -> Section:
         "runs share",
         "first tasks taken from a shared one: runs that began from a first task which another had trained",
     ]
-    n = f"n = {int((results.trials['purpose'] == 'search').sum())} ended runs of the search"
+    n = f"n = {int((results.runs['purpose'] == 'search').sum())} ended runs of the search"
     return Section(TITLE, text, formulas, n, table, optional=True)

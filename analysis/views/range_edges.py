@@ -101,7 +101,7 @@ def _chosen(results: Results, cell: Cell, space: Sequence[Parameter]) -> list[Ch
         here = best[mask[p.name]]
         values = [p.value(value) for value in here[p.column]]
         numbers = [float(v) for v in values if v is not None and not isinstance(v, str)]
-        if not len(here) or here["number"].iloc[0] != best["number"].iloc[0] or len(numbers) < len(here):
+        if not len(here) or here["trial"].iloc[0] != best["trial"].iloc[0] or len(numbers) < len(here):
             continue  # the chosen configuration took another branch
         top = tuple(numbers[:BEST])
         positions = tuple(p.position(number) or 0.0 for number in top)

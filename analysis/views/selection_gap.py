@@ -100,7 +100,7 @@ def _stations(
     rerun = runs[
         (runs["purpose"] == "reference")
         & (runs["status"] == "completed")
-        & runs["config"].isin(cell.ranking["config"].head(1))
+        & runs["trial_digest"].isin(cell.ranking["trial_digest"].head(1))
     ]
     orders = list(dict.fromkeys(order for order, _ in searched))
     final_orders = list(dict.fromkeys(order for order, _ in final))

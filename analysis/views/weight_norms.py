@@ -19,20 +19,18 @@ TITLE = "Weight norms by class age"
 def weight_norms(results: Results) -> Section:
     """The mean norm of head rows after the last task, by the age of their classes, each classifier apart."""
     chosen = [cell for cell in cells(results) if len(cell.best)]
-    trials = [trial for cell in chosen for trial in cell.best["trial"]]
+    trials = [trial for cell in chosen for trial in cell.best["run"]]
     rows = results.read("classes", trials) if trials else results.classes.iloc[:0]
     rows = rows[rows["weight_norm"].notna()]
-    rows = rows[rows["after_task"] == rows.groupby("trial")["after_task"].transform("max")]
+    rows = rows[rows["after_task"] == rows.groupby("run")["after_task"].transform("max")]
     # A norm does not depend on the split, so one of them is enough.
-    rows = rows.drop_duplicates(["trial", "classifier", "class"])
+    rows = rows.drop_duplicates(["run", "classifier", "class"])
     orders = {
-        t: str(o)
-        for cell in chosen
-        for t, o in zip(cell.best["trial"], cell.best["class_order"], strict=True)
+        t: str(o) for cell in chosen for t, o in zip(cell.best["run"], cell.best["class_order"], strict=True)
     }
     lines, table = [], []
     for cell in chosen:
-        mine = rows[rows["trial"].isin(cell.best["trial"])]
+        mine = rows[rows["run"].isin(cell.best["run"])]
         known = mine.drop_duplicates("classifier").sort_values(
             ["primary", "classifier"], ascending=[False, True]
         )
@@ -40,10 +38,10 @@ def weight_norms(results: Results) -> Section:
             rank = 0 if own else index + 1
             part = mine[mine["classifier"] == classifier]
             part = part.assign(age=part["after_task"] - part["task"])
-            per_run = part.groupby(["trial", "age"], as_index=False)["weight_norm"].mean()
+            per_run = part.groupby(["run", "age"], as_index=False)["weight_norm"].mean()
             means = {
                 int(age): Sample.of(
-                    (orders[t], Counted(v)) for t, v in zip(g["trial"], g["weight_norm"], strict=True)
+                    (orders[t], Counted(v)) for t, v in zip(g["run"], g["weight_norm"], strict=True)
                 ).mean
                 for age, g in per_run.groupby("age")
             }

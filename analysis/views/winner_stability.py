@@ -96,7 +96,7 @@ def _row(results: Results, cell: Cell) -> dict[str, object]:
     values = sign * table["objective"].to_numpy(dtype=np.float64)
     ended = len(configurations(results, cell))
     draw = np.random.default_rng(0)  # the same page for the same tables
-    row: dict[str, object] = {"scenario": cell.scenario, "label": cell.label, "no.": int(table["number"][0])}
+    row: dict[str, object] = {"scenario": cell.scenario, "label": cell.label, "no.": int(table["trial"][0])}
     row |= {"ended": ended, "completed": len(table)}
     margin = WORSE if name in METRICS else 0.0  # bytes and seconds have no half a point
     row |= _columns("draw", by_draw(values, ended, margin))
@@ -128,7 +128,7 @@ def _row_errors(results: Results, cell: Cell, table: pd.DataFrame, metric: str) 
     if metric not in METRICS:
         return None
     runs = searched_runs(cell)
-    mine = {number: runs.loc[runs["number"] == number, "trial"] for number in table["number"][:OWN]}
+    mine = {number: runs.loc[runs["trial"] == number, "run"] for number in table["trial"][:OWN]}
     results.fetch([trial for trials in mine.values() for trial in trials])
     found = []
     worst = _worst(results)
@@ -138,7 +138,7 @@ def _row_errors(results: Results, cell: Cell, table: pd.DataFrame, metric: str) 
         if len(errors) < len(known):
             return None
         if worst:
-            value = dict(zip(runs["trial"], runs["objective"], strict=True))
+            value = dict(zip(runs["run"], runs["objective"], strict=True))
             least = objective(results)[1] == "min"
             order = sorted(known, key=lambda pair: value[pair[1]], reverse=least)
             found.append(float(order[0][0] or 0.0))
@@ -156,10 +156,10 @@ def _error(results: Results, trial: str, metric: str) -> float | None:
 def _by_order(cell: Cell, table: pd.DataFrame, sign: float) -> Array | None:
     """[n, orders]: the value of every ranked configuration on each class order; None where one lacks some."""
     runs = searched_runs(cell)
-    wide = runs[runs["number"].isin(table["number"])].pivot_table(
-        index="number", columns="class_order", values="objective", aggfunc="mean"
+    wide = runs[runs["trial"].isin(table["trial"])].pivot_table(
+        index="trial", columns="class_order", values="objective", aggfunc="mean"
     )
-    wide = wide.reindex(table["number"])
+    wide = wide.reindex(table["trial"])
     out: Array = sign * wide.to_numpy(dtype=np.float64)
     return None if np.isnan(out).any() else out
 

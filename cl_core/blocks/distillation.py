@@ -42,7 +42,7 @@ class Pair(NamedTuple):
 
     @property
     def maps(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """One a stage, [B, C, H, W]."""
+        """One a checkpoint, [B, C, H, W]."""
         return self.student.maps, self.teacher.maps
 
 

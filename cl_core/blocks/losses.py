@@ -172,7 +172,7 @@ def new_only(z: Tensor, y: Tensor, task: Task) -> Tensor:
     """Cross-entropy of the new classes' softmax for samples of the new classes, z [B, seen].
 
     With one new class this softmax is constant and nothing would be learnt: then over all seen classes
-    (`fallback_note` says so in the stage).
+    (`fallback_note` says so in the checkpoint).
     """
     if task.new == 1:
         return F.cross_entropy(z, y)
@@ -195,5 +195,5 @@ def separated(z: Tensor, y: Tensor, task: Task) -> Tensor:
 
 
 def fallback_note(task: Task) -> str | None:
-    """What a stage records where `new_only` or `separated` had to fall back."""
+    """What a checkpoint records where `new_only` or `separated` had to fall back."""
     return "one new class: cross-entropy over all seen classes" if task.index and task.new == 1 else None

@@ -163,7 +163,7 @@ class LUCIR(Method):
         return terms
 
     def balanced_loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
-        """The loss of the balanced stage: the head's terms, with the features as they are."""
+        """The loss of the balanced checkpoint: the head's terms, with the features as they are."""
         with torch.no_grad():
             f = s.net(b.x).features
         return self._of_the_head(s, f, b.y, task)

@@ -58,7 +58,7 @@ class Card:
     net: str
     method: str
     hp: dict[str, Any]
-    base: dict[str, Any]  # the base family, as in a stage's key
+    base: dict[str, Any]  # the base family, as in a checkpoint's key
     classifier: str  # the rule that answers
     score: str  # what its scores are to a reader: see `Reading`
     origin: dict[str, Any]
@@ -166,7 +166,7 @@ def save_model(path: Path, training: Training, origin: Mapping[str, Any]) -> Non
 
 
 def load_model(path: str | Path, device: str = "cpu", own_code: bool = False) -> Model:
-    """The model in a file that `cl-search export` or `trial --save` wrote.
+    """The model in a file that `cl-search export` or `train --save` wrote.
 
     A file may name its net or method as module:attribute; such a module is imported only with `own_code`.
     Raises BadRequest where the file is none, is damaged, or does not hold together.

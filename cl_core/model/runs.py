@@ -85,7 +85,7 @@ def run(
 ) -> Result:
     """Train one method over a scenario and return what it left; for notebooks and scripts.
 
-    Raises BadRequest before any work, TrialError where training fails.
+    Raises BadRequest before any work, RunError where training fails.
     """
     configuration = Configuration(
         method=method,

@@ -20,7 +20,7 @@ from cl_core.model.model import load_model, save_model
 from cl_core.state import State, same_tensors
 from cl_core.task import Batch, Task, Term
 from cl_core.testing import small
-from cl_core.training.checkpoints import Boundaries, StageStore, network_digest
+from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints, network_digest
 from cl_core.training.trainer import Training
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -91,7 +91,7 @@ def equal_runs_give_equal_bits_and_another_seed_gives_others(method: str) -> Non
             assert same_tensors(a, b), f"two runs with {hp} keep other tensors"
     other = small.train(small.configuration(method, seed=1))
     for one, zero in zip(other.results, small.run(method).results, strict=True):
-        assert one.stage != zero.stage, f"seed 1 gives the network of seed 0 in task {one.task}"
+        assert one.network != zero.network, f"seed 1 gives the network of seed 0 in task {one.task}"
 
 
 def it_neither_reads_nor_moves_the_global_generators(method: str) -> None:
@@ -116,17 +116,17 @@ def a_run_resumed_at_any_boundary_equals_the_straight_one(method: str) -> None:
     for hp in small.variants(method):
         for done in (1, 2, 3) if not hp else (2,):
             with tempfile.TemporaryDirectory() as folder:
-                _resume(method, hp, done, StageStore(Path(folder)))
+                _resume(method, hp, done, CheckpointStore(Path(folder)))
 
 
-def _resume(method: str, hp: dict[str, Value], done: int, store: StageStore) -> None:
+def _resume(method: str, hp: dict[str, Value], done: int, store: CheckpointStore) -> None:
     straight, settings = small.run(method, hp), small.configuration(method, hp)
-    first = Training(settings, small.data(), store, Boundaries(store))
+    first = Training(settings, small.data(), store, ResumeCheckpoints(store))
     results = []
     for _ in range(done):
         results.append(first.next_task())
-        first.keep_boundary()
-    second = Training(settings, small.data(), store, Boundaries(store))
+        first.keep_resume_checkpoint()
+    second = Training(settings, small.data(), store, ResumeCheckpoints(store))
     assert second.done == done
     assert second.state.head.seen == sum(small.SIZES[:done])
     assert same_tensors(second.state.tensors(), straight.states[done - 1]), f"{hp}: what is kept differs"
@@ -139,7 +139,7 @@ def a_shared_first_task_changes_nothing(method: str) -> None:
     for hp in small.variants(method):
         settings, straight = small.configuration(method, hp), small.run(method, hp).traces
         with tempfile.TemporaryDirectory() as folder:
-            store = StageStore(Path(folder))
+            store = CheckpointStore(Path(folder))
             # Published by another method of the family, where it has one, or by itself.
             small.train(small.configuration("finetune"), store=store)
             published, shared = (small.train(settings, store=store) for _ in range(2))
@@ -166,11 +166,11 @@ def a_hyperparameter_changes_nothing_before_the_task_it_acts_from(method: str) -
         for other in others:
             a, b = small.run(method, base), small.run(method, other)
             for t in range(param.acts_from):
-                for part in ("stage", "phases", "evaluations"):
+                for part in ("checkpoint", "phases", "evaluations"):
                     same = a.traces[t][part] == b.traces[t][part]
                     assert same, f"{name}: {other[name]!r} acts on task {t}, before {param.acts_from}"
             if param.at_boundary:  # never the training of the task whose boundary it acts on
-                assert a.results[0].stage == b.results[0].stage, f"{name} is not at_boundary"
+                assert a.results[0].network == b.results[0].network, f"{name} is not at_boundary"
                 assert a.results[0].phases == b.results[0].phases, f"{name} is not at_boundary"
 
 
@@ -179,7 +179,7 @@ def a_hyperparameter_changes_network_or_scores_in_the_task_it_acts_from(method: 
         base, others = pair(method, name)
         before = small.run(method, base).traces[param.acts_from]
         after = [small.run(method, other).traces[param.acts_from] for other in others]
-        parts = ("stage", "evaluations")
+        parts = ("checkpoint", "evaluations")
         assert any(a[part] != before[part] for a in after for part in parts), f"{name} changes nothing there"
 
 
@@ -333,8 +333,8 @@ def numbers_stay_finite_and_weights_float32_under_bfloat16(method: str) -> None:
         if name.startswith(("net.", "kept.")):
             assert tensor.isfinite().all(), name
             assert tensor.dtype in (torch.float32, torch.int64), f"{name} is {tensor.dtype}"
-    plain = [result.stage for result in small.run(method).results]
-    assert [result.stage for result in finished.results] != plain, "bfloat16 changes nothing"
+    plain = [result.network for result in small.run(method).results]
+    assert [result.network for result in finished.results] != plain, "bfloat16 changes nothing"
 
 
 def a_saved_model_gives_the_scores_of_the_training(method: str) -> None:

@@ -15,7 +15,7 @@ from cl_core.hparams import Choice, HParam, Value, hparams
 from cl_core.images.dataset import Data, DataSpec, Images, load
 from cl_core.method import METHODS
 from cl_core.scenarios.scenarios import parse_scenario
-from cl_core.training.checkpoints import Boundaries, StageStore
+from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.configuration import Configuration
 from cl_core.training.evaluation import Evaluation
 from cl_core.training.result import TaskResult
@@ -100,17 +100,17 @@ class Run:
 def train(
     settings: Configuration,
     source: Data | None = None,
-    store: StageStore | None = None,
+    store: CheckpointStore | None = None,
     resume: bool = False,
 ) -> Run:
     """Train to the end, keeping boundaries where the run may resume."""
-    boundaries = Boundaries(store) if store is not None and resume else None
+    boundaries = ResumeCheckpoints(store) if store is not None and resume else None
     training = Training(settings, source or data(), store, boundaries)
     results, states = [], []
     while not training.finished:
         results.append(training.next_task())
         states.append({name: tensor.clone() for name, tensor in training.state.tensors().items()})
-        training.keep_boundary()
+        training.keep_resume_checkpoint()
     return Run(training, tuple(results), tuple(states))
 
 
@@ -132,8 +132,8 @@ def counts(evaluation: Evaluation) -> tuple[Any, ...]:
 
 def trace(result: TaskResult) -> dict[str, Any]:
     """All of a task's result but what may differ between equal runs."""
-    # The key follows every hyperparameter, acting or not; `hp` names them.
-    volatile = {"seconds", "shared", "peak_memory_bytes", "key", "hp"}
+    # The checkpoint follows every hyperparameter, acting or not; `hp` names them.
+    volatile = {"seconds", "shared", "peak_memory_bytes", "checkpoint", "hp"}
     kept = {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name not in volatile}
     return {**kept, "evaluations": [counts(e) for e in result.evaluations]}
 

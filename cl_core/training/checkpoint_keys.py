@@ -1,4 +1,4 @@
-"""Addresses of stages: what decided a network, digested, and nothing else.
+"""Addresses of checkpoints: what decided a network, digested, and nothing else.
 
 A first task is shared by all runs with one `base_identity` on machines of one numerics; later boundaries
 belong to a run.
@@ -38,7 +38,7 @@ def base_identity(configuration: Configuration, data: Data) -> dict[str, Any]:
     first = configuration.scenario.sizes(data.num_classes)[0]
     net = configuration.net or data.net
     return {
-        "stage": "base",
+        "checkpoint": "base",
         "data": data.fingerprint,
         "augment": asdict(data.augment),
         "normalise": [list(data.mean), list(data.std)],
@@ -60,22 +60,24 @@ def numerics_digest(configuration: Configuration) -> str:
     return digest(numerics(device, precision, configuration.threads))
 
 
-def base_stage_key(configuration: Configuration, data: Data, numerics: str) -> str:
-    """The address of the first task's stage on machines with these numerics (a `numerics_digest`)."""
+def base_checkpoint_key(configuration: Configuration, data: Data, numerics: str) -> str:
+    """The address of the first task's checkpoint on machines with these numerics (a `numerics_digest`)."""
     identity = {**base_identity(configuration, data), "sources": sources_digest(), "numerics": numerics}
     return digest(identity)
 
 
-def boundary_key(configuration: Configuration, data: Data, numerics: str, task: int, scope: str) -> str:
+def resume_checkpoint_key(
+    configuration: Configuration, data: Data, numerics: str, task: int, scope: str
+) -> str:
     """The address of a run's own boundary after `task`: all that decided its state, and whose it is."""
     method, framework = configuration.make_method(), configuration.framework()
     return digest(
         {
-            "stage": "boundary",
+            "checkpoint": "boundary",
             "scope": scope,
             "task": task,
             "unsealed": configuration.unsealed,
-            "base": base_stage_key(configuration, data, numerics),
+            "base": base_checkpoint_key(configuration, data, numerics),
             "method": method.digest(),
             "own code": own_code(METHODS.module(configuration.method)),  # a shared base has none of it
             "chf": None if framework is None else to_dict(framework),
@@ -88,7 +90,7 @@ def boundary_key(configuration: Configuration, data: Data, numerics: str, task: 
 
 @lru_cache(maxsize=1)
 def sources_digest() -> str:
-    """A digest of cl_core's sources: a change of the trainer must not meet stages of the old one."""
+    """A digest of cl_core's sources: a change of the trainer must not meet checkpoints of the old one."""
     root = Path(__file__).parents[1]
     hasher = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):

@@ -1,6 +1,6 @@
-"""The stage store: finished tasks, addressed by what decided them.
+"""The checkpoint store: finished tasks, addressed by what decided them.
 
-A stage is one safetensors file `<root>/<key>.safetensors`: tensors, and in its metadata the plain
+A checkpoint is one safetensors file `<root>/<key>.safetensors`: tensors, and in its metadata the plain
 values of its training. It is written aside and renamed, so it is there whole or not at all. First published
 wins.
 """
@@ -23,38 +23,38 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cl_core.aside import aside
-from cl_core.errors import TrialError
+from cl_core.errors import RunError
 
 
-class Stage(NamedTuple):
+class Checkpoint(NamedTuple):
     """A saved boundary."""
 
     tensors: dict[str, Tensor]
     meta: dict[str, Any]  # plain values
 
 
-class StageStore:
-    """Stages below one folder, which several processes may share."""
+class CheckpointStore:
+    """Checkpoints below one folder, which several processes may share."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def path(self, key: str) -> Path:
-        """Where a stage lies; keys are hexadecimal digests, so no path leaves the folder."""
+        """Where a checkpoint lies; keys are hexadecimal digests, so no path leaves the folder."""
         if not re.fullmatch(r"[0-9a-f]{16,64}", key):
-            raise ValueError(f"a stage key is a hexadecimal digest, not {key!r}")
+            raise ValueError(f"a checkpoint key is a hexadecimal digest, not {key!r}")
         return self.root / f"{key}.safetensors"
 
     def __contains__(self, key: str) -> bool:
         return self.path(key).exists()
 
-    def load(self, key: str) -> Stage | None:
-        """The stage, or None where there is none; a damaged file is removed and counts as none."""
+    def load(self, key: str) -> Checkpoint | None:
+        """The checkpoint, or None where there is none; a damaged file is removed and counts as none."""
         path = self.path(key)
         try:
             with safe_open(path, framework="pt", device="cpu") as file:
                 metadata = file.metadata()
-                meta = json.loads(metadata["stage"])
+                meta = json.loads(metadata["checkpoint"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 if network_digest(tensors) != metadata["digest"]:
                     raise ValueError("the tensors are not those that were saved")
@@ -63,27 +63,27 @@ class StageStore:
         except (SafetensorError, KeyError, ValueError, TypeError):
             path.unlink(missing_ok=True)
             return None
-        return Stage(tensors, meta)
+        return Checkpoint(tensors, meta)
 
-    def save(self, key: str, stage: Stage) -> None:
-        """Publish a stage. Raises TrialError where the disk does not take it."""
-        metadata = {"stage": json.dumps(stage.meta), "digest": network_digest(stage.tensors)}
+    def save(self, key: str, checkpoint: Checkpoint) -> None:
+        """Publish a checkpoint. Raises RunError where the disk does not take it."""
+        metadata = {"checkpoint": json.dumps(checkpoint.meta), "digest": network_digest(checkpoint.tensors)}
         try:
             with aside(self.path(key)) as path:
-                save_file(stage.tensors, path, metadata=metadata)
+                save_file(checkpoint.tensors, path, metadata=metadata)
         except (OSError, SafetensorError) as error:
-            raise TrialError(
-                f"stages must be writable: {self.root}: {error}; free space and run again"
+            raise RunError(
+                f"checkpoints must be writable: {self.root}: {error}; free space and run again"
             ) from error
 
     def remove(self, key: str) -> None:
-        """Forget a stage and its lock. Its folder stays: another process may be about to write there."""
+        """Forget a checkpoint and its lock. Its folder stays: another process may be about to write there."""
         for path in (self.path(key), self.path(key).with_suffix(".lock")):
             path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Hold the right to train a stage; the kernel drops it when the holder dies."""
+        """Hold the right to train a checkpoint; the kernel drops it when the holder dies."""
         path = self.path(key).with_suffix(".lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path):
@@ -91,10 +91,10 @@ class StageStore:
 
 
 @dataclass(frozen=True)
-class Boundaries:
+class ResumeCheckpoints:
     """Where one run keeps the boundary it resumes from, and whose it is: equal runs do not share theirs."""
 
-    store: StageStore
+    store: CheckpointStore
     scope: str = ""  # the trial's name
 
 

@@ -30,8 +30,8 @@ class Configuration:
     `recipe` holds recipe fields for all tasks and, under "base" and "increment", those for the first task and
     for the others. `net` None means the data set's. `device` and `precision` "auto" mean the GPU with bf16 if
     there is one. With `until` the run ends after so many tasks of the scenario, and is so far that of the
-    whole scenario: class order, width of the head and stages are the same. With `shared_base` every method
-    begins its increments from one network of the first task, that of `plain` (see `shared_base`).
+    whole scenario: class order, width of the head and checkpoints are the same. With `shared_base` every
+    method begins its increments from one network of the first task, that of `plain` (see `shared_base`).
     With `chf`, options of `cl_core.training.chf.CHF`, learning rate and stability are set task by task.
     """
 

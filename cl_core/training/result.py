@@ -27,12 +27,12 @@ class TaskResult:
     """What one task left behind."""
 
     task: int
-    stage: str  # digest of the network's bits
-    key: str  # address of the stage in a store
+    network: str  # digest of the network's bits
+    checkpoint: str  # its address in the checkpoint store
     classes: int
     images: int  # of training, counted in every pass; not those that only complete a last batch
     seconds: float  # of training, wherever it happened
-    shared: bool  # the network came from the stage store
+    shared: bool  # the network came from the checkpoint store
     exemplars: int
     exemplar_bytes: int
     kept_bytes: int
@@ -47,7 +47,7 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class Trained:
-    """The record of a task's training, as it is stored with a shared stage."""
+    """The record of a task's training, as it is stored with a shared checkpoint."""
 
     phases: tuple[PhaseValue, ...]
     images: int

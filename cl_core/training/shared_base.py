@@ -1,7 +1,7 @@
 """One first task for all methods: every increment begins from the same network (protocol shared-base).
 
-That network is fine-tuning's: plain cross-entropy with the study's recipe, a stage that any run of the plain
-family shares. A method of the plain family takes it as it is. Any other takes the backbone over, frozen and
+That network is fine-tuning's: plain cross-entropy with the study's recipe. Any run of the plain family shares
+its checkpoint. A method of the plain family takes it as it is. Any other takes the backbone over, frozen and
 with BatchNorm in evaluation mode, and trains its own head and side heads on it, with its own loss of the
 first task and the same recipe. So what a method adds to the first task (rotations, mixed classes, sigmoids,
 another head) shapes no feature, and differences between methods come from the increments. The backbone ends

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cl_core.errors import TrialError, defined_at
+from cl_core.errors import RunError, defined_at
 from cl_core.task import Term
 
 
 def objective(terms: dict[str, Term], loss: Callable[..., Any]) -> Tensor:
     """The sum of value x weight over the terms that `loss` returned, a scalar.
 
-    Raises TrialError, which names the file and line of `loss`, where there is none to train on.
+    Raises RunError, which names the file and line of `loss`, where there is none to train on.
     """
     if not isinstance(terms, dict):
         raise _fault(f"must return a dict of Terms, not {_kind(terms)}", loss)
@@ -44,8 +44,8 @@ def _kind(value: object) -> str:
     return type(value).__name__
 
 
-def _fault(rule: str, loss: Callable[..., Any]) -> TrialError:
+def _fault(rule: str, loss: Callable[..., Any]) -> RunError:
     name = getattr(loss, "__qualname__", type(loss).__name__)
-    return TrialError(
+    return RunError(
         f"loss {name} {rule}: return {{'ce': Term(cross_entropy)}} ({defined_at(inspect.unwrap(loss))})"
     )

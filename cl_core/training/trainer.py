@@ -1,8 +1,8 @@
 """The trainer: it owns every loop. Tasks x phases x steps, evaluation, and the boundary of a task.
 
-Order of a task: begin, phases, end, evaluation. The first task of a base family is a shared stage: its
+Order of a task: begin, phases, end, evaluation. The first task of a base family is a shared checkpoint: its
 network and the rows of its training come from the store when they are there; every method runs its own
-`end` and evaluation after it. With `shared_base` that stage is the plain one for all methods.
+`end` and evaluation after it. With `shared_base` that checkpoint is the plain one for all methods.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Task
 from cl_core.training.allocator import keep_freed_memory
-from cl_core.training.checkpoint_keys import base_stage_key, boundary_key, numerics_digest
-from cl_core.training.checkpoints import Boundaries, Stage, StageStore, network_digest
+from cl_core.training.checkpoint_keys import base_checkpoint_key, numerics_digest, resume_checkpoint_key
+from cl_core.training.checkpoints import Checkpoint, CheckpointStore, ResumeCheckpoints, network_digest
 from cl_core.training.chf import CHF, Learnt, accuracy_on_new_classes, learn_task
 from cl_core.training.configuration import Configuration
 from cl_core.training.device import peak_memory, resolve_device
@@ -58,8 +58,8 @@ class Training:
         self,
         configuration: Configuration,
         data: Data,
-        store: StageStore | None = None,
-        resume: Boundaries | None = None,
+        store: CheckpointStore | None = None,
+        resume: ResumeCheckpoints | None = None,
         share: bool = True,
         measure: bool = True,
     ) -> None:
@@ -98,18 +98,18 @@ class Training:
     # Keys
 
     def base_key(self) -> str:
-        """The address of the first task's stage."""
-        return base_stage_key(self.configuration, self.data, self.numerics)
+        """The address of the first task's checkpoint."""
+        return base_checkpoint_key(self.configuration, self.data, self.numerics)
 
-    def boundary_key(self, task: int) -> str:
+    def resume_checkpoint_key(self, task: int) -> str:
         """The address of this run's own boundary after `task`."""
         scope = self._boundaries.scope if self._boundaries else ""
-        return boundary_key(self.configuration, self.data, self.numerics, task, scope)
+        return resume_checkpoint_key(self.configuration, self.data, self.numerics, task, scope)
 
     # One task
 
     def next_task(self) -> TaskResult:
-        """Train and evaluate the next task. Raises TrialError where a loss is not finite."""
+        """Train and evaluate the next task. Raises RunError where a loss is not finite."""
         index = self.done
         task = self._task(index)
         g = Streams(self.configuration.seed, index)
@@ -133,8 +133,8 @@ class Training:
         exemplar_bytes = exemplars * self.view.image_bytes
         return TaskResult(
             task=index,
-            stage=network_digest(self.state.net.state_dict()),
-            key=self.boundary_key(index) if index else self.base_key(),
+            network=network_digest(self.state.net.state_dict()),
+            checkpoint=self.resume_checkpoint_key(index) if index else self.base_key(),
             classes=task.new,
             images=trained.images,
             seconds=trained.seconds,
@@ -152,25 +152,27 @@ class Training:
         )
 
     def train_base(self) -> None:
-        """Train and publish the first task's stage, unless it stands already."""
+        """Train and publish the first task's checkpoint, unless it stands already."""
         if self.store is None:
-            raise ValueError("a base stage needs a store")
+            raise ValueError("a base checkpoint needs a store")
         training = self._plain() if self.configuration.shared_base else self
         training._train_task(self._task(0), Streams(self.configuration.seed, 0))
 
-    def keep_boundary(self) -> None:
+    def keep_resume_checkpoint(self) -> None:
         """Save the last finished task as the point to resume from, once its rows are written."""
         if self._boundaries is None:
             return
-        self._boundaries.store.save(self.boundary_key(self.done - 1), Stage(self.state.tensors(), {}))
+        self._boundaries.store.save(
+            self.resume_checkpoint_key(self.done - 1), Checkpoint(self.state.tensors(), {})
+        )
         if self.done > 1:
-            self._boundaries.store.remove(self.boundary_key(self.done - 2))
+            self._boundaries.store.remove(self.resume_checkpoint_key(self.done - 2))
 
-    def forget_boundaries(self) -> None:
-        """Remove this run's own boundaries; the shared base stage stays."""
+    def forget_resume_checkpoints(self) -> None:
+        """Remove this run's own boundaries; the shared base checkpoint stays."""
         if self._boundaries is not None:
             for task in range(self.tasks):
-                self._boundaries.store.remove(self.boundary_key(task))
+                self._boundaries.store.remove(self.resume_checkpoint_key(task))
 
     def _task(self, index: int) -> Task:
         sizes = self.sizes[: index + 1]
@@ -186,13 +188,13 @@ class Training:
             return self._train(task, g), False
         key = self.base_key()
         with self.store.lock(key):
-            stage = self.store.load(key)
-            if stage is None:
+            checkpoint = self.store.load(key)
+            if checkpoint is None:
                 trained = self._train(task, g)
-                self.store.save(key, Stage(_on_cpu(self.state.net.state_dict()), trained.to_meta()))
+                self.store.save(key, Checkpoint(_on_cpu(self.state.net.state_dict()), trained.to_meta()))
                 return trained, False
-        self.state.net.load_state_dict(stage.tensors)
-        return Trained.from_meta(stage.meta), True
+        self.state.net.load_state_dict(checkpoint.tensors)
+        return Trained.from_meta(checkpoint.meta), True
 
     def _learn_by_framework(self, framework: CHF, task: Task, g: Streams) -> Learnt:
         start = {name: t.clone() for name, t in self.state.tensors().items()}
@@ -326,9 +328,9 @@ class Training:
         if self._boundaries is None:
             return
         for task in reversed(range(self.tasks)):
-            stage = self._boundaries.store.load(self.boundary_key(task))
-            if stage is not None:
-                self.state.restore(stage.tensors, sum(self.sizes[: task + 1]))
+            checkpoint = self._boundaries.store.load(self.resume_checkpoint_key(task))
+            if checkpoint is not None:
+                self.state.restore(checkpoint.tensors, sum(self.sizes[: task + 1]))
                 self.done = task + 1
                 return
 

@@ -1,7 +1,7 @@
 """The Ray Tune class trainable: one step is one task, and one worker process serves many trials.
 
-There are no Tune checkpoints: finished tasks are in the stage store, so the run of a killed worker goes on
-from there.
+There are no Tune checkpoints: finished tasks are in the checkpoint store, from which the run of a killed
+worker continues.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class TaskTrainable(Trainable):
             self._work = None
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any] | None:
-        """Nothing: the stage store is the truth."""
+        """Nothing: the checkpoint store is the truth."""
         return None
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        """Nothing: the stage store is the truth."""
+        """Nothing: the checkpoint store is the truth."""
 
     def _build(self, config: dict[str, Any]) -> None:
         self.cleanup()

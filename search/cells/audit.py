@@ -20,8 +20,8 @@ def mark(folder: Path, trial: str, task: int, row: Mapping[str, Any] | None = No
     `row` is the run's row where it is known, which may be a merged one; else it is read from the run's own
     file. No other run's file is opened, however many there are.
     """
-    row = row or next(iter(read_rows(folder, "trials", trial)), None)
-    path = tables_of(folder) / "trials" / SCHEMA
+    row = row or next(iter(read_rows(folder, "runs", trial)), None)
+    path = tables_of(folder) / "runs" / SCHEMA
     if row is None or row["audited_after"] == task or not path.exists():
         return
-    write_rows(folder, "trials", trial, [{**row, "audited_after": task}], read_sealed(path).schema)
+    write_rows(folder, "runs", trial, [{**row, "audited_after": task}], read_sealed(path).schema)

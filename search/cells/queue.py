@@ -43,9 +43,9 @@ Known = Mapping[str, Mapping[str, Sequence[Observation]]]  # source -> cell -> w
 class Cells:
     """Every cell's search. Opening it takes the lock of the run's folder and takes up what stands there.
 
-    With `retry_failed` runs that failed are handed out again. `bases` off hands out no base stages: whoever
-    comes first trains it. `known` is what other runs have found. Raises BadRequest when another run works in
-    the folder, or its studies are out of reach. `notes` says what was damaged, a line each.
+    With `retry_failed` runs that failed are handed out again. `bases` off hands out no base checkpoints: the
+    first run that needs one trains it. `known` is what other runs have found. Raises BadRequest when another
+    run works in the folder, or its studies are out of reach. `notes` says what was damaged, a line each.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class Cells:
         *,
         retry_failed: bool = False,
         bases: bool = True,
-        stages: Path | None = None,
+        checkpoints: Path | None = None,
         budget: Budget | None = None,
         known: Known | None = None,
     ) -> None:
         self.study = study
         self.folder = folder
-        self.stages = stages or folder / "stages"
-        self._bases = Bases(self.stages, lambda spec: study.data, bases)
+        self.checkpoints = checkpoints or folder / "checkpoints"
+        self._bases = Bases(self.checkpoints, lambda spec: study.data, bases)
         self._jobs: dict[str, Point] = {}  # id of a run under way -> its configuration
         self._unfinished: list[Point] = []
         self._retry_failed = retry_failed
@@ -117,8 +117,8 @@ class Cells:
 
         First what was begun: a configuration's further runs, and after a restart what was under way. Then a
         cell is asked: of the highest priority, with the fewest configurations, the first in the study's
-        order. A cell whose last configuration waits for a base stage is not asked for another, a paused one
-        for nothing, and no cell once the budget is spent.
+        order. A cell whose last configuration waits for a base checkpoint is not asked for another, a paused
+        one for nothing, and no cell once the budget is spent.
         """
         if self.halted:
             return None
@@ -256,7 +256,7 @@ class Cells:
             cell.again(point)
         if point.status == "stopped":
             last = max(cell.courses[point.number].values) // cell.cell.tasks
-            point.lost = {i for i, spec in enumerate(point.specs[: last + 1]) if spec.trial not in self._rows}
+            point.lost = {i for i, spec in enumerate(point.specs[: last + 1]) if spec.run not in self._rows}
         self._recall(cell, point, self._retry_failed)
         if point.unfinished:
             self._unfinished.append(point)
@@ -267,7 +267,7 @@ class Cells:
             return not self._course(point)
         if point.status != "failed":
             return False
-        rows = [self._rows[spec.trial] for spec in point.specs if spec.trial in self._rows]
+        rows = [self._rows[spec.run] for spec in point.specs if spec.run in self._rows]
         return all(numbers([row[name] for name in self.study.objectives]) is not None for row in rows)
 
     def _make_anew(self, cell: CellStudy) -> None:
@@ -299,8 +299,8 @@ class Cells:
             return
         begun = cell.retried_since(point)
         for index, spec in enumerate(point.specs):
-            row = self._rows.get(spec.trial)
-            if row is None or row["config"] != spec.config:
+            row = self._rows.get(spec.run)
+            if row is None or row["trial_digest"] != spec.trial_digest:
                 continue
             status = str(row["status"])
             if status == "failed" and (retry_failed or (row["ended"] or 0.0) < begun):
@@ -310,7 +310,7 @@ class Cells:
             self._ended(point, index, status, values, row[INCREMENTS], row["error"])
             task = cell.audited_task(point, index)
             if task is not None and row["audited_after"] is None:
-                mark(self.folder, spec.trial, task, row)
+                mark(self.folder, spec.run, task, row)
 
     def _repeat(self, point: Point, index: int, row: Mapping[str, Any]) -> None:
         """Take in what an ended run reported, where that is not known any more, from its rows."""
@@ -346,7 +346,7 @@ class Cells:
         return point.pending is not None and not self._paused(point.place)
 
     def _start(self, point: Point) -> Job | None:
-        """The next run of a configuration, or the base stage that it needs; None while somebody trains
+        """The next run of a configuration, or the base checkpoint that it needs; None while somebody trains
         that."""
         index = point.pending
         assert index is not None
@@ -354,9 +354,9 @@ class Cells:
         base = self._bases.awaited(spec)
         if base is None:
             point.flying = index
-            self._jobs[spec.trial] = point
-            self._budget.begin(spec.trial)
-            return Job("trial", spec.trial, spec)
+            self._jobs[spec.run] = point
+            self._budget.begin(spec.run)
+            return Job("run", spec.run, spec)
         if not self._bases.begin(base):
             return None
         self._budget.begin(base)

@@ -25,7 +25,7 @@ def configurations(
     """
     found: dict[int, Config | None] = {}
     for row in rows:
-        number = row["number"]
+        number = row["trial"]
         if row["cell"] == cell.name and row["purpose"] == "search" and number >= first:
             found[number] = found.get(number) or config_of(study, cell, row)
     return found
@@ -36,6 +36,6 @@ def increments_of(folder: Path, row: Mapping[str, Any], sizes: Sequence[int]) ->
 
     `row` is the run's own of the `trials` table, `sizes` are the classes of each task.
     """
-    rows = {table: read_rows(folder, table, row["trial"], merged=True) for table in ("stages", "confusion")}
+    rows = {table: read_rows(folder, table, row["run"], merged=True) for table in ("tasks", "confusion")}
     confusions = primary_confusions(rows, tuple(sizes), str(row["split"]))
     return [summary(confusions[: t + 1], sizes[: t + 1])[INCREMENTS] for t in range(len(confusions))]

@@ -17,7 +17,7 @@ from cl_core.recipe import recipe_dict
 from search.cells.trials import aggregated, numbers
 from search.lake.writer import recorded
 from spaces.resolved.cell import Cell
-from spaces.resolved.run_spec import config_digest
+from spaces.resolved.run_spec import trial_digest
 from spaces.resolved.study import ResolvedStudy
 from spaces.space.scenario_axis import keys_of
 from spaces.space.space import Config
@@ -45,7 +45,7 @@ def observations(
     folder = Path(source).expanduser()
     where = f"search.start_from {source}"
     there = existing_study(folder) if folder.is_dir() else None
-    if there is None or not (folder / "tables" / "trials").is_dir():
+    if there is None or not (folder / "tables" / "runs").is_dir():
         raise BadRequest(f"{where} must be the folder of a run, and there is none: name another")
     other = standing_study(there)
     fingerprint = (there.get(RESOLVED) or {}).get("fingerprint")
@@ -94,7 +94,7 @@ def _of_cell(
     groups: dict[int, dict[tuple[str, int], Mapping[str, Any]]] = {}
     for row in rows.values():
         if row["cell"] == cell.name and row["purpose"] == "search" and row["status"] == "completed":
-            runs = groups.setdefault(int(row["number"]), {})
+            runs = groups.setdefault(int(row["trial"]), {})
             # Where class orders are searched, a run's own is its configuration.
             order = cell.scenario.class_order if cell.seeks else str(row["class_order"])
             runs[order, int(row["seed"])] = row
@@ -118,7 +118,7 @@ def _of_cell(
         first = mine[0]
         assert first is not None
         told = aggregated(known, study.objectives, worst)
-        out.append(Observation(str(first["trial"]), _config(study, cell, first, where), told))
+        out.append(Observation(str(first["run"]), _config(study, cell, first, where), told))
     return out
 
 
@@ -129,7 +129,7 @@ def config_of(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any]) -> Confi
         config = _config(study, cell, row, "the run")
     except BadRequest:
         return None
-    return config if config_digest(config) == row["config"] else None
+    return config if trial_digest(config) == row["trial_digest"] else None
 
 
 def _config(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any], where: str) -> Config:
@@ -139,7 +139,7 @@ def _config(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any], where: str
     for p in cell.space.parameters:
         if cell.space.active(p, given):
             given[p.name] = keys[p.name] if p.name in keys else _value(p.name, row)
-    told = f"{where} has another space: {row['trial']}"
+    told = f"{where} has another space: {row['run']}"
     if row["method"] != cell.method:
         raise BadRequest(f"{told} is of method {row['method']}, not {cell.method}: leave it out")
     try:

@@ -98,9 +98,9 @@ def _row(results: Results, cell: Cell, name: str, final: bool) -> list[str]:
     from analysis.selection.selection import final_default
 
     default = final_default(results, cell) if final else cell.default
-    same = set(default["trial"]) == set(cell.best["trial"])
+    same = set(default["run"]) == set(cell.best["run"])
     mine = _mean(results, cell.best, name)
-    out = [cell.name, str(cell.number), _number(mine.value, name)]
+    out = [cell.name, str(cell.selected_trial), _number(mine.value, name)]
     out[2] += "" if mine.half is None else f" ± {_number(mine.half, name)}"
     out.append("same" if same else _number(_mean(results, default, name).value, name))
     for method in ("finetune", "joint"):
@@ -133,7 +133,7 @@ def _values(results: Results, cell: Cell) -> str:
     """The searched values of the selected configuration that act; empty where it is the published one."""
     from analysis.lake.searched_space import acting, spaces
 
-    same = set(cell.selected["trial"]) == set(cell.default["trial"])
+    same = set(cell.selected["run"]) == set(cell.default["run"])
     space = (spaces(results) or {}).get(cell.name, ())
     if same or not len(cell.selected):
         return ""

@@ -41,7 +41,7 @@ def print_plan(prepared: Prepared) -> None:
     runs = sum(int(row["runs"]) for row in study.table())
     gpu = f", gpu {plan.gpu:g}" if plan.gpu else ""
     for line in (
-        f"{study.name}: {len(study.cells)} cells, {runs} runs at most, base stages apart",
+        f"{study.name}: {len(study.cells)} cells, {runs} runs at most, base checkpoints apart",
         f"data: {study.data.name}, {study.data.num_classes} classes, {len(study.data.train)} training images "
         f"of {'x'.join(map(str, study.data.shape))}",
         f"protocol: {study.study.protocol.said}",
@@ -83,7 +83,7 @@ def print_forecast(found: Forecast) -> None:
         f"are shared, which saves {found.saved:.0%} of all task trainings",
         f"one worker: {clock(3600 * low)} to {clock(3600 * high)}{gpu}; {found.concurrent} at a time: about "
         f"{clock(3600 * (total['wall_hours'] or 0))}",
-        f"on disk: {size(total['stage_bytes'] or 0)} of first tasks, at most "
+        f"on disk: {size(total['checkpoint_bytes'] or 0)} of first tasks, at most "
         f"{size(total['table_bytes'] or 0)} of tables, and {size(flying)} while runs are under way",
         *evaluation,
         *found.notes,
@@ -150,7 +150,7 @@ def print_control(state: State) -> None:
         typer.echo("priority: " + ", ".join(f"{cell} {value}" for cell, value in state.priority.items()))
 
 
-def print_trial(result: dict[str, Any]) -> None:
+def print_run(result: dict[str, Any]) -> None:
     matrix = result.pop("accuracy_matrix")
     typer.echo(f"\naccuracy on task k (across) after task t (down), {result['split']} split:")
     for row in matrix:

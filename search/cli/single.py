@@ -1,4 +1,4 @@
-"""The verbs of a single run: trial, rerun; and of a single model: predict."""
+"""The verbs of a single run: train, rerun; and of a single model: predict."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import typer
 
 from search.cli import complete
 from search.cli.parser import AsJson, Folder, OwnCode, Sets, Trial, app, errors, local, note, say_json
-from search.cli.printing import print_trial
+from search.cli.printing import print_run
 
 
 @app.command()
-def trial(
+def train(
     method: Annotated[str, typer.Option(autocompletion=complete.methods, help="A method's name.")],
     data: Annotated[str, typer.Option(help="A data set's name, or module:function.")],
     scenario: Annotated[str, typer.Option(help="Such as B0-10tasks or B50-inc10.")],
@@ -46,9 +46,10 @@ def trial(
 ) -> None:
     """Train one method once, without Ray. Nothing is kept without --out."""
     with errors():
-        from search.commands.train import TrialRequest, run_trial
+        from search.commands.train import TrainRequest
+        from search.commands.train import train as carry_out
 
-        request = TrialRequest(
+        request = TrainRequest(
             method=method,
             data=data,
             scenario=scenario,
@@ -68,11 +69,11 @@ def trial(
         )
         # With --json, what a library prints must not mix with the answer.
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-            result = run_trial(request, say=_silent if as_json else typer.echo, warn=note)
+            result = carry_out(request, say=_silent if as_json else typer.echo, warn=note)
         if as_json:
             say_json(result)
         else:
-            print_trial(result)
+            print_run(result)
 
 
 def _silent(line: str) -> None:
@@ -82,7 +83,7 @@ def _silent(line: str) -> None:
 @app.command()
 def predict(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", callback=local, help="A file of `export` or `trial --save`.")
+        Path, typer.Argument(metavar="MODEL", callback=local, help="A file of `export` or `train --save`.")
     ],
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGE", callback=local, help="Images, or folders of images.")

@@ -24,7 +24,7 @@ from search.commands.run import Prepared, Summary, check_folder, report_of, work
 from search.cost.evaluation_cost import cost
 from search.jobs.evaluation_queue import Evaluation
 from spaces.resolved.cell import Cell
-from spaces.resolved.run_spec import RunSpec, config_digest
+from spaces.resolved.run_spec import RunSpec, trial_digest
 from spaces.resolved.study import ResolvedStudy, short_order
 from spaces.space.space import Config
 from spaces.study.protocol import evaluated
@@ -35,7 +35,14 @@ if TYPE_CHECKING:
     from spaces.study.study import Study
 
 OWN_DEFAULT = -1  # the default's number where the study does not begin with published defaults
-CHANGEABLE = ("final.", "resources.", "budget.", "data.root", "protocol.evaluate_on.root", "storage.stages")
+CHANGEABLE = (
+    "final.",
+    "resources.",
+    "budget.",
+    "data.root",
+    "protocol.evaluate_on.root",
+    "storage.checkpoints",
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Choice:
     @property
     def is_default(self) -> bool:
         """Whether the choice is the default itself, which is then trained once, as the default."""
-        return config_digest(self.config) == config_digest(self.default)
+        return trial_digest(self.config) == trial_digest(self.default)
 
 
 @dataclass(frozen=True)
@@ -110,9 +117,9 @@ def evaluate(
         skipped = [
             f"{name} is skipped: none of its configurations has completed" for name in prepared.skipped
         ]
-        warn([*prepared.data.notes, *run.notes, *skipped, *mend_folder(place, run.stages)])
+        warn([*prepared.data.notes, *run.notes, *skipped, *mend_folder(place, run.checkpoints)])
         (place / "logs").mkdir(exist_ok=True)
-        run.stages.mkdir(parents=True, exist_ok=True)
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
         start_tables(place, study_schemas(run.study.methods))
         write_code(place, run.code)
         clock = time.time() - time.monotonic() + began
@@ -122,7 +129,7 @@ def evaluate(
             prepared.data_of,
             retry_failed=retry_failed,
             bases=not local and run.study.study.storage.share,
-            stages=run.stages.absolute(),
+            checkpoints=run.checkpoints.absolute(),
             budget=Budget(run.study.study.budget, place, run.plan.gpu, clock),
         )
         worked = not jobs.finished
@@ -161,7 +168,7 @@ def _prepare(folder: Path, overrides: Sequence[str], local: bool, accept_code: b
     from spaces.study.study_file import existing_study
 
     existing = existing_study(folder) if folder.is_dir() else None
-    if existing is None or not (folder / "tables" / "trials").is_dir():
+    if existing is None or not (folder / "tables" / "runs").is_dir():
         raise BadRequest(f"evaluate needs the folder of a run, and {folder} holds none: name another")
     check_folder(folder)
     asked = _asked(existing, overrides)
@@ -189,13 +196,13 @@ def _prepare(folder: Path, overrides: Sequence[str], local: bool, accept_code: b
             f"evaluate needs completed configurations, and {folder} has none: run the study first, and "
             f"see where it stands (cl-search status {folder})"
         )
-    stages = folder / "stages"
-    if asked.storage.stages:
-        stages = Path(asked.storage.stages).expanduser()
-        check_writable(stages, "storage.stages")
+    checkpoints = folder / "checkpoints"
+    if asked.storage.checkpoints:
+        checkpoints = Path(asked.storage.checkpoints).expanduser()
+        check_writable(checkpoints, "storage.checkpoints")
     code = code_of_study(study)
     notes += check_code(folder, code, accept_code, ACCEPT)
-    run = Prepared(study, folder, stages, planned, {}, code, notes)
+    run = Prepared(study, folder, checkpoints, planned, {}, code, notes)
     specs = tuple(planned_runs(study, choices))
     prepared = PreparedEvaluation(run, tuple(choices), tuple(skipped), specs, judged)
     for spec in specs:
@@ -226,7 +233,7 @@ def choose(study: ResolvedStudy, folder: Path) -> tuple[list[Choice], list[str]]
         if ranking is None or ranking.empty:
             skipped.append(cell.name)
             continue
-        number, known = int(ranking["number"].iloc[0]), sampled.get(cell.name, {})
+        number, known = int(ranking["trial"].iloc[0]), sampled.get(cell.name, {})
         for needed in {number, 0} if paper else {number}:
             if needed not in known:
                 raise BadRequest(
@@ -263,12 +270,12 @@ def _run(study: ResolvedStudy, choice: Choice, kind: str, order: str, seed: int)
         number, config = choice.default_number, choice.default
     configuration = study.configuration(cell, config, order, seed)
     return RunSpec(
-        trial=f"{cell.name}/{number}/{purpose}/{short_order(order)}/s{seed}",
+        run=f"{cell.name}/{number}/{purpose}/{short_order(order)}/s{seed}",
         cell=cell.name,
         label=cell.label,
-        number=number,
+        trial=number,
         purpose=purpose,
-        config=config_digest(config),
+        trial_digest=trial_digest(config),
         configuration=evaluated(configuration, purpose, study.study.judging_data),
         objectives=tuple(study.objectives),
         split="test" if purpose == "final" else study.study.protocol.split,
@@ -315,7 +322,7 @@ def _summary(
     from search.storage.code_record import by_other_code
 
     rows = recorded(prepared.run.folder)
-    mine = {spec.trial: rows[spec.trial] for spec in prepared.specs if spec.trial in rows}
+    mine = {spec.run: rows[spec.run] for spec in prepared.specs if spec.run in rows}
     return Summary(
         folder=prepared.run.folder,
         completed=sum(row["status"] == "completed" for row in mine.values()),

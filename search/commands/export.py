@@ -57,7 +57,7 @@ def export(
 
     A model that stands there and is of the same choice is not trained again; one that was interrupted goes on
     after its last finished task. Code that the folder names as module:attribute is imported only with
-    `own_code`. Raises BadRequest before any work, TrialError where training fails.
+    `own_code`. Raises BadRequest before any work, RunError where training fails.
     """
     with only(None if own_code else ()):
         return _export(folder, cells, out, model, say)
@@ -89,7 +89,7 @@ def _export(
             made = None
             if data is not None:
                 made = _model(results, study, cell, data, path.with_name(MODEL), say)
-            done.append(Exported(cell.name, _row(cell)["number"], path, made))
+            done.append(Exported(cell.name, _row(cell)["trial"], path, made))
     return done
 
 
@@ -117,7 +117,7 @@ def _chosen(results: Results, wanted: Sequence[str]) -> list[Cell]:
 
 def _row(cell: Cell) -> dict[str, Any]:
     """The run of the choice that comes first: in the scenario's own class order, with the smallest seed."""
-    runs = cell.selected.sort_values("trial", key=lambda names: names.str.len(), kind="stable")
+    runs = cell.selected.sort_values("run", key=lambda names: names.str.len(), kind="stable")
     return {str(name): _plain(value) for name, value in runs.iloc[0].items()}
 
 
@@ -154,7 +154,7 @@ def _write_study(results: Results, study: Study, cell: Cell, place: Path) -> Pat
     plain = fixed(study, cell.label, cell.scenario, _row(cell))
     parse_study(plain)  # whatever the tables hold, what is written can be read
     path = place / cell.name / STUDY_FILE
-    number = _row(cell)["number"]
+    number = _row(cell)["trial"]
     what = "every value fixed" if study.protocol.chf is None else "what chf leaves is chosen again"
     head = f"# The choice of {cell.name}, no. {number} of study {study.study}: {what}.\n"
     head += f"# {study.protocol.label}\n" if study.protocol.label else ""
@@ -197,7 +197,7 @@ def fixed(study: Study, label: str, scenario: str, row: Mapping[str, Any]) -> di
         stem = f"recipe.{part}."
         fields = {n[len(stem) :]: v for n, v in row.items() if n.startswith(stem) and v is not None}
         recipe[part] = fields
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", f"{study.study}-{label}-{scenario}-{row['number']}")
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", f"{study.study}-{label}-{scenario}-{row['trial']}")
     resources = {"cpu": row["threads"] or study.resources.cpu, "gpu": study.resources.gpu}
     return {
         "study": name,
@@ -229,7 +229,7 @@ def _model(
     say: Callable[[str], None],
 ) -> Path:
     from cl_core.model.model import read_card, save_model
-    from cl_core.training.checkpoints import Boundaries, StageStore
+    from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
     from cl_core.training.code import code_digest
     from cl_core.training.trainer import Training
     from search.lake.rows import versions
@@ -241,8 +241,8 @@ def _model(
         "study": study.study,
         "identity": (results.study.get("resolved") or {}).get("identity"),
         "cell": cell.name,
-        "number": row["number"],
-        "config": row["config"],
+        "trial": row["trial"],
+        "trial_digest": row["trial_digest"],
         f"{'test' if study.protocol.label else 'validation'} objective": row["objective"],
         **({"label": study.protocol.label} if study.protocol.label else {}),
         "trained on": "train" if configuration.validation else "train + validation",
@@ -260,18 +260,18 @@ def _model(
                 return path
         except BadRequest:
             pass  # it is written anew
-    store = StageStore(path.parent / "stages")
+    store = CheckpointStore(path.parent / "checkpoints")
     training = Training(
-        configuration, data, None, Boundaries(store, f"export/{cell.name}"), share=False, measure=False
+        configuration, data, None, ResumeCheckpoints(store, f"export/{cell.name}"), share=False, measure=False
     )
     if training.done:
         say(f"{cell.name}: goes on after task {training.done} of {training.tasks}")
     while not training.finished:
         result = training.next_task()
-        training.keep_boundary()
+        training.keep_resume_checkpoint()
         say(f"{cell.name}: task {result.task + 1} of {training.tasks}, {result.seconds:.1f} s")
     save_model(path, training, origin)
-    training.forget_boundaries()
+    training.forget_resume_checkpoints()
     with contextlib.suppress(OSError):
         store.root.rmdir()
     return path

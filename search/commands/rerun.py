@@ -11,7 +11,7 @@ from cl_core.errors import BadRequest
 from cl_core.own_code import only
 from search.commands.train import SPEC, asked_of, line_of
 from search.storage.scratch import scratch
-from search.worker.logs import checked_trial, log_file, named_run, recorded
+from search.worker.logs import checked_run, log_file, named_run, recorded
 
 if TYPE_CHECKING:
     from analysis import Comparison
@@ -39,7 +39,7 @@ def _rerun(folder: Path, trial: str, say: Callable[[str], None]) -> Comparison:
     from search.storage.code_record import told_of_run
     from search.worker.runner import Runner
 
-    checked_trial(trial)
+    checked_run(trial)
     rows = rows_of(folder) if (folder / "tables").is_dir() else {}
     if trial not in rows:
         if not folder.is_dir():
@@ -54,7 +54,7 @@ def _rerun(folder: Path, trial: str, say: Callable[[str], None]) -> Comparison:
         start_tables(again, schemas)
         log = log_file(again, trial)
         with recorded(log):
-            runner = Runner(spec, again, again / "stages", schemas=schemas)
+            runner = Runner(spec, again, again / "checkpoints", schemas=schemas)
         for note in told_of_run(folder, row, spec.configuration.data.name):
             say(note)
         while True:
@@ -85,7 +85,7 @@ def recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
     study = standing_study(results.study)
     if not row["tasks"]:
         raise BadRequest(
-            f"{row['trial']} failed before it began ({row['error']}): there is nothing to run again"
+            f"{row['run']} failed before it began ({row['error']}): there is nothing to run again"
         )
     hp = {name[3:]: value for name, value in row.items() if name.startswith("hp.") and value is not None}
     entry = study.methods.get(row["label"])
@@ -122,8 +122,8 @@ def recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
     if row["purpose"] != "search":
         configuration = evaluated(configuration, row["purpose"], study.judging_data)
     so_far = row["tasks"] if row["tasks"] <= len(increments) else None
-    splits = results.read("classes", [row["trial"]])["split"].unique()
+    splits = results.read("classes", [row["run"]])["split"].unique()
     configuration = replace(configuration, until=so_far, unsealed="test" in splits)
-    known = {name: row[name] for name in ("trial", "cell", "label", "number", "purpose", "config")}
+    known = {name: row[name] for name in ("run", "cell", "label", "trial", "purpose", "trial_digest")}
     objectives = tuple(study.search.objective)
     return RunSpec(**known, configuration=configuration, objectives=objectives, split=row["split"])

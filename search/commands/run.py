@@ -64,7 +64,7 @@ class Prepared:
 
     study: ResolvedStudy
     folder: Path
-    stages: Path
+    checkpoints: Path
     plan: Plan
     known: Known  # what the runs found that the search starts from, and its cells do not know yet
     code: Code  # that decides numbers
@@ -205,11 +205,11 @@ def _prepare(
     code = code_of_study(resolved)
     notes += check_code(folder, code, accept_code, ACCEPT)
     known = known_sources(resolved, folder, begun=existing is not None)
-    stages = folder / "stages"
-    if asked.storage.stages:
-        stages = Path(asked.storage.stages).expanduser()
-        check_writable(stages, "storage.stages")
-    return Prepared(resolved, folder, stages, planned, known, code, notes)
+    checkpoints = folder / "checkpoints"
+    if asked.storage.checkpoints:
+        checkpoints = Path(asked.storage.checkpoints).expanduser()
+        check_writable(checkpoints, "storage.checkpoints")
+    return Prepared(resolved, folder, checkpoints, planned, known, code, notes)
 
 
 def known_sources(study: ResolvedStudy, folder: Path, begun: bool) -> Known:
@@ -258,13 +258,15 @@ def _begin(prepared: Prepared) -> list[str]:
     from spaces.study.study_file import existing_study
 
     folder = prepared.folder
-    mended = mend_folder(folder, prepared.stages)
+    mended = mend_folder(folder, prepared.checkpoints)
     for name in ("logs", "tables"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     try:
-        prepared.stages.mkdir(parents=True, exist_ok=True)
+        prepared.checkpoints.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadRequest(f"storage.stages must be writable: {prepared.stages}: {error.strerror}") from error
+        raise BadRequest(
+            f"storage.checkpoints must be writable: {prepared.checkpoints}: {error.strerror}"
+        ) from error
     existing = existing_study(folder)
     start_tables(folder, study_schemas(prepared.study.methods))
     with aside(folder / STUDY) as hidden:
@@ -286,7 +288,7 @@ def _work(
         prepared.folder,
         retry_failed=retry_failed,
         bases=not local and prepared.study.study.storage.share,
-        stages=prepared.stages.absolute(),
+        checkpoints=prepared.checkpoints.absolute(),
         budget=budget,
         known=prepared.known,
     ) as cells:
@@ -329,7 +331,7 @@ def _carry_out(prepared: Prepared, jobs: Jobs, local: bool, watch: Callable[[], 
 
     study = prepared.study
     share = study.study.storage.share
-    session = Session(jobs, study.methods, prepared.folder, prepared.stages, study.threads, share, watch)
+    session = Session(jobs, study.methods, prepared.folder, prepared.checkpoints, study.threads, share, watch)
     if local:
         from search.backends.local import run_local
 
@@ -353,7 +355,7 @@ def _announce(console: Console, prepared: Prepared, what: str, local: bool) -> N
 
 def _newest(folder: Path) -> float:
     """When a run's end was last written: a report that is older has not seen it."""
-    written = (folder / "tables" / "trials").glob("[!.]*.parquet")
+    written = (folder / "tables" / "runs").glob("[!.]*.parquet")
     return max((path.stat().st_mtime for path in written), default=0.0)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from analysis.lake.checksums import Damaged
 from cl_core.errors import BadRequest
 from search.commands.live_table import clock, table
-from search.worker.logs import checked_trial, log_file, named_run
+from search.worker.logs import checked_run, log_file, named_run
 
 
 def status(folder: Path) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def show(folder: Path, room: int = 100) -> list[Any]:
 
 def log_text(folder: Path, trial: str) -> str:
     """A run's output with its traceback. Raises BadRequest where there is none, with the nearest name."""
-    checked_trial(trial)
+    checked_run(trial)
     if not (folder / "logs").is_dir():
         raise BadRequest(f"{folder} is not a run's folder: it has no logs; name one such as runs/quickstart")
     known = [p.stem.replace("--", "/") for p in sorted((folder / "logs").glob("*.log"))]

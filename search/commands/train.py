@@ -1,4 +1,4 @@
-"""One run without Ray and without a study: `trial`."""
+"""One run without Ray and without a study: `train`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cl_core.aside import aside
-from cl_core.errors import BadRequest, TrialError, unknown
+from cl_core.errors import BadRequest, RunError, unknown
 from search.storage.places import local_folder
 from search.storage.scratch import scratch
 from search.storage.trouble import ROOM, first_line
@@ -30,8 +30,8 @@ PROTOCOLS: dict[str, dict[str, Any]] = {"shared-base": {"shared_base": True}, "c
 
 
 @dataclass(frozen=True)
-class TrialRequest:
-    """What `cl-search trial` asks for."""
+class TrainRequest:
+    """What `cl-search train` asks for."""
 
     method: str
     data: str
@@ -57,7 +57,7 @@ class TrialRequest:
         from cl_core.recipe import resolve_recipe
         from cl_core.scenarios.scenarios import parse_scenario
         from cl_core.training.configuration import Configuration
-        from spaces.resolved.run_spec import RunSpec, config_digest
+        from spaces.resolved.run_spec import RunSpec, trial_digest
 
         hp, recipe, data, rest = settings(self.sets)
         # What no digest can be made of, such as .inf, is refused here.
@@ -97,19 +97,19 @@ class TrialRequest:
             **(PROTOCOLS[self.protocol] if self.protocol else {}),
         )
         cell = f"{self.method.replace(':', '-')}@{configuration.scenario.name}"
-        digest = config_digest({"hp": hp, "recipe": recipe, "net": net})
+        digest = trial_digest({"hp": hp, "recipe": recipe, "net": net})
         return RunSpec(f"{cell}/0", cell, self.method.replace(":", "-"), 0, "search", digest, configuration)
 
 
-def run_trial(
-    request: TrialRequest,
+def train(
+    request: TrainRequest,
     say: Callable[[str], None] = lambda line: None,
     warn: Callable[[Sequence[str]], None] = lambda warnings: None,
 ) -> dict[str, Any]:
     """Carry the request out; returns its metrics, accuracy matrix and where things lie, as plain values.
 
     `say` is given a line a task, `warn` notes on the images and the protocol before work begins.
-    Raises BadRequest before any work, TrialError when training fails.
+    Raises BadRequest before any work, RunError when training fails.
     """
     from cl_core.training.code import code_of
     from search.lake.writer import start_tables, study_schemas
@@ -133,15 +133,15 @@ def run_trial(
         line = _without_effect(spec)
         warn([*first.data.notes, *([] if line is None else [line])])
         schemas = study_schemas([spec.configuration.method])
-        stages = None
+        checkpoints = None
         if request.out is not None:
             request.out.mkdir(parents=True, exist_ok=True)
             start_tables(request.out, schemas)
-            stages = request.out / "stages"
+            checkpoints = request.out / "checkpoints"
             _write_text(request.out / SPEC, json.dumps(_identity(spec), indent=1, sort_keys=True))
             write_code(request.out, code)
         with recorded(log):
-            runner = Runner(spec, request.out, stages, schemas=schemas)
+            runner = Runner(spec, request.out, checkpoints, schemas=schemas)
         if request.out is not None and request.unsealed:
             from search.lake.ledger import note_opening
             from search.lake.rows import versions
@@ -157,8 +157,8 @@ def run_trial(
             if progress.done:
                 break
         if progress.status == "failed":
-            kept = f"cl-search logs {request.out} {spec.trial}" if request.out else "--out DIR keeps it"
-            raise TrialError(f"{progress.error} (full output: {kept})")
+            kept = f"cl-search logs {request.out} {spec.run}" if request.out else "--out DIR keeps it"
+            raise RunError(f"{progress.error} (full output: {kept})")
         with recorded(log):
             out = outcome(runner, split)
         if request.save is not None:
@@ -281,7 +281,7 @@ def _identity(spec: RunSpec) -> dict[str, Any]:
 def _lines(out: Path | None, spec: RunSpec) -> Iterator[Path]:
     """Where the output of the run goes: its log, or a file that is gone afterwards."""
     if out is not None:
-        yield log_file(out, spec.trial)
+        yield log_file(out, spec.run)
         return
     with scratch() as folder:
         yield folder / "log"

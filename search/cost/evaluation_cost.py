@@ -51,11 +51,11 @@ def seconds(
     for row in rows.values():
         if row["purpose"] == "search" and row["status"] == "completed" and row["seconds"]:
             tasks = 1 + len([size for size in row["increments"].split(",") if size])
-            known.setdefault(row["cell"], []).append((row["number"], row["seconds"] * tasks / row["tasks"]))
+            known.setdefault(row["cell"], []).append((row["trial"], row["seconds"] * tasks / row["tasks"]))
     total = 0.0
     for spec in specs:
         beside = known.get(spec.cell, [])
-        times = [t for number, t in beside if number == spec.number] or [t for _, t in beside]
+        times = [t for number, t in beside if number == spec.trial] or [t for _, t in beside]
         if not times:
             return None
         total += sum(times) / len(times) * (1 - spec.configuration.validation) / (1 - validation)

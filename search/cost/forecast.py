@@ -48,7 +48,7 @@ class CellForecast:
     first_tasks: int  # to be trained: those of earlier cells, and those that stand already, are not
     seconds: tuple[float, float]
     longest_run: float
-    stage_bytes: int
+    checkpoint_bytes: int
     boundary_bytes: int
     table_bytes: int
     kept_bytes: int  # by the method at the end of a run: exemplars, prototypes; no networks
@@ -86,7 +86,7 @@ class Forecast:
             "hours": hours,
             "wall_hours": max(hours / min(self.concurrent, max(1, runs)), longest),
             "gpu_hours": hours * self.gpu if self.gpu else None,
-            "stage_bytes": sum(c.stage_bytes for c in self.cells),
+            "checkpoint_bytes": sum(c.checkpoint_bytes for c in self.cells),
             "table_bytes": sum(c.table_bytes for c in self.cells),
         }
 
@@ -113,7 +113,7 @@ def forecast(
 ) -> Forecast:
     """What the study is going to take here; its probes last about `seconds` in all, or a few steps each.
 
-    Raises BadRequest before any work, TrialError where a probe fails.
+    Raises BadRequest before any work, RunError where a probe fails.
     """
     study = prepared.study
     if not (math.isfinite(seconds) and seconds > 0):
@@ -168,7 +168,7 @@ def _cell(prepared: Prepared, cell: Cell, paces: tuple[Pace, Pace], known: set[s
     runs = cell.budget * len(study.runs(cell))
     drawn = configurations(study, cell, min(cell.budget, DRAWN))
     counted = [rehearse(study.configuration(cell, config, order, seed), study.data) for config in drawn]
-    first = first_tasks(study, cell, prepared.stages, known) if study.study.storage.share else runs
+    first = first_tasks(study, cell, prepared.checkpoints, known) if study.study.storage.share else runs
     by_pace = [np.array([_seconds(pace, counts) for counts in counted]) for pace in paces]
     seconds = [runs * (own[:, 1].mean()) + first * own[:, 0].mean() for own in by_pace]
     pace = paces[0]
@@ -189,7 +189,7 @@ def _cell(prepared: Prepared, cell: Cell, paces: tuple[Pace, Pace], known: set[s
         first_tasks=first,
         seconds=(float(seconds[0]), float(seconds[1])),
         longest_run=float(max(own.sum(axis=1).max() for own in by_pace)),
-        stage_bytes=pace.stage_bytes * first if study.study.storage.share else 0,
+        checkpoint_bytes=pace.checkpoint_bytes * first if study.study.storage.share else 0,
         boundary_bytes=pace.boundary_bytes,
         table_bytes=round(runs * np.mean([_table_bytes(pace, counts, cell, splits) for counts in counted])),
         kept_bytes=round(np.mean(kept)),
@@ -209,7 +209,7 @@ def _table_bytes(pace: Pace, counts: Sequence[TaskCount], cell: Cell, splits: in
     seen = np.cumsum(cell.sizes[: cell.tasks])
     pairs = np.minimum(splits * seen**2, [count.evaluated for count in counts]).sum()
     rows = {
-        "stages": len(counts),
+        "tasks": len(counts),
         "phases": sum(count.epochs * pace.terms[min(k, 1)] for k, count in enumerate(counts)),
         "classes": splits * int(seen.sum()) * pace.classifiers,
         "confusion": int(pairs) * pace.classifiers,

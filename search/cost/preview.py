@@ -49,9 +49,9 @@ def configurations(study: ResolvedStudy, cell: Cell, count: int) -> list[Config]
     return out
 
 
-def first_tasks(study: ResolvedStudy, cell: Cell, stages: Path, known: set[str]) -> int:
+def first_tasks(study: ResolvedStudy, cell: Cell, checkpoints: Path, known: set[str]) -> int:
     """How many first tasks the cell has to train that are neither in `known`, to which they are added, nor in
-    the store `stages`.
+    the store `checkpoints`.
     """
     from search.worker.runner import base_key, base_ready
 
@@ -66,7 +66,7 @@ def first_tasks(study: ResolvedStudy, cell: Cell, stages: Path, known: set[str])
             if key in seen:
                 break  # as the first, so the others of this configuration
             keys.add(key)
-            if key not in known and not base_ready(configuration, study.data, stages):
+            if key not in known and not base_ready(configuration, study.data, checkpoints):
                 known.add(key)
                 new += 1
                 later += number >= looked // 2

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cl_core.errors import TrialError
+from cl_core.errors import RunError
 from cl_core.images.dataset import Data, Images, evenly
 from cl_core.records import TABLES
 from cl_core.task import Task, no_rows
@@ -38,7 +38,7 @@ class Pace:
     forward: float  # seconds an image in evaluation
     task: float  # seconds of a task beside these: rows written, boundary kept
     run: float  # seconds to set a run up
-    stage_bytes: int  # of a shared first task
+    checkpoint_bytes: int  # of a shared first task
     boundary_bytes: int  # of what a run resumes from
     kept_bytes: float  # a class, kept beside network and exemplars
     run_bytes: int  # of a run's files in the tables, before the first row
@@ -48,7 +48,7 @@ class Pace:
 
 
 def probe(spec: RunSpec, data: Data, schemas: Schemas, seconds: float) -> tuple[Pace, Pace]:
-    """Two probes of one run, of about `seconds` together. Raises TrialError where it fails.
+    """Two probes of one run, of about `seconds` together. Raises RunError where it fails.
 
     Rows and epochs are cut, nothing else: net, batch, device, threads and the method's phases are the run's
     own. Under chf the method is probed as it is without: its attempts cost alike. The very first steps of a
@@ -113,15 +113,13 @@ def _once(spec: RunSpec, data: Data, schemas: Schemas, epochs: int) -> Pace:
         start_tables(folder, schemas)
         empty = {table: _bytes(tables_of(folder) / table) for table in TABLES}
         began = time.perf_counter()
-        runner = Runner(spec, folder, folder / "stages", schemas=schemas, data=data)
+        runner = Runner(spec, folder, folder / "checkpoints", schemas=schemas, data=data)
         setup = time.perf_counter() - began
         walls = []
         for _ in range(min(2, runner.training.tasks)):
             began = time.perf_counter()
             if runner.step().status == "failed":
-                raise TrialError(
-                    f"the probe of {spec.cell} failed: {said.getvalue().strip().splitlines()[-1]}"
-                )
+                raise RunError(f"the probe of {spec.cell} failed: {said.getvalue().strip().splitlines()[-1]}")
             walls.append(time.perf_counter() - began)
         return _pace(runner, counts, walls, setup, empty, folder)
 
@@ -142,11 +140,11 @@ def _pace(
         wall - result.seconds - forward * (count.forwards + count.evaluated)
         for wall, result, count in zip(walls, results, counts, strict=False)
     ]
-    stages = folder / "stages"
-    own = training.boundary_key(training.done - 1)
-    row = runner.trial_row("completed")
-    write_rows(folder, "trials", runner.spec.trial, [row], runner.schemas["trials"])
-    base = (stages / f"{training.base_key()}.safetensors").stat().st_size
+    checkpoints = folder / "checkpoints"
+    own = training.resume_checkpoint_key(training.done - 1)
+    row = runner.run_row("completed")
+    write_rows(folder, "runs", runner.spec.run, [row], runner.schemas["runs"])
+    base = (checkpoints / f"{training.base_key()}.safetensors").stat().st_size
     files = {t: _bytes(tables_of(folder) / t) - empty[t] for t in TABLES}
     lines = {table: max(1, len(rows)) for table, rows in runner.rows.items()}
     seen = sum(training.sizes[: training.done])
@@ -157,16 +155,16 @@ def _pace(
     ]
     # An empty file of a table has its schema and nothing else; a run's own has that too.
     fixed = sum(min(empty[table], size) for table, size in files.items())
-    boundary = stages / f"{own}.safetensors"
+    boundary = checkpoints / f"{own}.safetensors"
     return Pace(
         image=(image[0], image[-1]),
         forward=forward,
         task=max(0.0, float(np.mean(beside))),
         run=setup,
-        stage_bytes=base,
+        checkpoint_bytes=base,
         boundary_bytes=boundary.stat().st_size if boundary.exists() else base,
         kept_bytes=(last.kept_bytes - last.exemplar_bytes) / seen,
-        run_bytes=fixed + max(0, files["trials"] - empty["trials"]),
+        run_bytes=fixed + max(0, files["runs"] - empty["runs"]),
         row_bytes={t: max(0, files[t] - empty[t]) / n for t, n in lines.items()},
         terms=(terms[0], terms[-1]),
         classifiers=len({r["classifier"] for r in runner.rows["classes"]}),

@@ -32,7 +32,7 @@ class Session:
         jobs: Jobs,
         methods: Sequence[str],
         folder: Path,
-        stages: Path,
+        checkpoints: Path,
         threads: int,
         share: bool = True,
         watch: Callable[[], None] = lambda: None,
@@ -40,7 +40,7 @@ class Session:
         self.jobs = jobs
         self.methods = list(methods)
         self.folder = folder.absolute()
-        self.stages = stages.absolute()
+        self.checkpoints = checkpoints.absolute()
         self.threads = threads
         self.share = share
         self.watch = watch
@@ -69,7 +69,7 @@ class Session:
             spec=job.spec.to_dict(),
             methods=self.methods,
             folder=str(self.folder),
-            stages=str(self.stages),
+            checkpoints=str(self.checkpoints),
             threads=self.threads,
             share=self.share,
         )

@@ -1,4 +1,4 @@
-"""The runs of an evaluation: which comes next, and which have ended. Base stages first; safe to interrupt.
+"""The runs of an evaluation: which is next, which have ended. Base checkpoints first; safe to interrupt.
 
 What is true lies in the tables alone: a run that has its row there has ended and is not trained again.
 """
@@ -24,7 +24,7 @@ class Evaluation:
     """Hands out `specs` in their order, but for those that have ended. The caller holds the folder's lock.
 
     `data` gives the images of a run. With `retry_failed` runs that failed are handed out again. `bases` off
-    hands out no base stages: whoever comes first trains it.
+    hands out no base checkpoints: whoever comes first trains it.
     """
 
     def __init__(
@@ -35,18 +35,20 @@ class Evaluation:
         *,
         retry_failed: bool = False,
         bases: bool = True,
-        stages: Path | None = None,
+        checkpoints: Path | None = None,
         budget: Budget | None = None,
     ) -> None:
-        self._specs = {spec.trial: spec for spec in specs}
-        self._bases = Bases(stages or folder / "stages", data, bases)
+        self._specs = {spec.run: spec for spec in specs}
+        self._bases = Bases(checkpoints or folder / "checkpoints", data, bases)
         self._budget = budget or Budget(BudgetPart(), folder)
         self._open: set[str] = set()
         self._ended: dict[str, str] = {}  # trial -> status
         rows = recorded(folder)
         for trial, spec in self._specs.items():
             row = rows.get(trial)
-            if row is None or row["config"] != spec.config:  # published defaults may change with a version
+            if (
+                row is None or row["trial_digest"] != spec.trial_digest
+            ):  # published defaults may change with a version
                 continue
             if row["status"] != "failed" or not retry_failed:
                 self._ended[trial] = str(row["status"])
@@ -63,9 +65,9 @@ class Evaluation:
         for spec in self.pending:
             base = self._bases.awaited(spec)
             if base is None:
-                self._open.add(spec.trial)
-                self._budget.begin(spec.trial)
-                return Job("trial", spec.trial, spec)
+                self._open.add(spec.run)
+                self._budget.begin(spec.run)
+                return Job("run", spec.run, spec)
             if self._bases.begin(base):
                 self._budget.begin(base)
                 return Job("base", base, spec)

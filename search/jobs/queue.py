@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """Something to carry out: a run ("trial"), or a base stage that runs wait for ("base", of `spec`'s
+    """Something to carry out: a run ("run"), or a base checkpoint that runs wait for ("base", of `spec`'s
     configuration)."""
 
     kind: str
@@ -67,20 +67,20 @@ class Jobs(Protocol):
 
 
 class Bases:
-    """Which base stages stand, and which are under way: runs that share one wait until it is trained.
+    """Which base checkpoints stand, and which are under way: runs that share one wait until it is trained.
 
     With `share` off nobody waits: whoever comes first trains it. `data` gives the images of a run.
     """
 
-    def __init__(self, stages: Path, data: Callable[[RunSpec], Data], share: bool = True) -> None:
-        self._stages, self._data, self._share = stages, data, share
-        self._keys: dict[str, str | None] = {}  # trial -> key of its base stage
+    def __init__(self, checkpoints: Path, data: Callable[[RunSpec], Data], share: bool = True) -> None:
+        self._checkpoints, self._data, self._share = checkpoints, data, share
+        self._keys: dict[str, str | None] = {}  # trial -> key of its base checkpoint
         self._ready: set[str | None] = {None}  # keys that nobody has to wait for (any more)
         self._training: dict[str, str] = {}  # id of a base job under way -> key
 
     @property
     def under_way(self) -> bool:
-        """Whether a base stage is being trained."""
+        """Whether a base checkpoint is being trained."""
         return bool(self._training)
 
     def awaited(self, spec: RunSpec) -> str | None:
@@ -98,7 +98,7 @@ class Bases:
     def end(self, job: str) -> bool:
         """A job has ended; whether it was a base job.
 
-        Failed or not, nobody waits any longer: a run whose base stage is missing trains it, or fails by
+        Failed or not, nobody waits any longer: a run whose base checkpoint is missing trains it, or fails by
         itself.
         """
         if job not in self._training:
@@ -107,16 +107,16 @@ class Bases:
         return True
 
     def _key(self, spec: RunSpec) -> str | None:
-        """The key of the base stage of a run; None where there is nothing to wait for."""
+        """The key of the base checkpoint of a run; None where there is nothing to wait for."""
         if not self._share:
             return None
-        if spec.trial not in self._keys:
+        if spec.run not in self._keys:
             try:
                 data = self._data(spec)
                 key = base_key(spec.configuration, data)
-                if key not in self._ready and base_ready(spec.configuration, data, self._stages):
+                if key not in self._ready and base_ready(spec.configuration, data, self._checkpoints):
                     self._ready.add(key)
-                self._keys[spec.trial] = key
+                self._keys[spec.run] = key
             except ClSearchError:
-                self._keys[spec.trial] = None  # the run fails by itself and says why
-        return self._keys[spec.trial]
+                self._keys[spec.run] = None  # the run fails by itself and says why
+        return self._keys[spec.run]

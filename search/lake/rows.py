@@ -15,16 +15,16 @@ import torch
 from cl_core.images.dataset import Data
 from cl_core.metrics import summary
 from cl_core.recipe import recipe_dict
-from cl_core.records import ClassRow, ConfusionRow, Identity, PhaseRow, StageRow, TrialRow, as_dict
+from cl_core.records import ClassRow, ConfusionRow, Identity, PhaseRow, RunRow, TaskRow, as_dict
 from cl_core.training.result import TaskResult
 from cl_core.training.trainer import Training
 from spaces.resolved.run_spec import RunSpec
 
-TASK_TABLES = {"stages": "task", "phases": "task", "classes": "after_task", "confusion": "after_task"}
+TASK_TABLES = {"tasks": "task", "phases": "task", "classes": "after_task", "confusion": "after_task"}
 """The tables that a task leaves rows in, and the column that numbers it."""
 
 
-def trial_row(
+def run_row(
     spec: RunSpec, data: Data, rows: Mapping[str, list[dict[str, Any]]], status: str, error: str | None = None
 ) -> dict[str, Any]:
     """The row of the `trials` table that a run's other rows give; of the machine it says nothing."""
@@ -33,11 +33,11 @@ def trial_row(
     sizes = configuration.scenario.sizes(data.num_classes)
     confusions = primary_confusions(rows, sizes, spec.measured)
     metrics: dict[str, Any] = dict(summary(confusions, sizes[: len(confusions)])) if confusions else {}
-    metrics |= costs(rows["stages"])
-    row = TrialRow(
+    metrics |= costs(rows["tasks"])
+    row = RunRow(
         **identity(spec),
-        config=spec.config,
-        number=spec.number,
+        trial_digest=spec.trial_digest,
+        trial=spec.trial,
         purpose=spec.purpose,
         dataset=data.name,
         scenario=configuration.scenario.name,
@@ -62,20 +62,20 @@ def trial_row(
     }
 
 
-def costs(stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What a run has cost so far, from its rows in `stages`, by the names of `cl_core.metrics.COSTS`."""
-    last = max(stages, key=lambda stage: stage["task"], default=None)
+def costs(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a run has cost so far, from its rows in `tasks`, by the names of `cl_core.metrics.COSTS`."""
+    last = max(tasks, key=lambda task: task["task"], default=None)
     return {
         "kept_bytes": last and last["kept_bytes"],
-        "seconds": sum(stage["seconds"] for stage in stages),
+        "seconds": sum(task["seconds"] for task in tasks),
     }
 
 
 def primary_confusions(
     rows: Mapping[str, list[dict[str, Any]]], sizes: tuple[int, ...], split: str
 ) -> list[np.ndarray]:
-    """The primary classifier's counts [seen, seen] after each task that has a row in `stages`."""
-    out = [np.zeros((k, k), dtype=np.int64) for k in np.cumsum(sizes)[: len(rows["stages"])]]
+    """The primary classifier's counts [seen, seen] after each task that has a row in `tasks`."""
+    out = [np.zeros((k, k), dtype=np.int64) for k in np.cumsum(sizes)[: len(rows["tasks"])]]
     for row in rows["confusion"]:
         if row["primary"] and row["split"] == split and row["after_task"] < len(out):
             out[row["after_task"]][row["true_class"], row["predicted_class"]] = row["count"]
@@ -83,22 +83,22 @@ def primary_confusions(
 
 
 def identity(spec: RunSpec) -> dict[str, Any]:
-    return as_dict(Identity(spec.cell, spec.label, spec.configuration.method, spec.trial))
+    return as_dict(Identity(spec.cell, spec.label, spec.configuration.method, spec.run))
 
 
 def task_rows(own: dict[str, Any], training: Training, result: TaskResult) -> dict[str, list[dict[str, Any]]]:
     """The rows of every table but `trials` that one task leaves."""
-    stage = StageRow(
+    task = TaskRow(
         **own,
         task=result.task,
-        stage=result.stage,
+        network=result.network,
         classes=result.classes,
         images=result.images,
         exemplars=result.exemplars,
         exemplar_bytes=result.exemplar_bytes,
         kept_bytes=result.kept_bytes,
         numerics=training.numerics,
-        key=result.key,
+        checkpoint=result.checkpoint,
         note=result.note,
         teacher_agreement=result.teacher_agreement,
         shared=result.shared,
@@ -110,7 +110,7 @@ def task_rows(own: dict[str, Any], training: Training, result: TaskResult) -> di
         **{f"recipe.{name}": value for name, value in result.recipe.items()},
     }
     rows: dict[str, list[dict[str, Any]]] = {
-        "stages": [{**as_dict(stage), **force}],
+        "tasks": [{**as_dict(task), **force}],
         "classes": [],
         "confusion": [],
     }

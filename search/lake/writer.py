@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from analysis.lake.checksums import Damaged, read_sealed, write_sealed
 from cl_core.aside import aside
-from cl_core.errors import BadRequest, TrialError
+from cl_core.errors import BadRequest, RunError
 from cl_core.hparams import HParam, hparams
 from cl_core.method import METHODS
 from cl_core.recipe import Recipe
@@ -62,11 +62,11 @@ def study_schemas(methods: Iterable[str]) -> dict[str, pa.Schema]:
     hp_fields = [pa.field(f"hp.{n}", _ARROW[p.type]) for n, p in sorted(found.items())]
     recipe = [(n, _ARROW[p.type]) for n, p in hparams(Recipe).items()]
     extra = {
-        "trials": [
+        "runs": [
             *hp_fields,
             *(pa.field(f"recipe.{part}.{n}", t) for part in ("base", "increment") for n, t in recipe),
         ],
-        "stages": [*hp_fields, *(pa.field(f"recipe.{n}", t) for n, t in recipe)],
+        "tasks": [*hp_fields, *(pa.field(f"recipe.{n}", t) for n, t in recipe)],
     }
     version = {_VERSION_KEY: str(SCHEMA_VERSION).encode()}
     return {
@@ -100,7 +100,7 @@ def write_rows(
 ) -> None:
     """Put all rows of one trial in its file. The row of `trials` ends it: then all its tables show it.
 
-    Raises TrialError where the disk does not take them.
+    Raises RunError where the disk does not take them.
     """
     for row in rows:
         for name in row:
@@ -108,9 +108,9 @@ def write_rows(
                 raise KeyError(f"table {table!r} has no column {name!r}")
     filled = [{name: row.get(name) for name in schema.names} for row in rows]
     shown, running = _places(folder, table, trial)
-    if table == "trials":
+    if table == "runs":
         _show(folder, trial)
-    _write(shown if table == "trials" else running, pa.Table.from_pylist(filled, schema=schema))
+    _write(shown if table == "runs" else running, pa.Table.from_pylist(filled, schema=schema))
 
 
 def read_rows(folder: Path, table: str, trial: str, merged: bool = False) -> list[dict[str, Any]]:
@@ -118,7 +118,7 @@ def read_rows(folder: Path, table: str, trial: str, merged: bool = False) -> lis
     or it is damaged.
     """
     shown, running = _places(folder, table, trial)
-    part, only = pa.table({}), pc.field("trial") == trial
+    part, only = pa.table({}), pc.field("run") == trial
     for path in (running, shown, *([shown.with_name(GATHERED)] if merged else [])):
         with contextlib.suppress(FileNotFoundError, Damaged):
             part = read_sealed(path, filters=only if path.name == GATHERED else None)
@@ -127,7 +127,7 @@ def read_rows(folder: Path, table: str, trial: str, merged: bool = False) -> lis
     return rows
 
 
-def drop_trial(folder: Path, trial: str, tables: Iterable[str] = tuple(TABLES)) -> None:
+def drop_run(folder: Path, trial: str, tables: Iterable[str] = tuple(TABLES)) -> None:
     """Remove a trial's files, for a run that begins anew."""
     for table in tables:
         for path in _places(folder, table, trial):
@@ -152,7 +152,7 @@ def recorded(folder: Path, damaged: Callable[[Damaged], None] | None = None) -> 
 
     `damaged` is told of each file that is passed over. Raises Damaged where it is not given.
     """
-    place = tables_of(folder) / "trials"
+    place = tables_of(folder) / "runs"
     own: dict[str, dict[str, Any]] = {}
     merged: dict[str, dict[str, Any]] = {}
     # The gathered file last: what is merged meanwhile is in both, and counts once.
@@ -166,7 +166,7 @@ def recorded(folder: Path, damaged: Callable[[Damaged], None] | None = None) -> 
                 raise
             damaged(error)
             continue
-        (merged if path.name == GATHERED else own).update((row["trial"], row) for row in rows)
+        (merged if path.name == GATHERED else own).update((row["run"], row) for row in rows)
     return merged | own
 
 
@@ -186,7 +186,7 @@ def gather(folder: Path) -> dict[str, int]:
     Safe while a run writes: trials that have not ended, and failed ones, which may be run again, keep their
     files. A trial that stands in both (a crash in between) is taken from its own file.
     """
-    if not (tables_of(folder) / "trials").is_dir():
+    if not (tables_of(folder) / "runs").is_dir():
         raise BadRequest(f"gather needs the folder of a run: {folder} has no tables; name the run's folder")
     with while_gathering(folder):
         for table in TABLES:  # all before any: a trial is merged in every table or in none
@@ -200,7 +200,7 @@ def without(folder: Path, table: str, trials: Iterable[str]) -> None:
     """Remove trials from a table's gathered file."""
     path = tables_of(folder) / table / GATHERED
     rows = read_sealed(path)
-    _write(path, rows.filter(pc.invert(pc.is_in(rows["trial"], value_set=pa.array(trials, pa.string())))))
+    _write(path, rows.filter(pc.invert(pc.is_in(rows["run"], value_set=pa.array(trials, pa.string())))))
 
 
 def _gather_table(place: Path, table: str, ended: set[str]) -> int:
@@ -212,8 +212,8 @@ def _gather_table(place: Path, table: str, ended: set[str]) -> int:
     target = place / GATHERED
     if target.exists():
         old = _conform(read_sealed(target), schema)
-        again = pc.unique(whole["trial"])
-        whole = pa.concat_tables([whole, old.filter(pc.invert(pc.is_in(old["trial"], value_set=again)))])
+        again = pc.unique(whole["run"])
+        whole = pa.concat_tables([whole, old.filter(pc.invert(pc.is_in(old["run"], value_set=again)))])
     whole = whole.sort_by([(name, "ascending") for name in SORT[table]])
     _write(target, whole.cast(schema))
     for part in parts:
@@ -234,6 +234,6 @@ def _write(path: Path, table: pa.Table) -> None:
         with aside(path, place) as hidden:
             write_sealed(table, hidden)
     except OSError as error:
-        raise TrialError(
+        raise RunError(
             f"tables must be writable: {path.parent}: {error}; free space and run again"
         ) from error

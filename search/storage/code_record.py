@@ -138,4 +138,4 @@ def told_of_run(folder: Path, row: Mapping[str, Any], data: str) -> list[str]:
     told = [*(text for entry in before.accepted for text in entry["changed"])]
     told += Code(code_of(*run)).changed_since(before)
     named = f": {'; '.join(told)}" if told else ""
-    return [f"note: {row['trial']} was trained by other code than stands here{named}"]
+    return [f"note: {row['run']} was trained by other code than stands here{named}"]

@@ -42,7 +42,7 @@ def mend_folder(folder: Path, *others: Path) -> list[str]:
         with while_gathering(folder):  # a `gather` that works now writes aside as well
             lines = _mend_tables(folder)
             sweep(tables_of(folder) / ASIDE, older=0.0)
-    for place in (folder, folder / "stages", *others):
+    for place in (folder, folder / "checkpoints", *others):
         sweep(place)  # another process may write here
     return lines
 
@@ -75,7 +75,7 @@ def _mend_tables(folder: Path) -> list[str]:
         if _trouble(place / SCHEMA) is not None:
             (place / SCHEMA).unlink()  # `start_tables` writes it again
         with contextlib.suppress(FileNotFoundError):
-            trials = pc.unique(read_sealed(place / GATHERED, columns=["trial"])["trial"]).to_pylist()
+            trials = pc.unique(read_sealed(place / GATHERED, columns=["run"])["run"]).to_pylist()
             merged[table] = {file_of(trial): trial for trial in trials}
     rows = recorded(folder, damaged=lambda error: None)
     ended = {file_of(trial) for trial, row in rows.items() if row["status"] != "failed"} - bad

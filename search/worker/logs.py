@@ -16,7 +16,7 @@ from cl_core.errors import BadRequest
 _TRIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/+-]*")
 
 
-def checked_trial(trial: str) -> str:
+def checked_run(trial: str) -> str:
     """`trial` itself. Raises BadRequest for a name that no study gives, such as one that leaves a folder."""
     if not _TRIAL.fullmatch(trial) or ".." in trial:
         raise BadRequest(
@@ -31,7 +31,7 @@ def named_run(given: str, known: Iterable[str]) -> str:
     Raises BadRequest where there is none, with the nearest, or where there are several.
     """
     names = {_plain(name): name for name in known}
-    wanted = _plain(checked_trial(given).rstrip("/"))
+    wanted = _plain(checked_run(given).rstrip("/"))
     if wanted in names:
         return names[wanted]
     for beginning in (f"{wanted}/", wanted):  # whole parts of a name first: /3 is not the beginning of /30
@@ -57,7 +57,7 @@ def _some(names: Sequence[str]) -> str:
 
 def log_file(folder: Path, trial: str) -> Path:
     """Where the output of `trial` is kept in the run's folder. Raises BadRequest for a name that is none."""
-    name = checked_trial(trial).replace("/", "--").replace(":", "-")
+    name = checked_run(trial).replace("/", "--").replace(":", "-")
     return folder / "logs" / f"{name}.log"
 
 

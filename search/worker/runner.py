@@ -1,6 +1,6 @@
 """One run from plain values: trains task by task, writes its rows, keeps its resume point.
 
-What `trial`, `--local` and every worker call. Nothing below this line knows Ray, Optuna, pydantic or plotly.
+What `train`, `--local` and every worker call. Nothing below this line knows Ray, Optuna, pydantic or plotly.
 """
 
 from __future__ import annotations
@@ -24,14 +24,19 @@ from cl_core.metrics import summary
 from cl_core.model.model import save_model
 from cl_core.nets.network import NETS
 from cl_core.own_code import check
-from cl_core.training.checkpoint_keys import base_identity, base_stage_key, boundary_key, numerics_digest
-from cl_core.training.checkpoints import Boundaries, StageStore
+from cl_core.training.checkpoint_keys import (
+    base_checkpoint_key,
+    base_identity,
+    numerics_digest,
+    resume_checkpoint_key,
+)
+from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.code import code_digest
 from cl_core.training.configuration import Configuration
 from cl_core.training.result import TaskResult
 from cl_core.training.trainer import Training
-from search.lake.rows import TASK_TABLES, costs, identity, primary_confusions, task_rows, trial_row, versions
-from search.lake.writer import Schemas, drop_trial, read_rows, study_schemas, write_rows
+from search.lake.rows import TASK_TABLES, costs, identity, primary_confusions, run_row, task_rows, versions
+from search.lake.writer import Schemas, drop_run, read_rows, study_schemas, write_rows
 from spaces.resolved.run_spec import RunSpec
 
 INCREMENTS = "average_incremental_accuracy_without_first"  # what stoppers compare
@@ -59,16 +64,16 @@ class Progress:
 class Runner:
     """One run, a task a step. Rows go below `folder`; with `folder` None nothing is kept.
 
-    `stages` is the store's folder: the base stage is shared there, and the run resumes from its own last
-    boundary. Construction raises BadRequest; a step never raises what concerns this run alone: it ends as
-    "failed".
+    `checkpoints` is the store's folder: the base checkpoint is shared there, and the run resumes from its own
+    last resume checkpoint. Construction raises BadRequest; a step never raises what concerns this run alone:
+    it ends as "failed".
     """
 
     def __init__(
         self,
         spec: RunSpec,
         folder: Path | None = None,
-        stages: Path | None = None,
+        checkpoints: Path | None = None,
         schemas: Schemas | None = None,
         data: Data | None = None,
         attempt: int = 0,
@@ -77,7 +82,7 @@ class Runner:
         self.spec, self.folder, self.attempt, self.share = spec, folder, attempt, share
         self.data = data if data is not None else cached_data(spec.configuration.data)
         self.schemas = schemas or study_schemas([spec.configuration.method])
-        store = StageStore(stages) if stages is not None else None
+        store = CheckpointStore(checkpoints) if checkpoints is not None else None
         self.boundaries = None if folder is None or store is None else _boundaries(folder, spec)
         self.training = Training(spec.configuration, self.data, store, self.boundaries, share)
         self.started = time.time()
@@ -99,7 +104,7 @@ class Runner:
                 result = self.training.next_task()
                 self.results.append(result)
                 self._record(result)
-                self.training.keep_boundary()
+                self.training.keep_resume_checkpoint()
             if self.training.finished:
                 self._end("completed")
         except Exception as error:
@@ -138,9 +143,9 @@ class Runner:
 
     def progress(self, error: str | None = None) -> Progress:
         """Where the run stands."""
-        known = {**self.metrics(), **costs(self.rows["stages"])}
+        known = {**self.metrics(), **costs(self.rows["tasks"])}
         return Progress(
-            self.spec.trial,
+            self.spec.run,
             self.training.done - 1,
             self.training.tasks,
             tuple(known.get(name) for name in self.spec.objectives),
@@ -163,7 +168,7 @@ class Runner:
         """Write the model that the tasks so far have come to. Raises BadRequest."""
         configuration = self.spec.configuration
         origin = {
-            "trial": self.spec.trial,
+            "run": self.spec.run,
             "seed": configuration.seed,
             "validation": configuration.validation,
             "versions": versions(),
@@ -174,30 +179,30 @@ class Runner:
         # Rows of finished tasks count only where a boundary stands to go on from: the rest is trained again.
         done = self.training.done
         for table, column in TASK_TABLES.items():
-            rows = read_rows(folder, table, self.spec.trial)
+            rows = read_rows(folder, table, self.spec.run)
             self.rows[table] = [row for row in rows if row[column] < done]
         tasks = [{row[column] for row in self.rows[table]} for table, column in TASK_TABLES.items()]
         if any(found != set(range(done)) for found in tasks):  # of a damaged file, all is trained again
-            self.training.forget_boundaries()
+            self.training.forget_resume_checkpoints()
             again = (self.spec.configuration, self.data, self.training.store)
             self.training = Training(*again, self.boundaries, self.share)
             self.rows = {table: [] for table in TASK_TABLES}
-        drop_trial(folder, self.spec.trial, ["trials"])
+        drop_run(folder, self.spec.run, ["runs"])
 
     def _record(self, result: TaskResult) -> None:
         for table, rows in task_rows(identity(self.spec), self.training, result).items():
             self.rows[table] += rows
             if self.folder is not None:
-                write_rows(self.folder, table, self.spec.trial, self.rows[table], self.schemas[table])
+                write_rows(self.folder, table, self.spec.run, self.rows[table], self.schemas[table])
 
     def _end(self, status: str, error: str | None = None) -> None:
         if self.folder is not None:
-            row = self.trial_row(status, error)
-            write_rows(self.folder, "trials", self.spec.trial, [row], self.schemas["trials"])
+            row = self.run_row(status, error)
+            write_rows(self.folder, "runs", self.spec.run, [row], self.schemas["runs"])
         self.status = status
-        self.training.forget_boundaries()
+        self.training.forget_resume_checkpoints()
 
-    def trial_row(self, status: str, error: str | None = None) -> dict[str, Any]:
+    def run_row(self, status: str, error: str | None = None) -> dict[str, Any]:
         """The row of the `trials` table as things stand."""
         here = {
             "numerics": self.training.numerics,
@@ -211,7 +216,7 @@ class Runner:
             "precision": self.training.precision,
             "versions": json.dumps(versions(), sort_keys=True),
         }
-        return {**trial_row(self.spec, self.data, self.rows, status, error), **here}
+        return {**run_row(self.spec, self.data, self.rows, status, error), **here}
 
 
 def _is_ours(item: object) -> bool:
@@ -226,24 +231,26 @@ def end_from_rows(
     It needs neither the worker's device nor its network, so a driver without a GPU can do it.
     """
     data = cached_data(spec.configuration.data)
-    rows = {table: read_rows(folder, table, spec.trial) for table in TASK_TABLES}
-    known = {row["numerics"] for row in rows["stages"]}
-    row = trial_row(spec, data, rows, status, error)
+    rows = {table: read_rows(folder, table, spec.run) for table in TASK_TABLES}
+    known = {row["numerics"] for row in rows["tasks"]}
+    row = run_row(spec, data, rows, status, error)
     row |= {
         "code": code_digest(*spec.configuration.parts(data)),
         "ended": time.time(),
         "numerics": known.pop() if len(known) == 1 else None,
     }
-    write_rows(folder, "trials", spec.trial, [row], schemas["trials"])
+    write_rows(folder, "runs", spec.run, [row], schemas["runs"])
     own = _boundaries(folder, spec)
-    for stage in rows["stages"]:
-        key = boundary_key(spec.configuration, data, stage["numerics"], stage["task"], own.scope)
+    for checkpoint in rows["tasks"]:
+        key = resume_checkpoint_key(
+            spec.configuration, data, checkpoint["numerics"], checkpoint["task"], own.scope
+        )
         own.store.remove(key)
 
 
-def _boundaries(folder: Path, spec: RunSpec) -> Boundaries:
-    """Boundaries lie in the run's own folder, even where the first tasks are shared with other runs."""
-    return Boundaries(StageStore(folder / "stages"), spec.trial)
+def _boundaries(folder: Path, spec: RunSpec) -> ResumeCheckpoints:
+    """Resume checkpoints lie in the run's folder, even where the first tasks are shared with other runs."""
+    return ResumeCheckpoints(CheckpointStore(folder / "checkpoints"), spec.run)
 
 
 @lru_cache(maxsize=2)
@@ -262,18 +269,18 @@ def base_key(configuration: Configuration, data: Data) -> str:
     return digest(base_identity(configuration, data))
 
 
-def base_ready(configuration: Configuration, data: Data, stages: Path) -> bool:
-    """Whether the base stage of a run stands in the store, for a machine like this one."""
+def base_ready(configuration: Configuration, data: Data, checkpoints: Path) -> bool:
+    """Whether the base checkpoint of a run stands in the store, for a machine like this one."""
     try:
         numerics = numerics_digest(configuration)
     except BadRequest:  # a driver without the workers' device cannot know
         return False
-    return base_stage_key(configuration, data, numerics) in StageStore(stages)
+    return base_checkpoint_key(configuration, data, numerics) in CheckpointStore(checkpoints)
 
 
-def train_base(configuration: Configuration, stages: Path, data: Data | None = None) -> str:
-    """Train and publish the base stage of a run, unless it stands; returns its key. Raises ClSearchError."""
+def train_base(configuration: Configuration, checkpoints: Path, data: Data | None = None) -> str:
+    """Train and save the base checkpoint of a run unless it stands; return its key. Raises ClSearchError."""
     data = data if data is not None else cached_data(configuration.data)
-    training = Training(configuration, data, StageStore(stages))
+    training = Training(configuration, data, CheckpointStore(checkpoints))
     training.train_base()
     return training.base_key()

@@ -1,4 +1,4 @@
-"""One job in whichever process it runs: a run, task by task, or a base stage that several runs share.
+"""One job in whichever process it runs: a run, task by task, or a base checkpoint that several runs share.
 
 The trainable of Ray and the loop without Ray both drive this. What it is told and what it answers are
 plain values.
@@ -16,7 +16,7 @@ import torch
 
 from cl_core.errors import ClSearchError
 from cl_core.training.configuration import Configuration
-from search.lake.writer import drop_trial, study_schemas, write_rows
+from search.lake.writer import drop_run, study_schemas, write_rows
 from search.storage.trouble import first_line, storage_trouble
 from search.worker.logs import log_file, recorded, stamp
 from search.worker.runner import Progress, Runner, end_from_rows, train_base
@@ -27,16 +27,16 @@ NO_STORAGE = "no storage"  # the status of a job that could not be carried out f
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker is told about one job. `folder` and `stages` are absolute paths."""
+    """What a worker is told about one job. `folder` and `checkpoints` are absolute paths."""
 
     job: str
     kind: str  # trial | base
     spec: Mapping[str, Any]  # RunSpec.to_dict()
     methods: Sequence[str]  # of the whole study: they decide the columns
     folder: str
-    stages: str
+    checkpoints: str
     threads: int  # of torch
-    share: bool = True  # whether the first task comes from, and goes to, the shared stage
+    share: bool = True  # whether the first task comes from, and goes to, the shared checkpoint
     attempt: int = 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,13 +78,13 @@ class Answer:
 
 
 class Work:
-    """The job of one order. `step` trains one task, or the whole base stage; `close` frees what is held."""
+    """The job of one order. `step` trains one task, or the base checkpoint; `close` frees what is held."""
 
     def __init__(self, order: Order) -> None:
         # Ray sets OMP_NUM_THREADS by a rule of its own; the number decides the bits, so it is said here.
         torch.set_num_threads(order.threads)
         self.order = order
-        self.folder, self.stages = Path(order.folder), Path(order.stages)
+        self.folder, self.checkpoints = Path(order.folder), Path(order.checkpoints)
         self.log = log_file(self.folder, order.job)
         self._runner: Runner | None = None
 
@@ -101,7 +101,7 @@ class Work:
                 answer = self._failed(error)
             if answer.status == "failed" and (trouble := storage_trouble(self.folder)):
                 # The run did not fail: it is to be taken up again, so no row may say that it ended.
-                drop_trial(self.folder, self.order.spec["trial"], ["trials"])
+                drop_run(self.folder, self.order.spec["run"], ["runs"])
                 answer = Answer(answer.job, answer.task, answer.tasks, (), NO_STORAGE, trouble)
             first = next(iter(answer.values), None)
             value = "" if first is None else f", objective {first:.4f}"
@@ -109,14 +109,14 @@ class Work:
         return answer
 
     def close(self) -> None:
-        """Free what the job holds; what is trained so far is in the stage store."""
+        """Free what the job holds; what is trained so far is in the checkpoint store."""
         self._runner = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     def _base(self) -> Answer:
-        stamp(f"{self.order.job}: a base stage for several runs")
-        train_base(Configuration.from_dict(self.order.spec["configuration"]), self.stages)
+        stamp(f"{self.order.job}: a base checkpoint for several runs")
+        train_base(Configuration.from_dict(self.order.spec["configuration"]), self.checkpoints)
         return Answer(self.order.job, 0, 1, (), "completed")
 
     def _task(self) -> Answer:
@@ -173,7 +173,7 @@ def _runner(order: Order) -> Runner:
     return Runner(
         RunSpec.from_dict(order.spec),
         Path(order.folder),
-        Path(order.stages),
+        Path(order.checkpoints),
         schemas=study_schemas(order.methods),
         attempt=order.attempt,
         share=order.share,
@@ -188,9 +188,9 @@ def _write_failure(order: Order, reason: str) -> None:
         "cell": spec.cell,
         "label": spec.label,
         "method": configuration.method,
+        "run": spec.run,
+        "trial_digest": spec.trial_digest,
         "trial": spec.trial,
-        "config": spec.config,
-        "number": spec.number,
         "purpose": spec.purpose,
         "dataset": configuration.data.name,
         "scenario": configuration.scenario.name,
@@ -206,4 +206,4 @@ def _write_failure(order: Order, reason: str) -> None:
         "attempt": order.attempt,
         "error": reason,
     }
-    write_rows(Path(order.folder), "trials", spec.trial, [row], study_schemas(order.methods)["trials"])
+    write_rows(Path(order.folder), "runs", spec.run, [row], study_schemas(order.methods)["runs"])

@@ -14,12 +14,12 @@ from cl_core.training.configuration import Configuration
 class RunSpec:
     """A run and its place in a study."""
 
-    trial: str
+    run: str
     cell: str
     label: str
-    number: int
+    trial: int  # number of the trial in its cell
     purpose: str  # search | final | reference
-    config: str  # digest of the sampled configuration
+    trial_digest: str  # of the trial's values
     configuration: Configuration
     objectives: tuple[str, ...] = ("average_incremental_accuracy",)
     split: str = "val"  # whose counts decide: val, or test where that is what was asked for
@@ -45,6 +45,6 @@ class RunSpec:
         return cls(**{**values, "configuration": configuration, "objectives": objectives})
 
 
-def config_digest(values: Mapping[str, Any]) -> str:
-    """The digest that groups the runs of one sampled configuration."""
+def trial_digest(values: Mapping[str, Any]) -> str:
+    """The digest that groups the runs of one trial."""
     return digest(dict(values), 16)

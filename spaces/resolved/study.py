@@ -159,12 +159,12 @@ class ResolvedStudy:
         for index, (order, seed) in enumerate(self.runs(cell)):
             out.append(
                 {
-                    "trial": first if index == 0 else f"{first}/{short_order(order)}/s{seed}",
+                    "run": first if index == 0 else f"{first}/{short_order(order)}/s{seed}",
                     "cell": cell.name,
                     "label": cell.label,
-                    "number": number,
+                    "trial": number,
                     "purpose": "search",
-                    "config": digest(as_order(config, cell.sizes), 16),
+                    "trial_digest": digest(as_order(config, cell.sizes), 16),
                     "configuration": self.configuration(cell, config, order, seed).to_dict(),
                     "objectives": list(self.objectives),
                     "split": self.study.protocol.split,

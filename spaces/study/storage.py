@@ -14,7 +14,7 @@ from spaces.study.storage_url import split_password
 class StoragePart(Part):
     """Where a run's folder lies."""
 
-    @field_validator("root", "stages")
+    @field_validator("root", "checkpoints")
     @classmethod
     def _mounted(cls, value: str | None) -> str | None:
         if value is not None and "://" in value:
@@ -24,10 +24,10 @@ class StoragePart(Part):
     root: str = Field(
         default="runs/", min_length=1, description="the run's folder is made in here, named as the study"
     )
-    stages: str | None = Field(
+    checkpoints: str | None = Field(
         default=None,
         min_length=1,
-        description="a stage store shared with other runs; left out, the run's own",
+        description="a checkpoint store shared with other runs; left out, the run's own",
     )
     share: bool = Field(
         default=True,

@@ -29,8 +29,8 @@ from cl_core.records import (
     ClassRow,
     ConfusionRow,
     PhaseRow,
-    StageRow,
-    TrialRow,
+    RunRow,
+    TaskRow,
     as_dict,
     columns,
 )
@@ -90,7 +90,7 @@ def write(folder: Path, plan: Plan) -> Path:
                 for order in range(plan.orders):
                     _run(folder, plan, label, scenario, sizes, number, order)
     if plan.evaluated:
-        chosen = {(cell.label, cell.scenario): cell.number for cell in cells(open_results(folder))}
+        chosen = {(cell.label, cell.scenario): cell.selected_trial for cell in cells(open_results(folder))}
         for (label, scenario), number in chosen.items():
             for order in range(plan.orders):
                 place = (folder, plan, label, scenario, dict(plan.scenarios)[scenario])
@@ -103,9 +103,9 @@ def write(folder: Path, plan: Plan) -> Path:
 def schema(table: str) -> pa.Schema:
     """The full schema of a table of this lake."""
     fields = [(c.name, ARROW[c.type]) for c in columns(table)]
-    if table in ("trials", "stages"):
+    if table in ("runs", "tasks"):
         fields += list(HP.items())
-    if table == "trials":
+    if table == "runs":
         fields += list(RECIPE.items())
     return pa.schema(fields, metadata={b"cl_search_schema_version": str(SCHEMA_VERSION).encode()})
 
@@ -165,7 +165,7 @@ def _run(folder, plan, label, scenario, sizes, number, order, purpose="search", 
     if purpose != "search":
         trial = f"{cell}/{number}/{purpose}/{class_order}/s1"
     rng = np.random.default_rng(int(hashlib.sha256(trial.encode()).hexdigest()[:8], 16))
-    identity = {"cell": cell, "label": label, "method": label, "trial": trial}
+    identity = {"cell": cell, "label": label, "method": label, "run": trial}
     keep, bias = KEEP[label]
     kd_weight = 1.0 if number == 0 else float(10 ** (number % 4 - 2))
     skill = 0.95 - 0.08 * abs(np.log10(kd_weight)) - 0.01 * order
@@ -176,7 +176,7 @@ def _run(folder, plan, label, scenario, sizes, number, order, purpose="search", 
     status = "failed" if number in plan.failed else "stopped" if number in plan.stopped else "completed"
     tasks = {"failed": 0, "stopped": len(sizes) // 2, "completed": len(sizes)}[status]
     rules = {"nearest-mean": True, "head": False} if label == "icarl" else {"head": True}
-    stages, phases, classes, confusion, primary = [], [], [], [], []
+    task_rows, phases, classes, confusion, primary = [], [], [], [], []
     for task in range(tasks):
         seen = sum(sizes[: task + 1])
         home = np.repeat(np.arange(task + 1), sizes[: task + 1])
@@ -219,10 +219,10 @@ def _run(folder, plan, label, scenario, sizes, number, order, purpose="search", 
                         )
                         confusion.append(as_dict(pair))
         bytes_kept = 64 * 20 * seen if label in ("icarl", "bic") else 0
-        stage = StageRow(
+        task_row = TaskRow(
             **identity,
             task=task,
-            stage=hashlib.sha256(f"{trial}{task}".encode()).hexdigest()[:20],
+            network=hashlib.sha256(f"{trial}{task}".encode()).hexdigest()[:20],
             classes=sizes[task],
             images=1000,
             exemplars=bytes_kept // 64,
@@ -232,7 +232,7 @@ def _run(folder, plan, label, scenario, sizes, number, order, purpose="search", 
             shared=task == 0,
             seconds=1.5 + number,
         )
-        stages.append({**as_dict(stage), **hp})
+        task_rows.append({**as_dict(task_row), **hp})
         for epoch in range(2):
             term = PhaseRow(
                 **identity,
@@ -246,11 +246,11 @@ def _run(folder, plan, label, scenario, sizes, number, order, purpose="search", 
             )
             phases.append(as_dict(term))
     values = summary(primary, sizes) if primary else {}
-    kept = stages[-1]["kept_bytes"] if stages else None
-    ended = TrialRow(
+    kept = task_rows[-1]["kept_bytes"] if task_rows else None
+    ended = RunRow(
         **identity,
-        config=hashlib.sha256(f"{cell}{number}".encode()).hexdigest()[:20],
-        number=number,
+        trial_digest=hashlib.sha256(f"{cell}{number}".encode()).hexdigest()[:20],
+        trial=number,
         purpose=purpose,
         dataset="digits",
         **_place(scenario, sizes, class_order, seed),
@@ -267,10 +267,10 @@ def _run(folder, plan, label, scenario, sizes, number, order, purpose="search", 
         **values,
     )
     stem = trial.replace("/", "--").replace(":", "-")
-    tables = {"stages": stages, "phases": phases, "classes": classes, "confusion": confusion}
+    tables = {"tasks": task_rows, "phases": phases, "classes": classes, "confusion": confusion}
     for table, rows in tables.items():
         put(folder, table, stem, rows)
-    put(folder, "trials", stem, [{**as_dict(ended), **hp, **recipe}])
+    put(folder, "runs", stem, [{**as_dict(ended), **hp, **recipe}])
 
 
 @dataclass(frozen=True)
@@ -334,8 +334,8 @@ def plant(
     recipe = {f"recipe.{k}": kinds[type(v)] for one in planted for k, v in one.recipe.items()}
     for table in TABLES:
         fields = [(c.name, ARROW[c.type]) for c in columns(table)]
-        fields += list(extra.items()) if table in ("trials", "stages") else []
-        fields += list(recipe.items()) if table == "trials" else []
+        fields += list(extra.items()) if table in ("runs", "tasks") else []
+        fields += list(recipe.items()) if table == "runs" else []
         version = {b"cl_search_schema_version": str(SCHEMA_VERSION).encode()}
         path = folder / "tables" / table / "gathered.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -346,11 +346,11 @@ def plant(
 def _planted(one, scenario, sizes, order, noise, dataset, device, rows):
     cell, class_order = f"{one.label}@{scenario}", "natural" if order == 0 else f"seed:{order}"
     trial = f"{cell}/0" + ("" if order == 0 else f"/{class_order}/s0")
-    identity = {"cell": cell, "label": one.label, "method": one.method, "trial": trial}
+    identity = {"cell": cell, "label": one.label, "method": one.method, "run": trial}
     own = int(hashlib.sha256(trial.encode()).hexdigest()[:8], 16) / 2**32 - 0.5
     shift = SHIFTS[order] + 2 * noise * own
     hp = {f"hp.{name}": value for name, value in one.hp.items()}
-    confusions, confusion, stages = [], [], []
+    confusions, confusion, task_rows = [], [], []
     for task in range(len(sizes)):
         seen = sum(sizes[: task + 1])
         first = seen - sizes[task]
@@ -367,10 +367,10 @@ def _planted(one, scenario, sizes, order, noise, dataset, device, rows):
         for c, p in zip(*np.nonzero(counts), strict=True):
             pair = ConfusionRow(**at, true_class=int(c), predicted_class=int(p), count=int(counts[c, p]))
             confusion.append(as_dict(pair))
-        stage = StageRow(
+        task_row = TaskRow(
             **identity,
             task=task,
-            stage=hashlib.sha256(f"{trial}{task}".encode()).hexdigest()[:20],
+            network=hashlib.sha256(f"{trial}{task}".encode()).hexdigest()[:20],
             classes=sizes[task],
             images=1000,
             exemplars=0,
@@ -380,12 +380,12 @@ def _planted(one, scenario, sizes, order, noise, dataset, device, rows):
             teacher_agreement=None if one.agreement is None or not task else one.agreement + shift / 10,
             seconds=2.0,
         )
-        stages.append({**as_dict(stage), **hp})
+        task_rows.append({**as_dict(task_row), **hp})
     values = summary(confusions, sizes)
-    ended = TrialRow(
+    ended = RunRow(
         **identity,
-        config=hashlib.sha256(f"{one.method}{sorted(hp.items())}".encode()).hexdigest()[:20],
-        number=0,
+        trial_digest=hashlib.sha256(f"{one.method}{sorted(hp.items())}".encode()).hexdigest()[:20],
+        trial=0,
         purpose="search",
         dataset=dataset,
         **_place(scenario, sizes, class_order),
@@ -399,7 +399,7 @@ def _planted(one, scenario, sizes, order, noise, dataset, device, rows):
         **values,
     )
     recipe = {f"recipe.{name}": value for name, value in one.recipe.items()}
-    return {"trials": [{**as_dict(ended), **hp, **recipe}], "stages": stages, "confusion": confusion}
+    return {"runs": [{**as_dict(ended), **hp, **recipe}], "tasks": task_rows, "confusion": confusion}
 
 
 def search(
@@ -428,13 +428,13 @@ def search(
     (folder / "study.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
     rows = []
     for number, point in enumerate(points):
-        row = TrialRow(
+        row = RunRow(
             cell="lwf@B0-3tasks",
             label="lwf",
             method="lwf",
-            trial=f"lwf@B0-3tasks/{number}",
-            config=f"{number:020d}",
-            number=number,
+            run=f"lwf@B0-3tasks/{number}",
+            trial_digest=f"{number:020d}",
+            trial=number,
             purpose="search",
             dataset="digits",
             scenario="B0-3tasks",
@@ -456,11 +456,11 @@ def search(
     version = {b"cl_search_schema_version": str(SCHEMA_VERSION).encode()}
     for table in TABLES:
         fields = [(c.name, ARROW[c.type]) for c in columns(table)]
-        fields += list(extra.items()) if table == "trials" else []
+        fields += list(extra.items()) if table == "runs" else []
         path = folder / "tables" / table / "gathered.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         frame = pa.Table.from_pylist(
-            rows if table == "trials" else [], schema=pa.schema(fields, metadata=version)
+            rows if table == "runs" else [], schema=pa.schema(fields, metadata=version)
         )
         pq.write_table(frame, path)
     return folder

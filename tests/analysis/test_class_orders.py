@@ -16,7 +16,7 @@ from analysis.report.page import checks, render
 from analysis.selection.selection import cells, order_searches
 from analysis.views.class_orders import class_orders
 from analysis.views.leaderboard import leaderboard
-from cl_core.records import ClassRow, TrialRow, as_dict
+from cl_core.records import ClassRow, RunRow, as_dict
 from tests.analysis.lake import Plan, put, schema, write
 
 SIZES = (2, 2)
@@ -42,7 +42,7 @@ def lake(folder: Path, runs: list[dict[str, Any]], **search: Any) -> Any:
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
-    for table in ("trials", "stages", "phases", "classes", "confusion"):
+    for table in ("runs", "tasks", "phases", "classes", "confusion"):
         put(folder, table, "schema", [])
     for run in runs:
         _write(folder, run)
@@ -51,16 +51,16 @@ def lake(folder: Path, runs: list[dict[str, Any]], **search: Any) -> Any:
 
 def _write(folder: Path, run: Mapping[str, Any]) -> None:
     label, scenario = run["label"], run.get("scenario", "B0-2tasks")
-    number, seed, order = run.get("number", 0), run.get("seed", 0), run["order"]
+    number, seed, order = run.get("trial", 0), run.get("seed", 0), run["order"]
     cell = f"{label}@{scenario}"
     trial = f"{cell}/{number}/{order}/s{seed}"
-    row = TrialRow(
+    row = RunRow(
         cell=cell,
         label=label,
         method=label,
-        trial=trial,
-        config=f"{run.get('kd', 1.0)}{order}",
-        number=number,
+        run=trial,
+        trial_digest=f"{run.get('kd', 1.0)}{order}",
+        trial=number,
         purpose="search",
         dataset="digits",
         scenario=scenario,
@@ -78,15 +78,15 @@ def _write(folder: Path, run: Mapping[str, Any]) -> None:
         seconds=1.0,
     )
     stem = trial.replace("/", "--").replace(":", "-")
-    assert "hp.kd_weight" in schema("trials").names
-    put(folder, "trials", stem, [{**as_dict(row), "hp.kd_weight": run.get("kd", 1.0)}])
+    assert "hp.kd_weight" in schema("runs").names
+    put(folder, "runs", stem, [{**as_dict(row), "hp.kd_weight": run.get("kd", 1.0)}])
     arrival = [0, 1, 2, 3] if order == "natural" else [int(c) for c in order[5:].split("-")]
     rows = [
         ClassRow(
             cell=cell,
             label=label,
             method=label,
-            trial=trial,
+            run=trial,
             split="val",
             after_task=1,
             classifier="head",
@@ -107,7 +107,7 @@ def _write(folder: Path, run: Mapping[str, Any]) -> None:
 def hard(label: str, values: Mapping[str, float]) -> list[dict[str, Any]]:
     """A search that tried some orders, from number 0 on."""
     return [
-        {"label": label, "scenario": HARD["name"], "number": n, "order": order, "value": value}
+        {"label": label, "scenario": HARD["name"], "trial": n, "order": order, "value": value}
         for n, (order, value) in enumerate(values.items())
     ]
 
@@ -150,7 +150,7 @@ def test_the_range_is_set_against_what_seeds_alone_would_give(tmp_path: Path) ->
 
 def test_one_setting_of_the_hyperparameters_stands_for_a_label(tmp_path: Path) -> None:
     runs = [
-        {"label": "lwf", "number": n, "order": order, "value": value, "kd": kd}
+        {"label": "lwf", "trial": n, "order": order, "value": value, "kd": kd}
         for n, kd, (order, value) in (
             (0, 1.0, ("natural", 0.5)),
             (0, 1.0, (MIXED, 0.6)),
@@ -192,7 +192,7 @@ def test_a_search_for_an_order_is_no_cell_that_methods_are_compared_in(tmp_path:
     results = lake(tmp_path / "a", runs)
     assert [cell.name for cell in cells(results)] == ["lwf@B0-2tasks"]
     (search,) = order_searches(results)
-    assert (search.seeks, list(search.ranking["number"])) == ("hardest", [1, 0])
+    assert (search.seeks, list(search.ranking["trial"])) == ("hardest", [1, 0])
     assert "Searches for the hardest or easiest class order are no cells" in leaderboard(results).text
     assert [row["scenario"] for row in checks(results)] == ["B0-2tasks"]
     both = open_results([lake(tmp_path / "b", hard("icarl", {NATURAL: 0.5})).folder, results.folder])
@@ -212,10 +212,10 @@ def test_one_order_alone_says_nothing(tmp_path: Path) -> None:
 def test_seeds_that_agree_do_not_make_every_difference_one_of_class_orders(tmp_path: Path) -> None:
     plan = Plan(labels=("lwf",), scenarios=(("B0-2tasks", SIZES),), trials=1, orders=3)
     results = open_results(write(tmp_path / "run", plan))
-    for table in ("trials", "confusion"):
+    for table in ("runs", "confusion"):
         frame = getattr(results, table)
-        again = frame.assign(trial=frame["trial"] + "/again")
-        again = again.assign(seed=1) if table == "trials" else again
+        again = frame.assign(run=frame["run"] + "/again")
+        again = again.assign(seed=1) if table == "runs" else again
         results.__dict__[table] = pd.concat([frame, again], ignore_index=True)
     row = class_orders(results).table.iloc[0]
     assert row["sd of seeds"] == 0

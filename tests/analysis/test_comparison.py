@@ -38,9 +38,9 @@ def made(
                     "cell": f"{label}@B0-2tasks",
                     "label": label,
                     "method": label,
-                    "trial": f"{label}@B0-2tasks/0/{order}/s{seed}{purpose}",
-                    "config": "c",
-                    "number": 0,
+                    "run": f"{label}@B0-2tasks/0/{order}/s{seed}{purpose}",
+                    "trial_digest": "c",
+                    "trial": 0,
                     "purpose": purpose,
                     "scenario": "B0-2tasks",
                     "dataset": "digits",
@@ -57,7 +57,7 @@ def made(
                 for purpose in (("search", "final") if final else ("search",))
             ]
     results = Results(Path(name))
-    results.__dict__["trials"] = pd.DataFrame(rows)
+    results.__dict__["runs"] = pd.DataFrame(rows)
     results.__dict__["study"] = {**STUDY, **study}
     return results
 
@@ -111,7 +111,7 @@ def test_values_that_chose_are_told_from_final_ones_and_an_oracle_s_are_labelled
     assert any(line.startswith("val: the rows by which") for line in compare(plain, plain).lines())
     assert not any(line.startswith("val") for line in compare(final, final).lines())
     oracle = made("b", {"lwf": values}, protocol={"select_on": "oracle-test", "validation": 0.1})
-    oracle.trials["split"] = "test"
+    oracle.runs["split"] = "test"
     assert [compare(a, oracle).cells[0].split for a in (plain, oracle)] == ["val / test", "test"]
     assert "B: selected on the test split (oracle-test)" in compare(plain, oracle).warnings
 
@@ -167,9 +167,9 @@ def test_what_cannot_be_compared_is_refused_in_one_line(change: dict[str, Any], 
     study = {"resolved": change["resolved"]} if "resolved" in change else {}
     b = made("b", {change.get("label", "lwf"): orders(0.5, 0.6)}, **study)
     if "tasks" in change:
-        b.trials["increments"] = change["tasks"]
+        b.runs["increments"] = change["tasks"]
     if "status" in change:
-        b.trials["status"] = change["status"]
+        b.runs["status"] = change["status"]
     with pytest.raises(BadRequest, match=says) as caught:
         compare(a, b, change.get("metric"))
     assert "\n" not in str(caught.value)

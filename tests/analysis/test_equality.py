@@ -19,15 +19,15 @@ from tests.analysis.lake import gather, rewrite, setting
 
 def test_a_lake_equals_itself_gathered(lake, kept_lake):
     for table in TABLES:
-        gather(lake, table, [file_stem(t) for t in open_results(kept_lake).trials["trial"]])
+        gather(lake, table, [file_stem(t) for t in open_results(kept_lake).runs["run"]])
     found = analysis.equal(lake, kept_lake)
     assert found, str(found)
-    assert str(found).startswith("equal: 9 trials, ")
+    assert str(found).startswith("equal: 9 runs, ")
 
 
 def test_volatile_columns_do_not_count(lake, kept_lake):
-    rewrite(lake, "trials", "joint@B0-3tasks/1", setting("seconds", 1e6))
-    rewrite(lake, "stages", "joint@B0-3tasks/1", setting("shared", False))
+    rewrite(lake, "runs", "joint@B0-3tasks/1", setting("seconds", 1e6))
+    rewrite(lake, "tasks", "joint@B0-3tasks/1", setting("shared", False))
     assert analysis.equal(lake, kept_lake)
 
 
@@ -53,24 +53,24 @@ def test_signed_zeros_differ_and_nans_are_equal(lake, kept_lake):
 def test_missing_trials_rows_and_columns_are_named(lake, kept_lake):
     for table in TABLES:
         (lake / "tables" / table / "joint@B0-3tasks--1.parquet").unlink()
-    rewrite(lake, "stages", "joint@B0-3tasks/0", lambda frame: frame.iloc[:-1])
-    rewrite(lake, "trials", "icarl@B0-3tasks/1", setting("hp.exemplars_per_class", 99))
+    rewrite(lake, "tasks", "joint@B0-3tasks/0", lambda frame: frame.iloc[:-1])
+    rewrite(lake, "runs", "icarl@B0-3tasks/1", setting("hp.exemplars_per_class", 99))
     text = str(analysis.equal(lake, kept_lake))
-    assert "trials: trial joint@B0-3tasks/1 only in the second" in text
-    assert "stages: joint@B0-3tasks/0 task 2 only in the second" in text
+    assert "runs: run joint@B0-3tasks/1 only in the second" in text
+    assert "tasks: joint@B0-3tasks/0 task 2 only in the second" in text
     assert "trials: icarl@B0-3tasks/1 hp.exemplars_per_class: 99" in text
     assert analysis.equal(lake, kept_lake, trials=["finetune@B0-3tasks/0", "finetune@B0-3tasks/1"])
 
 
 def test_a_row_that_stands_twice_is_a_difference(lake, kept_lake):
-    rewrite(lake, "stages", "joint@B0-3tasks/1", lambda frame: pd.concat([frame, frame.iloc[:1]]))
+    rewrite(lake, "tasks", "joint@B0-3tasks/1", lambda frame: pd.concat([frame, frame.iloc[:1]]))
     assert "joint@B0-3tasks/1 task 0 stands more than once in the first" in str(
         analysis.equal(lake, kept_lake)
     )
 
 
 def test_comparing_a_trial_that_neither_has_is_refused(lake):
-    with pytest.raises(BadRequest, match="unknown trial 'joint@B0-3tasks/9'"):
+    with pytest.raises(BadRequest, match="unknown run 'joint@B0-3tasks/9'"):
         analysis.equal(lake, lake, trials=["joint@B0-3tasks/9"])
 
 
@@ -87,5 +87,5 @@ def test_reading_and_comparing_need_neither_torch_nor_ray(lake):
         "print(sorted({'torch', 'ray', 'optuna', 'plotly'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(lake)], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[0].startswith("equal: 9 trials")
+    assert done.stdout.splitlines()[0].startswith("equal: 9 runs")
     assert done.stdout.splitlines()[1] == "[]"

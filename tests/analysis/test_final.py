@@ -40,8 +40,8 @@ def again(folder, cell, number, purpose, order):
         place = folder / "tables" / table
         rows = pq.read_table(place / f"{old.replace('/', '--').replace(':', '-')}.parquet").to_pylist()
         for row in rows:
-            row["trial"] = new
-            if table == "trials":
+            row["run"] = new
+            if table == "runs":
                 row |= {"purpose": purpose, "seed": 1}
         path = place / f"{new.replace('/', '--').replace(':', '-')}.parquet"
         pq.write_table(pa.Table.from_pylist(rows, schema=schema(table)), path)
@@ -49,7 +49,7 @@ def again(folder, cell, number, purpose, order):
 
 def evaluated(folder, which=("lwf@B0-3tasks", "icarl@B0-3tasks")):
     """Final and reference runs that repeat the search's; returns the choice of each cell."""
-    chosen = {cell.name: cell.number for cell in cells(open_results(folder))}
+    chosen = {cell.name: cell.selected_trial for cell in cells(open_results(folder))}
     for cell in which:
         for order in ORDERS:
             for number in {0, chosen[cell]}:
@@ -74,16 +74,16 @@ def test_differences_are_those_of_the_class_orders_and_corrected_over_cells(lake
     for cell in ("lwf@B0-3tasks", "icarl@B0-3tasks"):
         for order in ORDERS:
             again(lake, cell, 0, "final", order)
-    for path in lake.glob("tables/trials/*--0.parquet"):
+    for path in lake.glob("tables/runs/*--0.parquet"):
         path.unlink()
-    chosen = {cell.name: cell.number for cell in cells(open_results(lake))}
+    chosen = {cell.name: cell.selected_trial for cell in cells(open_results(lake))}
     assert set(chosen.values()) == {1}
     for cell in chosen:
         for order in ORDERS:
             again(lake, cell, 1, "final", order)
     results = open_results(lake)
     (found,) = [t.frame for t in final(results).tables if t.title.startswith("Choice minus")]
-    objective = results.trials.set_index("trial")["average_incremental_accuracy"]
+    objective = results.runs.set_index("run")["average_incremental_accuracy"]
     raw, noise = {}, {}
     for cell, number in chosen.items():
         pairs = [(f"{cell}/{number}/final/{o}/s1", f"{cell}/0/final/{o}/s1") for o in ORDERS]
@@ -107,7 +107,7 @@ def test_cells_are_shown_by_their_final_runs_all_or_none(lake):
     evaluated(lake, ("icarl@B0-3tasks",))
     shown = cells(open_results(lake))
     assert {purpose for cell in shown for purpose in cell.best["purpose"]} == {"final"}
-    assert {purpose for cell in shown for purpose in cell.trials["purpose"]} == {"search"}
+    assert {purpose for cell in shown for purpose in cell.runs["purpose"]} == {"search"}
     assert 'id="final"' in render(open_results(lake))
 
 
@@ -115,7 +115,7 @@ def test_final_runs_lead_the_leaderboard_in_figure_and_table(lake):
     """The figure stood on validation rows, where a choice was above its default, the table on test rows."""
     evaluated(lake)
     results = open_results(lake)
-    changed = results.trials
+    changed = results.runs
     mine = changed["purpose"] == "search"
     changed.loc[mine, "objective"] = (
         changed.loc[mine, "average_incremental_accuracy"] / 2
@@ -129,7 +129,7 @@ def test_final_runs_lead_the_leaderboard_in_figure_and_table(lake):
         marks[mark.y[0]].append(mark.x[0])
     final_runs = changed[changed["purpose"] == "final"]
     for _, row in board.table.iterrows():
-        both = final_runs[final_runs["label"] == row["label"]].groupby("number")[
+        both = final_runs[final_runs["label"] == row["label"]].groupby("trial")[
             "average_incremental_accuracy"
         ]
         assert marks[row["label"]] == pytest.approx([row["average incremental accuracy"], row["default"]])
@@ -142,15 +142,15 @@ def test_a_default_without_the_class_orders_of_the_choice_is_not_shown_beside_it
         for order in ORDERS:
             again(lake, cell, 0, "final", order)
             again(lake, cell, 1, "final", order)
-    for path in lake.glob("tables/trials/*--0.parquet"):  # so that configuration 1 is the choice
+    for path in lake.glob("tables/runs/*--0.parquet"):  # so that configuration 1 is the choice
         path.unlink()
-    (lake / "tables/trials/lwf@B0-3tasks--0--final--seed-1--s1.parquet").unlink()
-    (lake / "tables/trials/icarl@B0-3tasks--1--final--seed-1--s1.parquet").unlink()
+    (lake / "tables/runs/lwf@B0-3tasks--0--final--seed-1--s1.parquet").unlink()
+    (lake / "tables/runs/icarl@B0-3tasks--1--final--seed-1--s1.parquet").unlink()
     results = open_results(lake)
     board = leaderboard(results).table.set_index("label")
     assert pd.isna(board.loc["lwf", "default"])  # of two class orders, beside a choice of three
-    trials = results.trials
-    same = trials["trial"].isin([f"icarl@B0-3tasks/0/final/{order}/s1" for order in ("natural", "seed:2")])
+    trials = results.runs
+    same = trials["run"].isin([f"icarl@B0-3tasks/0/final/{order}/s1" for order in ("natural", "seed:2")])
     expected = trials.loc[same, "average_incremental_accuracy"].mean()
     assert board.loc["icarl", "default"] == pytest.approx(expected)
 

@@ -19,22 +19,22 @@ from tests.analysis.lake import gather, put, rewrite, setting
 
 def test_every_trial_is_read_once_and_the_schema_file_adds_no_row(lake):
     results = open_results(lake)
-    assert len(results.trials) == 9
-    assert set(results.trials["status"]) == {"completed"}
-    assert len(results.stages) == 27
-    assert {"hp.kd_weight", "recipe.base.lr"} <= set(results.trials.columns)
+    assert len(results.runs) == 9
+    assert set(results.runs["status"]) == {"completed"}
+    assert len(results.tasks) == 27
+    assert {"hp.kd_weight", "recipe.base.lr"} <= set(results.runs.columns)
     assert results.notices == []
 
 
 def test_the_folder_of_a_table_is_also_readable_by_pandas_alone(lake):
-    frame = pd.read_parquet(lake / "tables" / "trials")
+    frame = pd.read_parquet(lake / "tables" / "runs")
     assert len(frame) == 9
     assert "hp.kd_weight" in frame
 
 
 def test_counts_add_up_to_the_rows_and_give_the_recorded_metrics(lake):
     results = open_results(lake)
-    for trial in results.trials["trial"]:
+    for trial in results.runs["run"]:
         sizes = results.sizes(trial)
         assert sizes == (2, 2, 1)
         counts = results.confusions(trial, "val")
@@ -49,7 +49,7 @@ def test_accuracy_by_classes_equals_accuracy_by_confusion(lake):
     trial = "icarl@B0-3tasks/1"
     for classifier in ("nearest-mean", "head"):
         rows = results.classes
-        rows = rows[(rows["trial"] == trial) & (rows["classifier"] == classifier)]
+        rows = rows[(rows["run"] == trial) & (rows["classifier"] == classifier)]
         by_class = rows.groupby(["after_task", "task"])[["correct", "n"]].sum()
         matrix = accuracy_matrix(results.confusions(trial, "val", classifier), results.sizes(trial))
         for (t, k), row in by_class.iterrows():
@@ -69,72 +69,72 @@ def test_the_primary_classifier_comes_first_and_is_the_default(lake):
 
 
 def test_gathered_rows_are_read_and_a_trials_own_file_wins(lake):
-    before = open_results(lake).trials
-    stems = [file_stem(t) for t in before["trial"]][:4]
+    before = open_results(lake).runs
+    stems = [file_stem(t) for t in before["run"]][:4]
     for table in TABLES:
         gather(lake, table, stems)
-    pd.testing.assert_frame_equal(open_results(lake).trials, before)
-    again = {**before.iloc[0].to_dict(), "number": 77}
-    put(lake, "trials", stems[0], [{k: None if pd.isna(v) else v for k, v in again.items()}])
-    after = open_results(lake).trials
+    pd.testing.assert_frame_equal(open_results(lake).runs, before)
+    again = {**before.iloc[0].to_dict(), "trial": 77}
+    put(lake, "runs", stems[0], [{k: None if pd.isna(v) else v for k, v in again.items()}])
+    after = open_results(lake).runs
     assert len(after) == 9
-    assert after.loc[after["trial"] == before["trial"][0], "number"].tolist() == [77]
+    assert after.loc[after["run"] == before["run"][0], "trial"].tolist() == [77]
 
 
 def test_a_trial_gathered_while_its_file_still_stands_is_read_once(lake):
     before = open_results(lake).confusion
-    stems = [file_stem(t) for t in open_results(lake).trials["trial"]]
+    stems = [file_stem(t) for t in open_results(lake).runs["run"]]
     gather(lake, "confusion", stems, remove=False)
     pd.testing.assert_frame_equal(open_results(lake).confusion, before)
 
 
 def test_a_file_that_vanishes_while_reading_is_found_in_the_gathered_one(lake, monkeypatch):
-    results, stems = open_results(lake), [file_stem(t) for t in open_results(lake).trials["trial"]]
+    results, stems = open_results(lake), [file_stem(t) for t in open_results(lake).runs["run"]]
     read, once = tables._part, []
 
     def part(path, wanted, notice):
         if not once:
-            once.append(gather(lake, "trials", stems))
+            once.append(gather(lake, "runs", stems))
         return read(path, wanted, notice)
 
     monkeypatch.setattr(tables, "_part", part)
-    assert sorted(results.trials["trial"]) == sorted(open_results(lake).trials["trial"])
-    assert len(results.trials) == 9
+    assert sorted(results.runs["run"]) == sorted(open_results(lake).runs["run"])
+    assert len(results.runs) == 9
 
 
 def test_rows_of_some_trials_are_read_from_own_and_gathered_files(lake):
-    trials = list(open_results(lake).trials["trial"])
-    gather(lake, "stages", [file_stem(t) for t in trials[:3]])
-    found = open_results(lake).read("stages", [trials[0], trials[5]])
-    assert set(found["trial"]) == {trials[0], trials[5]}
+    trials = list(open_results(lake).runs["run"])
+    gather(lake, "tasks", [file_stem(t) for t in trials[:3]])
+    found = open_results(lake).read("tasks", [trials[0], trials[5]])
+    assert set(found["run"]) == {trials[0], trials[5]}
     assert len(found) == 6
 
 
 def test_files_being_written_are_not_read(lake):
-    (lake / "tables" / "trials" / ".half.parquet").write_bytes(b"PAR1")
-    assert len(open_results(lake).trials) == 9
+    (lake / "tables" / "runs" / ".half.parquet").write_bytes(b"PAR1")
+    assert len(open_results(lake).runs) == 9
 
 
 def test_a_running_trial_has_sizes_from_its_stages(lake):
-    (lake / "tables" / "trials" / "icarl@B0-3tasks--1.parquet").unlink()
+    (lake / "tables" / "runs" / "icarl@B0-3tasks--1.parquet").unlink()
     assert open_results(lake).sizes("icarl@B0-3tasks/1") == (2, 2, 1)
 
 
 def test_a_file_of_before_the_study_grew_reads_with_empty_columns(lake):
-    path = lake / "tables" / "trials" / "icarl@B0-3tasks--1.parquet"
+    path = lake / "tables" / "runs" / "icarl@B0-3tasks--1.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["hp.kd_weight"]), path)
-    trials = open_results(lake).trials
+    trials = open_results(lake).runs
     assert "hp.kd_weight" in trials
     assert len(trials) == 9
 
 
 def test_an_unknown_column_is_kept_and_named(lake):
-    path = lake / "tables" / "stages" / "icarl@B0-3tasks--1.parquet"
+    path = lake / "tables" / "tasks" / "icarl@B0-3tasks--1.parquet"
     table = pq.read_table(path)
     pq.write_table(table.append_column("colour", pa.array(["red"] * len(table))), path)
     results = open_results(lake)
-    assert "colour" in results.stages
-    assert results.notices == ["table stages: unknown column colour kept as it is"]
+    assert "colour" in results.tasks
+    assert results.notices == ["table tasks: unknown column colour kept as it is"]
 
 
 @pytest.mark.parametrize(
@@ -149,18 +149,18 @@ def test_an_unknown_column_is_kept_and_named(lake):
     ],
 )
 def test_a_table_that_does_not_fit_is_refused_in_one_line(lake, damage, message):
-    path = lake / "tables" / "trials" / "icarl@B0-3tasks--1.parquet"
+    path = lake / "tables" / "runs" / "icarl@B0-3tasks--1.parquet"
     pq.write_table(damage(pq.read_table(path)), path)
     with pytest.raises(BadRequest, match=message) as caught:
-        _ = open_results(lake).trials
+        _ = open_results(lake).runs
     assert "\n" not in str(caught.value)
 
 
 def test_a_torn_file_is_refused_in_one_line(lake):
-    path = lake / "tables" / "trials" / "icarl@B0-3tasks--1.parquet"
+    path = lake / "tables" / "runs" / "icarl@B0-3tasks--1.parquet"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(BadRequest, match=r"icarl@B0-3tasks--1\.parquet is damaged .*again"):
-        _ = open_results(lake).trials
+        _ = open_results(lake).runs
 
 
 def test_what_is_no_run_folder_is_refused(tmp_path):

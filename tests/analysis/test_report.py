@@ -153,15 +153,15 @@ def test_references_that_do_not_are_marked(tmp_path):
 def test_the_leaderboard_shows_the_recorded_numbers_of_the_best_configuration(kept_lake):
     results = open_results(kept_lake)
     frame = section(results, "leaderboard").table
-    trials = results.trials
+    trials = results.runs
     for _, row in frame.iterrows():
         mine = trials[trials["label"] == row["label"]]
         best = mine.loc[mine["objective"].idxmax()]
-        assert row["best no."] == best["number"]
+        assert row["best no."] == best["trial"]
         assert row["average incremental accuracy"] == pytest.approx(best["average_incremental_accuracy"])
         assert row["last accuracy"] == pytest.approx(best["last_accuracy"])
         assert row["forgetting"] == pytest.approx(best["forgetting"])
-        default = mine.loc[mine["number"] == 0, "objective"]
+        default = mine.loc[mine["trial"] == 0, "objective"]
         assert row["default"] == pytest.approx(default.iloc[0])
         assert row["s in all"] == pytest.approx(mine["seconds"].sum())
     by = frame.set_index("label")
@@ -183,31 +183,31 @@ def test_class_orders_give_an_interval_and_test_rows_are_named(tmp_path):
 def test_a_stopped_run_with_a_better_average_is_not_chosen(tmp_path):
     plan = Plan(labels=("finetune",), scenarios=(("B0-5tasks", (2, 2, 2, 2, 2)),), trials=3, stopped=(1,))
     results = open_results(write(tmp_path / "run", plan))
-    trials = results.trials.set_index("number")
+    trials = results.runs.set_index("trial")
     assert trials.loc[1, "objective"] > trials.loc[[0, 2], "objective"].max()
-    assert cells(results)[0].number in (0, 2)
+    assert cells(results)[0].selected_trial in (0, 2)
 
 
 def test_a_configuration_with_fewer_class_orders_is_not_ranked(tmp_path):
     plan = Plan(labels=("lwf",), scenarios=(("B0-2tasks", (2, 2)),), trials=3, orders=2)
     folder = write(tmp_path / "run", plan)
-    best = cells(open_results(folder))[0].number
-    (folder / "tables" / "trials" / f"lwf@B0-2tasks--{best}--seed-1--s0.parquet").unlink()
-    assert cells(open_results(folder))[0].number != best
+    best = cells(open_results(folder))[0].selected_trial
+    (folder / "tables" / "runs" / f"lwf@B0-2tasks--{best}--seed-1--s0.parquet").unlink()
+    assert cells(open_results(folder))[0].selected_trial != best
 
 
 def test_the_same_values_drawn_twice_do_not_shut_out_the_others(lake):
-    trials = lake / "tables" / "trials"
+    trials = lake / "tables" / "runs"
     parts = {p.stem[-1]: pq.read_table(p) for p in trials.glob("icarl*.parquet")}
-    config = parts["1"].column("config")
+    config = parts["1"].column("trial_digest")
     pq.write_table(
-        parts["2"].set_column(parts["2"].column_names.index("config"), "config", config),
+        parts["2"].set_column(parts["2"].column_names.index("trial_digest"), "trial_digest", config),
         trials / "icarl@B0-3tasks--2.parquet",
     )
     icarl = next(cell for cell in cells(open_results(lake)) if cell.label == "icarl")
     assert len(icarl.ranking) == 3
     assert len(icarl.best) == 1
-    assert icarl.best["objective"].iloc[0] == icarl.trials["objective"].max()
+    assert icarl.best["objective"].iloc[0] == icarl.runs["objective"].max()
 
 
 def test_a_minimised_objective_ranks_the_smallest_first(lake):
@@ -217,7 +217,7 @@ def test_a_minimised_objective_ranks_the_smallest_first(lake):
     results = open_results(lake)
     assert objective(results) == ("forgetting", "min")
     for cell in cells(results):
-        assert cell.selected["objective"].iloc[0] == cell.trials["objective"].min()
+        assert cell.selected["objective"].iloc[0] == cell.runs["objective"].min()
 
 
 def test_a_table_puts_numbers_right_and_intervals_in_their_column():
@@ -242,12 +242,12 @@ def _lake_with(lake, changes):
     from tests.analysis.lake import put
 
     results = open_results(lake)
-    first = results.trials["cell"].iloc[0]
-    for row in results.trials.to_dict("records"):
-        if row["cell"] == first and row["number"] in changes:
+    first = results.runs["cell"].iloc[0]
+    for row in results.runs.to_dict("records"):
+        if row["cell"] == first and row["trial"] in changes:
             known = {k: None if isinstance(v, float) and v != v else v for k, v in row.items()}
-            stem = row["trial"].replace("/", "--").replace(":", "-")
-            put(lake, "trials", stem, [{**known, **changes[row["number"]]}])
+            stem = row["run"].replace("/", "--").replace(":", "-")
+            put(lake, "runs", stem, [{**known, **changes[row["trial"]]}])
     return open_results(lake), first
 
 
@@ -277,8 +277,8 @@ def test_a_configuration_that_ends_between_two_runs_counts_as_stopped_and_saves_
     plan = Plan(labels=("lwf",), scenarios=(("B0-3tasks", (2, 2, 1)),), trials=3, orders=4)
     folder = write(tmp_path / "run", plan)
     for order in (2, 3):  # the race ended configuration 1 after two class orders
-        (folder / f"tables/trials/lwf@B0-3tasks--1--seed-{order}--s0.parquet").unlink()
-        (folder / f"tables/stages/lwf@B0-3tasks--1--seed-{order}--s0.parquet").unlink()
+        (folder / f"tables/runs/lwf@B0-3tasks--1--seed-{order}--s0.parquet").unlink()
+        (folder / f"tables/tasks/lwf@B0-3tasks--1--seed-{order}--s0.parquet").unlink()
     results = open_results(folder)
     results.study["search"]["stopper"] = "wilcoxon"
     (row,) = section(results, "early_stopping").table.to_dict("records")
@@ -291,7 +291,7 @@ def test_a_run_that_is_stopped_saves_its_tasks_and_the_runs_that_never_start(tmp
     plan = Plan(labels=("lwf",), scenarios=(("B0-4tasks", (2, 2, 2, 2)),), trials=3, orders=3, stopped=(2,))
     folder = write(tmp_path / "run", plan)
     for order in (1, 2):
-        for table_ in ("trials", "stages"):
+        for table_ in ("runs", "tasks"):
             (folder / f"tables/{table_}/lwf@B0-4tasks--2--seed-{order}--s0.parquet").unlink()
     results = open_results(folder)
     results.study["search"]["stopper"] = "asha"
@@ -307,7 +307,7 @@ def test_a_front_leaves_out_a_configuration_with_fewer_class_orders(tmp_path):
     before = section(open_results(folder), "pareto_front")
     assert before.n == "n = 3 completed configurations in 1 cells"
     best = int(before.table["no."].iloc[0])
-    (folder / f"tables/trials/lwf@B0-2tasks--{best}--seed-1--s0.parquet").unlink()
+    (folder / f"tables/runs/lwf@B0-2tasks--{best}--seed-1--s0.parquet").unlink()
     after = section(open_results(folder), "pareto_front")
     assert after.n == "n = 2 completed configurations in 1 cells"
     assert best not in set(after.table["no."])
@@ -333,6 +333,6 @@ def test_the_worst_class_order_ranks_where_the_protocol_says_so(tmp_path):
     results = open_results(write(tmp_path / "run", Plan(labels=("lwf",), trials=2, orders=2)))
     results.study["protocol"]["aggregate"] = "worst"
     for cell in cells(results):
-        worst = cell.trials.groupby("number")["objective"].min()
-        assert cell.number == worst.idxmax()
+        worst = cell.runs.groupby("trial")["objective"].min()
+        assert cell.selected_trial == worst.idxmax()
         assert cell.ranking["objective"].tolist() == sorted(worst, reverse=True)

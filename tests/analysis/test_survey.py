@@ -279,7 +279,7 @@ def test_the_stricter_constraint_is_judged_only_at_equal_forgetting(tmp_path):
 
 def test_a_run_of_an_earlier_version_has_no_agreement_and_is_still_read(tmp_path):
     folder = plant(tmp_path / "run", [*BOUNDS, *constrained(old=0.4)])
-    path = folder / "tables" / "stages" / "gathered.parquet"
+    path = folder / "tables" / "tasks" / "gathered.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["teacher_agreement"]), path)
     found = {j.claim.id: j for j in judge(Roles(open_results(folder)))}
     assert verdict(found, "E3") == "not measured"
@@ -397,7 +397,7 @@ def test_methods_stand_by_paradigm_beside_their_references_with_every_metric(tmp
         *("bytes kept", "CPU-seconds"),
     ]
     bic = frame[frame["", "label"] == "bic"].iloc[0]
-    trials = results.trials[results.trials["cell"] == f"bic@{BASE}"]
+    trials = results.runs[results.runs["cell"] == f"bic@{BASE}"]
     assert bic[BASE, "last accuracy"] == pytest.approx(trials["last_accuracy"].mean())
     assert bic[BASE, "CPU-seconds"] == 10.0
     # sd of five orders, t(0.975, 4) = 2.776445
@@ -476,11 +476,11 @@ def test_two_runs_of_one_study_fill_one_column_and_what_was_run_twice_counts_onc
     results = open_results([a, b, a])
     assert len(results.parts) == 2
     alone = open_results(a)
-    assert len(results.trials) == len(alone.trials) + len(losses()) * 10
-    assert {str(s) for s in results.trials["scenario"]} == {NONE, BASE}
-    joint = results.trials[results.trials["label"] == "joint"]
+    assert len(results.runs) == len(alone.runs) + len(losses()) * 10
+    assert {str(s) for s in results.runs["scenario"]} == {NONE, BASE}
+    joint = results.runs[results.runs["label"] == "joint"]
     assert len(joint) == 10
-    assert all(trial.startswith("a/") for trial in joint["trial"])
+    assert all(trial.startswith("a/") for trial in joint["run"])
     found = {j.claim.id: j for j in judge(Roles(results))}
     assert (verdict(found, "A1"), verdict(found, "C1")) == ("holds", "holds")
     titles = [t.title for t in VIEWS["survey"](results).tables]
@@ -490,8 +490,8 @@ def test_two_runs_of_one_study_fill_one_column_and_what_was_run_twice_counts_onc
 def test_trial_names_change_only_where_they_clash(tmp_path):
     a = plant(tmp_path / "a", ten(), orders=2)
     b = plant(tmp_path / "b", losses(), orders=2)
-    assert set(open_results([a, b]).trials["trial"]) == set(open_results(a).trials["trial"]) | set(
-        open_results(b).trials["trial"]
+    assert set(open_results([a, b]).runs["run"]) == set(open_results(a).runs["run"]) | set(
+        open_results(b).runs["run"]
     )
 
 
@@ -502,7 +502,7 @@ def test_a_label_with_another_configuration_keeps_its_runs_name(tmp_path):
     results = open_results([a, b])
     assert {"bic", "bic (b)"} <= {cell.label for cell in cells(results)}
     assert len({cell.name for cell in cells(results)}) == len(cells(results))
-    for trial in results.trials["trial"]:
+    for trial in results.runs["run"]:
         assert results.confusions(trial, "val")
 
 

@@ -256,7 +256,7 @@ def test_the_expected_best_of_many_is_finite_and_rises():
 def test_the_search_as_it_went_counts_what_was_stopped_and_the_order_of_ends():
     frame = pd.DataFrame(
         {
-            "number": [0, 1, 2, 3],
+            "trial": [0, 1, 2, 3],
             "ended": [40.0, 10.0, 30.0, 20.0],
             "seconds": [1.0, 2.0, 4.0, 8.0],
             "objective": [0.9, np.nan, 0.3, 0.5],
@@ -322,7 +322,7 @@ def test_the_winner_section_counts_the_configurations_within_one_standard_error(
     (row,) = VIEWS["winner_stability"](results).table.to_dict("records")
     (cell,) = cells(results)
     values = cell.ranking["objective"]
-    assert row["no."] == cell.number
+    assert row["no."] == cell.selected_trial
     assert row["rows: SE"] > 0
     assert row["rows: within one SE"] == (values >= values[0] - row["rows: SE"]).sum()
     best = cell.selected["objective"]
@@ -356,7 +356,7 @@ def test_a_cost_has_no_validation_rows(tmp_path):
 def _states(results: Results) -> dict[int, str]:
     (cell,) = cells(results)
     table = configurations(results, cell)
-    return dict(zip(table["number"], table["status"], strict=True))
+    return dict(zip(table["trial"], table["status"], strict=True))
 
 
 def test_runs_of_evaluate_are_no_configurations_of_the_search(tmp_path):
@@ -368,11 +368,11 @@ def test_runs_of_evaluate_are_no_configurations_of_the_search(tmp_path):
 def test_a_configuration_with_fewer_runs_is_unfinished_without_a_stopper_and_stopped_with_one(tmp_path):
     plan = Plan(labels=("lwf",), scenarios=(("B0-2tasks", (2, 2)),), trials=3, orders=2)
     folder = write(tmp_path / "run", plan)
-    (folder / "tables/trials/lwf@B0-2tasks--1--seed-1--s0.parquet").unlink()
+    (folder / "tables/runs/lwf@B0-2tasks--1--seed-1--s0.parquet").unlink()
     assert _states(open_results(folder)) == {0: "completed", 2: "completed"}
     study = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
     study["search"]["stopper"] = "wilcoxon"
     (folder / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     assert 1 not in _states(open_results(folder)), "its second run has left a task's rows: it is under way"
-    (folder / "tables/stages/lwf@B0-2tasks--1--seed-1--s0.parquet").unlink()
+    (folder / "tables/tasks/lwf@B0-2tasks--1--seed-1--s0.parquet").unlink()
     assert _states(open_results(folder)) == {0: "completed", 1: "stopped", 2: "completed"}

@@ -211,10 +211,10 @@ def test_one_run_needs_neither_ray_nor_optuna_nor_pydantic() -> None:
     done = _run(
         "import sys\n"
         "sys.modules.update(dict.fromkeys(['ray', 'optuna', 'pydantic', 'plotly']))\n"
-        "from search.commands.train import TrialRequest, run_trial\n"
+        "from search.commands.train import TrainRequest, train\n"
         "sets = ('recipe.epochs=1', 'data.classes=4', 'data.per_class=6', 'hp.kd_weight=3')\n"
-        "request = TrialRequest('lwf', 'synthetic', 'B0-2tasks', sets)\n"
-        "print(len(run_trial(request)['accuracy_matrix']), end='')"
+        "request = TrainRequest('lwf', 'synthetic', 'B0-2tasks', sets)\n"
+        "print(len(train(request)['accuracy_matrix']), end='')"
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "2"

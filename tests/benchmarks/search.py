@@ -25,9 +25,11 @@ def measure() -> dict[str, float]:
         started, clock = time.time(), time.perf_counter()
         summary = run_study(STUDY, out=Path(folder) / "run")
         wall = time.perf_counter() - clock
-        trials, stages = summary.results.trials, summary.results.stages
+        trials, checkpoints = summary.results.runs, summary.results.tasks
     span = trials["ended"].max() - trials["started"].min()
-    training = stages.loc[~stages["shared"], "seconds"].sum()  # the shared first task was trained before
+    training = checkpoints.loc[
+        ~checkpoints["shared"], "seconds"
+    ].sum()  # the shared first task was trained before
     return {
         "overhead_seconds_per_trial": round((span - training) / len(trials), 4),
         "training_seconds_per_trial": round(training / len(trials), 4),

@@ -25,7 +25,7 @@ from cl_core.rng import Streams
 from cl_core.scenarios.scenarios import parse_scenario
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
-from cl_core.training.checkpoints import StageStore
+from cl_core.training.checkpoints import CheckpointStore
 from cl_core.training.configuration import Configuration
 from cl_core.training.result import PhaseValue
 from cl_core.training.trainer import Training
@@ -36,7 +36,7 @@ Figures = dict[str, dict[str, dict[str, dict[str, float]]]]  # run -> phase -> t
 
 
 def term_shares(
-    configuration: Configuration, data: Data, steps: int = 8, store: StageStore | None = None
+    configuration: Configuration, data: Data, steps: int = 8, store: CheckpointStore | None = None
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Phase -> term -> its mean share of the sum of all terms' norms, and its mean weight.
 
@@ -200,7 +200,7 @@ def measure(asked: argparse.Namespace) -> Figures:
                 recipe={"epochs": asked.epochs},
                 net=asked.net,
             )
-            figures[label] = term_shares(configuration, data, store=StageStore(Path(folder)))
+            figures[label] = term_shares(configuration, data, store=CheckpointStore(Path(folder)))
     return figures
 
 

@@ -12,13 +12,13 @@ from safetensors.torch import save_file
 
 from cl_core.aside import aside
 from cl_core.model.model import save_model
-from cl_core.training.checkpoints import Stage, StageStore
+from cl_core.training.checkpoints import Checkpoint, CheckpointStore
 from tests import tiny
 
 
 def _stage(folder: Path) -> Path:
-    store = StageStore(folder)
-    store.save("ab" * 10, Stage({"a": torch.zeros(2)}, {}))
+    store = CheckpointStore(folder)
+    store.save("ab" * 10, Checkpoint({"a": torch.zeros(2)}, {}))
     return store.path("ab" * 10)
 
 

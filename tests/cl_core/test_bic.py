@@ -414,7 +414,7 @@ def test_the_first_task_has_no_stage_2_and_is_the_plain_one() -> None:
         (2, "train"),
         (2, "bias"),
     ]
-    assert tiny.run("bic").results[0].stage == tiny.run("finetune").results[0].stage
+    assert tiny.run("bic").results[0].network == tiny.run("finetune").results[0].network
     terms = [{p.term for p in r.phases} for r in tiny.run("bic").results]
     assert terms == [{"ce"}, *[{"ce", "kd", "bias_ce", "beta_l2"}] * 2]
 
@@ -478,5 +478,5 @@ def test_without_distillation_per_task_layers_still_correct_the_student_of_stage
 def test_without_distillation_stage_2_stays() -> None:
     off = tiny.run("bic", {"distill": False})
     assert [{p.term for p in r.phases} for r in off.results] == [{"ce"}, *[{"ce", "bias_ce", "beta_l2"}] * 2]
-    assert off.results[0].stage == tiny.run("bic").results[0].stage
-    assert off.results[1].stage != tiny.run("bic").results[1].stage
+    assert off.results[0].network == tiny.run("bic").results[0].network
+    assert off.results[1].network != tiny.run("bic").results[1].network

@@ -19,7 +19,7 @@ from cl_core.hparams import from_dict
 from cl_core.method import METHODS, Method
 from cl_core.recipe import Recipe
 from cl_core.task import Task, no_rows
-from cl_core.training.checkpoints import Boundaries, StageStore
+from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.chf import CHF, Learnt, learn_task, strongest, weaker
 from cl_core.training.configuration import Configuration
 from cl_core.training.result import Trained
@@ -229,8 +229,8 @@ def test_classes_to_come_and_old_validation_images_do_not_matter(method: str) ->
         rows = [int(row) for row in (*later, *training.view.rows(range(old), "val"))]
         source.train.x[rows] = noise.integers(0, 256, clean[rows].shape, dtype=np.uint8)
         again = training.next_task()
-        assert (again.stage, again.phases, again.hp, again.recipe) == (
-            result.stage,
+        assert (again.network, again.phases, again.hp, again.recipe) == (
+            result.network,
             result.phases,
             result.hp,
             result.recipe,
@@ -245,12 +245,12 @@ def test_classes_to_come_and_old_validation_images_do_not_matter(method: str) ->
 @pytest.mark.parametrize("method", METHODS.names())
 def test_a_resumed_run_equals_the_straight_one(method: str, done: int, tmp_path: Path) -> None:
     made = tiny.configuration(method, recipe={"epochs": 1}, chf={"lrs": "0.3,1", "attempts": 2})
-    straight, store = tiny.train(made), StageStore(tmp_path)
-    first = Training(made, tiny.data(), store, Boundaries(store))
+    straight, store = tiny.train(made), CheckpointStore(tmp_path)
+    first = Training(made, tiny.data(), store, ResumeCheckpoints(store))
     for _ in range(done):
         first.next_task()
-        first.keep_boundary()
-    second = Training(made, tiny.data(), store, Boundaries(store))
+        first.keep_resume_checkpoint()
+    second = Training(made, tiny.data(), store, ResumeCheckpoints(store))
     assert second.done == done
     assert [tiny.trace(second.next_task()) for _ in range(done, 3)] == straight.traces[done:]
 
@@ -259,7 +259,7 @@ def test_a_boundary_belongs_to_its_options_and_the_first_task_to_all() -> None:
     made = [tiny.configuration("lwf", chf=chf) for chf in (None, {}, {"drop": 0.1}, {"drop": 0.2})]
     trainings = [Training(each, tiny.data()) for each in made]
     assert len({t.base_key() for t in trainings}) == 1
-    keys = [t.boundary_key(1) for t in trainings]
+    keys = [t.resume_checkpoint_key(1) for t in trainings]
     assert len(set(keys)) == 3
     assert keys[1] == keys[3]  # 0.2 is the default
 

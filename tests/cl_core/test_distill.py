@@ -172,9 +172,11 @@ def test_cross_entropy_and_kl_train_one_network_and_the_bare_cross_entropy_anoth
 
 
 def test_every_loss_trains_a_network_of_its_own() -> None:
-    stages = {loss: tiny.run("distill", {"loss": loss}).results[1].stage for loss in ("none", *DISTILLATIONS)}
-    assert len(set(stages.values())) == len(stages)
-    first = {tiny.run("distill", {"loss": loss}).results[0].stage for loss in stages}
+    checkpoints = {
+        loss: tiny.run("distill", {"loss": loss}).results[1].network for loss in ("none", *DISTILLATIONS)
+    }
+    assert len(set(checkpoints.values())) == len(checkpoints)
+    first = {tiny.run("distill", {"loss": loss}).results[0].network for loss in checkpoints}
     assert len(first) == 1
 
 

@@ -22,7 +22,7 @@ every_loss = pytest.mark.parametrize("name", DISTILLATIONS)
 
 
 def _out(seed: int, classes: int, batch: int = 4, dtype: torch.dtype = torch.float64) -> Out:
-    """Logits, features and maps of two stages, drawn independently of one another."""
+    """Logits, features and maps of two checkpoints, drawn independently of one another."""
     g = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:

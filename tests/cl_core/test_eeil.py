@@ -217,7 +217,7 @@ def test_the_first_task_has_one_stage_and_is_the_plain_one() -> None:
         (2, "train"),
         (2, "balanced"),
     ]
-    assert tiny.run("eeil").results[0].stage == tiny.run("finetune").results[0].stage
+    assert tiny.run("eeil").results[0].network == tiny.run("finetune").results[0].network
     terms = [[{p.term for p in r.phases if p.phase == n} for n in ("train", "balanced")] for r in
              tiny.run("eeil").results]  # fmt: skip
     assert terms == [[{"ce"}, set()], *[[{"ce", "kd"}, {"ce", "kd", "kd_new"}]] * 2]
@@ -231,7 +231,7 @@ def test_the_order_of_a_task() -> None:
     assert stage2.copy == stage1.after == stage2.before
     assert stage2.after != stage2.before
     assert not training.state.copies
-    assert tiny.run("eeil").results[1].stage == stage2.after
+    assert tiny.run("eeil").results[1].network == stage2.after
 
 
 @pytest.mark.parametrize("selection", ["herding", "random"])
@@ -322,7 +322,7 @@ def test_without_balanced_epochs_there_is_stage_1_alone() -> None:
     both, _ = _default()
     assert [(p.task.index, p.phase.name) for p in alone] == [(0, "train"), (1, "train"), (2, "train")]
     assert alone[1].after == both[1].after
-    assert tiny.run("eeil", {"balanced_epochs": 0.0}).results[1].stage == both[1].after
+    assert tiny.run("eeil", {"balanced_epochs": 0.0}).results[1].network == both[1].after
 
 
 # Without distillation

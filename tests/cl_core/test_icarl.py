@@ -237,7 +237,7 @@ def test_without_distillation_the_cross_entropy_form_is_replay_with_another_answ
     off, replay = tiny.run("icarl", {"loss": "ce", "distill": False}), tiny.run("replay")
     assert (off.training.method.primary(), replay.training.method.primary()) == ("nearest-mean", "head")
     for a, b in zip(off.results, replay.results, strict=True):
-        assert (a.stage, a.phases) == (b.stage, b.phases)
+        assert (a.network, a.phases) == (b.network, b.phases)
 
 
 @pytest.mark.parametrize("hp", [{}, {"old_targets": "none"}, {"loss": "ce"}], ids=str)
@@ -254,6 +254,6 @@ def test_without_distillation_the_first_task_is_that_of_the_sigmoid_family() -> 
     for targets in ("labels", "none"):
         terms = _terms(z, None, [0, 1, 2, 0], 3, distill=False, old_targets=targets)
         assert list(terms) == ["bce"]
-        assert tiny.run("icarl", {"distill": False, "old_targets": targets}).results[0].stage == (
-            tiny.run("icarl").results[0].stage
+        assert tiny.run("icarl", {"distill": False, "old_targets": targets}).results[0].network == (
+            tiny.run("icarl").results[0].network
         )

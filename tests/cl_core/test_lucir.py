@@ -1,4 +1,4 @@
-"""LUCIR: its cosines, the three terms on given features, its rows, scale, balanced stage and rules."""
+"""LUCIR: its cosines, the three terms on given features, its rows, scale, balanced checkpoint and rules."""
 
 from __future__ import annotations
 
@@ -310,7 +310,7 @@ def test_without_distillation_the_margin_stays_and_the_official_form_drops_it() 
         assert not s.teacher.net.asked
 
 
-# The balanced stage
+# The balanced checkpoint
 
 
 def test_the_balanced_stage_trains_the_head_s_rows_alone_on_equally_many_images_a_class() -> None:
@@ -407,7 +407,7 @@ def test_defect_inclearn_ucir_all_new_classes_are_negatives() -> None:
 
 def test_defect_facil_lucir_searched_weight_changes_nothing() -> None:
     a, b = tiny.run("lucir"), tiny.run("lucir", {"kd_weight": 30.0})
-    assert a.results[0].stage == b.results[0].stage
-    assert a.results[1].stage != b.results[1].stage
+    assert a.results[0].network == b.results[0].network
+    assert a.results[1].network != b.results[1].network
     weights = {p.weight for p in b.results[1].phases if p.term == "feature_kd"}
     assert weights == {30 * math.sqrt(3 / 2)}

@@ -172,8 +172,8 @@ def test_with_distillation_off_a_run_is_fine_tuning_s_in_the_same_scope(scope: s
     off = tiny.run("lwf", {"distill": False, "ce_scope": scope})
     tuned = tiny.run("finetune", {"ce_scope": scope})
     for a, b in zip(off.results, tuned.results, strict=True):
-        assert (a.stage, a.phases) == (b.stage, b.phases)
-    assert off.results[1].stage != tiny.run("lwf", {"ce_scope": scope}).results[1].stage
+        assert (a.network, a.phases) == (b.network, b.phases)
+    assert off.results[1].network != tiny.run("lwf", {"ce_scope": scope}).results[1].network
 
 
 def test_with_distillation_off_the_teacher_is_not_asked() -> None:

@@ -215,8 +215,8 @@ def test_facil_lwm_detached_attention_is_not_ours() -> None:
     for gradient in torch.autograd.grad(value, convolutions):
         assert gradient.abs().max() > 1e-4
     light, heavy = (tiny.run("lwm", {"attention_weight": w}).results for w in (0.001, 10.0))
-    assert light[0].stage == heavy[0].stage
-    assert light[1].stage != heavy[1].stage
+    assert light[0].network == heavy[0].network
+    assert light[1].network != heavy[1].network
 
 
 def test_the_class_row_trains_or_not_and_the_backbone_s_gradient_is_the_same() -> None:
@@ -302,7 +302,7 @@ def test_the_first_task_is_plain() -> None:
         terms = LwM(hp).loss(state, b, tiny.task(5))
         assert list(terms) == ["ce"]
         assert torch.equal(terms["ce"].value, F.cross_entropy(state.net(b.x).logits, b.y))
-    assert tiny.run("lwm").results[0].stage == tiny.run("finetune").results[0].stage
+    assert tiny.run("lwm").results[0].network == tiny.run("finetune").results[0].network
 
 
 def test_the_terms_and_their_weights() -> None:
@@ -327,7 +327,7 @@ def test_without_attention_it_is_lwf_bit_for_bit() -> None:
         assert a.keys() == c.keys()
         assert all(torch.equal(a[name], c[name]) for name in a)
     assert {p.term for p in ours.results[1].phases} == {"ce", "kd"}
-    assert tiny.run("lwm").results[1].stage != lwf.results[1].stage
+    assert tiny.run("lwm").results[1].network != lwf.results[1].network
 
 
 def test_sigmoid_distillation_by_hand() -> None:

@@ -73,7 +73,7 @@ def test_a_training_that_measures_nothing_comes_to_the_same_network(method: str)
     results = []
     while not training.finished:
         results.append(training.next_task())
-    assert [r.stage for r in results] == [r.stage for r in measured.results]
+    assert [r.network for r in results] == [r.network for r in measured.results]
     assert not any(r.evaluations for r in results)
 
 

@@ -11,7 +11,7 @@ import torch
 from cl_core.hparams import hparams
 from cl_core.method import METHODS
 from cl_core.task import Batch
-from cl_core.training.checkpoints import Boundaries, StageStore
+from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.chf import idle, strongest
 from cl_core.training.trainer import Training
 from tests import tiny
@@ -61,16 +61,16 @@ def test_two_equal_runs_and_a_resumed_one_are_equal(hp: dict[str, Any], tmp_path
     settings = tiny.configuration(OWN, hp)
     straight, again = tiny.train(settings), tiny.train(settings)
     assert again.traces == straight.traces
-    store = StageStore(tmp_path)
-    first = Training(settings, tiny.data(), store, Boundaries(store))
+    store = CheckpointStore(tmp_path)
+    first = Training(settings, tiny.data(), store, ResumeCheckpoints(store))
     traces = []
     for _ in range(2):
         traces.append(tiny.trace(first.next_task()))
-        first.keep_boundary()
-    second = Training(settings, tiny.data(), store, Boundaries(store))
+        first.keep_resume_checkpoint()
+    second = Training(settings, tiny.data(), store, ResumeCheckpoints(store))
     assert second.done == 2
     assert [*traces, tiny.trace(second.next_task())] == straight.traces
-    assert straight.results[0].stage == tiny.run("finetune").results[0].stage  # the plain first task
+    assert straight.results[0].network == tiny.run("finetune").results[0].network  # the plain first task
 
 
 def test_stored_answers_hold_to_the_past_without_a_teacher() -> None:

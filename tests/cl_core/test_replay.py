@@ -133,8 +133,8 @@ def test_the_distillation_does_not_choose_other_exemplars_of_the_first_task() ->
     names = [name for name in plain.states[0] if name.startswith("memory.")]
     assert len(names) == 3
     assert all(torch.equal(plain.states[0][n], distilled.states[0][n]) for n in names)
-    assert plain.results[0].stage == distilled.results[0].stage
-    assert plain.results[1].stage != distilled.results[1].stage
+    assert plain.results[0].network == distilled.results[0].network
+    assert plain.results[1].network != distilled.results[1].network
 
 
 def test_one_new_class_is_recorded_where_the_softmax_is_separated() -> None:

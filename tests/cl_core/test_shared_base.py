@@ -14,20 +14,20 @@ from cl_core.errors import BadRequest
 from cl_core.images.dataset import DataSpec
 from cl_core.method import METHODS
 from cl_core.rng import Streams
-from cl_core.training.checkpoints import StageStore
+from cl_core.training.checkpoints import CheckpointStore
 from cl_core.training.shared_base import frozen_backbone, on_heads, takes_the_head
 from cl_core.training.trainer import Training
 from tests import tiny
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> StageStore:
-    return StageStore(tmp_path_factory.mktemp("stages"))
+def store(tmp_path_factory: pytest.TempPathFactory) -> CheckpointStore:
+    return CheckpointStore(tmp_path_factory.mktemp("tasks"))
 
 
 @pytest.mark.parametrize("method", METHODS.names())
 def test_every_method_answers_well_on_the_shared_backbone_of_real_digits(
-    method: str, store: StageStore
+    method: str, store: CheckpointStore
 ) -> None:
     settings = tiny.configuration(
         method,
@@ -53,11 +53,11 @@ def test_the_base_recipe_is_the_study_s_and_the_increments_keep_the_method_s() -
 
 
 def test_training_the_base_alone_publishes_the_plain_stage(tmp_path: Path) -> None:
-    stages = StageStore(tmp_path)
-    Training(tiny.configuration("lucir", shared_base=True), tiny.data(), stages).train_base()
+    checkpoints = CheckpointStore(tmp_path)
+    Training(tiny.configuration("lucir", shared_base=True), tiny.data(), checkpoints).train_base()
     (path,) = tmp_path.rglob("*.safetensors")
     assert path.stem == tiny.run("finetune").training.base_key()
-    finetune = tiny.train(tiny.configuration("finetune"), store=stages)
+    finetune = tiny.train(tiny.configuration("finetune"), store=checkpoints)
     assert finetune.results[0].shared
     assert finetune.traces == tiny.run("finetune").traces
 

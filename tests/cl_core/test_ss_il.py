@@ -99,7 +99,7 @@ def test_the_first_task_is_plain_cross_entropy_whatever_the_increments_do() -> N
         terms = _terms(z, None, labels, 3, **hp)
         assert list(terms) == ["ce"]
         assert torch.equal(terms["ce"].value, F.cross_entropy(z, torch.tensor(labels)))
-    assert tiny.run("ss_il").results[0].stage == tiny.run("finetune").results[0].stage
+    assert tiny.run("ss_il").results[0].network == tiny.run("finetune").results[0].network
 
 
 def test_one_new_class_falls_back_to_all_seen_classes_and_says_so() -> None:

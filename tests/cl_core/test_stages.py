@@ -1,4 +1,4 @@
-"""The stage store: whole or not at all, nothing outside its folder, one trainer a stage."""
+"""The checkpoint store: whole or not at all, nothing outside its folder, one trainer a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import pytest
 import torch
 
 import cl_core.training.checkpoints
-from cl_core.errors import TrialError
+from cl_core.errors import RunError
 from cl_core.hparams import digest
 from cl_core.training.checkpoint_keys import numerics
-from cl_core.training.checkpoints import Boundaries, Stage, StageStore, network_digest
+from cl_core.training.checkpoints import Checkpoint, CheckpointStore, ResumeCheckpoints, network_digest
 from cl_core.training.trainer import Training
 from tests import tiny
 
-KEY = digest("a stage")
+KEY = digest("a checkpoint")
 OTHER = digest("another")
 
 
-def _stage(value: float = 1.0) -> Stage:
+def _stage(value: float = 1.0) -> Checkpoint:
     tensors = {
         "weight": torch.full((3, 2), value),
         "count": torch.tensor(4),
         "empty": torch.empty(0, dtype=torch.int64),
     }
-    return Stage(tensors, {"images": 5, "phases": [{"term": "ce", "value": 0.1}], "none": None})
+    return Checkpoint(tensors, {"images": 5, "phases": [{"term": "ce", "value": 0.1}], "none": None})
 
 
 def _files(root: Path) -> list[str]:
@@ -38,7 +38,7 @@ def _files(root: Path) -> list[str]:
 
 
 def test_a_stage_comes_back_as_it_was(tmp_path: Path) -> None:
-    store = StageStore(tmp_path)
+    store = CheckpointStore(tmp_path)
     assert KEY not in store
     assert store.load(KEY) is None
     store.save(KEY, _stage())
@@ -54,7 +54,7 @@ def test_a_stage_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_saving_again_replaces(tmp_path: Path) -> None:
-    store = StageStore(tmp_path)
+    store = CheckpointStore(tmp_path)
     store.save(KEY, _stage(1.0))
     store.save(KEY, _stage(2.0))
     loaded = store.load(KEY)
@@ -66,7 +66,7 @@ def test_saving_again_replaces(tmp_path: Path) -> None:
 def test_a_save_that_dies_leaves_no_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    store = StageStore(tmp_path)
+    store = CheckpointStore(tmp_path)
 
     def die(*args: Any, **kwargs: Any) -> None:
         if moment == "write":
@@ -77,7 +77,7 @@ def test_a_save_that_dies_leaves_no_stage(
         monkeypatch.setattr(cl_core.training.checkpoints, "save_file", die)
     else:
         monkeypatch.setattr(Path, "replace", die)
-    with pytest.raises(TrialError, match=r"stages must be writable: .*No space left") as caught:
+    with pytest.raises(RunError, match=r"checkpoints must be writable: .*No space left") as caught:
         store.save(KEY, _stage())
     assert "\n" not in str(caught.value)
     assert KEY not in store
@@ -85,7 +85,7 @@ def test_a_save_that_dies_leaves_no_stage(
 
 
 def test_what_lies_aside_is_no_stage(tmp_path: Path) -> None:
-    store = StageStore(tmp_path)
+    store = CheckpointStore(tmp_path)
     store.save(KEY, _stage())
     path = store.path(KEY)
     path.rename(path.with_name(f".{KEY}.123"))
@@ -95,7 +95,7 @@ def test_what_lies_aside_is_no_stage(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("length", [0, 7, 8, 100, -1])
 def test_a_damaged_file_counts_as_none_and_is_removed(tmp_path: Path, length: int) -> None:
-    store = StageStore(tmp_path)
+    store = CheckpointStore(tmp_path)
     store.save(KEY, _stage())
     path = store.path(KEY)
     path.write_bytes(path.read_bytes()[:length])
@@ -107,14 +107,14 @@ def test_a_damaged_file_counts_as_none_and_is_removed(tmp_path: Path, length: in
 
 @pytest.mark.parametrize("content", [b"not a tensor", b"\xff" * 300, b"\x02\0\0\0\0\0\0\0{}"])
 def test_another_kind_of_file_counts_as_none(tmp_path: Path, content: bytes) -> None:
-    store = StageStore(tmp_path)
+    store = CheckpointStore(tmp_path)
     store.save(KEY, _stage())
     store.path(KEY).write_bytes(content)
     assert store.load(KEY) is None
 
 
 def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
-    store = StageStore(tmp_path)
+    store = CheckpointStore(tmp_path)
     store.save(KEY, _stage())
     trap = tmp_path / "trap"
 
@@ -131,7 +131,7 @@ def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
     "key", ["../../etc/passwd", "", "short", "A" * 20, "0" * 100, f"../{KEY}", f"{KEY}/x", f"{KEY}\n"]
 )
 def test_no_key_leaves_the_folder(tmp_path: Path, key: str) -> None:
-    store = StageStore(tmp_path / "stages")
+    store = CheckpointStore(tmp_path / "checkpoints")
     for use in (store.load, store.path, store.remove, lambda k: store.save(k, _stage())):
         with pytest.raises(ValueError, match="hexadecimal"):
             use(key)
@@ -139,12 +139,12 @@ def test_no_key_leaves_the_folder(tmp_path: Path, key: str) -> None:
 
 
 def test_every_key_lies_below_the_root(tmp_path: Path) -> None:
-    path = StageStore(tmp_path).path(KEY)
+    path = CheckpointStore(tmp_path).path(KEY)
     assert path == tmp_path / f"{KEY}.safetensors"
 
 
 def test_removing_takes_stage_and_lock_and_nothing_else(tmp_path: Path) -> None:
-    store = StageStore(tmp_path)
+    store = CheckpointStore(tmp_path)
     neighbour = KEY[:2] + OTHER[2:]
     for key in (KEY, neighbour):
         store.save(key, _stage())
@@ -160,7 +160,7 @@ def test_removing_takes_stage_and_lock_and_nothing_else(tmp_path: Path) -> None:
 def test_removing_a_stage_does_not_pull_the_folder_from_under_a_writer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, neighbour = StageStore(tmp_path), KEY[:2] + OTHER[2:]
+    store, neighbour = CheckpointStore(tmp_path), KEY[:2] + OTHER[2:]
     store.save(neighbour, _stage())
     write = cl_core.training.checkpoints.save_file
 
@@ -177,7 +177,7 @@ def test_only_one_at_a_time_holds_a_stage(tmp_path: Path) -> None:
     inside, most = [0], [0]
 
     def work() -> None:
-        with StageStore(tmp_path).lock(KEY):
+        with CheckpointStore(tmp_path).lock(KEY):
             inside[0] += 1
             most[0] = max(most[0], inside[0])
             time.sleep(0.02)
@@ -186,7 +186,7 @@ def test_only_one_at_a_time_holds_a_stage(tmp_path: Path) -> None:
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
-    with StageStore(tmp_path).lock(OTHER):  # another stage is free
+    with CheckpointStore(tmp_path).lock(OTHER):  # another checkpoint is free
         pass
     for thread in threads:
         thread.join(10)
@@ -194,7 +194,7 @@ def test_only_one_at_a_time_holds_a_stage(tmp_path: Path) -> None:
 
 
 def _hold_and_die(root: str, ready: Any) -> None:
-    with StageStore(Path(root)).lock(KEY):
+    with CheckpointStore(Path(root)).lock(KEY):
         ready.set()
         os._exit(9)
 
@@ -208,11 +208,11 @@ def test_the_lock_of_a_holder_that_died_is_free(tmp_path: Path) -> None:
     assert process.exitcode == 9
     assert ready.is_set()
     started = time.monotonic()
-    with StageStore(tmp_path).lock(KEY):
+    with CheckpointStore(tmp_path).lock(KEY):
         assert time.monotonic() - started < 5
 
 
-# What addresses a stage
+# What addresses a checkpoint
 
 
 def test_the_digest_of_a_network_follows_names_types_shapes_and_bits() -> None:
@@ -263,7 +263,7 @@ def test_the_base_key_follows_what_decides_the_first_task(what: str) -> None:
     own = Training(tiny.configuration("lwf"), tiny.data())
     other = Training(tiny.configuration("lwf", **BASE_CHANGES[what]), tiny.data())
     assert other.base_key() != own.base_key()
-    assert other.boundary_key(0) != own.boundary_key(0)
+    assert other.resume_checkpoint_key(0) != own.resume_checkpoint_key(0)
 
 
 @pytest.mark.parametrize("what", SAME_BASE)
@@ -271,7 +271,7 @@ def test_the_base_key_does_not_follow_what_comes_later(what: str) -> None:
     own = Training(tiny.configuration("lwf"), tiny.data())
     other = Training(tiny.configuration("lwf", **SAME_BASE[what]), tiny.data())
     assert other.base_key() == own.base_key()
-    assert other.boundary_key(1) != own.boundary_key(1)
+    assert other.resume_checkpoint_key(1) != own.resume_checkpoint_key(1)
 
 
 def test_the_classes_that_follow_the_first_task_may_come_in_any_order(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_the_classes_that_follow_the_first_task_may_come_in_any_order(tmp_path: 
     own = Training(tiny.configuration("lwf"), tiny.data())
     other = Training(tiny.configuration("lwf", class_order=str(order)), tiny.data())
     assert other.base_key() == own.base_key()
-    assert other.boundary_key(1) != own.boundary_key(1)
+    assert other.resume_checkpoint_key(1) != own.resume_checkpoint_key(1)
 
 
 def test_a_change_of_a_pixel_is_another_stage() -> None:
@@ -297,7 +297,7 @@ def test_a_change_of_a_pixel_is_another_stage() -> None:
 
 
 def test_a_damaged_base_stage_is_trained_again(tmp_path: Path) -> None:
-    store = StageStore(tmp_path)
+    store = CheckpointStore(tmp_path)
     settings = tiny.configuration("lwf")
     first = tiny.train(settings, store=store)
     path = store.path(first.training.base_key())
@@ -309,8 +309,8 @@ def test_a_damaged_base_stage_is_trained_again(tmp_path: Path) -> None:
 
 
 def test_a_flipped_bit_in_a_stage_counts_as_none(tmp_path: Path) -> None:
-    store = StageStore(tmp_path)
-    store.save(KEY, Stage({"w": torch.arange(64.0)}, {"images": 1}))
+    store = CheckpointStore(tmp_path)
+    store.save(KEY, Checkpoint({"w": torch.arange(64.0)}, {"images": 1}))
     content = bytearray(store.path(KEY).read_bytes())
     content[-3] ^= 1
     store.path(KEY).write_bytes(bytes(content))
@@ -319,14 +319,18 @@ def test_a_flipped_bit_in_a_stage_counts_as_none(tmp_path: Path) -> None:
 
 
 def test_equal_runs_of_two_trials_do_not_share_their_boundaries(tmp_path: Path) -> None:
-    store = StageStore(tmp_path)
-    runs = [Training(tiny.configuration("lwf"), tiny.data(), store, Boundaries(store, t)) for t in ("a", "b")]
+    store = CheckpointStore(tmp_path)
+    runs = [
+        Training(tiny.configuration("lwf"), tiny.data(), store, ResumeCheckpoints(store, t))
+        for t in ("a", "b")
+    ]
     for run in runs:
         run.next_task()
-        run.keep_boundary()
-    runs[0].forget_boundaries()
+        run.keep_resume_checkpoint()
+    runs[0].forget_resume_checkpoints()
     again = [
-        Training(tiny.configuration("lwf"), tiny.data(), store, Boundaries(store, t)) for t in ("a", "b")
+        Training(tiny.configuration("lwf"), tiny.data(), store, ResumeCheckpoints(store, t))
+        for t in ("a", "b")
     ]
     assert [run.done for run in again] == [0, 1]
 
@@ -357,7 +361,7 @@ def test_with_a_shared_base_a_boundary_follows_the_code_of_a_method_of_ones_own(
         (tmp_path / "method_with_a_key.py").write_text(text)
         settings = tiny.configuration("method_with_a_key:Mine", shared_base=True)
         made = Training(settings, tiny.data())
-        keys.append((made.base_key(), made.boundary_key(1)))
+        keys.append((made.base_key(), made.resume_checkpoint_key(1)))
     assert keys[0] == keys[1]
     assert keys[0][0] == keys[2][0], "the shared first task is that of fine-tuning"
     assert keys[0][1] != keys[2][1]

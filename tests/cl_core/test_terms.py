@@ -13,7 +13,7 @@ from cl_core.method import Phase, Rows
 from cl_core.recipe import Recipe
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term, no_rows
-from cl_core.training.checkpoints import StageStore
+from cl_core.training.checkpoints import CheckpointStore
 from tests import tiny
 from tests.benchmarks.terms import add_arguments, chosen, gradient_norms, measure, runs, term_shares
 
@@ -78,13 +78,13 @@ def test_watching_changes_no_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
     def noted(self: Training) -> object:
         result = finished(self)
-        digests.append(result.stage)
+        digests.append(result.network)
         return result
 
     monkeypatch.setattr(Training, "next_task", noted)
     for _ in range(2):  # the second time the first task comes from the store
-        term_shares(tiny.configuration("bic"), tiny.data(), store=StageStore(tmp_path))
-    assert digests == [r.stage for r in tiny.run("bic").results[:2]] * 2
+        term_shares(tiny.configuration("bic"), tiny.data(), store=CheckpointStore(tmp_path))
+    assert digests == [r.network for r in tiny.run("bic").results[:2]] * 2
 
 
 def test_the_table_has_every_method_that_distils_or_replays_and_each_of_its_losses() -> None:

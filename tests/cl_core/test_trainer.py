@@ -28,7 +28,7 @@ from cl_core.nets.network import build_network
 from cl_core.recipe import Recipe
 from cl_core.rng import Streams
 from cl_core.scenarios.scenarios import parse_scenario
-from cl_core.training.checkpoints import Boundaries, StageStore
+from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.configuration import Configuration
 from cl_core.training.device import resolve_device
 from cl_core.training.evaluation import teacher_agreement
@@ -243,18 +243,18 @@ def test_every_phase_takes_the_study_s_last_batch(
 def test_what_becomes_of_the_last_batch_is_counted_and_decides_the_network() -> None:
     # 42, 28 and 28 rows in batches of 16, for two epochs.
     images = {"keep": [84, 56, 56], "complete": [84, 56, 56], "drop": [64, 32, 32]}
-    stages, keys = set(), set()
+    checkpoints, keys = set(), set()
     for last_batch, expected in images.items():
         finished = tiny.run("finetune", recipe={"last_batch": last_batch})
         assert [r.images for r in finished.results] == expected
         assert all(r.recipe["last_batch"] == last_batch for r in finished.results)
-        stages.add(finished.results[0].stage)
+        checkpoints.add(finished.results[0].network)
         keys.add(finished.training.base_key())
-    assert len(stages) == len(keys) == 3
+    assert len(checkpoints) == len(keys) == 3
     parts = {"base": {"last_batch": "drop"}, "increment": {"last_batch": "keep"}}
     apart = tiny.run("finetune", recipe=parts)
     assert [r.images for r in apart.results] == [64, 56, 56]
-    assert apart.results[0].stage == tiny.run("finetune", recipe={"last_batch": "drop"}).results[0].stage
+    assert apart.results[0].network == tiny.run("finetune", recipe={"last_batch": "drop"}).results[0].network
 
 
 def test_adam_has_coupled_decay_and_adamw_decoupled_decay() -> None:
@@ -350,9 +350,9 @@ def test_a_run_of_the_first_tasks_is_the_whole_run_so_far(method: str, until: in
 
 
 def test_a_run_of_the_first_tasks_goes_on_as_the_whole_run(tmp_path: Path) -> None:
-    store = StageStore(tmp_path)
+    store = CheckpointStore(tmp_path)
     tiny.train(tiny.configuration("lwf", until=2), store=store, resume=True)
-    whole = Training(tiny.configuration("lwf"), tiny.data(), store, Boundaries(store))
+    whole = Training(tiny.configuration("lwf"), tiny.data(), store, ResumeCheckpoints(store))
     assert whole.done == 2
     assert tiny.trace(whole.next_task()) == tiny.run("lwf").traces[2]
 
@@ -524,7 +524,7 @@ def test_test_rows_are_counted_only_when_unsealed() -> None:
         assert [tiny.counts(e) for e in a.evaluations] == [
             tiny.counts(e) for e in b.evaluations if e.split == "val"
         ]
-        assert a.stage == b.stage
+        assert a.network == b.network
 
 
 def test_without_validation_the_test_split_is_counted_alone() -> None:
@@ -592,7 +592,7 @@ def test_run_equals_the_run_of_a_study(result: Result) -> None:
     settings_ = dataclasses.replace(
         tiny.configuration("replay", {"exemplars_per_class": 5}), recipe=recipe, unsealed=False
     )
-    assert [r.stage for r in tiny.train(settings_).results] == [r.stage for r in result.tasks]
+    assert [r.network for r in tiny.train(settings_).results] == [r.network for r in result.tasks]
 
 
 def test_a_run_of_one_task_has_no_forgetting() -> None:
@@ -610,11 +610,11 @@ def test_arrays_are_enough() -> None:
     assert run("lwf", own, "B1-2tasks", threads=1).sizes == (1, 1, 1)
 
 
-# Stages of the base
+# Checkpoints of the base
 
 
 def test_training_the_base_alone_publishes_what_a_run_would(tmp_path: Path) -> None:
-    store = StageStore(tmp_path)
+    store = CheckpointStore(tmp_path)
     settings_ = tiny.configuration("bic")
     Training(settings_, tiny.data(), store).train_base()
     finished = tiny.train(settings_, store=store)
@@ -627,7 +627,7 @@ def test_training_the_base_alone_publishes_what_a_run_would(tmp_path: Path) -> N
 def test_waiting_for_another_process_that_trains_the_base_is_no_time_of_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Slow(StageStore):
+    class Slow(CheckpointStore):
         @contextlib.contextmanager
         def lock(self, key: str) -> Iterator[None]:
             clock["now"] += 1000.0
@@ -667,7 +667,7 @@ print(sorted(set(sys.modules) - before), "torch._dynamo" in before, "sklearn" in
 
 
 def test_the_seconds_of_a_shared_stage_are_those_of_its_training(tmp_path: Path) -> None:
-    store = StageStore(tmp_path)
+    store = CheckpointStore(tmp_path)
     first = tiny.train(tiny.configuration("lwf"), store=store).results[0]
     second = tiny.train(tiny.configuration("replay"), store=store).results[0]
     assert second.shared

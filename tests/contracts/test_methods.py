@@ -22,7 +22,7 @@ from cl_core.task import Batch, Task
 from cl_core.testing import METHOD_CONTRACTS, Contract
 from cl_core.testing.methods import OPTIMIZERS, pair
 from cl_core.training import trainer
-from cl_core.training.checkpoints import Boundaries, StageStore, network_digest
+from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints, network_digest
 from cl_core.training.trainer import Training
 from search.commands.describe import PARADIGMS
 from tests import tiny
@@ -81,16 +81,16 @@ def test_no_stream_is_named_after_a_method(method: str, monkeypatch: pytest.Monk
     assert not [name for name in drawn if any(known in name for known in METHOD_NAMES)]
 
 
-# Boundaries and shared stages
+# ResumeCheckpoints and shared checkpoints
 
 
 @every_method
 def test_a_run_keeps_one_boundary_and_forgets_it_at_the_end(method: str, tmp_path: Path) -> None:
-    training = tiny.train(tiny.configuration(method), store=StageStore(tmp_path), resume=True).training
+    training = tiny.train(tiny.configuration(method), store=CheckpointStore(tmp_path), resume=True).training
     base = f"{training.base_key()}.safetensors"
     names = {p.name for p in tmp_path.rglob("*.safetensors")}
-    assert names == {base, f"{training.boundary_key(2)}.safetensors"}
-    training.forget_boundaries()
+    assert names == {base, f"{training.resume_checkpoint_key(2)}.safetensors"}
+    training.forget_resume_checkpoints()
     assert {p.name for p in tmp_path.rglob("*.safetensors")} == {base}
 
 
@@ -101,7 +101,7 @@ def test_methods_of_one_family_share_one_base_network(tmp_path: Path) -> None:
         finished = tiny.run(method, json.loads(hp))
         base = finished.training.method.base()
         family = json.dumps([base.key(), dict(base.recipe)], sort_keys=True)
-        families.setdefault(family, set()).add(finished.results[0].stage)
+        families.setdefault(family, set()).add(finished.results[0].network)
         keys.setdefault(family, set()).add(finished.training.base_key())
     assert all(len(digests) == 1 for digests in families.values()), families
     assert all(len(found) == 1 for found in keys.values()), keys
@@ -131,17 +131,17 @@ def test_with_a_shared_base_every_method_begins_from_one_backbone(
     assert dict(own.results[0].recipe) == dict(plain.results[0].recipe)
     family = own.training.method.base()
     if (family.family, family.head) == ("plain", "linear"):
-        assert own.results[0].stage == plain.results[0].stage
+        assert own.results[0].network == plain.results[0].network
         assert own.results[0].phases == plain.results[0].phases
     else:
-        assert own.results[0].stage != plain.results[0].stage
+        assert own.results[0].network != plain.results[0].network
         assert {p.phase for p in own.results[0].phases} == {"train", "train-heads"}
         keys = [(p.phase, p.epoch, p.term) for p in own.results[0].phases]
         assert len(keys) == len(set(keys))
     assert all(p.requires_grad for p in own.training.state.net.parameters())
     if len(own.results) > 1 and method != "joint":
         assert not _same(_backbone(own.states[1]), _backbone(own.states[0]))
-    store = StageStore(tmp_path)
+    store = CheckpointStore(tmp_path)
     Training(tiny.configuration("finetune"), tiny.data(), store).train_base()
     again = tiny.train(settings, store=store)
     assert [r.shared for r in again.results] == [True, False, False]
@@ -155,12 +155,12 @@ def test_with_a_shared_base_a_resumed_run_equals_the_straight_one(
     method: str, done: int, tmp_path: Path
 ) -> None:
     settings = tiny.configuration(method, shared_base=True)
-    straight, store = tiny.train(settings), StageStore(tmp_path)
-    first = Training(settings, tiny.data(), store, Boundaries(store))
+    straight, store = tiny.train(settings), CheckpointStore(tmp_path)
+    first = Training(settings, tiny.data(), store, ResumeCheckpoints(store))
     for _ in range(done):
         first.next_task()
-        first.keep_boundary()
-    second = Training(settings, tiny.data(), store, Boundaries(store))
+        first.keep_resume_checkpoint()
+    second = Training(settings, tiny.data(), store, ResumeCheckpoints(store))
     assert second.done == done
     assert [tiny.trace(second.next_task()) for _ in range(done, 3)] == straight.traces[done:]
 
@@ -458,7 +458,7 @@ def test_the_teacher_is_the_previous_network_and_never_moves(
     monkeypatch.setattr(Training, "_train_phase", checked)
     finished = tiny.train(tiny.configuration(method, json.loads(hp)))
     for index, digest in teachers:
-        assert digest == finished.results[index - 1].stage
+        assert digest == finished.results[index - 1].network
     assert bool(teachers) == finished.training.method.teacher
     assert finished.training.state.teacher is None
     assert not finished.training.state.local

@@ -90,7 +90,7 @@ def test_the_fixture_lake_gives_a_figure_over_every_cell(name, lakes, show):
         assert found.bare
         return
     assert found.figure is not None
-    cells = set(results.trials["cell"])
+    cells = set(results.runs["cell"])
     shown = {
         f"{label}@{scenario}"
         for label, scenario in zip(found.table["label"], found.table["scenario"], strict=True)
@@ -112,11 +112,11 @@ def otherwise(folder, split):
     confusion = results.confusion.copy()
     right = confusion["true_class"] == confusion["predicted_class"]
     confusion.loc[(confusion["split"] == split) & right, "count"] *= 2
-    trials = results.trials.copy()
+    trials = results.runs.copy()
     mine = trials["split"] == split
     metrics = ["objective", *(name for name in METRICS if name in trials)]
     trials.loc[mine, metrics] = trials.loc[mine, metrics] * 0.9 + 0.01
-    results.__dict__.update(confusion=confusion, trials=trials)
+    results.__dict__.update(confusion=confusion, runs=trials)
     return results
 
 

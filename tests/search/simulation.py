@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from cl_core.images.dataset import Data
 from search.cells.queue import Cells
 from search.jobs.queue import Job
-from search.lake.rows import trial_row
+from search.lake.rows import run_row
 from search.lake.writer import study_schemas, write_rows
 from search.storage.run_folder import read_studies
 from search.worker.runner import INCREMENTS
@@ -83,7 +83,7 @@ class Driver:
             job = self.cells.next()
             if job is None:
                 break
-            self.order.append((job.id, job.spec.config))
+            self.order.append((job.id, job.spec.trial_digest))
             self.open.append(job)
         return bool(self.open)
 
@@ -99,7 +99,7 @@ class Driver:
         if status == "completed" and value is not None:
             for task in range(TASKS):
                 so_far = value * (1 - 0.1 * (TASKS - 1 - task) / TASKS)
-                if self.cells.report(job.spec.trial, task, so_far if task else None):
+                if self.cells.report(job.spec.run, task, so_far if task else None):
                     status = "stopped"
                     break
         write_row(self.folder, job.spec, status, value)
@@ -120,11 +120,11 @@ class Driver:
 
 def write_row(folder: Path, spec: RunSpec, status: str, value: float | None) -> None:
     """The `trials` row that a worker leaves."""
-    none: dict[str, list[dict[str, Any]]] = {"stages": [], "confusion": []}
-    row = trial_row(spec, images(), none, status, "it was made to fail" if status == "failed" else None)
+    none: dict[str, list[dict[str, Any]]] = {"tasks": [], "confusion": []}
+    row = run_row(spec, images(), none, status, "it was made to fail" if status == "failed" else None)
     metrics = ("average_incremental_accuracy", "last_accuracy", "forgetting", INCREMENTS)
     row |= {"tasks_done": TASKS, "objective": value, "ended": 1.0, **dict.fromkeys(metrics, value)}
-    write_rows(folder, "trials", spec.trial, [row], SCHEMAS["trials"])
+    write_rows(folder, "runs", spec.run, [row], SCHEMAS["runs"])
 
 
 def trials_in(folder: Path, study: str, part: StoragePart | None = None) -> list[FrozenTrial]:
@@ -139,9 +139,9 @@ def told(folder: Path, cell: str) -> list[tuple[int, str, float | None]]:
     """(number, state, value) of the configurations of a cell, later Optuna trials of a number superseding."""
     found = {}
     for trial in trials_in(folder, cell):
-        if "number" in trial.user_attrs:
+        if "trial" in trial.user_attrs:
             first = trial.values[0] if trial.values else None
-            found[trial.user_attrs["number"]] = (trial.user_attrs["number"], trial.state.name, first)
+            found[trial.user_attrs["trial"]] = (trial.user_attrs["trial"], trial.state.name, first)
     return [found[number] for number in sorted(found)]
 
 

@@ -99,7 +99,7 @@ def test_an_audit_lets_a_share_run_on_and_marks_it_in_storage_and_tables(study: 
     stopped = [n for n, state, *_ in found if state == "PRUNED"]
     assert 3 <= len(audited) < len(stopped)
     assert {state for state, _ in audited.values()} == {"COMPLETE"}
-    marked = {row["number"]: row["audited_after"] for row in recorded(tmp_path).values()}
+    marked = {row["trial"]: row["audited_after"] for row in recorded(tmp_path).values()}
     assert {n: mark for n, mark in marked.items() if mark is not None} == {
         n: step for n, (_, step) in audited.items()
     }
@@ -141,7 +141,7 @@ def test_a_mark_that_a_crash_swallowed_is_made_when_the_folder_is_opened_again(
     assert recorded(tmp_path)[job.id]["audited_after"] is None
     with Cells(resolved, tmp_path, bases=False):
         assert recorded(tmp_path)[job.id]["audited_after"] == 1
-    assert told(tmp_path, CELL)[job.spec.number][1] == "COMPLETE"
+    assert told(tmp_path, CELL)[job.spec.trial][1] == "COMPLETE"
 
 
 def test_with_several_objectives_a_second_study_decides_and_both_are_told(study: Any, tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_race_over_class_orders_ends_a_configuration_between_two_runs(study: A
                     order.append(job.id)
                     orders = [str(s.configuration.class_order) for s in cells._jobs[job.id].specs]
                     luck = 0.02 * orders.index(str(job.spec.configuration.class_order))
-                    value = 0.8 + luck - 0.1 * job.spec.number
+                    value = 0.8 + luck - 0.1 * job.spec.trial
                     for task in range(1, TASKS - 1):
                         assert not cells.report(job.id, task, value)
                     write_row(folder, job.spec, "completed", value)
@@ -236,7 +236,7 @@ def test_an_audit_between_two_runs_is_marked_in_the_tables_at_once(study: Any, t
     start_tables(tmp_path, SCHEMAS)
     with Cells(resolved, tmp_path, bases=False) as cells:
         while (job := cells.next()) is not None:
-            value = 0.9 - 0.05 * job.spec.number
+            value = 0.9 - 0.05 * job.spec.trial
             for task in range(1, TASKS - 1):
                 assert not cells.report(job.id, task, value)
             write_row(tmp_path, job.spec, "completed", value)
@@ -244,7 +244,7 @@ def test_an_audit_between_two_runs_is_marked_in_the_tables_at_once(study: Any, t
     audited = {number for number, *_, step in trials(tmp_path) if step is not None}
     rows = recorded(tmp_path).values()
     assert audited
-    assert {row["number"] for row in rows if row["audited_after"] is not None} == audited
+    assert {row["trial"] for row in rows if row["audited_after"] is not None} == audited
 
 
 @pytest.mark.parametrize(("aggregate", "expected"), [("mean", (0.6, 0.3)), ("worst", (0.5, 0.4))])

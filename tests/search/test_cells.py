@@ -136,7 +136,7 @@ def test_a_failed_trial_counts_and_is_not_repeated_unless_asked_for(study: Any, 
     resolved = study({"lwf": None}, trials=4)
 
     def fails_at_two(spec: RunSpec) -> Ending:
-        return ("failed", None) if spec.number == 2 else ("completed", worth(spec))
+        return ("failed", None) if spec.trial == 2 else ("completed", worth(spec))
 
     first = Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run(ending=fails_at_two)
     (progress,) = first.cells.progress()
@@ -294,7 +294,7 @@ def test_a_stopper_stops_what_falls_behind_but_nobody_before_the_second_task(
         cells = Cells(study({"lwf": None}, trials=15, stopper=stopper), folder, bases=False)
         stops = []
         while (job := cells.next()) is not None:
-            value = 1.0 - 0.05 * job.spec.number  # each is worse than all before it
+            value = 1.0 - 0.05 * job.spec.trial  # each is worse than all before it
             for task in range(TASKS):
                 if cells.report(job.id, task, value if task else None):
                     stops.append(task)
@@ -308,17 +308,17 @@ def test_a_stopper_stops_what_falls_behind_but_nobody_before_the_second_task(
         assert progress.best == 1.0
 
 
-# Base stages.
+# Base checkpoints.
 
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Base stages that stand in the store; the key is the base's number of classes."""
+    """Base checkpoints that stand in the store; the key is the base's number of classes."""
     stand: set[str] = set()
     key = lambda configuration, data: f"base{configuration.scenario.base}"  # noqa: E731
     monkeypatch.setattr(module, "base_key", key)
     monkeypatch.setattr(
-        module, "base_ready", lambda configuration, data, stages: key(configuration, data) in stand
+        module, "base_ready", lambda configuration, data, checkpoints: key(configuration, data) in stand
     )
     return stand
 
@@ -345,7 +345,7 @@ def test_bases_come_first_and_dependents_wait(trained: set[str], study: Any, tmp
 def test_a_base_that_stands_is_not_trained_again(trained: set[str], study: Any, tmp_path: Path) -> None:
     trained.add("base0")
     cells = Cells(study(trials=2), tmp_path)
-    assert [job.kind for job in iter(cells.next, None)] == ["trial"] * 4
+    assert [job.kind for job in iter(cells.next, None)] == ["run"] * 4
 
 
 def test_a_failed_base_releases_those_that_wait(trained: set[str], study: Any, tmp_path: Path) -> None:
@@ -353,12 +353,12 @@ def test_a_failed_base_releases_those_that_wait(trained: set[str], study: Any, t
     base = cells.next()
     assert base is not None
     cells.done(base.id, "failed", error="out of memory")
-    assert [job.kind for job in iter(cells.next, None)] == ["trial"] * 2
+    assert [job.kind for job in iter(cells.next, None)] == ["run"] * 2
 
 
 def test_without_base_jobs_runs_start_at_once(trained: set[str], study: Any, tmp_path: Path) -> None:
     cells = Cells(study(trials=2), tmp_path, bases=False)
-    assert [job.kind for job in iter(cells.next, None)] == ["trial"] * 4
+    assert [job.kind for job in iter(cells.next, None)] == ["run"] * 4
 
 
 @pytest.mark.parametrize("concurrent", [1, 2])
@@ -383,7 +383,7 @@ def test_the_key_of_a_base_stage_does_not_move_with_what_acts_later(
     assert base is not None
     assert base.kind == "base"
     cells.done(base.id, "completed")
-    assert {job.kind for job in iter(cells.next, None)} == {"trial"}
+    assert {job.kind for job in iter(cells.next, None)} == {"run"}
     assert not cells.finished
 
 

@@ -97,7 +97,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("budget.gpu_hours=1", "no run holds a GPU here: set budget.wall"),
         ("budget.until=2020-01-01T00:00", "is over: name a later moment"),
         ("storage.root=/proc/none", "must be writable"),
-        ("storage.stages=/proc/none", "storage.stages must be writable"),
+        ("storage.checkpoints=/proc/none", "storage.checkpoints must be writable"),
     ],
 )
 def test_a_bad_study_is_refused_in_one_line_before_any_work(
@@ -190,12 +190,12 @@ def test_several_objectives_are_searched_stopped_and_reported(tmp_path: Path) ->
     result = call("run", study, "--local", "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
     results = open_results(tmp_path / "run")
-    assert (results.trials["status"] == "stopped").any()
-    done = results.trials[results.trials["status"] == "completed"]
+    assert (results.runs["status"] == "stopped").any()
+    done = results.runs[results.runs["status"] == "completed"]
     assert (done["objective"] == done["last_accuracy"]).all()
     assert done[["old_new_gap", "kept_bytes"]].notna().all(axis=None)
-    stages = results.stages.groupby("trial")["kept_bytes"].last()
-    assert (done.set_index("trial")["kept_bytes"] == stages[done["trial"]]).all()
+    checkpoints = results.tasks.groupby("run")["kept_bytes"].last()
+    assert (done.set_index("run")["kept_bytes"] == checkpoints[done["run"]]).all()
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Pareto front" in page
     assert "Early stopping" in page
@@ -218,7 +218,7 @@ def test_a_study_starts_from_what_another_has_found(finished: Path, tmp_path: Pa
 def test_what_the_parser_complains_of_is_one_line_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for arguments in (["trial", "--method", "lwf"], ["rnu", "quickstart"], ["status", "--jsn", "x"]):
+    for arguments in (["train", "--method", "lwf"], ["rnu", "quickstart"], ["status", "--jsn", "x"]):
         monkeypatch.setattr(sys, "argv", ["cl-search", *arguments])
         with pytest.raises(SystemExit) as end:
             main()
@@ -287,7 +287,7 @@ def test_what_has_to_be_known_of_the_images_is_said_before_work(
         recipe={"net": "convnet-small", "epochs": 1, "batch": 4},
         search={"trials": 1},
     )
-    single = ["trial", "--method", "finetune", "--data", "image-folder", "--scenario", "B0-2tasks", "--json"]
+    single = ["train", "--method", "finetune", "--data", "image-folder", "--scenario", "B0-2tasks", "--json"]
     sets = [f"data.root={root}", "recipe.net=convnet-small", "recipe.epochs=1", "recipe.batch=4"]
     for arguments in (
         ["run", study, "--dry-run", "--out", tmp_path / "run"],
@@ -327,8 +327,8 @@ def test_what_a_killed_run_was_writing_aside_is_removed_by_the_next(finished: Pa
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", str(finished), str(copy)], check=True)
     table = copy / "tables" / ".aside" / ".finetune@B0-5tasks--0.parquet.0123456789ab"
-    young = copy / "stages" / ".fedcba9876543210.safetensors.0123456789ab"
-    stale = [copy / "stages" / f".{name}.0123456789ab" for name in ("0123456789abcdef.safetensors", "x")]
+    young = copy / "checkpoints" / ".fedcba9876543210.safetensors.0123456789ab"
+    stale = [copy / "checkpoints" / f".{name}.0123456789ab" for name in ("0123456789abcdef.safetensors", "x")]
     stale += [copy / f".{name}.0123456789ab" for name in ("study.yaml", "report.html", "control.json")]
     for path in (table, young, *stale):
         path.parent.mkdir(exist_ok=True)
@@ -367,7 +367,7 @@ def test_a_report_that_cannot_be_written_after_the_work_is_no_bad_request(
 
 
 def test_a_trial_follows_a_protocol_and_ends_where_asked(tmp_path: Path) -> None:
-    base = ["trial", "--method", "lwf", "--data", "digits", "--scenario", "B0-5tasks", "--until", "2"]
+    base = ["train", "--method", "lwf", "--data", "digits", "--scenario", "B0-5tasks", "--until", "2"]
     base += ["--set", "recipe.epochs=1", "--set", "data.per_class=30"]
     out = tmp_path / "chf"
     result = call(*base, "--protocol", "chf", "--out", out)
@@ -375,8 +375,8 @@ def test_a_trial_follows_a_protocol_and_ends_where_asked(tmp_path: Path) -> None
     assert "task 2 of 2: completed" in result.stdout
     assert "note:" not in result.stderr
     results = open_results(out)
-    assert results.stages["note"].isna().tolist() == [True, False]
-    assert results.stages["hp.kd_weight"].iloc[0] == results.trials["hp.kd_weight"].iloc[0] == 0.25
+    assert results.tasks["note"].isna().tolist() == [True, False]
+    assert results.tasks["hp.kd_weight"].iloc[0] == results.runs["hp.kd_weight"].iloc[0] == 0.25
     assert results.sizes("lwf@B0-5tasks/0") == (2, 2)
     assert call("rerun", out, "lwf@B0-5tasks/0").exit_code == 0
     assert "holds another trial" in refused(*base, "--out", out)
@@ -394,7 +394,7 @@ def test_a_trial_follows_a_protocol_and_ends_where_asked(tmp_path: Path) -> None
 )
 def test_a_trial_says_where_its_protocol_finds_nothing_to_act_on(protocol: str, line: str) -> None:
     result = call(
-        *("trial", "--method", "finetune", "--data", "digits", "--scenario", "B0-5tasks", "--until", "2"),
+        *("train", "--method", "finetune", "--data", "digits", "--scenario", "B0-5tasks", "--until", "2"),
         *("--set", "recipe.epochs=1", "--set", "data.per_class=30", "--protocol", protocol),
     )
     assert result.exit_code == 0, result.output
@@ -403,7 +403,7 @@ def test_a_trial_says_where_its_protocol_finds_nothing_to_act_on(protocol: str, 
 
 
 def test_a_trial_s_file_of_an_older_version_is_the_same_trial(tmp_path: Path) -> None:
-    base = ["trial", "--method", "finetune", "--data", "digits", "--scenario", "B0-1tasks", "--out"]
+    base = ["train", "--method", "finetune", "--data", "digits", "--scenario", "B0-1tasks", "--out"]
     base += [tmp_path / "run", "--set", "recipe.epochs=1", "--set", "data.per_class=30"]
     assert call(*base).exit_code == 0
     path = tmp_path / "run" / "trial.json"
@@ -412,7 +412,7 @@ def test_a_trial_s_file_of_an_older_version_is_the_same_trial(tmp_path: Path) ->
         del values["configuration"][key]
     path.write_text(json.dumps(values))
     assert call(*base).exit_code == 0
-    path.write_text('{"trial": 3}')
+    path.write_text('{"run": 3}')
     assert "is damaged" in refused(*base)
 
 
@@ -455,7 +455,7 @@ def test_logs_are_those_of_the_run(finished: Path) -> None:
 def test_a_recorded_run_comes_out_the_same_again(finished: Path) -> None:
     result = call("rerun", finished, "finetune@B0-5tasks/1")
     assert result.exit_code == 0, result.output
-    assert "equal: 1 trials" in result.stdout
+    assert "equal: 1 runs" in result.stdout
     assert "finetune@B0-5tasks/1" in refused("rerun", finished, "finetune@B0-5tasks/11")
 
 
@@ -500,7 +500,7 @@ def test_a_failed_run_ends_the_command_with_1_and_a_line(tmp_path: Path) -> None
 
 def test_a_trial_prints_json_alone_and_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    arguments = ["trial", "--method", "lwf", "--data", "digits", "--scenario", "B4-inc3", "--seed", "1"]
+    arguments = ["train", "--method", "lwf", "--data", "digits", "--scenario", "B4-inc3", "--seed", "1"]
     arguments += ["--set", "hp.kd_weight=1", "--set", "recipe.epochs=1", "--set", "data.per_class=30"]
     shown = json.loads(call(*arguments, "--json").stdout)
     matrix = shown["accuracy_matrix"]
@@ -518,7 +518,7 @@ def test_a_trial_prints_json_alone_and_keeps_nothing(tmp_path: Path, monkeypatch
 def test_a_trial_is_kept_where_asked_with_its_model(tmp_path: Path) -> None:
     from safetensors import safe_open
 
-    base = ["trial", "--method", "finetune", "--data", "digits", "--scenario", "B0-5tasks"]
+    base = ["train", "--method", "finetune", "--data", "digits", "--scenario", "B0-5tasks"]
     base += ["--set", "recipe.epochs=1", "--set", "data.per_class=30"]
     for name in ("a", "b"):
         result = call(*base, "--out", tmp_path / name, "--save", tmp_path / f"{name}.safetensors")
@@ -564,7 +564,7 @@ def test_a_trial_is_kept_where_asked_with_its_model(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_trial_is_refused_in_one_line(changes: Sequence[str], says: str) -> None:
-    base = ["trial", "--method", "lwf", "--data", "digits", "--scenario", "B0-5tasks", "--json"]
+    base = ["train", "--method", "lwf", "--data", "digits", "--scenario", "B0-5tasks", "--json"]
     assert says in refused(*base, *changes)
 
 
@@ -688,9 +688,9 @@ def test_a_killed_command_given_again_leaves_the_rows_of_an_undisturbed_one(tmp_
             stderr=subprocess.PIPE,
             text=True,
         )
-        ended = len(list((tmp_path / "killed").glob("tables/trials/f*.parquet")))
+        ended = len(list((tmp_path / "killed").glob("tables/runs/f*.parquet")))
         deadline = time.monotonic() + 60
-        while len(list((tmp_path / "killed").glob("tables/trials/f*.parquet"))) <= ended:
+        while len(list((tmp_path / "killed").glob("tables/runs/f*.parquet"))) <= ended:
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.01)

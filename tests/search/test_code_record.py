@@ -22,7 +22,7 @@ from cl_core.errors import BadRequest
 from search.backends.allocation import Plan, kept
 from search.cli import app
 from search.commands.run import prepare, run_study
-from search.commands.train import TrialRequest, run_trial
+from search.commands.train import TrainRequest, train
 from search.lake.writer import recorded
 from search.storage.code_record import read_code
 from spaces.resolved.study import resolve
@@ -212,12 +212,12 @@ def test_weights_to_start_from_and_a_class_order_may_not_change_behind_their_nam
 
 def test_a_single_run_s_folder_is_refused_with_other_code(helper: Path, tmp_path: Path) -> None:
     sets = ("recipe.epochs=1", "data.classes=4", "data.per_class=8")
-    request = TrialRequest("lwf", "synthetic", "B0-2tasks", sets, out=tmp_path / "one", net="coded_net:make")
-    run_trial(request)
-    run_trial(request)
+    request = TrainRequest("lwf", "synthetic", "B0-2tasks", sets, out=tmp_path / "one", net="coded_net:make")
+    train(request)
+    train(request)
     helper.write_text(HELPER + "MORE = 1\n")
     with pytest.raises(BadRequest, match=r"coded_help\.py changed since .*: name an empty folder"):
-        run_trial(request)
+        train(request)
 
 
 # Threads and devices

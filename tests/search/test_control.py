@@ -56,7 +56,7 @@ def test_a_run_that_was_begun_waits_while_its_cell_is_paused(study: Any, tmp_pat
         assert counts(Driver(cells, tmp_path).run()) == {BIC: 2}
     steering.resume(tmp_path, LWF)
     with Cells(resolved, tmp_path, bases=False) as cells:
-        assert Driver(cells, tmp_path).run().order[0] == (first.id, first.spec.config)
+        assert Driver(cells, tmp_path).run().order[0] == (first.id, first.spec.trial_digest)
 
 
 def test_a_cell_of_higher_priority_is_asked_first(study: Any, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_stopped_run_whose_rows_are_damaged_ends_where_it_ended(tmp_path: Path
     stopped = [trial for trial, row in recorded(folder).items() if row["status"] == "stopped"]
     assert stopped
     for trial in stopped:
-        (folder / "tables" / "stages" / f"{file_of(trial)}.parquet").write_bytes(b"PAR1 damaged PAR1")
+        (folder / "tables" / "tasks" / f"{file_of(trial)}.parquet").write_bytes(b"PAR1 damaged PAR1")
     notes: list[str] = []
     again = run_study(REAL, folder, ["search.trials=7"], local=True, warn=notes.extend)
     assert (again.stopped, again.worked) == (len(stopped), True)

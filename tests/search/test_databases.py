@@ -230,7 +230,7 @@ def test_a_real_run_over_postgresql_survives_a_kill_and_a_lost_server(
     # The password comes in the URL once; the folder and what is printed do not have it.
     command = ["run", study, "--local", "--out", other]
     with started(*command, "--set", f"storage.optuna={server.full_url}", password=False) as process:
-        until(lambda: any(other.glob("tables/trials/lwf*.parquet")))
+        until(lambda: any(other.glob("tables/runs/lwf*.parquet")))
         process.send_signal(signal.SIGKILL)
         shown = process.communicate()[0]
     refused = call(*command, password=False)
@@ -238,7 +238,7 @@ def test_a_real_run_over_postgresql_survives_a_kill_and_a_lost_server(
     assert "no password supplied: put the password into ~/.pgpass or PGPASSWORD" in refused.stderr
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     with started(*command, password=True) as process:
-        until(lambda: any(other.glob("tables/trials/bic*.parquet")))
+        until(lambda: any(other.glob("tables/runs/bic*.parquet")))
         assert is_active(other)
         assert sum(cell.asked for cell in read_progress(other)) >= 2
         server.stop()

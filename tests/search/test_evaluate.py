@@ -83,14 +83,14 @@ def test_choice_and_default_have_the_same_orders_and_seeds_that_the_search_never
         for number in (0, 3)
     }
     assert runs[0] == runs[3] == {(o, s) for o in ("natural", "seed:1") for s in (3, 4)}
-    assert "lwf@B0-5tasks/3/final/seed:1/s4" in {spec.trial for spec in specs}
+    assert "lwf@B0-5tasks/3/final/seed:1/s4" in {spec.run for spec in specs}
     assert {(s.configuration.validation, s.configuration.unsealed, s.measured) for s in mine} == {
         (0.0, True, "test")
     }
 
 
 def test_a_choice_that_is_the_default_is_trained_once(study: Any) -> None:
-    mine = [spec.trial for spec in planned(study, {"orders": 2}) if spec.cell == "bic@B0-5tasks"]
+    mine = [spec.run for spec in planned(study, {"orders": 2}) if spec.cell == "bic@B0-5tasks"]
     assert sorted(mine) == [
         "bic@B0-5tasks/0/final/natural/s1",
         "bic@B0-5tasks/0/final/seed:1/s1",
@@ -118,7 +118,7 @@ def carry_out(jobs: Evaluation, folder: Path, count: int | None = None, failing:
             return done
         done.append(job.id)
         status = "failed" if failing and failing in job.id else "completed"
-        if job.kind == "trial":
+        if job.kind == "run":
             assert jobs.report(job.id, 0, None) is False
             write_row(folder, job.spec, status, 0.5)
         jobs.done(job.id, status)
@@ -131,7 +131,7 @@ def test_what_has_its_row_is_not_handed_out_again(study: Any, tmp_path: Path) ->
     resolved = study()
     first = carry_out(Evaluation(specs, tmp_path, lambda spec: resolved.data, bases=False), tmp_path, 3)
     second = carry_out(Evaluation(specs, tmp_path, lambda spec: resolved.data, bases=False), tmp_path)
-    assert first + second == [spec.trial for spec in specs]
+    assert first + second == [spec.run for spec in specs]
     third = Evaluation(specs, tmp_path, lambda spec: resolved.data, bases=False)
     assert (third.finished, third.next(), third.left) == (True, None, None)
     assert [(p.cell, p.budget, p.completed, p.running) for p in third.progress()] == [
@@ -147,7 +147,7 @@ def test_failed_runs_wait_until_they_are_asked_for(study: Any, tmp_path: Path) -
     assert [p.failed for p in jobs.progress()] == [1, 1]
     assert Evaluation(specs, tmp_path, lambda spec: resolved.data, bases=False).finished
     again = Evaluation(specs, tmp_path, lambda spec: resolved.data, bases=False, retry_failed=True)
-    assert carry_out(again, tmp_path) == [spec.trial for spec in specs if spec.purpose == "reference"]
+    assert carry_out(again, tmp_path) == [spec.run for spec in specs if spec.purpose == "reference"]
 
 
 def test_base_stages_come_first_and_runs_that_share_one_wait(study: Any, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_base_stages_come_first_and_runs_that_share_one_wait(study: Any, tmp_pat
     jobs.done(base.id, "completed")
     run = jobs.next()
     assert run is not None
-    assert (run.kind, run.spec.purpose) == ("trial", "final")
+    assert (run.kind, run.spec.purpose) == ("run", "final")
 
 
 def test_a_spent_budget_hands_nothing_out_and_a_run_handed_back_is_left(study: Any, tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_an_evaluation_leaves_test_rows_a_ledger_and_the_search_as_it_was(
     assert {r["split"] for r in finals.values()} == {"test"}
     assert {(r["class_order"], r["seed"]) for r in finals.values()} == {("natural", 1), ("seed:1", 1)}
     results = open_results(judged)
-    splits = results.read("classes").groupby("trial")["split"].unique()
+    splits = results.read("classes").groupby("run")["split"].unique()
     assert {tuple(splits[t]) for t in finals} == {("test",)}
     assert {tuple(sorted(splits[t])) for t, r in rows.items() if r["purpose"] == "reference"} == {
         ("test", "val")
@@ -209,7 +209,7 @@ def test_the_values_are_those_that_were_sampled(judged: Path) -> None:
     assert prepared.skipped == ()
     shown = {cell.name: cell for cell in cells(open_results(judged))}
     assert set(shown[LWF].best["purpose"]) == {"final"}
-    assert set(shown[LWF].trials["purpose"]) == {"search"}
+    assert set(shown[LWF].runs["purpose"]) == {"search"}
 
 
 def test_evaluating_again_trains_and_writes_down_nothing(judged: Path) -> None:
@@ -260,7 +260,7 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(searched: Path, tmp_pat
     with pytest.raises(BadRequest, match="an evaluation may change final"):
         evaluate(searched, ["recipe.epochs=3"], local=True)
     empty = shutil.copytree(searched, tmp_path / "empty")
-    for path in (empty / "tables" / "trials").glob("*@*.parquet"):
+    for path in (empty / "tables" / "runs").glob("*@*.parquet"):
         path.unlink()
     with pytest.raises(BadRequest, match="needs completed configurations"):
         evaluate(empty, local=True)
@@ -293,7 +293,7 @@ def test_a_data_set_without_a_test_split_is_refused(tmp_path: Path, monkeypatch:
 
 def test_a_cell_that_came_to_nothing_is_left_out_and_named(searched: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(searched, tmp_path / "run")
-    for path in (folder / "tables" / "trials").glob("lwf*.parquet"):
+    for path in (folder / "tables" / "runs").glob("lwf*.parquet"):
         path.unlink()
     prepared = prepare_evaluation(folder)
     assert prepared.skipped == (LWF,)
@@ -307,7 +307,7 @@ def test_a_default_of_its_own_stands_beside_a_choice_without_published_ones(tmp_
     (choice,) = prepared.choices
     assert (choice.number, choice.default_number, choice.is_default) == (0, -1, False)
     assert choice.default["hp.kd_weight"] == 0.25
-    assert f"{LWF}/-1/final/natural/s1" in {spec.trial for spec in prepared.specs}
+    assert f"{LWF}/-1/final/natural/s1" in {spec.run for spec in prepared.specs}
     assert choose(prepared.run.study, folder)[0] == [choice]
 
 
@@ -326,7 +326,7 @@ def test_an_oracle_is_labelled_wherever_its_numbers_stand(tmp_path: Path) -> Non
     noted: list[str] = []
     summary = run_study(plain, tmp_path / "run", local=True, warn=noted.extend)
     (row,) = recorded(summary.folder).values()
-    confusions = open_results(summary.folder).confusions(row["trial"], "test")
+    confusions = open_results(summary.folder).confusions(row["run"], "test")
     assert row["split"] == "test"
     assert row["last_accuracy"] == confusions[-1].trace() / confusions[-1].sum()
     assert [opening["what"] for opening in openings(summary.folder)] == ["oracle-test"]
@@ -368,7 +368,7 @@ def test_a_killed_evaluation_given_again_leaves_the_rows_of_an_undisturbed_one(
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
-    while not list(folder.glob("tables/trials/*final*.parquet")):
+    while not list(folder.glob("tables/runs/*final*.parquet")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)

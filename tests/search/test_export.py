@@ -21,7 +21,7 @@ import search.commands.export
 from analysis import open_results
 from analysis.selection.selection import cells
 from cl_core import load, load_model
-from cl_core.errors import BadRequest, TrialError
+from cl_core.errors import BadRequest, RunError
 from cl_core.hparams import hparams
 from cl_core.images.dataset import DataSpec
 from cl_core.method import METHODS
@@ -74,8 +74,8 @@ def test_a_best_file_trains_the_choice_again_exactly(run: Path, exported: Path, 
         again = tmp_path / cell.name
         run_study(exported / cell.name / "best.yaml", again, local=True)
         after = open_results(again)
-        (chosen,) = cell.selected["trial"]
-        (trial,) = after.trials["trial"]
+        (chosen,) = cell.selected["run"]
+        (trial,) = after.runs["run"]
         for a, b in zip(before.confusions(chosen, "val"), after.confusions(trial, "val"), strict=True):
             assert (a == b).all()
         old, new = before.row(chosen), after.row(trial)
@@ -121,8 +121,8 @@ def test_what_is_exported_follows_the_protocol(
     )
     run_study(done.study, tmp_path / "again", local=True)
     before, after = open_results(tmp_path / "run"), open_results(tmp_path / "again")
-    stages = [r.read("stages")[["hp.kd_weight", "hp.temperature", "stage"]] for r in (before, after)]
-    assert stages[0].equals(stages[1])
+    checkpoints = [r.read("tasks")[["hp.kd_weight", "hp.temperature", "checkpoint"]] for r in (before, after)]
+    assert checkpoints[0].equals(checkpoints[1])
 
 
 def test_a_best_file_leaves_nothing_to_a_default(exported: Path) -> None:
@@ -144,11 +144,11 @@ def test_a_model_is_what_a_training_on_all_rows_comes_to(cell: str, run: Path, e
     data = load(DataSpec("digits", per_class=30))
     model = load_model(exported / cell / "model.safetensors")
     (chosen,) = (c for c in cells(open_results(run)) if c.name == cell)
-    assert model.card.origin["number"] == chosen.number
+    assert model.card.origin["trial"] == chosen.number
     assert model.card.origin["identity"] == open_results(run).study["resolved"]["identity"]
-    row = open_results(run).row(chosen.selected["trial"].iloc[0])
+    row = open_results(run).row(chosen.selected["run"].iloc[0])
     configuration = recorded_spec(run, search.commands.export._row(chosen)).configuration
-    assert row["number"] == chosen.number
+    assert row["trial"] == chosen.number
     everything = dataclasses.replace(configuration, validation=0.0)
     training = Training(everything, data, measure=False)
     while not training.finished:
@@ -243,12 +243,12 @@ def test_an_interrupted_export_goes_on_and_comes_to_the_same(
 
     def next_task(self: Training) -> Any:
         if len(trained) == 2:
-            raise TrialError("the power failed")
+            raise RunError("the power failed")
         trained.append(self.done)
         return real(self)
 
     monkeypatch.setattr(Training, "next_task", next_task)
-    with pytest.raises(TrialError, match="the power failed"):
+    with pytest.raises(RunError, match="the power failed"):
         export(run, ["bic@B4-inc3"], tmp_path)
     monkeypatch.setattr(Training, "next_task", real)
     said: list[str] = []
@@ -291,7 +291,7 @@ def test_an_export_that_cannot_be_is_refused_before_anything_is_written(run: Pat
 def test_a_cell_s_name_from_a_file_never_becomes_a_path_outside(cell: str, run: Path, tmp_path: Path) -> None:
     other = tmp_path / "a" / "b" / "run"
     shutil.copytree(run, other)
-    for path in (other / "tables" / "trials").glob("bic*B4-inc3*.parquet"):
+    for path in (other / "tables" / "runs").glob("bic*B4-inc3*.parquet"):
         table = pq.read_table(path)
         names = pa.array([cell] * len(table))
         pq.write_table(table.set_column(table.column_names.index("cell"), "cell", names), path)

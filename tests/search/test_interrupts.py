@@ -50,14 +50,14 @@ def is_one_line(done: subprocess.CompletedProcess[str]) -> None:
     assert lines[0].startswith("interrupted; finished tasks are kept, continue with: cl-search run ")
 
 
-@pytest.mark.parametrize(("ready", "times"), [("study.yaml", 5), ("tables/trials/f*.parquet", 1)])
+@pytest.mark.parametrize(("ready", "times"), [("study.yaml", 5), ("tables/runs/f*.parquet", 1)])
 def test_an_interrupted_run_says_one_line(tmp_path: Path, ready: str, times: int) -> None:
     arguments = ["run", str(write(tmp_path, search=MANY)), "--local", "--out", str(tmp_path / "run")]
     is_one_line(stopped(arguments, ready, times))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ready", "times"), [("study.yaml", 5), ("tables/trials/f*.parquet", 5)])
+@pytest.mark.parametrize(("ready", "times"), [("study.yaml", 5), ("tables/runs/f*.parquet", 5)])
 def test_an_interrupted_run_on_ray_says_one_line(tmp_path: Path, ready: str, times: int) -> None:
     arguments = ["run", str(write(tmp_path, search=MANY)), "--out", str(tmp_path / "run")]
     is_one_line(stopped(arguments, ready, times))

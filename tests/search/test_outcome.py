@@ -69,8 +69,8 @@ def test_a_search_ends_with_its_cells_and_the_next_command(searched: Path) -> No
     assert list(rows) == ["finetune@B0-5tasks", "joint@B0-5tasks", "lwf@B0-5tasks"]
     from analysis import open_results
 
-    trials = open_results(searched).trials
-    means = trials.groupby(["cell", "number"])["objective"].mean()
+    trials = open_results(searched).runs
+    means = trials.groupby(["cell", "trial"])["objective"].mean()
     mine = rows["lwf@B0-5tasks"]
     assert mine[1] == str(means["lwf@B0-5tasks"].idxmax())
     assert mine[2].startswith(f"{means['lwf@B0-5tasks'].max():.3f} ± ")
@@ -100,7 +100,7 @@ def test_an_evaluation_says_what_it_will_cost_before_it_starts(searched: Path, j
 
 def test_the_time_of_an_evaluation_goes_by_recorded_runs_and_rows(searched: Path) -> None:
     specs = prepare_evaluation(searched, local=True).specs
-    row = {"purpose": "search", "status": "completed", "increments": "2,2,2,2", "tasks": 5, "number": 0}
+    row = {"purpose": "search", "status": "completed", "increments": "2,2,2,2", "tasks": 5, "trial": 0}
     rows = {name: {**row, "cell": name, "seconds": 9.0} for name in {spec.cell for spec in specs}}
     final = sum(spec.purpose == "final" for spec in specs)
     assert seconds(specs, rows, 0.1) == pytest.approx(10.0 * final + 9.0 * (len(specs) - final))

@@ -112,7 +112,7 @@ READERS: dict[str, list[str]] = {  # what shows a folder needs none of its code
     "resume": ["run", CELL],
     "priority": ["run", CELL, "1"],
 }
-WITHOUT_FILES = {"list", "describe", "check", "doctor", "trial"}
+WITHOUT_FILES = {"list", "describe", "check", "doctor", "train"}
 
 
 def test_every_verb_is_looked_at() -> None:

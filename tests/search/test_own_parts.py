@@ -186,7 +186,7 @@ def test_describe_finds_out_which_kind_of_part_a_name_is(installed: Path) -> Non
 
 @pytest.mark.parametrize("data", ["pip-noise", "own_parts:load", "own_parts:asked"])
 def test_a_data_set_of_one_s_own_is_called_alike_by_either_name(data: str) -> None:
-    run = ("trial", "--method", "pip-mine", "--data", data, "--scenario", "B0-2tasks", "--threads", 1)
+    run = ("train", "--method", "pip-mine", "--data", data, "--scenario", "B0-2tasks", "--threads", 1)
     more = ("--set", "recipe.epochs=1", "--set", "data.classes=2", "--json")
     assert len(json.loads(call(*run, *more).stdout)["accuracy_matrix"]) == 2
 
@@ -202,7 +202,7 @@ def test_a_data_set_of_one_s_own_is_called_alike_by_either_name(data: str) -> No
     ],
 )
 def test_a_data_set_that_does_not_work_is_refused_in_one_line(name: str, told: str, installed: Path) -> None:
-    run = ("trial", "--method", "finetune", "--data", f"own_parts:{name}", "--scenario", "B0-2tasks")
+    run = ("train", "--method", "finetune", "--data", f"own_parts:{name}", "--scenario", "B0-2tasks")
     assert told.format(line(installed, f"def {name}(")) in refused(*run)
 
 
@@ -221,7 +221,7 @@ def test_a_data_set_that_does_not_work_is_refused_in_one_line(name: str, told: s
 def test_a_method_that_fails_in_training_is_told_with_its_file(
     name: str, told: str, at: str, installed: Path
 ) -> None:
-    result = call("trial", "--method", f"own_parts:{name}", *DIGITS, *SMALL, code=1)
+    result = call("train", "--method", f"own_parts:{name}", *DIGITS, *SMALL, code=1)
     assert told in result.stderr
     assert str(installed) in result.stderr
     if at and at != "def loss":
@@ -238,7 +238,7 @@ def test_methods_that_read_maps_refuse_a_net_without_them_before_any_work(tmp_pa
     assert "lwm@B0-2tasks: lwm needs a net whose features" in refused("run", study, "--local", "--out", out)
     assert not out.exists()
     said = refused(
-        "trial", "--method", "distill", "--set", "hp.loss=pod", "--net", "pip-flat", *DIGITS, *SMALL
+        "train", "--method", "distill", "--set", "hp.loss=pod", "--net", "pip-flat", *DIGITS, *SMALL
     )
     assert "loss 'pod' needs a net that gives its maps" in said
     assert "write mine: {method: 'own_parts:Mine'}" in refused(

@@ -64,11 +64,11 @@ def test_a_path_with_a_colon_is_a_folder(path: str) -> None:
 def test_every_verb_refuses_a_url_and_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     study, url = write(tmp_path), "s3://bucket/x"
-    trial = ["trial", "--method", "lwf", "--data", "digits", "--scenario", "B0-5tasks"]
+    trial = ["train", "--method", "lwf", "--data", "digits", "--scenario", "B0-5tasks"]
     for arguments in (
         ["run", study, "--out", url],
         ["run", study, "--set", f"storage.root={url}"],
-        ["run", study, "--set", f"storage.stages={url}"],
+        ["run", study, "--set", f"storage.checkpoints={url}"],
         ["plan", url],
         ["plan", study, "--out", url],
         ["evaluate", url],

@@ -127,7 +127,7 @@ def test_runs_and_tasks_are_foreseen_exactly(finished: Path) -> None:
 def test_bytes_are_foreseen_nearly(finished: Path) -> None:
     table = against(planned(finished) or {}, spent(open_results(finished))).set_index("quantity")
     ratio = table["spent / planned"]
-    assert ratio["bytes of stages"] == pytest.approx(1, abs=0.05)
+    assert ratio["bytes of checkpoints"] == pytest.approx(1, abs=0.05)
     assert 0.2 < ratio["bytes of tables"] < 1.5
     assert ratio["time of one worker"] > 0
 
@@ -135,7 +135,7 @@ def test_bytes_are_foreseen_nearly(finished: Path) -> None:
 def test_what_a_method_keeps_is_foreseen(finished: Path) -> None:
     plan = planned(finished) or {}
     kept = {cell["cell"]: cell["kept_bytes"] for cell in plan["cells"]}
-    trials = open_results(finished).trials
+    trials = open_results(finished).runs
     for cell in kept:
         (bytes_kept,) = set(trials[trials["cell"] == cell]["kept_bytes"])
         assert kept[cell] == bytes_kept
@@ -143,7 +143,7 @@ def test_what_a_method_keeps_is_foreseen(finished: Path) -> None:
 
 def test_a_plan_of_what_has_run_counts_nothing_that_stands_already(finished: Path) -> None:
     again = forecast(prepare(STUDY, finished, local=True), 0.1)
-    # Stages belong to machines of one kind and one number of threads: here all stand.
+    # Checkpoints belong to machines of one kind and one number of threads: here all stand.
     assert sum(cell.first_tasks for cell in again.cells) == 0
 
 
@@ -152,7 +152,7 @@ def test_a_first_task_that_is_not_shared_is_trained_by_every_run(tmp_path: Path)
     plan = forecast(prepare(study, tmp_path, local=True), 0.1)
     assert plan.total["tasks_shared"] == 0
     assert plan.total["tasks_trained"] == 4 * (5 + 3)
-    assert plan.total["stage_bytes"] == 0
+    assert plan.total["checkpoint_bytes"] == 0
 
 
 def test_searched_first_tasks_are_counted_one_by_one(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_the_report_sets_planned_against_spent(finished: Path) -> None:
         ("time of one worker", 0.01, "36 s"),
         ("GPU-hours", 1.25, "1.2 h"),
         ("time by the clock", 1204.0, "1,204 h"),
-        ("bytes of stages", 5_702_798, "5.7 MB"),
+        ("bytes of checkpoints", 5_702_798, "5.7 MB"),
         ("runs", 1204, "1,204"),
         ("GPU-hours", None, "–"),
     ],

@@ -91,8 +91,8 @@ def test_a_study_on_ray_equals_the_same_study_in_one_process(place: Path, tmp_pa
     assert ours == {name: value for name, value in before.items() if name in ours}
     assert on_ray.report is not None
     assert on_ray.report.exists()
-    # lwf and finetune share their base stage: one file, and nothing of the runs' own is left.
-    assert len(list((on_ray.folder / "stages").rglob("*.safetensors"))) == 1
+    # lwf and finetune share their base checkpoint: one file, and nothing of the runs' own is left.
+    assert len(list((on_ray.folder / "checkpoints").rglob("*.safetensors"))) == 1
     assert not [path for path in on_ray.folder.rglob("*") if path.suffix == ".pkl"]
 
 
@@ -150,7 +150,7 @@ def test_a_spent_budget_lets_running_tasks_end_and_the_same_command_goes_on(
         )
         first = run_study(plain, tmp_path / "run")
     assert (first.left, first.completed, first.failed) == ("budget.wall is spent", 0, 0)
-    assert len(list((first.folder / "tables" / ".running" / "stages").glob("finetune*"))) == 2
+    assert len(list((first.folder / "tables" / ".running" / "checkpoints").glob("finetune*"))) == 2
     second = run_study(plain, tmp_path / "run")
     assert (second.left, second.completed, second.failed) == (None, 3, 0)
     whole = run_study(plain, tmp_path / "whole", local=True)

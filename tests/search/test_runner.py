@@ -22,19 +22,19 @@ VOLATILE = {c.name for table in TABLES for c in columns(table) if c.volatile}
 
 def _spec(method: str = "bic", **rest: Any) -> RunSpec:
     return RunSpec(
-        trial=f"{method}@B3-2tasks/0/seed:1/s0",
+        run=f"{method}@B3-2tasks/0/seed:1/s0",
         cell=f"{method}@B3-2tasks",
         label=method,
-        number=0,
+        trial=0,
         purpose="search",
-        config="0" * 16,
+        trial_digest="0" * 16,
         configuration=tiny.configuration(method, **rest),
     )
 
 
 def _runner(folder: Path, spec: RunSpec | None = None) -> Runner:
     start_tables(folder, SCHEMAS)
-    return Runner(spec or _spec(), folder, folder / "stages", SCHEMAS, tiny.data())
+    return Runner(spec or _spec(), folder, folder / "checkpoints", SCHEMAS, tiny.data())
 
 
 def _rows(folder: Path, trial: str) -> dict[str, list[dict[str, Any]]]:
@@ -56,14 +56,14 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[st
     assert [p.status for p in progress] == ["running", "running", "completed"]
     assert [p.task for p in progress] == [0, 1, 2]
     assert [p.done for p in progress] == [False, False, True]
-    return _rows(folder, runner.spec.trial)
+    return _rows(folder, runner.spec.run)
 
 
 def test_every_table_has_the_rows_of_every_task(straight: dict[str, list[dict[str, Any]]]) -> None:
-    assert [row["task"] for row in straight["stages"]] == [0, 1, 2]
-    assert len(straight["trials"]) == 1
-    assert straight["trials"][0]["status"] == "completed"
-    assert straight["trials"][0]["tasks_done"] == 3
+    assert [row["task"] for row in straight["tasks"]] == [0, 1, 2]
+    assert len(straight["runs"]) == 1
+    assert straight["runs"][0]["status"] == "completed"
+    assert straight["runs"][0]["tasks_done"] == 3
     for table, column in (("phases", "task"), ("classes", "after_task"), ("confusion", "after_task")):
         assert {row[column] for row in straight[table]} == {0, 1, 2}
 
@@ -91,8 +91,8 @@ def test_the_rows_give_the_metrics_of_the_trial(straight: dict[str, list[dict[st
         rows = [r for r in straight["classes"] if r["primary"] and r["split"] == "val"]
         rows = [r for r in rows if r["after_task"] == task]
         steps.append(sum(r["correct"] for r in rows) / sum(r["n"] for r in rows))
-    assert straight["trials"][0]["average_incremental_accuracy"] == pytest.approx(np.mean(steps))
-    assert straight["trials"][0]["last_accuracy"] == pytest.approx(steps[-1])
+    assert straight["runs"][0]["average_incremental_accuracy"] == pytest.approx(np.mean(steps))
+    assert straight["runs"][0]["last_accuracy"] == pytest.approx(steps[-1])
 
 
 @pytest.mark.parametrize("done", [0, 1, 2])
@@ -106,7 +106,7 @@ def test_a_worker_killed_between_tasks_leaves_the_rows_of_an_undisturbed_run(
     assert second.training.done == done
     while not second.step().done:
         pass
-    assert _rows(tmp_path, second.spec.trial) == straight
+    assert _rows(tmp_path, second.spec.run) == straight
 
 
 @pytest.mark.parametrize("where", ["before the boundary", "after the boundary", "in the middle of the rows"])
@@ -125,7 +125,7 @@ def test_a_worker_killed_while_it_records_leaves_each_row_once(
     first.step()
     with monkeypatch.context() as patch:
         if where == "before the boundary":
-            patch.setattr(first.training, "keep_boundary", die)
+            patch.setattr(first.training, "keep_resume_checkpoint", die)
         elif where == "in the middle of the rows":
             write, written = search.worker.runner.write_rows, []
 
@@ -144,30 +144,30 @@ def test_a_worker_killed_while_it_records_leaves_each_row_once(
     assert second.training.done == (2 if where == "after the boundary" else 1)
     while not second.step().done:
         pass
-    assert _rows(tmp_path, second.spec.trial) == straight
+    assert _rows(tmp_path, second.spec.run) == straight
 
 
-@pytest.mark.parametrize("table", ["stages", "phases", "classes", "confusion"])
+@pytest.mark.parametrize("table", ["tasks", "phases", "classes", "confusion"])
 def test_a_damaged_table_is_written_again(
     table: str, tmp_path: Path, straight: dict[str, list[dict[str, Any]]]
 ) -> None:
     first = _runner(tmp_path)
     first.step()
     first.step()
-    path = tables_of(tmp_path) / ".running" / table / f"{file_of(first.spec.trial)}.parquet"
+    path = tables_of(tmp_path) / ".running" / table / f"{file_of(first.spec.run)}.parquet"
     path.write_bytes(path.read_bytes()[:50])
     second = _runner(tmp_path)
     while not second.step().done:
         pass
-    assert _rows(tmp_path, second.spec.trial) == straight
+    assert _rows(tmp_path, second.spec.run) == straight
 
 
 def test_a_run_that_ended_keeps_no_boundary_and_no_file_aside(tmp_path: Path) -> None:
     runner = _runner(tmp_path)
     while not runner.step().done:
         pass
-    stages = [p.name for p in (tmp_path / "stages").rglob("*.safetensors")]
-    assert stages == [f"{runner.training.base_key()}.safetensors"]
+    checkpoints = [p.name for p in (tmp_path / "checkpoints").rglob("*.safetensors")]
+    assert checkpoints == [f"{runner.training.base_key()}.safetensors"]
     assert not [p for p in tables_of(tmp_path).rglob(".*") if p.is_file()]
 
 
@@ -179,18 +179,18 @@ def test_a_run_that_diverges_fails_with_its_first_line_and_keeps_its_finished_ta
     assert (progress.status, progress.done) == ("failed", True)
     assert progress.error is not None
     assert "every loss term must stay finite" in progress.error
-    row = recorded(tmp_path)[runner.spec.trial]
+    row = recorded(tmp_path)[runner.spec.run]
     assert row["error"] == progress.error
     assert "\n" not in row["error"]
     assert row["tasks_done"] == 1
-    assert [r["task"] for r in read_rows(tmp_path, "stages", runner.spec.trial)] == [0]
+    assert [r["task"] for r in read_rows(tmp_path, "tasks", runner.spec.run)] == [0]
 
 
 def test_a_run_stopped_early_says_so(tmp_path: Path) -> None:
     runner = _runner(tmp_path)
     runner.step()
     assert runner.stop().status == "stopped"
-    row = recorded(tmp_path)[runner.spec.trial]
+    row = recorded(tmp_path)[runner.spec.run]
     assert (row["status"], row["tasks_done"], row["tasks"]) == ("stopped", 1, 3)
     assert runner.stop().status == "stopped"
 
@@ -205,8 +205,8 @@ def test_a_run_ended_by_the_driver_has_the_row_that_its_worker_would_write(tmp_p
             runner.stop()
         else:
             end_from_rows(runner.spec, folder, SCHEMAS, "stopped")
-        rows.append(_rows(folder, runner.spec.trial))
-        assert not list((folder / "stages").rglob(f"{runner.training.boundary_key(0)}*"))
+        rows.append(_rows(folder, runner.spec.run))
+        assert not list((folder / "checkpoints").rglob(f"{runner.training.resume_checkpoint_key(0)}*"))
     assert rows[0] == rows[1]
 
 
@@ -217,8 +217,8 @@ def test_gathering_keeps_every_row_once(tmp_path: Path, straight: dict[str, list
     for _ in range(2):
         counts = gather(tmp_path)
         assert counts == {table: len(rows) for table, rows in straight.items()}
-    assert recorded(tmp_path)[runner.spec.trial]["status"] == "completed"
-    assert not (tables_of(tmp_path) / "trials" / f"{file_of(runner.spec.trial)}.parquet").exists()
+    assert recorded(tmp_path)[runner.spec.run]["status"] == "completed"
+    assert not (tables_of(tmp_path) / "runs" / f"{file_of(runner.spec.run)}.parquet").exists()
 
 
 def test_the_folder_shows_every_column_before_the_first_row(tmp_path: Path) -> None:
@@ -234,13 +234,13 @@ def test_a_spec_survives_json() -> None:
     spec = _spec("icarl", hp={"loss": "ce"})
     again = RunSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
     assert again == spec
-    assert dataclasses.replace(again, number=1) != spec
+    assert dataclasses.replace(again, trial=1) != spec
 
 
-@pytest.mark.parametrize("trial", ["../../x", "a/b:c", "/etc/passwd"])
+@pytest.mark.parametrize("run", ["../../x", "a/b:c", "/etc/passwd"])
 def test_no_trial_s_name_makes_a_folder(trial: str, tmp_path: Path) -> None:
-    path = tables_of(tmp_path) / "trials" / f"{file_of(trial)}.parquet"
-    assert path.parent == tables_of(tmp_path) / "trials"
+    path = tables_of(tmp_path) / "runs" / f"{file_of(trial)}.parquet"
+    assert path.parent == tables_of(tmp_path) / "runs"
     assert path.resolve().parent == path.parent.resolve()
 
 
@@ -256,9 +256,9 @@ def test_a_run_of_the_first_tasks_leaves_the_rows_that_the_whole_run_leaves_of_t
         assert [p.tasks for p in progress] == [tasks or 3] * until
         assert progress[-1].status == ("completed" if tasks else "running")
         runner.stop()
-        rows.append(_rows(folder, runner.spec.trial))
+        rows.append(_rows(folder, runner.spec.run))
     part, whole = rows
-    (part_row,), (whole_row,) = part.pop("trials"), whole.pop("trials")
+    (part_row,), (whole_row,) = part.pop("runs"), whole.pop("runs")
     assert part == whole
     assert (part_row["tasks"], part_row["tasks_done"], part_row["status"]) == (until, until, "completed")
     assert (part_row["base"], part_row["increments"]) == (3, "2,2")
@@ -272,8 +272,8 @@ def test_a_run_of_the_first_tasks_has_their_sizes_in_the_results(tmp_path: Path)
     while not runner.step().done:
         pass
     results = open_results(tmp_path)
-    assert results.sizes(runner.spec.trial) == (3, 2)
-    assert [len(c) for c in results.confusions(runner.spec.trial, "val")] == [3, 5]
+    assert results.sizes(runner.spec.run) == (3, 2)
+    assert [len(c) for c in results.confusions(runner.spec.run, "val")] == [3, 5]
 
 
 def test_the_stages_have_the_values_in_force_of_each_task(tmp_path: Path) -> None:
@@ -281,10 +281,10 @@ def test_the_stages_have_the_values_in_force_of_each_task(tmp_path: Path) -> Non
     runner = _runner(tmp_path, _spec("lwf", chf=options))
     while not runner.step().done:
         pass
-    rows = _rows(tmp_path, runner.spec.trial)
-    (trial,) = rows["trials"]
+    rows = _rows(tmp_path, runner.spec.run)
+    (trial,) = rows["runs"]
     assert (trial["status"], trial["hp.kd_weight"], trial["recipe.increment.lr"]) == ("completed", 0.25, 0.05)
-    first, *later = rows["stages"]
+    first, *later = rows["tasks"]
     assert (first["hp.kd_weight"], first["recipe.lr"], first["note"]) == (0.25, 0.05, None)
     for row in later:
         attempt = int(row["note"].split("attempt ")[1][0])

@@ -70,7 +70,7 @@ def test_a_recorded_table_is_the_whole_grid_of_the_study_beside_it(name: str) ->
 
 def results(status: str = "completed", objective: float = 0.7, asked: int = 1) -> SimpleNamespace:
     """A run of one configuration with two tasks: 9 of 10 right, then 10 of 20."""
-    trial = {"trial": "a/0", "status": status, "objective": objective}
+    trial = {"run": "a/0", "status": status, "objective": objective}
     axes = {"hp.kd_weight": 0.5, "hp.temperature": 2.0, "recipe.increment.lr": 0.01}
     counts = [(0, "val", True, 10, 9), (1, "val", True, 10, 8), (1, "val", True, 10, 2)]
     counts += [(1, "test", True, 10, 10), (1, "val", False, 10, 10)]
@@ -79,8 +79,8 @@ def results(status: str = "completed", objective: float = 0.7, asked: int = 1) -
         folder=Path("run"),
         study={"search": {"trials": asked}},
         trials=pd.DataFrame([trial | axes]),
-        classes=pd.DataFrame(counts, columns=columns).assign(trial="a/0"),
-        stages=pd.DataFrame({"trial": "a/0", "task": [0, 1], "seconds": [2.0, 1.5]}),
+        classes=pd.DataFrame(counts, columns=columns).assign(run="a/0"),
+        tasks=pd.DataFrame({"run": "a/0", "task": [0, 1], "seconds": [2.0, 1.5]}),
     )
 
 

@@ -24,10 +24,10 @@ from search.commands.run import run_study
 from tests.search.test_cli import call, refused, write
 
 READERS: dict[str, Callable[[Path], list[str]]] = {
-    "pandas": lambda table: list(pd.read_parquet(table)["trial"]),
-    "pyarrow": lambda table: ds.dataset(table).to_table()["trial"].to_pylist(),
-    "polars": lambda table: pl.read_parquet(table)["trial"].to_list(),
-    "polars, lazy": lambda table: pl.scan_parquet(table).select("trial").collect()["trial"].to_list(),
+    "pandas": lambda table: list(pd.read_parquet(table)["run"]),
+    "pyarrow": lambda table: ds.dataset(table).to_table()["run"].to_pylist(),
+    "polars": lambda table: pl.read_parquet(table)["run"].to_list(),
+    "polars, lazy": lambda table: pl.scan_parquet(table).select("run").collect()["run"].to_list(),
     "duckdb": lambda table: [
         trial for (trial,) in duckdb.sql(f"select trial from '{table}/*.parquet'").fetchall()
     ],
@@ -69,7 +69,7 @@ def test_all_readers_read_every_table_while_a_run_writes(tmp_path: Path) -> None
                     continue
                 for name, read in READERS.items():
                     trials = read(place)
-                    if table == "trials":
+                    if table == "runs":
                         assert len(set(trials)) == len(trials)
                         seen[name].append(len(trials))
     assert going.returncode == 0
@@ -81,7 +81,7 @@ def test_all_readers_read_every_table_while_a_run_writes(tmp_path: Path) -> None
         assert all(other == first for other in others)
 
 
-@pytest.mark.parametrize("table", ["confusion", "trials"])
+@pytest.mark.parametrize("table", ["confusion", "runs"])
 def test_no_flipped_bit_changes_what_is_read(table: str, run: Path, tmp_path: Path) -> None:
     path = run / "tables" / table / f"{TRIAL}.parquet"
     rows, content = pq.read_table(path, partitioning=None).to_pylist(), path.read_bytes()
@@ -98,7 +98,7 @@ def test_no_flipped_bit_changes_what_is_read(table: str, run: Path, tmp_path: Pa
     assert caught >= len(places) - 10
 
 
-@pytest.mark.parametrize(("table", "at"), [("confusion", 0.2), ("stages", 0.6), ("trials", 0.97)])
+@pytest.mark.parametrize(("table", "at"), [("confusion", 0.2), ("tasks", 0.6), ("runs", 0.97)])
 def test_a_flipped_bit_is_named_set_aside_and_trained_again(
     table: str, at: float, run: Path, copy: Path
 ) -> None:
@@ -106,7 +106,7 @@ def test_a_flipped_bit_is_named_set_aside_and_trained_again(
     flip(path, at)
     damaged = path.read_bytes()
     (copy / "report.html").unlink()
-    for verb in ("gather", "report", "evaluate") if table == "trials" else ("gather",):
+    for verb in ("gather", "report", "evaluate") if table == "runs" else ("gather",):
         assert f"{path} is damaged" in refused(verb, copy)
     for verb in ("compare", "plan"):
         told = call(verb, copy, *([run] if verb == "compare" else []))
@@ -114,7 +114,7 @@ def test_a_flipped_bit_is_named_set_aside_and_trained_again(
         assert "Traceback" not in told.output
     shown = call("status", copy)
     assert shown.exit_code == 0
-    assert (f"{path} is damaged" in shown.stdout.replace("\n", "")) == (table == "trials")
+    assert (f"{path} is damaged" in shown.stdout.replace("\n", "")) == (table == "runs")
     again = call("run", run.parent / "small.yaml", "--local", "--out", copy)
     assert again.exit_code == 0, again.output
     assert f"note: {path} was damaged" in again.stderr
@@ -144,7 +144,7 @@ def test_a_file_that_is_cut_or_gone_is_trained_again(how: str, run: Path, copy: 
     assert "nothing to do" in call("run", run.parent / "small.yaml", "--local", "--out", copy).stdout
 
 
-@pytest.mark.parametrize("table", ["trials", "confusion"])
+@pytest.mark.parametrize("table", ["runs", "confusion"])
 def test_a_damaged_merged_file_is_kept_until_somebody_removes_it(table: str, run: Path, copy: Path) -> None:
     assert call("gather", copy).exit_code == 0
     path = copy / "tables" / table / "gathered.parquet"
@@ -161,7 +161,7 @@ def test_a_damaged_merged_file_is_kept_until_somebody_removes_it(table: str, run
 
 
 def test_a_file_of_another_writer_needs_no_checksum(run: Path, tmp_path: Path) -> None:
-    rows: Any = pq.read_table(run / "tables" / "trials" / f"{TRIAL}.parquet", partitioning=None)
+    rows: Any = pq.read_table(run / "tables" / "runs" / f"{TRIAL}.parquet", partitioning=None)
     pq.write_table(rows, tmp_path / "part.parquet")
     assert read_sealed(tmp_path / "part.parquet").equals(rows)
     os.truncate(tmp_path / "part.parquet", 3000)

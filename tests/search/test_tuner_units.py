@@ -16,7 +16,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from cl_core.errors import BadRequest, TrialError
+from cl_core.errors import BadRequest, RunError
 from cl_core.images.dataset import DataSpec
 from cl_core.recipe import recipe_fields
 from cl_core.scenarios.scenarios import parse_scenario
@@ -25,7 +25,7 @@ from search.backends import allocation
 from search.backends.local import run_local
 from search.commands.describe import KINDS, listing, study_keys
 from search.commands.live_table import Live, clock
-from search.commands.train import TrialRequest, run_trial, settings
+from search.commands.train import TrainRequest, settings, train
 from search.jobs.dispatcher import Session, StorageError
 from search.jobs.progress import CellProgress
 from search.jobs.queue import Job
@@ -33,7 +33,7 @@ from search.lake.writer import recorded as rows_of
 from search.lake.writer import start_tables, study_schemas
 from search.storage.trouble import first_line, is_storage, storage_trouble
 from search.worker import worker
-from search.worker.logs import checked_trial, log_file, recorded
+from search.worker.logs import checked_run, log_file, recorded
 from search.worker.worker import NO_STORAGE, Answer, Order, Work, end_run
 from spaces.resolved.run_spec import RunSpec
 
@@ -52,10 +52,10 @@ def spec(trial: str = "finetune@B0-5tasks/0", **changes: Any) -> RunSpec:
     )
 
 
-def order(folder: Path, trial: str = "finetune@B0-5tasks/0", kind: str = "trial", **changes: Any) -> Order:
+def order(folder: Path, trial: str = "finetune@B0-5tasks/0", kind: str = "run", **changes: Any) -> Order:
     start_tables(folder, study_schemas(["finetune"]))
     given = spec(trial, **changes).to_dict()
-    return Order(trial, kind, given, ["finetune"], str(folder), str(folder / "stages"), 1)
+    return Order(trial, kind, given, ["finetune"], str(folder), str(folder / "checkpoints"), 1)
 
 
 class StandIn:
@@ -96,11 +96,11 @@ class StandIn:
 
 def session(cells: StandIn, folder: Path) -> Session:
     start_tables(folder, study_schemas(["finetune"]))
-    return Session(cells, ["finetune"], folder, folder / "stages", threads=1)  # type: ignore[arg-type]
+    return Session(cells, ["finetune"], folder, folder / "checkpoints", threads=1)  # type: ignore[arg-type]
 
 
 def jobs(*names: str) -> list[Job]:
-    return [Job("trial", f"finetune@B0-5tasks/{name}", spec(f"finetune@B0-5tasks/{name}")) for name in names]
+    return [Job("run", f"finetune@B0-5tasks/{name}", spec(f"finetune@B0-5tasks/{name}")) for name in names]
 
 
 def test_an_order_and_an_answer_survive_json(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_an_unexpected_error_is_a_failed_run_with_a_row_and_a_traceback(
 
 def test_a_full_disk_is_not_the_failure_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def diverges(given: Order) -> None:
-        raise TrialError("a stage must be writable")
+        raise RunError("a checkpoint must be writable")
 
     monkeypatch.setattr(worker, "_runner", diverges)
     monkeypatch.setattr(worker, "storage_trouble", lambda folder: "No space left on device")
@@ -174,7 +174,7 @@ def test_a_stopped_run_gets_its_row_from_the_driver(tmp_path: Path) -> None:
     ]
     assert ("done", "finetune@B0-5tasks/0", "stopped", None) in cells.told
     assert rows["finetune@B0-5tasks/0"]["average_incremental_accuracy"] is not None
-    assert len(list((tmp_path / "stages").rglob("*.safetensors"))) == 1  # the base stage alone
+    assert len(list((tmp_path / "checkpoints").rglob("*.safetensors"))) == 1  # the base checkpoint alone
 
 
 def test_a_run_whose_worker_is_gone_gets_a_failed_row(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_base_stage_leaves_no_row(tmp_path: Path) -> None:
     job = Work(order(tmp_path, "base/" + "0" * 20, "base"))
     assert job.step().status == "completed"
     assert rows_of(tmp_path) == {}
-    assert len(list((tmp_path / "stages").rglob("*.safetensors"))) == 1
+    assert len(list((tmp_path / "checkpoints").rglob("*.safetensors"))) == 1
 
 
 @pytest.fixture
@@ -296,7 +296,7 @@ def test_no_name_of_a_trial_leaves_the_run_folder(name: str, tmp_path: Path) -> 
 
 
 def test_a_trial_has_one_log(tmp_path: Path) -> None:
-    assert checked_trial("lwf@B0-5tasks/3/seed:1/s0") == "lwf@B0-5tasks/3/seed:1/s0"
+    assert checked_run("lwf@B0-5tasks/3/seed:1/s0") == "lwf@B0-5tasks/3/seed:1/s0"
     path = log_file(tmp_path, "lwf@B0-5tasks/3/seed:1/s0")
     assert path == tmp_path / "logs" / "lwf@B0-5tasks--3--seed-1--s0.log"
     with recorded(path):
@@ -342,15 +342,15 @@ def test_settings_of_a_trial_are_sorted_by_what_they_belong_to() -> None:
 
 
 def test_a_trial_folder_takes_no_other_trial(tmp_path: Path) -> None:
-    request = TrialRequest(
+    request = TrainRequest(
         "finetune", "digits", "B5-1tasks", ["recipe.epochs=1", "data.per_class=20"], out=tmp_path / "a"
     )
-    first = run_trial(request)
-    assert run_trial(request) == first
+    first = train(request)
+    assert train(request) == first
     with pytest.raises(BadRequest, match="holds another trial"):
-        run_trial(replace(request, seed=1))
+        train(replace(request, seed=1))
     with pytest.raises(BadRequest, match="leaves nothing to measure on"):
-        run_trial(replace(request, out=None, validation=0.0))
+        train(replace(request, out=None, validation=0.0))
 
 
 def test_progress_counts_what_ended_and_names_the_best() -> None:

@@ -108,7 +108,7 @@ def test_values_are_those_over_the_class_orders_and_seeds_of_this_study(
     with Cells(resolved, tmp_path, bases=False) as cells:
         Driver(cells, tmp_path).run()
     rows = {
-        (row["number"], row["class_order"], row["seed"]): row["objective"]
+        (row["trial"], row["class_order"], row["seed"]): row["objective"]
         for row in recorded(tmp_path).values()
     }
     assert len(set(rows.values())) > 2

@@ -137,7 +137,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
     }
     assert plain["budget"] == {"gpu_hours": None, "wall": None, "until": None}
     assert plain["scenarios"][0]["class_order"] == "natural"
-    assert plain["storage"] == {"root": "runs/", "stages": None, "share": True, "optuna": None}
+    assert plain["storage"] == {"root": "runs/", "checkpoints": None, "share": True, "optuna": None}
 
 
 def test_a_study_file_with_every_default_spelled_out_is_the_same_study() -> None:
@@ -163,7 +163,7 @@ def test_the_example_of_a_study_file_is_understood(data: Data) -> None:
     protocol: {select_on: validation, validation: 0.1, orders: 1, seeds: 1}
     final: {orders: 5, seeds: 1}
     resources: {cpu: 1, gpu: 0.25, concurrent: 8}
-    storage: {root: runs/, stages: null, optuna: null}
+    storage: {root: runs/, checkpoints: null, optuna: null}
     """
     resolved = resolve(load_study(read_yaml(example, "example")), data)
     assert [c.name for c in resolved.cells][:2] == ["lwf@B0-10tasks", "lwf@B5-2-3-seed7"]
@@ -415,13 +415,13 @@ def test_the_runs_of_a_configuration_share_its_digest_and_differ_in_name(data: D
     resolved = resolve(study(protocol={"orders": 2, "seeds": 2}), data)
     cell = resolved.cells[1]
     specs = resolved.spec(cell, 3, cell.space.defaults())
-    assert [s["trial"] for s in specs] == [
+    assert [s["run"] for s in specs] == [
         "lwf@B0-5tasks/3",
         "lwf@B0-5tasks/3/natural/s1",
         "lwf@B0-5tasks/3/seed:1/s0",
         "lwf@B0-5tasks/3/seed:1/s1",
     ]
-    assert len({s["config"] for s in specs}) == 1
+    assert len({s["trial_digest"] for s in specs}) == 1
     first = Configuration.from_dict(specs[3]["configuration"])
     assert (first.class_order, first.seed, first.hp["kd_weight"]) == ("seed:1", 1, 0.25)
 
@@ -576,7 +576,7 @@ def test_a_preset_is_read_by_its_name() -> None:
         assert load_study(name, ["search.trials=2"]).search.trials == 2
 
 
-@pytest.mark.parametrize("key", ["storage.root", "storage.stages"])
+@pytest.mark.parametrize("key", ["storage.root", "storage.checkpoints"])
 def test_a_store_that_is_no_folder_is_refused(key: str) -> None:
     with pytest.raises(BadRequest, match="local or mounted here, not 's3://bucket/x'"):
         study(f"{key}=s3://bucket/x")

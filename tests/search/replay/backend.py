@@ -146,7 +146,7 @@ def _carry_out(
     while True:
         while len(under_way) < concurrent and (job := cells.next()) is not None:
             # The first task is shared: it costs a run nothing.
-            heapq.heappush(under_way, (now, job.spec.number, _row(recording, job), 0, job))
+            heapq.heappush(under_way, (now, job.spec.trial, _row(recording, job), 0, job))
         if not under_way:
             return done
         now, number, row, task, job = heapq.heappop(under_way)

@@ -27,14 +27,14 @@ AXES = {"kd_weight": "hp.kd_weight", "temperature": "hp.temperature", "lr": "rec
 
 def recorded_rows(results: Results) -> pd.DataFrame:
     """The table of a run that was carried out to the end. Raises BadRequest where something is missing."""
-    trials = results.trials.set_index("trial")
+    trials = results.runs.set_index("run")
     if len(trials) < results.study["search"]["trials"] or not (trials["status"] == "completed").all():
         raise BadRequest(f"{results.folder} is not carried out to the end: continue it first")
     classes = results.classes
     counted = classes[classes["primary"] & (classes["split"] == "val")]
-    counts = counted.groupby(["trial", "after_task"])[["n", "correct"]].sum()
+    counts = counted.groupby(["run", "after_task"])[["n", "correct"]].sum()
     accuracy = (counts["correct"] / counts["n"]).unstack().loc[trials.index].to_numpy()
-    seconds = results.stages.pivot(index="trial", columns="task", values="seconds").loc[trials.index]
+    seconds = results.tasks.pivot(index="run", columns="task", values="seconds").loc[trials.index]
     if not np.isfinite(accuracy).all() or not np.allclose(accuracy.mean(1), trials["objective"], atol=1e-12):
         raise BadRequest(f"the classes of {results.folder} do not give its objective: record it again")
     table = pd.DataFrame({name: trials[column].to_numpy() for name, column in AXES.items()})
@@ -49,10 +49,10 @@ def recorded_rows(results: Results) -> pd.DataFrame:
 def header(results: Results) -> str:
     """How the table was made, as comment lines."""
     study: dict[str, Any] = results.study
-    resolved, first = study["resolved"], results.trials.iloc[0]
+    resolved, first = study["resolved"], results.runs.iloc[0]
     versions = {**resolved["versions"], **json.loads(first["versions"])}
     lines = [
-        f"{len(results.trials)} configurations of {', '.join(study['methods'])} on {first['dataset']}, "
+        f"{len(results.runs)} configurations of {', '.join(study['methods'])} on {first['dataset']}, "
         f"{first['scenario']}, judged on the validation rows; made by tests/search/replay/record.py",
         f"from the run of tests/search/replay/{study['study']}.yaml of {resolved['created'][:10]} on a "
         f"{first['device']}, {first['threads']} thread a run, {first['precision']}",
