@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from cl_core.method import METHODS, Method
+from cl_core.method import METHODS, Method, Phase
 from cl_core.nets.network import Frozen, LinearHead, Network
 from cl_core.recipe import Recipe
 from cl_core.rng import Streams
@@ -36,6 +37,7 @@ from cl_core.testing.small import (
     trace,
     train,
 )
+from cl_core.training.events import Event
 
 __all__ = [
     "BUDGET",
@@ -153,3 +155,45 @@ def set_rows(state: State, start: int, value: float) -> None:
         for head in state.net.heads():
             for rows in head.rows():
                 rows[start * getattr(head, "per_class", 1) :] = value
+
+
+class Passed(NamedTuple):
+    """A phase that was trained, with the tensors of the state before and after it."""
+
+    task: Task
+    phase: Phase
+    before: dict[str, Tensor]  # of State.tensors()
+    after: dict[str, Tensor]
+
+
+def phases(method: str, hp: dict[str, Any] | None = None, **rest: Any) -> list[Passed]:
+    """Every phase of a tiny run, in order."""
+    begun: list[dict[str, Tensor]] = []
+    passed: list[Passed] = []
+
+    def watch(event: Event) -> None:
+        if event.kind == "epoch ends":
+            return
+        tensors = {name: tensor.clone() for name, tensor in event.state.tensors().items()}
+        if event.kind == "phase begins":
+            begun.append(tensors)
+        else:
+            passed.append(Passed(event.task, event.phase, begun[-1], tensors))
+
+    train(configuration(method, hp, **rest), watch=watch)
+    return passed
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    """Standard normal numbers, the same for the same seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def logits(seed: int, classes: int, rows: int = 4) -> Tensor:
+    """Logits [rows, classes] of a usual size, the same for the same seed."""
+    return 2 * normal(seed, rows, classes)
+
+
+def batch(labels: list[int] | Tensor) -> Batch:
+    """Black images [n, 3, 8, 8] with labels."""
+    return Batch(torch.zeros(len(labels), 3, 8, 8), torch.as_tensor(labels))

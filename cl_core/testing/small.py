@@ -18,6 +18,7 @@ from cl_core.scenarios.scenarios import parse_scenario
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.configuration import Configuration
 from cl_core.training.evaluation import Evaluation
+from cl_core.training.events import Watch, ignore
 from cl_core.training.result import TaskResult
 from cl_core.training.trainer import Training
 
@@ -102,10 +103,11 @@ def train(
     source: Data | None = None,
     store: CheckpointStore | None = None,
     resume: bool = False,
+    watch: Watch = ignore,
 ) -> Run:
     """Train to the end, keeping boundaries where the run may resume."""
     boundaries = ResumeCheckpoints(store) if store is not None and resume else None
-    training = Training(settings, source or data(), store, boundaries)
+    training = Training(settings, source or data(), store, boundaries, watch=watch)
     results, states = [], []
     while not training.finished:
         results.append(training.next_task())

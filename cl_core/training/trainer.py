@@ -34,6 +34,7 @@ from cl_core.training.chf import CHF, Learnt, accuracy_on_new_classes, learn_tas
 from cl_core.training.configuration import Configuration
 from cl_core.training.device import peak_memory, resolve_device
 from cl_core.training.evaluation import evaluate, teacher_agreement
+from cl_core.training.events import Event, Watch, ignore
 from cl_core.training.optimisation import epoch_rows, make_optimizer, rows_to_keep, warm_up
 from cl_core.training.result import PhaseValue, TaskResult, Trained
 from cl_core.training.shared_base import frozen_backbone, on_heads, takes_the_head
@@ -51,7 +52,8 @@ class Training:
     With a `store` the first task is shared with every run of its base family, unless `share` is off, and with
     `resume` the run continues from its last saved boundary; both give the numbers that an undisturbed run
     gives. With `measure` off nothing is evaluated, so that all training rows may be trained on and the test
-    split stays sealed; the network is the same. Raises BadRequest before any work.
+    split stays sealed; the network is the same. `watch` is called with each event of the training. Raises
+    BadRequest before any work.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Training:
         resume: ResumeCheckpoints | None = None,
         share: bool = True,
         measure: bool = True,
+        watch: Watch = ignore,
     ) -> None:
         configuration.check(data, measure)
         self.configuration, self.data, self.store = configuration, data, store
@@ -82,6 +85,7 @@ class Training:
         self.numerics = numerics_digest(configuration)
         self.state: State = self.method.build(self._make_network)
         self.done = 0
+        self.watch = watch
         self._boundaries, self._share, self._measure = resume, share, measure
         self._resume()
 
@@ -255,6 +259,8 @@ class Training:
         kept_rows = rows_to_keep(net, phase.head_rows)
         net.train(phase.train_mode)
         images = 0
+        event = Event("phase begins", task, self.tasks, phase, 0, self.state, self.view)
+        self.watch(event)
         for epoch in range(recipe.epochs):
             purpose = (phase.name, epoch)
             rows_of = epoch_rows(phase.rows, recipe, g, purpose)
@@ -292,6 +298,7 @@ class Training:
                         f"phase {phase.name!r}, epoch {epoch}; lower the learning rate or the weight"
                     )
                 values.append(PhaseValue(phase.name, epoch, name, mean, float(term.weight), rate))
+            self.watch(event._replace(kind="epoch ends", epoch=epoch + 1))
         # The last step may have broken what no loss has seen yet.
         for name, tensor in net.state_dict().items():
             if not tensor.isfinite().all():
@@ -299,6 +306,7 @@ class Training:
                     f"every weight must stay finite: {name!r} did not in task {task.index}, phase "
                     f"{phase.name!r}; lower the learning rate or the weight"
                 )
+        self.watch(event._replace(kind="phase ends", epoch=recipe.epochs))
         return images
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
