@@ -267,7 +267,10 @@ class Cells:
         if point.status != "failed":
             return False
         rows = [self._rows[spec.trial] for spec in point.specs if spec.trial in self._rows]
-        return all(numbers([row[name] for name in self.study.objectives]) is not None for row in rows)
+        return all(  # a run that failed has values too, of the tasks before
+            row["status"] != "failed" and numbers([row[name] for name in self.study.objectives]) is not None
+            for row in rows
+        )
 
     def _make_anew(self, cell: CellStudy) -> None:
         """Ask for the configurations of which the tables have rows and the studies know nothing."""
