@@ -241,8 +241,12 @@ class Cells:
             self._points = [cell.take_up() for cell in self._cells]
         except (LookupError, TypeError, ValueError) as error:
             studies.close()
-            if studies.file is None or isinstance(error, ClSearchError):
+            if isinstance(error, ClSearchError):
                 raise
+            if studies.file is None:
+                from search.database import damaged
+
+                raise damaged(self.study.study.storage.optuna, first_line(error)) from error
             raise DamagedStudies(studies.file, first_line(error)) from error
         except BaseException:
             studies.close()
