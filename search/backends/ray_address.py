@@ -65,6 +65,8 @@ def check_answers(named: str) -> None:
     remedy = " Start it (ray start --head), correct the address, or unset it to use this machine alone."
     try:
         connection = socket.create_connection((match[1].strip("[]"), int(match[2])), timeout=WAIT)
+    except UnicodeError:  # a name with an empty label, or one of more than 63 characters
+        raise BadRequest(f"{ADDRESS} must be {_FORMS}: {named!r} is not. Correct it, or unset it.") from None
     except OSError as error:
         raise BadRequest(f"{said}nobody answers ({error.strerror or error}).{remedy}") from None
     with connection:

@@ -242,8 +242,12 @@ class Cells:
             self._points = [cell.take_up() for cell in self._cells]
         except (LookupError, TypeError, ValueError) as error:
             studies.close()
-            if studies.file is None or isinstance(error, ClSearchError):
+            if isinstance(error, ClSearchError):
                 raise
+            if studies.file is None:
+                from search.storage.database import damaged
+
+                raise damaged(self.study.study.storage.optuna, first_line(error)) from error
             raise DamagedStudies(studies.file, first_line(error)) from error
         except BaseException:
             studies.close()
@@ -268,7 +272,10 @@ class Cells:
         if point.status != "failed":
             return False
         rows = [self._rows[spec.run] for spec in point.specs if spec.run in self._rows]
-        return all(numbers([row[name] for name in self.study.objectives]) is not None for row in rows)
+        return all(  # a run that failed has values too, of the tasks before
+            row["status"] != "failed" and numbers([row[name] for name in self.study.objectives]) is not None
+            for row in rows
+        )
 
     def _make_anew(self, cell: CellStudy) -> None:
         """Ask for the configurations of which the tables have rows and the studies know nothing."""

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from search.cli import complete
 from search.cli.parser import AsJson, Folder, OwnCode, app, errors, local, say_json
 from search.cli.printing import print_table
 
@@ -16,7 +17,12 @@ from search.cli.printing import print_table
 def report(
     folders: Annotated[
         list[Path],
-        typer.Argument(metavar="DIR", callback=local, help="The folder of a run; several are read as one."),
+        typer.Argument(
+            metavar="DIR",
+            callback=local,
+            autocompletion=complete.runs,
+            help="The folder of a run; several are read as one.",
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -44,8 +50,18 @@ def gather(folder: Folder) -> None:
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", callback=local, help="The folder of a run.")],
-    b: Annotated[Path, typer.Argument(metavar="B", callback=local, help="The folder of another.")],
+    a: Annotated[
+        Path,
+        typer.Argument(
+            metavar="A", callback=local, autocompletion=complete.runs, help="The folder of a run."
+        ),
+    ],
+    b: Annotated[
+        Path,
+        typer.Argument(
+            metavar="B", callback=local, autocompletion=complete.runs, help="The folder of another."
+        ),
+    ],
     metric: Annotated[
         str | None, typer.Option(metavar="NAME", help="Left out, the first objective of A.")
     ] = None,

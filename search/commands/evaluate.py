@@ -110,7 +110,7 @@ def evaluate(
     prepare_evaluation(place, overrides, **how)
     if not local and (notes := check_ray()):
         warn(notes)
-    with held(place), terminable():
+    with held(place), terminable(), only(None if own_code else ()):
         # Under the lock once more: another command may have gone on with the search.
         prepared = prepare_evaluation(place, overrides, **how)
         run = prepared.run
@@ -142,7 +142,7 @@ def evaluate(
             what = f"{run.study.name}: {count} runs of {len(cells)} cells on the test set,"
             work_off(run, jobs, what, local, console)
         report = report_of(place, worked)
-    return _summary(prepared, worked, jobs.left, report, time.monotonic() - began)
+        return _summary(prepared, worked, jobs.left, report, time.monotonic() - began)
 
 
 def prepare_evaluation(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,13 +58,15 @@ def predict(model: Path, images: Sequence[Path], top: int = 1, own_code: bool = 
 
 def _remedy(path: Path) -> str:
     """What helps with a file of text, which may be a list of images."""
-    with path.expanduser().open("rb") as file:
-        start = file.read(1000)
     try:
-        text = bool(start) and b"\0" not in start and bool(start.decode())
-    except UnicodeDecodeError:
-        text = False
-    return f"; images that a text file lists: xargs cl-search predict MODEL < {path}" if text else ""
+        with path.expanduser().open("rb") as file:
+            start = file.read(1000)
+        # What is read may end within a character.
+        text = b"\0" not in start and bool(codecs.getincrementaldecoder("utf-8")().decode(start))
+    except (OSError, UnicodeDecodeError):  # it is gone, out of reach, or no text
+        return ""
+    named = shlex.quote(str(path))
+    return f"; images that a text file lists: xargs cl-search predict MODEL < {named}" if text else ""
 
 
 def _images(given: Path, notes: list[str]) -> list[Path]:

@@ -128,7 +128,7 @@ def run_study(
     folder = prepared.folder
     if not local and (notes := check_ray()):
         warn(notes)
-    with held(folder), terminable():
+    with held(folder), terminable(), only(_permitted(study, overrides, own_code)):
         # Under the lock, what stands in the folder is looked at again: another command may have grown it.
         prepared = prepare(study, out, overrides, **how)
         warn(_begin(prepared))
@@ -138,7 +138,7 @@ def run_study(
                 prepared, local, retry_failed, console, time.time() - time.monotonic() + began, warn
             )
         report = report_of(folder, worked)
-    return _summary(prepared, worked, left, report, time.monotonic() - began)
+        return _summary(prepared, worked, left, report, time.monotonic() - began)
 
 
 def prepare(
@@ -152,9 +152,17 @@ def prepare(
     accept_code: bool = False,
 ) -> Prepared:
     """Check everything that can be checked before work; nothing is left behind. Raises BadRequest."""
-    given = () if isinstance(study, str | Path) else (study,)
-    with only(None if own_code else references(*given, *overrides)):
+    with only(_permitted(study, overrides, own_code)):
         return _prepare(study, out, overrides, trials_more, local, accept_code)
+
+
+def _permitted(
+    study: str | Path | Mapping[str, Any] | Study, overrides: Sequence[str], own_code: bool
+) -> list[str] | None:
+    """The code that a call may import; None for all. What a mapping, a `Study` or an override names is the
+    caller's own."""
+    given = () if isinstance(study, str | Path) else (study,)
+    return None if own_code else references(*given, *overrides)
 
 
 def _prepare(

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cl_core.errors import ClSearchError
+from cl_core.nets.network import NETS
+from cl_core.own_code import check
 from search.jobs.interrupts import raise_interrupt
 from search.worker.worker import NO_STORAGE, Answer, Order, end_run
 
@@ -61,6 +63,8 @@ class Session:
         """The next job, or None when nothing can start now."""
         with self._guard():
             job = self.jobs.next()
+            if job is not None and job.spec.configuration.net:  # which a worker imports without asking
+                check(NETS.kind, job.spec.configuration.net)
         if job is None:
             return None
         order = Order(

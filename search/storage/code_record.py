@@ -118,7 +118,10 @@ def by_other_code(study: ResolvedStudy, rows: Iterable[Mapping[str, Any]]) -> li
             continue
         run = (row["method"], row["net"], data.get(row["purpose"], study.study.tuning_data.name))
         if run not in here:
-            here[run] = code_digest(*run)
+            try:
+                here[run] = code_digest(*run)
+            except BadRequest:  # it is not here any more, or may not be imported
+                here[run] = ""
         known += 1
         other += row["code"] != here[run]
     return (

@@ -23,6 +23,10 @@ from spaces.study.storage_url import BETTER, SQLITE, sqlite_path, without_passwo
 
 DRIVERS = ("psycopg", "psycopg2")  # in order of preference
 EXTRA = 'pip install "cl-search[postgresql]"'
+MENDED = (
+    "restore it from a copy, or move it away if no other run keeps its studies there, and give the command "
+    "of the run again, which makes it anew from the tables"
+)
 BUSY = 60.0  # seconds to wait for another process that writes into the same SQLite file
 # libpq's: a server that has vanished without a word is given up after half a minute, not after the kernel's
 # quarter of an hour.
@@ -86,10 +90,7 @@ class Database:
     def _remedy(self, error: BaseException) -> str:
         text = str(error)
         if self.url.startswith(SQLITE) and ("malformed" in text or "not a database" in text):
-            return (
-                "it is damaged, restore it from a copy, or move it away if no other run keeps its studies "
-                "there, and give the command of the run again, which makes it anew from the tables"
-            )
+            return f"it is damaged, {MENDED}"
         if self.url.startswith(SQLITE):
             return "see that it can be read and written, or name another"
         if "no longer compatible" in text or "version of schema" in text:
@@ -97,6 +98,12 @@ class Database:
         if "password" in text:
             return f"{BETTER}, or give it in the URL with --set"
         return "see that the server runs and lets this user in, or name another"
+
+
+def damaged(place: str | None, why: str) -> BadRequest:
+    """The error for a database whose rows do not say what was written into them."""
+    remedy = MENDED if str(place).startswith("sqlite") else "restore it from a copy, or use another --out"
+    return BadRequest(f"storage.optuna {place} is damaged ({why}): {remedy}")
 
 
 def _patiently(url: str, kwargs: dict[str, Any], read_only: bool) -> RDBStorage:

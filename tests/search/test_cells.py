@@ -149,6 +149,17 @@ def test_a_failed_trial_counts_and_is_not_repeated_unless_asked_for(study: Any, 
     assert Cells(resolved, tmp_path, retry_failed=True).finished
 
 
+def test_a_run_that_failed_after_some_tasks_is_not_repeated_unless_asked_for(
+    study: Any, tmp_path: Path
+) -> None:
+    resolved = study({"lwf": None}, trials=2)
+    driver = Driver(Cells(resolved, tmp_path, bases=False), tmp_path)
+    # Its row has values, which are those of the tasks that it finished.
+    driver.run(ending=lambda spec: ("failed" if spec.trial else "completed", 0.5))
+    assert Cells(resolved, tmp_path).finished
+    assert not Cells(resolved, tmp_path, retry_failed=True).finished
+
+
 def test_a_retry_that_is_interrupted_goes_on(study: Any, tmp_path: Path) -> None:
     resolved = study({"lwf": None}, trials=2)
     Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run(ending=lambda spec: ("failed", None))

@@ -703,3 +703,26 @@ def test_a_killed_command_given_again_leaves_the_rows_of_an_undisturbed_one(tmp_
     assert "6 runs completed" in again.stdout, again.stderr
     assert call("run", study, "--local", "--out", tmp_path / "whole").exit_code == 0
     assert equal(tmp_path / "killed", tmp_path / "whole"), equal(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("run qu", ["quickstart"]),
+        ("describe lwf", ["lwf"]),
+        ("list meth", ["methods"]),
+        ("status ", ["runs/one"]),
+        ("report ru", ["runs/one"]),
+        ("compare runs/one runs/", ["runs/one"]),
+    ],
+)
+def test_the_shell_completes_names_and_folders_of_runs(
+    words: str, found: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    (tmp_path / "runs" / "one" / "study.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    line = f"cl-search {words}"
+    asked = {"_CL_SEARCH_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    done = CliRunner().invoke(app, [], env=asked, prog_name="cl-search")
+    assert done.stdout.split() == found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +144,33 @@ def test_a_journal_kept_on_this_machine_is_made_anew_and_so_is_its_copy(
     assert [p.completed for p in read_progress(folder)] == [3, 3]
     with Cells(resolved, folder, bases=False) as cells:
         assert not cells.notes
+
+
+@pytest.mark.parametrize("key", ["number", "config"])
+def test_a_sqlite_file_whose_rows_are_damaged_is_said_in_one_line(
+    key: str, study: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    plain = study({"lwf": None}, trials=3)
+    resolved = begun(
+        dataclasses.replace(plain, study=plain.study.model_copy(update={"storage": SQLITE})), folder
+    )
+    with Cells(resolved, folder, bases=False) as cells:
+        Driver(cells, folder).run()
+    path = folder / "optuna.sqlite3"
+    # A flipped bit in the name of an attribute, once: SQLite itself sees nothing.
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        where = f"key = '{key}' ORDER BY trial_id LIMIT 1"
+        connection.execute(
+            "UPDATE trial_user_attributes SET key = 'x' WHERE trial_user_attribute_id = "
+            f"(SELECT trial_user_attribute_id FROM trial_user_attributes WHERE {where})"
+        )
+    with pytest.raises(BadRequest, match=r"storage.optuna sqlite is damaged .* move it away") as caught:
+        Cells(resolved, folder, bases=False)
+    assert "\n" not in str(caught.value)
+    path.unlink()
+    with Cells(resolved, folder, bases=False) as cells:
+        assert cells.finished
 
 
 @pytest.mark.parametrize("damage", [b"no database at all" * 100, None])

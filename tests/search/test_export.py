@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -217,13 +218,27 @@ def test_an_image_that_cannot_be_read_is_told_and_the_others_are_answered(
     ]
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"error: cannot read the image {tmp_path / 'b.png'} (")
-    (tmp_path / "list.txt").write_text("a.png\nc.jpg\n")
-    told = call("predict", path, tmp_path / "list.txt")
-    assert (told.exit_code, told.stdout) == (1, "")
-    assert told.stderr == (
-        f"error: cannot read the image {tmp_path / 'list.txt'} (unknown format): repair it, or name another; "
-        f"images that a text file lists: xargs cl-search predict MODEL < {tmp_path / 'list.txt'}\n"
-    )
+    # A list of images; of the second, a thousand bytes end within a character.
+    for name, content in (("list.txt", "a.png\nc.jpg\n"), ("my list.txt", "a" + "ü" * 1000)):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        told = call("predict", path, tmp_path / name)
+        assert (told.exit_code, told.stdout) == (1, "")
+        assert told.stderr == (
+            f"error: cannot read the image {tmp_path / name} (unknown format): repair it, or name another; "
+            f"images that a text file lists: xargs cl-search predict MODEL < "
+            f"{shlex.quote(str(tmp_path / name))}\n"
+        )
+
+
+def test_a_link_that_leads_nowhere_is_told_and_the_other_images_are_answered(
+    exported: Path, tmp_path: Path
+) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "moved.png")
+    result = call("predict", exported / "bic@B4-inc3" / "model.safetensors", tmp_path)
+    assert (result.exit_code, len(result.stdout.splitlines())) == (1, 1)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: cannot read the image {tmp_path / 'b.png'} ([Errno 2] ")
 
 
 def test_predict_refuses_in_one_line(exported: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from typer.testing import CliRunner, Result
@@ -21,6 +22,8 @@ from search.commands.evaluate import evaluate
 from search.commands.export import export
 from search.commands.rerun import rerun
 from search.commands.run import prepare, run_study
+from search.lake.writer import SCHEMA, recorded, write_rows
+from search.storage.run_folder import JOURNAL
 
 # A module that leaves a file behind when it is imported, and when its data are loaded.
 MODULE = """
@@ -203,6 +206,33 @@ def test_what_the_user_types_needs_no_permission_and_the_folder_s_does(module: P
     (module / "imported").unlink()
     assert "own-code" in call("rerun", tmp_path / "run", f"{CELL}/0").stderr
     assert not (module / "imported").exists()
+
+
+@pytest.mark.parametrize("where", ["journal", "tables"])
+def test_what_a_folder_names_beside_its_study_file_is_not_imported(
+    where: str, module: Path, tmp_path: Path
+) -> None:
+    file, folder = tmp_path / "study.yaml", tmp_path / "run"
+    nets = {"choice": ["convnet", "convnet-small"]}
+    file.write_text(yaml.safe_dump({**STUDY, "recipe": {"epochs": 1, "net": nets}}))
+    command = ["run", file, "--local", "--out", folder]
+    assert call(*command).exit_code == 0
+    trial, row = next(iter(recorded(folder).items()))
+    if where == "journal":  # a configuration that is still to run
+        shutil.rmtree(folder / "tables")
+        journal, named = folder / JOURNAL, f'"recipe.net":"{row["net"]}"'
+        text = journal.read_text()
+        assert named in text
+        journal.write_text(text.replace(named, '"recipe.net":"own_part:net"'))
+    else:
+        schema = pq.read_schema(folder / "tables" / "runs" / SCHEMA)
+        write_rows(folder, "runs", trial, [{**row, "net": "own_part:net"}], schema)
+    done = call(*command)
+    assert not (module / "imported").exists()
+    if where == "journal":
+        assert (done.exit_code, "net 'own_part:net' is code that a file names" in done.stderr) == (2, True)
+    else:
+        assert "1 of 1 runs that have ended were trained by other code than stands here" in done.output
 
 
 def test_a_program_s_own_studies_need_no_permission_and_its_files_do(tmp_path: Path) -> None:

@@ -139,6 +139,8 @@ def test_ray_address_names_a_cluster_or_this_machine(
         ("ray://127.0.0.1:10001", "is an address of Ray Client"),
         ("somewhere", "must be host:port, auto, or local"),
         ("127.0.0.1:99999", "must be host:port, auto, or local"),
+        ("head..cluster:6379", "must be host:port, auto, or local"),
+        (f"{'h' * 64}:6379", "must be host:port, auto, or local"),
         ("http://127.0.0.1", "must be host:port, auto, or local"),
     ],
 )
