@@ -13,7 +13,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cl_core.images.dataset import Data, load
+    from cl_core.images.dataset import Data
+    from cl_core.images.loading import load
     from cl_core.model.model import Model, load_model
     from cl_core.model.runs import Result, run
     from cl_core.training.configuration import Configuration
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _HOME = {
     "run": "cl_core.model.runs",
     "Result": "cl_core.model.runs",
-    "load": "cl_core.images.dataset",
+    "load": "cl_core.images.loading",
     "Data": "cl_core.images.dataset",
     "Model": "cl_core.model.model",
     "load_model": "cl_core.model.model",

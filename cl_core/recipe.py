@@ -15,6 +15,8 @@ from typing import Any
 
 from cl_core.hparams import Choice, Float, Fractions, Int, Value, from_dict, hp, hparams, to_dict
 
+PARTS = ("base", "increment")  # keys of a study's recipe for the first task alone and for the others
+
 
 @dataclass(frozen=True)
 class Recipe:

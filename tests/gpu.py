@@ -30,7 +30,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from cl_core.images.dataset import Augment, Data, DataSpec, load
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.dataset import Augment, Data
+from cl_core.images.loading import load
 from cl_core.method import METHODS
 from cl_core.metrics import summary
 from cl_core.nets.network import build_network

@@ -1,1 +1,1 @@
-"""Data sets, one file each, registered by name for `cl_core.images.dataset.load`."""
+"""Data sets, one file each, registered by name for `cl_core.images.loading.load`."""

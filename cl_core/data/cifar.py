@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from cl_core.errors import BadRequest
-from cl_core.images.dataset import DATASETS, Augment, Data, DataSpec, Images
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.dataset import Augment, Data, Images
+from cl_core.images.loading import DATASETS
 
 _FOLDER = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 _MEAN = {"cifar10": (0.4914, 0.4822, 0.4465), "cifar100": (0.5071, 0.4867, 0.4408)}

@@ -12,7 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from cl_core.errors import BadRequest
-from cl_core.images.dataset import DATASETS, Array, Augment, Data, DataSpec
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.dataset import Augment, Data
+from cl_core.images.loading import DATASETS
+from cl_core.images.pixels import Array
 
 
 @DATASETS.register("digits")

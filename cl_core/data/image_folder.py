@@ -12,10 +12,12 @@ from pathlib import Path
 
 from cl_core.errors import BadRequest, unknown
 from cl_core.images.cache import decoded
-from cl_core.images.dataset import DATASETS, Augment, Data, DataSpec, keep_classes
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.dataset import Augment, Data
 from cl_core.images.decoding import DECODER, decode
 from cl_core.images.files import Folder
 from cl_core.images.listing import Listing, is_foreign
+from cl_core.images.loading import DATASETS, keep_classes
 
 TEST = ("test", "val", "valid", "validation")
 """Folders that may be the test split; the first that is there is."""

@@ -13,10 +13,12 @@ from cl_core.data.image_folder import held_folders
 from cl_core.errors import BadRequest, first_line, unknown
 from cl_core.images.cache import decoded
 from cl_core.images.class_names import composed
-from cl_core.images.dataset import DATASETS, Augment, Data, DataSpec, keep_classes
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.dataset import Augment, Data
 from cl_core.images.decoding import DECODER, decode
 from cl_core.images.files import Folder
 from cl_core.images.listing import Listing
+from cl_core.images.loading import DATASETS, keep_classes
 
 
 @DATASETS.register("imagenet100")

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from cl_core.images.dataset import DATASETS, Augment, Data, DataSpec
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.dataset import Augment, Data
+from cl_core.images.loading import DATASETS
 from cl_core.images.pixels import Array
-from cl_core.rng import numpy_stream
+from cl_core.seeds import numpy_stream
 
 _TEST = 20  # images a class
 _GRID = 4  # a pattern is drawn on 4 x 4 points and interpolated, so that a shifted image stays recognisable

@@ -13,10 +13,12 @@ from zipfile import BadZipFile
 
 from cl_core.errors import BadRequest
 from cl_core.images.cache import decoded
-from cl_core.images.dataset import DATASETS, Augment, Data, DataSpec, evenly, keep_classes
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.dataset import Augment, Data
 from cl_core.images.decoding import DECODER, SUFFIXES, decode
 from cl_core.images.files import Archive, Files, Folder, Item
 from cl_core.images.listing import Listing
+from cl_core.images.loading import DATASETS, evenly, keep_classes
 
 _NAME = "tiny-imagenet-200"
 _URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"

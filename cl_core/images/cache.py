@@ -28,7 +28,8 @@ import numpy as np
 from filelock import FileLock
 
 from cl_core.errors import BadRequest, first_line
-from cl_core.images.dataset import DataSpec, Images
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.dataset import Images
 from cl_core.images.files import Files, Item
 from cl_core.images.pixels import Array, Moments, combine_digests
 

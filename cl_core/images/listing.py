@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 
 from cl_core.errors import BadRequest
 from cl_core.images.class_names import composed, unfit
-from cl_core.images.dataset import evenly
 from cl_core.images.decoding import SUFFIXES
 from cl_core.images.files import Item
+from cl_core.images.loading import evenly
 
 _FOREIGN = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
 _HIDDEN, _LOOSE, _BARE = "hidden", "outside a class folder", "without an ending"

@@ -10,7 +10,8 @@ import numpy as np
 
 from cl_core.errors import BadRequest
 from cl_core.hparams import Value
-from cl_core.images.dataset import Data, DataSpec
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.dataset import Data
 from cl_core.metrics import accuracy_matrix, summary
 from cl_core.nets.network import Network
 from cl_core.scenarios.scenarios import parse_scenario

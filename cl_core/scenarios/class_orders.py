@@ -12,7 +12,7 @@ import numpy as np
 from cl_core.errors import BadRequest, unknown
 from cl_core.hparams import digest
 from cl_core.images.class_names import composed
-from cl_core.rng import numpy_stream
+from cl_core.seeds import numpy_stream
 
 CLASS_ORDERS: dict[str, str] = {
     "natural": "as the data set numbers its classes",

@@ -13,7 +13,7 @@ The project's own tests run the same functions on what is built in. Those of vie
 from __future__ import annotations
 
 from cl_core.contract import Contract, Outcome, outcomes, require, sentence
-from cl_core.images.dataset import DataSpec
+from cl_core.images.data_spec import DataSpec
 from cl_core.nets.network import Shape
 from cl_core.testing.data_sets import DATA_SET_CONTRACTS
 from cl_core.testing.methods import METHOD_CONTRACTS

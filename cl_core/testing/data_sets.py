@@ -7,7 +7,9 @@ import dataclasses
 import numpy as np
 
 from cl_core.contract import Contract
-from cl_core.images.dataset import Data, DataSpec, half_of_classes, load
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.dataset import Data
+from cl_core.images.loading import half_of_classes, load
 from cl_core.nets.network import NETS
 from cl_core.recipe import resolve_recipe
 

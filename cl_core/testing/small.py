@@ -12,7 +12,9 @@ import numpy as np
 from torch import Tensor
 
 from cl_core.hparams import Choice, HParam, Value, hparams
-from cl_core.images.dataset import Data, DataSpec, Images, load
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.dataset import Data, Images
+from cl_core.images.loading import load
 from cl_core.method import METHODS
 from cl_core.scenarios.scenarios import parse_scenario
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from cl_core.hparams import digest
-from cl_core.images.dataset import DATASETS
+from cl_core.images.loading import DATASETS
 from cl_core.method import METHODS
 from cl_core.nets.network import NETS
 

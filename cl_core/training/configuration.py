@@ -11,16 +11,15 @@ from torch import nn
 
 from cl_core.errors import BadRequest, unknown
 from cl_core.hparams import Value, digest, from_dict
-from cl_core.images.dataset import Data, DataSpec
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.dataset import Data
 from cl_core.images.view import rows_left
 from cl_core.method import METHODS, Method
 from cl_core.nets.network import build_network, sample
-from cl_core.recipe import Recipe, recipe_fields, resolve_recipe
+from cl_core.recipe import PARTS, Recipe, recipe_fields, resolve_recipe
 from cl_core.scenarios.class_orders import class_order
 from cl_core.scenarios.scenarios import ScenarioSpec
 from cl_core.training.chf import CHF
-
-PARTS = ("base", "increment")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ def check(name: str, root: str | None = None, run: Path | None = None) -> Iterat
         sample(name, SHAPE, True)
         return outcomes(NET_CONTRACTS, name, SHAPE)
     if kind == "data set":
-        from cl_core.images.dataset import DataSpec, load
+        from cl_core.images.data_spec import DataSpec
+        from cl_core.images.loading import load
         from cl_core.testing import DATA_SET_CONTRACTS
 
         load(DataSpec(name, root=root))

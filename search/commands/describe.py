@@ -58,7 +58,7 @@ def taxonomy() -> dict[str, dict[str, str]]:
 
 
 def _datasets() -> dict[str, str]:
-    from cl_core.images.dataset import DATASETS
+    from cl_core.images.loading import DATASETS
 
     return _sentences(DATASETS)
 

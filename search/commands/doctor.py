@@ -97,7 +97,8 @@ def _version(package: str) -> str | None:
 
 def _found(name: str, root: str | None) -> dict[str, Any]:
     """Whether a data set is there and readable; one image a class is decoded at most."""
-    from cl_core.images.dataset import DataSpec, load
+    from cl_core.images.data_spec import DataSpec
+    from cl_core.images.loading import load
 
     try:
         data = load(DataSpec(name, root=root if name != "digits" else None, per_class=2))

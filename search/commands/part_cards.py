@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 from cl_core.errors import BadRequest, defined_at, unknown
-from cl_core.images.dataset import DATASETS
+from cl_core.images.loading import DATASETS
 from cl_core.method import METHODS, Method
 from cl_core.nets.network import NETS, sample
 from cl_core.registry import Registry

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cl_core.errors import BadRequest
 
 if TYPE_CHECKING:
-    from cl_core.images.dataset import Array
+    from cl_core.images.pixels import Array
     from cl_core.model.model import Answer
 
 AT_ONCE = 1024  # images

@@ -52,7 +52,7 @@ class TrainRequest:
 
     def spec(self) -> RunSpec:
         """The run. Raises BadRequest for what can be known without the data."""
-        from cl_core.images.dataset import DataSpec
+        from cl_core.images.data_spec import DataSpec
         from cl_core.method import METHODS
         from cl_core.recipe import resolve_recipe
         from cl_core.scenarios.scenarios import parse_scenario

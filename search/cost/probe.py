@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from cl_core.errors import RunError
-from cl_core.images.dataset import Data, Images, evenly
+from cl_core.images.dataset import Data, Images
+from cl_core.images.loading import evenly
 from cl_core.records import TABLES
 from cl_core.task import Task, no_rows
 from cl_core.training.configuration import Configuration

@@ -19,7 +19,9 @@ import torch
 
 from cl_core.errors import BadRequest, ClSearchError, defined_at, located, source_of
 from cl_core.hparams import digest
-from cl_core.images.dataset import DATASETS, Data, DataSpec, load
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.dataset import Data
+from cl_core.images.loading import DATASETS, load
 from cl_core.metrics import summary
 from cl_core.model.model import save_model
 from cl_core.nets.network import NETS

@@ -14,8 +14,8 @@ from cl_core.hparams import Choice
 from cl_core.images.dataset import Data
 from cl_core.method import METHODS
 from cl_core.nets.network import build_network
+from cl_core.recipe import PARTS
 from cl_core.scenarios.scenarios import ScenarioSpec
-from cl_core.training.configuration import PARTS
 from cl_core.training.weights import load_init
 from spaces.space.method_space import space_of
 from spaces.space.scenario_axis import check_order_search, order_space, seeks

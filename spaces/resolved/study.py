@@ -22,8 +22,9 @@ from cl_core.errors import BadRequest, unknown
 from cl_core.hparams import Value, digest
 from cl_core.images.dataset import Data
 from cl_core.metrics import OBJECTIVES
+from cl_core.recipe import PARTS
 from cl_core.scenarios.class_orders import shortened
-from cl_core.training.configuration import PARTS, Configuration
+from cl_core.training.configuration import Configuration
 from cl_core.yaml_text import write_yaml
 from spaces.resolved.cell import Cell, cell_of, check_init, corners, within
 from spaces.resolved.continuing import grown

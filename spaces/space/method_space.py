@@ -14,8 +14,7 @@ from cl_core.errors import BadRequest, unknown
 from cl_core.hparams import Choice, Float, HParam, Int, Value, hparams
 from cl_core.method import METHODS
 from cl_core.nets.network import NETS
-from cl_core.recipe import Recipe, recipe_dict, recipe_fields, resolve_recipe
-from cl_core.training.configuration import PARTS
+from cl_core.recipe import PARTS, Recipe, recipe_dict, recipe_fields, resolve_recipe
 from spaces.space.space import Parameter, Space, condition, narrow, values_of
 
 Given = Mapping[str, object]

@@ -7,8 +7,7 @@ from typing import Any
 
 from cl_core.hparams import Choice, Domain, Float, Int, Value, hparams
 from cl_core.method import METHODS
-from cl_core.recipe import Recipe
-from cl_core.training.configuration import PARTS
+from cl_core.recipe import PARTS, Recipe
 from spaces.space.space import Parameter, Space
 
 

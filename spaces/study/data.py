@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from cl_core.images.dataset import DataSpec
+from cl_core.images.data_spec import DataSpec
 from spaces.study.part import Part
 
 

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from cl_core.errors import BadRequest
-from cl_core.images.dataset import DataSpec
+from cl_core.images.data_spec import DataSpec
 from cl_core.training.configuration import Configuration
 from spaces.study.data import DataPart, data_from_name
 from spaces.study.messages import known_keys, one_line

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from cl_core.errors import BadRequest
-from cl_core.images.dataset import DataSpec
+from cl_core.images.data_spec import DataSpec
 from cl_core.scenarios.scenarios import ScenarioSpec
 from spaces.space.scenario_axis import scenarios_of
 from spaces.study.budget import BudgetPart

@@ -171,6 +171,11 @@ def _run(code: str) -> subprocess.CompletedProcess[str]:
         ("cl_core.records, cl_core.metrics, analysis", "torch ray optuna pydantic"),
         ("cl_core, search, spaces", "torch ray optuna pandas pyarrow"),
         (
+            "cl_core.seeds, cl_core.recipe, cl_core.registry, cl_core.images.loading, "
+            "cl_core.scenarios.scenarios",
+            "torch ray optuna pydantic pandas pyarrow PIL sklearn",
+        ),
+        (
             "analysis.lake.results, analysis.report.page, analysis.statistics.intervals",
             "torch ray optuna pydantic",
         ),
@@ -197,7 +202,7 @@ def test_the_core_trains_where_nothing_of_the_search_is_installed() -> None:
         "import sys\n"
         f"sys.modules.update(dict.fromkeys({absent!r}))\n"  # an import of None raises ImportError
         "from cl_core import load, run, Configuration\n"
-        "from cl_core.images.dataset import DataSpec\n"
+        "from cl_core.images.data_spec import DataSpec\n"
         "data = load(DataSpec('synthetic', classes=4, per_class=6))\n"
         "result = run('bic', data, 'B0-2tasks', hp={'exemplars_per_class': 3},"
         " recipe={'epochs': 1}, threads=1, device='cpu')\n"

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from cl_core.images.dataset import Augment, Data, DataSpec
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.dataset import Augment, Data
 from cl_core.method import Phase, Rows
 from cl_core.nets.network import build_network
 from cl_core.rng import Streams

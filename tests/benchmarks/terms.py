@@ -18,7 +18,9 @@ from torch import Tensor
 
 from cl_core.errors import unknown
 from cl_core.hparams import Choice, Value, hparams
-from cl_core.images.dataset import Data, DataSpec, load
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.dataset import Data
+from cl_core.images.loading import load
 from cl_core.memory import Budget
 from cl_core.method import METHODS, Loss, Phase
 from cl_core.rng import Streams

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from cl_core.blocks.classifiers import bias_corrected
 from cl_core.errors import BadRequest
-from cl_core.images.dataset import Data, DataSpec
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.dataset import Data
 from cl_core.images.view import View
 from cl_core.method import METHODS, Phase
 from cl_core.nets.network import LinearHead, Network

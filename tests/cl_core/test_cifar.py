@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from cl_core.errors import BadRequest
-from cl_core.images.dataset import Augment, DataSpec, load
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.dataset import Augment
+from cl_core.images.loading import load
 
 
 def test_a_missing_archive_says_where_it_was_looked_for_and_how_to_get_it(tmp_path: Path) -> None:

@@ -11,15 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cl_core.errors import BadRequest
-from cl_core.images.dataset import (
-    Augment,
-    Data,
-    DataSpec,
-    Images,
-    evenly,
-    half_of_classes,
-    load,
-)
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.dataset import Augment, Data, Images
+from cl_core.images.loading import evenly, half_of_classes, load
 from cl_core.images.pixels import Moments, statistics
 
 TUNE = [0, 3, 4, 7, 8]  # of ten classes

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from cl_core.blocks.classmix import Mix, class_mix, draw_mix, pair_index, pairs
 from cl_core.blocks.exemplars import features_of
 from cl_core.blocks.isda import covariance, semantic_logits
-from cl_core.images.dataset import DataSpec
+from cl_core.images.data_spec import DataSpec
 from cl_core.method import METHODS
 from cl_core.rng import Streams
 from cl_core.state import State

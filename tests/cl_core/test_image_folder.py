@@ -12,9 +12,11 @@ from PIL import Image
 from cl_core.data import image_folder
 from cl_core.errors import BadRequest
 from cl_core.images import cache
-from cl_core.images.dataset import Augment, Data, DataSpec, load
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.dataset import Augment, Data
 from cl_core.images.decoding import decode
 from cl_core.images.files import Item
+from cl_core.images.loading import load
 from cl_core.images.pixels import statistics
 
 

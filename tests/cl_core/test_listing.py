@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cl_core.errors import BadRequest
-from cl_core.images.dataset import Data, DataSpec, load
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.dataset import Data
+from cl_core.images.loading import load
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
 

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cl_core.rng import Streams, numpy_stream, stream
+from cl_core.rng import Streams, stream
+from cl_core.seeds import numpy_stream
 
 PART = st.one_of(st.integers(0, 50), st.text("abcxyz", min_size=1, max_size=4))
 NAMES = st.lists(PART, min_size=1, max_size=4).map(tuple)

@@ -11,7 +11,7 @@ import pytest
 
 from cl_core import load
 from cl_core.errors import BadRequest
-from cl_core.images.dataset import DataSpec
+from cl_core.images.data_spec import DataSpec
 from cl_core.method import METHODS
 from cl_core.rng import Streams
 from cl_core.training.checkpoints import CheckpointStore

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from cl_core.errors import BadRequest
-from cl_core.images.dataset import DataSpec, load
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.loading import load
 
 WNIDS = ["n03", "n01", "n02"]
 GREY = {"n03": 30, "n01": 130, "n02": 230}

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from cl_core import run
 from cl_core.errors import BadRequest, NonFiniteLoss
-from cl_core.images.dataset import DataSpec
+from cl_core.images.data_spec import DataSpec
 from cl_core.method import METHODS, Rows
 from cl_core.model.runs import Result
 from cl_core.nets.network import build_network
@@ -651,7 +651,8 @@ def test_what_a_process_pays_once_is_paid_before_the_clock_of_a_task(optimizer: 
     code = f"""
 import sys
 from cl_core.training.configuration import Configuration
-from cl_core.images.dataset import DataSpec, load
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.loading import load
 from cl_core.scenarios.scenarios import parse_scenario
 from cl_core.training.trainer import Training
 spec = DataSpec("digits", per_class=20)

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from cl_core.errors import BadRequest
-from cl_core.images.dataset import DATASETS, DataSpec, half_of_classes, load
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.loading import DATASETS, half_of_classes, load
 from cl_core.testing import DATA_SET_CONTRACTS, Contract
 from cl_core.testing.data_sets import rows
 

@@ -14,7 +14,7 @@ import torch
 import cl_core.rng
 from cl_core.errors import BadRequest, NonFiniteLoss
 from cl_core.hparams import from_dict, hparams
-from cl_core.images.dataset import DataSpec
+from cl_core.images.data_spec import DataSpec
 from cl_core.images.view import View, _Store
 from cl_core.memory import Budget
 from cl_core.method import METHODS, Method, Phase

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from cl_core.hparams import hparams
-from cl_core.images.dataset import DATASETS, Data
+from cl_core.images.dataset import Data
+from cl_core.images.loading import DATASETS
 from cl_core.method import METHODS
 from cl_core.training.checkpoint_keys import base_identity
 from spaces import presets

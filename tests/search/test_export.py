@@ -24,7 +24,7 @@ from analysis.selection.selection import cells
 from cl_core import load, load_model
 from cl_core.errors import BadRequest, RunError
 from cl_core.hparams import hparams
-from cl_core.images.dataset import DataSpec
+from cl_core.images.data_spec import DataSpec
 from cl_core.method import METHODS
 from cl_core.model.model import read_card
 from cl_core.training.trainer import Training

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from analysis.report.section import VIEWS
-from cl_core.images.dataset import DATASETS
+from cl_core.images.loading import DATASETS
 from cl_core.method import METHODS
 from cl_core.nets.network import NETS
 from search.cli import app

@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 
 from cl_core.errors import BadRequest, RunError
-from cl_core.images.dataset import DataSpec
+from cl_core.images.data_spec import DataSpec
 from cl_core.recipe import recipe_fields
 from cl_core.scenarios.scenarios import parse_scenario
 from cl_core.training.configuration import Configuration

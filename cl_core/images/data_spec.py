@@ -1,0 +1,78 @@
+"""The request for a data set: which one, and how much of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cl_core.errors import BadRequest, unknown
+from cl_core.hparams import Int
+
+HALVES = ("tune", "evaluate")
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which data, and how much of it.
+
+    `name` is a registered data set or `module:function` of one's own; `root` the folder of its files; `size`
+    the side of the square images in pixels; `classes` keeps the first N classes in the data set's order;
+    `per_class` keeps at most that many training images of each class, evenly spaced in file order (the test
+    split is not cut); `half` keeps one of two halves of the classes, "tune" or "evaluate" (see
+    `half_of_classes`); `download` allows fetching what is missing. Raises BadRequest on values that cannot be
+    meant.
+    """
+
+    name: str
+    root: str | None = None
+    size: int | None = None
+    classes: int | None = None
+    per_class: int | None = None
+    download: bool = False
+    half: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise BadRequest(
+                f"data.name must name a data set, not {self.name!r}: see `cl-search list datasets`"
+            )
+        if self.root is not None and (not isinstance(self.root, str) or not self.root):
+            raise BadRequest(f"data.root must be a folder, not {self.root!r}: leave it out for the default")
+        if not isinstance(self.download, bool):
+            raise BadRequest(f"data.download must be true or false, not {self.download!r}")
+        if self.half is not None and self.half not in HALVES:
+            raise BadRequest(
+                f"data.half must be {' or '.join(HALVES)}, not {self.half!r}: leave it out for all"
+            )
+        for key, domain in (
+            ("size", Int(1, 4096)),
+            ("classes", Int(1, 1_000_000)),
+            ("per_class", Int(1, 10**9)),
+        ):
+            value = getattr(self, key)
+            if value is not None:
+                object.__setattr__(self, key, domain.check(f"data.{key}", value))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any] | str) -> DataSpec:
+        """From a mapping of the fields, or the name alone. Raises BadRequest on an unknown key."""
+        if isinstance(values, str):
+            return cls(values)
+        if not isinstance(values, Mapping) or "name" not in values:
+            raise BadRequest(f"data needs a name, as in {{name: digits}}, and got {values!r}")
+        known = [f.name for f in dataclasses.fields(cls)]
+        for key in values:
+            if key not in known:
+                raise unknown("data key", key, known)
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; what is not set is left out."""
+        out = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {key: value for key, value in out.items() if value is not None and value is not False}
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the data, for digests: `root` and `download` only say where they come from."""
+        return {key: value for key, value in self.to_dict().items() if key not in ("root", "download")}
