@@ -73,7 +73,9 @@ def test_no_figure_has_a_button_and_no_page_a_link_that_leaves_it(page):
 def test_a_link_in_a_label_is_shown_as_text_in_a_figure():
     label = 'x <a href="http://example.org">click</a> <b>bold</b> a<b'
     figure = go.Figure(go.Scatter(x=[1.0], y=[label], text=[label.upper()], name="<a>y</a>"))
+    figure.add_annotation(text='<a\nhref="http://example.org">y</a> <a\r\nhref="http://example.org">z</a>')
     text = embedded(figure, "figure-x")
+    assert not re.search(r"(<|\\u003c)a\\", text)
     assert "<a" not in text.lower()
     assert "\\u003ca " not in text.lower()
     assert text.count("&lt;a href") == 1
