@@ -5,7 +5,7 @@ Nothing here needs torch or Ray.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -95,6 +95,18 @@ class Results:
         """(data set, scenario) of every value of the column `scenario`; the two differ over several runs."""
         known = self.trials.drop_duplicates("scenario")
         return {str(s): (str(d), str(s)) for s, d in zip(known["scenario"], known["dataset"], strict=True)}
+
+    @cached_property
+    def weights(self) -> dict[str, str]:
+        """Cell -> the file of the weights that its networks begin from; without cells that draw them."""
+        methods, out = self.study.get("methods"), {}
+        known = self.trials.drop_duplicates("cell")
+        for cell, label in zip(known["cell"], known["label"], strict=True):
+            own = methods.get(label) if isinstance(methods, Mapping) else None
+            init = {**_recipe(self.study), **_recipe(own)}.get("init")
+            if init is not None:
+                out[str(cell)] = str(init)
+        return out
 
     def row(self, trial: str) -> dict[str, Any]:
         """The `trials` row of one run. Raises BadRequest when there is none."""
@@ -215,3 +227,9 @@ def open_results(folder: str | Path | Results | Sequence[str | Path | Results]) 
     if not (path / "tables").is_dir() and not (path / "study.yaml").exists():
         raise BadRequest(f"{path} is not a run's folder: it has neither study.yaml nor tables/")
     return Results(path)
+
+
+def _recipe(part: Any) -> Mapping[str, Any]:
+    """What a study or one of its methods says of the recipe."""
+    said = part.get("recipe") if isinstance(part, Mapping) else None
+    return said if isinstance(said, Mapping) else {}
