@@ -78,7 +78,7 @@ def _recipe(results: Results, cell: Cell) -> Mapping[str, Any]:
 
 
 def _read_recipe(results: Results, cell: Cell) -> Mapping[str, Any]:
-    row = (cell.best if len(cell.best) else cell.trials).iloc[0]
+    row = cell.row
     known: dict[str, Any] = {
         column: row[column]
         for column in row.index

@@ -47,6 +47,11 @@ class Cell:
         return int((self.trials["status"] == status).sum())
 
     @property
+    def row(self) -> pd.Series:
+        """A run of the cell, of its best configuration where there is one."""
+        return next(runs for runs in (self.best, self.trials, self.evaluation) if len(runs)).iloc[0]
+
+    @property
     def number(self) -> int | None:
         """The number of the chosen configuration."""
         return None if self.ranking.empty else int(self.ranking["number"].iloc[0])
