@@ -230,6 +230,11 @@ def test_a_table_puts_numbers_right_and_intervals_in_their_column():
     assert "x ±" not in text
 
 
+def test_a_number_that_is_rounded_to_nothing_has_no_sign():
+    text = table(pd.DataFrame({"x": [-1e-16, -0.25], "k": [-3, 0]}))
+    assert re.findall(r'<td class="num">([^<]*)', text) == ["0.000", "−3", "−0.250", "0"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="folders are protected otherwise there")
 def test_a_page_that_cannot_be_written_is_a_bad_request(lake):
     (lake / "report.html").mkdir()
