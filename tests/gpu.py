@@ -301,6 +301,10 @@ def main() -> None:
     ]
     if asked.cifar10 is not None:
         parts.append(("cifar10", lambda: cifar10(asked.cifar10, asked.epochs, asked.together, asked.tiny)))
+    for name in asked.part:
+        if name not in dict(parts):
+            need = "needs --cifar10 FOLDER" if name == "cifar10" else "is none of the parts"
+            parser.error(f"{name} {need}")
     for name, run in parts:
         if asked.part and name not in asked.part:
             continue

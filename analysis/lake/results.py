@@ -5,7 +5,7 @@ Nothing here needs torch or Ray.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -95,6 +95,18 @@ class Results:
         """(data set, scenario) of every value of the column `scenario`; the two differ over several runs."""
         known = self.runs.drop_duplicates("scenario")
         return {str(s): (str(d), str(s)) for s, d in zip(known["scenario"], known["dataset"], strict=True)}
+
+    @cached_property
+    def weights(self) -> dict[str, str]:
+        """Cell -> the file of the weights that its networks begin from; without cells that draw them."""
+        methods, out = self.study.get("methods"), {}
+        known = self.runs.drop_duplicates("cell")
+        for cell, label in zip(known["cell"], known["label"], strict=True):
+            own = methods.get(label) if isinstance(methods, Mapping) else None
+            init = {**_recipe(self.study), **_recipe(own)}.get("init")
+            if init is not None:
+                out[str(cell)] = str(init)
+        return out
 
     def row(self, trial: str) -> dict[str, Any]:
         """The `runs` row of one run. Raises BadRequest when there is none."""
@@ -196,3 +208,9 @@ class Results:
     @cached_property
     def _frames(self) -> dict[str, pd.DataFrame]:
         return {}
+
+
+def _recipe(part: Any) -> Mapping[str, Any]:
+    """The recipe that a study or one of its methods states."""
+    said = part.get("recipe") if isinstance(part, Mapping) else None
+    return said if isinstance(said, Mapping) else {}

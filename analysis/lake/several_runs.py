@@ -86,6 +86,15 @@ class Runs(Results):
         }
 
     @cached_property
+    def weights(self) -> dict[str, str]:
+        """As `Results.weights`."""
+        return {
+            self._cell(index, cell): file
+            for index, part in enumerate(self.parts)
+            for cell, file in part.weights.items()
+        }
+
+    @cached_property
     def study(self) -> dict[str, Any]:
         """What the views need of the runs' studies, taken together."""
         resolved = [part.study.get("resolved") for part in self.parts]
@@ -120,11 +129,14 @@ class Runs(Results):
             listed = resolved.get("cells") if isinstance(resolved, Mapping) else None
             for cell in listed if isinstance(listed, list) else ():
                 if isinstance(cell, Mapping) and "@" in str(cell.get("name")):
-                    label, _, scenario = str(cell["name"]).partition("@")
-                    name = f"{self._label(index, scenario, label)}@{self._scenario(index, scenario)}"
-                    cell = {**cell, "name": name}
+                    cell = {**cell, "name": self._cell(index, str(cell["name"]))}
                 out.append(cell)
         return {"cells": out} if out else {}
+
+    def _cell(self, index: int, name: str) -> str:
+        """The name that a run's cell has here."""
+        label, _, scenario = name.partition("@")
+        return f"{self._label(index, scenario, label)}@{self._scenario(index, scenario)}"
 
     def _scenarios(self) -> list[str | dict[str, str]]:
         """The scenarios by name; those in which class orders are searched say so."""

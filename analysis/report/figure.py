@@ -32,7 +32,8 @@ CONFIG = {
     "modeBarButtons": [list(group) for group in BUTTONS],
 }
 
-_LINK = re.compile(r"(?:<|\\u003[cC])(?=\s*/?\s*[aA](?:[\s>/]|\\u003[eE]))")
+# In JSON. The library takes a line break behind the name for a space.
+_LINK = re.compile(r"(?:<|\\u003[cC])(?=\s*/?\s*[aA](?:[\s>/]|\\[nr]|\\u003[eE]))")
 
 
 def embedded(figure: go.Figure, name: str) -> str:

@@ -104,7 +104,7 @@ def _digits(values: pd.Series) -> int:
 def _number(value: Any, digits: int) -> str:
     if value is None or pd.isna(value):
         return "–"
-    return f"{value:,.{digits}f}".replace("-", "−")
+    return f"{value:z,.{digits}f}".replace("-", "−")  # z: no minus before a zero
 
 
 def _text(value: Any) -> str:

@@ -1,10 +1,10 @@
 """References of a cell: fine-tuning below and joint training above, trained as the cell itself.
 
 A reference of a cell stands on the same data set and scenario, under the same protocol, and has the same
-recipe: the same net, and for the first task and for the increments every field that acts equal, or searched
-over the same range by both. Of joint training, which trains every task anew, the first task's acts alone. A
-recipe that a method brings itself, such as iCaRL's learning rate, is another one: then the difference would
-be that of two recipes too, and there is no reference.
+recipe: the same net and first weights, and for the first task and for the increments every field that acts
+equal, or searched over the same range by both. Of joint training, which trains every task anew, the first
+task's acts alone. A recipe that a method brings itself, such as iCaRL's learning rate, is another one: then
+the difference would be that of two recipes too, and there is no reference.
 """
 
 from __future__ import annotations
@@ -78,12 +78,13 @@ def _recipe(results: Results, cell: Cell) -> Mapping[str, Any]:
 
 
 def _read_recipe(results: Results, cell: Cell) -> Mapping[str, Any]:
-    row = (cell.best if len(cell.best) else cell.runs).iloc[0]
+    row = cell.row
     known: dict[str, Any] = {
         column: row[column]
         for column in row.index
         if (column == "net" or column.startswith(PARTS)) and not pd.isna(row[column])
     }
+    known["init"] = results.weights.get(cell.name, "drawn")
     for name, domain in _searched(results, cell).items():
         both = [part + name.removeprefix("recipe.") for part in PARTS]  # a field of no part is of both
         known |= dict.fromkeys([name] if name in known else both, domain)

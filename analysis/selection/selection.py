@@ -55,6 +55,11 @@ class Cell:
         return int((self.runs["status"] == status).sum())
 
     @property
+    def row(self) -> pd.Series:
+        """A run of the cell, of its best trial where there is one."""
+        return next(runs for runs in (self.best, self.runs, self.evaluation) if len(runs)).iloc[0]
+
+    @property
     def selected_trial(self) -> int | None:
         """The number of the chosen configuration."""
         return None if self.ranking.empty else int(self.ranking["trial"].iloc[0])

@@ -46,16 +46,23 @@ def errors(confusions: Sequence[Counts], sizes: Sequence[int]) -> dict[str, floa
     rows = np.array([group.sum() for group in np.split(last, ends[:-1])], dtype=np.float64)
     if not np.isfinite(matrix[np.tril_indices(len(matrix))]).all():
         return dict.fromkeys((*METRICS, "plasticity"), 0.0)
-    seen = np.cumsum(rows)[:, None]
-    p = (np.nan_to_num(matrix) * seen + 1) / (seen + 2)
-    by_task = p.T  # [task, after]
-    together = np.minimum(by_task[:, :, None], by_task[:, None, :]) - by_task[:, :, None] * by_task[:, None]
-    together /= rows[:, None, None]
-    return {name: _error(w, together) for name, w in weights(matrix, rows).items()}
+    weight = weights(matrix, rows)
+    together = _together(matrix, rows, np.cumsum(rows)[:, None])
+    out = {name: _error(w, together) for name, w in weight.items()}
+    old = np.full(len(matrix) - 1, rows[:-1].sum())  # the gap's two shares are of other rows
+    out["old_new_gap"] = _error(weight["old_new_gap"], _together(matrix, rows, np.append(old, rows[-1])))
+    return out
+
+
+def _together(matrix: Matrix, rows: Matrix, asked: Matrix) -> Matrix:
+    """The covariances [task, after, after] of each task's accuracies, a part of a share of `asked` rows."""
+    p = ((np.nan_to_num(matrix) * asked + 1) / (asked + 2)).T  # [task, after]
+    out: Matrix = np.minimum(p[:, :, None], p[:, None, :]) - p[:, :, None] * p[:, None]
+    return out / rows[:, None, None]
 
 
 def _error(weight: Matrix, together: Matrix) -> float:
-    """Of a sum of accuracies; `together` [task, after, after] holds the covariances of each task's."""
+    """Of a sum of accuracies, by `_together`."""
     w = weight.T
     return float(np.sqrt((np.maximum(w[:, :, None] * w[:, None, :], 0.0) * together).sum()))
 

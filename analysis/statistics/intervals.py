@@ -81,9 +81,9 @@ FEWEST = 3
 TOO_FEW = "too few class orders"
 
 INTERVAL = (
-    "±, 95 %: the wider of t · s / √n (Student, over n class orders) and 1.96 · e / √n, where e is the error "
-    "of one order's counts: p (1 − p) / rows, p = (right + 1) / (rows + 2), through the metric's formula; of "
-    "a difference √(e_a² + e_b²)"
+    "±, 95 %: the wider of t · s / √n (Student, over n class orders) and 1.96 · e / √n, where e² is the "
+    "variance of one order's counts: p (1 − p) / rows, p = (right + 1) / (rows + 2), through the metric's "
+    "formula; of a difference e_a² + e_b²"
 )
 """As the report prints it."""
 

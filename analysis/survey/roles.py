@@ -113,8 +113,7 @@ class Roles:
         self._measured: dict[str, dict[str, Counted]] = {}
 
     def _subject(self, cell: Cell) -> Subject:
-        runs = cell.best if len(cell.best) else cell.runs
-        first = runs.iloc[0]
+        first = cell.row
         data, scenario = self.results.places[cell.scenario]
         recipe = next((r for r in RECIPES if cell.label.endswith(f"-{r}")), "")
         sizes = self.results.sizes(str(first["run"]))

@@ -54,6 +54,17 @@ def test_a_difference_between_tasks_counts_both_as_independent():
     assert found["backward_transfer"].error == pytest.approx(found["forgetting"].error)
 
 
+def test_a_gap_of_nothing_and_everything_is_no_surer_than_half_a_row_of_the_newest_task():
+    """As of fine-tuning; the share of the newest rows stood as one of all rows seen."""
+    counts = [np.zeros((2 * (t + 1), 2 * (t + 1)), dtype=np.int64) for t in range(10)]
+    for one in counts:
+        one[:, -1] = 15  # of each class, all answered as the last one
+        one[-2, -1], one[-2, -2] = 0, 15
+    found = counted(counts, [2] * 10)["old_new_gap"]
+    assert found.value == 1.0
+    assert 0.5 / 30 < found.error < 1.5 / 30
+
+
 @st.composite
 def runs(draw):
     """Counts after each task of a run, the same rows of a class asked each time; and its tasks' sizes."""

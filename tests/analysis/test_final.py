@@ -169,3 +169,13 @@ def test_a_gap_without_all_of_its_runs_is_named_and_left_out(lake):
     gap = selection_gap(open_results(lake))
     assert list(gap.table["label"]) == ["icarl"]
     assert "Left out until all of their runs have completed: lwf@B0-3tasks" in gap.text
+
+
+def test_a_cell_whose_search_is_lost_keeps_the_page(tmp_path):
+    """As where a damaged file was set aside, and nobody has trained its run again yet."""
+    folder = write(tmp_path / "run", Plan(scenarios=PLAN.scenarios, trials=1, evaluated=True))
+    for path in folder.glob("tables/*/joint@B0-3tasks--0.parquet"):
+        path.unlink()
+    page = render(open_results(folder))
+    assert "This view failed" not in page
+    assert 'id="final"' in page

@@ -157,6 +157,24 @@ def test_a_field_that_both_search_over_one_range_is_the_same_recipe(tmp_path, hi
     assert found.lack == ("" if same else "joint has another recipe: lr ([0.01, 0.3] log / [0.01, 0.2] log)")
 
 
+def test_networks_that_begin_from_other_weights_have_another_recipe(tmp_path):
+    planted = [Planted(name, name, 0.5) for name in ("joint", "lwf")]
+    folders = [plant(tmp_path / name, planted, SCENARIO, orders=1, identity=name) for name in ("a", "b")]
+    study = yaml.safe_load((folders[0] / "study.yaml").read_text(encoding="utf-8"))
+    study["methods"]["lwf"]["recipe"] = {"init": "w.safetensors"}
+    (folders[0] / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    lack = "joint has another recipe: init (w.safetensors / drawn)"
+    for given, expected in ((folders[0], [lack]), (folders, [lack, ""])):  # of two runs, each its own
+        results = open_results(given)
+        lwf = [cell for cell in cells(results) if cell.method == "lwf"]
+        assert [reference(results, cell, "joint").lack for cell in lwf] == expected
+    study["recipe"] = {"init": "w.safetensors"}  # all begin from them
+    (folders[0] / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    results = open_results(folders[0])
+    (lwf,) = (cell for cell in cells(results) if cell.method == "lwf")
+    assert reference(results, lwf, "joint").cell.label == "joint"
+
+
 def test_one_recipe_for_all_needs_no_table_of_references(tmp_path):
     planted = [Planted(name, name, 0.5) for name in ("finetune", "joint", "lwf")]
     board = VIEWS["leaderboard"](open_results(plant(tmp_path / "run", planted, SCENARIO, orders=1)))

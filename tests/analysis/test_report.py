@@ -74,7 +74,9 @@ def test_no_figure_has_a_button_and_no_page_a_link_that_leaves_it(page):
 def test_a_link_in_a_label_is_shown_as_text_in_a_figure():
     label = 'x <a href="http://example.org">click</a> <b>bold</b> a<b'
     figure = go.Figure(go.Scatter(x=[1.0], y=[label], text=[label.upper()], name="<a>y</a>"))
+    figure.add_annotation(text='<a\nhref="http://example.org">y</a> <a\r\nhref="http://example.org">z</a>')
     text = embedded(figure, "figure-x")
+    assert not re.search(r"(<|\\u003c)a\\", text)
     assert "<a" not in text.lower()
     assert "\\u003ca " not in text.lower()
     assert text.count("&lt;a href") == 1
@@ -227,6 +229,11 @@ def test_a_table_puts_numbers_right_and_intervals_in_their_column():
     assert '<td class="num">–</td><td class="num">3</td>' in text
     assert "12,800" in text
     assert "x ±" not in text
+
+
+def test_a_number_that_is_rounded_to_nothing_has_no_sign():
+    text = table(pd.DataFrame({"x": [-1e-16, -0.25], "k": [-3, 0]}))
+    assert re.findall(r'<td class="num">([^<]*)', text) == ["0.000", "−3", "−0.250", "0"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="folders are protected otherwise there")
