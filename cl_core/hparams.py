@@ -178,6 +178,21 @@ def hp(
     return dataclasses.field(default=default, metadata={"hp": meta})
 
 
+def option(
+    default: Value,
+    *others: Value,
+    acts_from: int = 1,
+    at_boundary: bool = False,
+    when: Mapping[str, tuple[Value, ...]] | None = None,
+    doc: str,
+) -> Any:
+    """A dataclass field that chooses among values, the default first; no study searches it unless told to."""
+    domain = Choice(default, *others)
+    return hp(
+        default, domain, acts_from=acts_from, at_boundary=at_boundary, when=when, searched=False, doc=doc
+    )
+
+
 def hparams(cls: type) -> dict[str, HParam]:
     """The hyperparameters of a dataclass by name, in the order of definition.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cl_core.errors import BadRequest
-from cl_core.hparams import Choice, Int, hp
+from cl_core.hparams import Int, hp, option
 from cl_core.task import no_rows
 
 
@@ -40,11 +40,11 @@ class Memory:
 class Budget:
     """How many exemplars are kept. A method with exemplars derives its hyperparameters from this."""
 
-    budget: str = hp(
+    budget: str = option(
         "per_class",
-        Choice("per_class", "total", "bytes"),
+        "total",
+        "bytes",
         at_boundary=True,
-        searched=False,
         doc="what is fixed: exemplars a class, exemplars in all, or their bytes as uint8 pixels",
     )
     exemplars_per_class: int = hp(
@@ -66,13 +66,7 @@ class Budget:
         when={"budget": ("bytes",)},
         doc="bytes of stored pixels, shared as a total",
     )
-    selection: str = hp(
-        "herding",
-        Choice("herding", "random"),
-        at_boundary=True,
-        searched=False,
-        doc="how exemplars are ranked",
-    )
+    selection: str = option("herding", "random", at_boundary=True, doc="how exemplars are ranked")
 
     def counts(self, seen: int, image_bytes: int) -> dict[int, int]:
         """How many exemplars each of the `seen` classes may have; their sum never exceeds the budget."""

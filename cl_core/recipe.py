@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cl_core.hparams import Choice, Float, Fractions, Int, Value, from_dict, hp, hparams, to_dict
+from cl_core.hparams import Float, Fractions, Int, Value, from_dict, hp, hparams, option, to_dict
 
 PARTS = ("base", "increment")  # keys of a study's recipe for the first task alone and for the others
 
@@ -24,25 +24,18 @@ class Recipe:
 
     epochs: int = hp(70, Int(1, 100_000), searched=False, doc="passes over the phase's rows")
     batch: int = hp(128, Int(1, 65_536), searched=False, doc="images a step")
-    last_batch: str = hp(
+    last_batch: str = option(
         "keep",
-        Choice("keep", "complete", "drop"),
-        searched=False,
+        "complete",
+        "drop",
         doc="rows of an epoch that fill no batch: keep makes them a smaller one (a single row joins the "
         "batch before), complete repeats the epoch's first rows beside them, drop leaves them out",
     )
-    optimizer: str = hp(
-        "sgd",
-        Choice("sgd", "adam", "adamw"),
-        searched=False,
-        doc="adam has coupled L2, adamw decoupled decay",
-    )
+    optimizer: str = option("sgd", "adam", "adamw", doc="adam has coupled L2, adamw decoupled decay")
     lr: float = hp(0.1, Float(1e-7, 100.0, log=True), searched=False, doc="initial learning rate")
     momentum: float = hp(0.9, Float(0.0, 0.999), searched=False, doc="of sgd")
     weight_decay: float = hp(5e-4, Float(0.0, 1.0), searched=False, doc="L2 coefficient")
-    schedule: str = hp(
-        "step", Choice("step", "cosine", "constant"), searched=False, doc="of the learning rate"
-    )
+    schedule: str = option("step", "cosine", "constant", doc="of the learning rate")
     gamma: float = hp(
         0.1, Float(1e-3, 1.0), searched=False, doc="factor at each milestone of the step schedule"
     )
@@ -71,6 +64,10 @@ class Recipe:
     def replace(self, **changes: Any) -> Recipe:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+    def stage(self, share: float, **changes: Any) -> Recipe:
+        """The recipe of a further stage: `share` times the epochs, at least one, with some fields changed."""
+        return self.replace(epochs=max(1, round(share * self.epochs)), **changes)
 
 
 def resolve_recipe(*layers: Mapping[str, object]) -> Recipe:

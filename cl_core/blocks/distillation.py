@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cl_core.blocks import losses
 from cl_core.errors import BadRequest
-from cl_core.hparams import Choice, Float, hp
+from cl_core.hparams import Choice, Float, hp, option
 from cl_core.state import State
 from cl_core.task import Batch, Out, Task, Term
 
@@ -178,10 +178,9 @@ class Distilled:
     temperature: float = hp(
         2.0, Float(1, 5), when={"loss": ("kl", "cross-entropy")}, doc="T of the two probability losses"
     )
-    t_squared: bool = hp(
+    t_squared: bool = option(
         True,
-        Choice(True, False),
-        searched=False,
+        False,
         when={"loss": ("cross-entropy",)},
         doc="factor T^2; with it cross-entropy has the gradient of kl, without it a T^2-th of it",
     )

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cl_core.blocks import fields
 from cl_core.blocks.exemplars import features_of
-from cl_core.hparams import Choice, Float, Value, hp
+from cl_core.hparams import Float, Value, hp, option
 from cl_core.images.augment import draw
 from cl_core.images.view import EVALUATION_BATCH, View
 from cl_core.nets.network import Network
@@ -28,26 +29,23 @@ STEPPED: Mapping[str, Value] = {**ADAM, "batch": 64, "schedule": "step", "milest
 class Prototypes:
     """What the methods share that keep prototypes. Such a method derives its hyperparameters from this."""
 
-    kd_weight: float = hp(
+    kd_weight: float = fields.stability_weight(
         10.0,
-        Float(0.1, 100, log=True),
-        when={"distill": (True,)},
-        stability=True,
+        0.1,
+        100,
+        when=fields.DISTILLING,
         doc="lambda of ||F - F_old||_F, which grows with the root of the views: 10 at a batch of 64",
     )
-    proto_transform: str = hp(
+    proto_transform: str = option(
         "training",
-        Choice("training", "evaluation"),
+        "evaluation",
         at_boundary=True,
-        searched=False,
         doc="images behind a prototype: under the training augmentation (official code) or not (PyCIL)",
     )
     logit_temperature: float = hp(
         0.1, Float(0.05, 1, log=True), acts_from=0, searched=False, doc="tau of every cross-entropy"
     )
-    distill: bool = hp(
-        True, Choice(True, False), searched=False, doc="off: without the feature distance; all else stays"
-    )
+    distill: bool = fields.distill("without the feature distance; all else stays")
 
 
 @torch.no_grad()

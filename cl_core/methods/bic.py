@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cl_core.blocks import fields
 from cl_core.blocks.classifiers import bias_corrected
-from cl_core.blocks.exemplars import rank
-from cl_core.hparams import Choice, Float, hp
+from cl_core.blocks.validation import divide_budget, draw_validation, images_a_class
+from cl_core.hparams import Float, Value, hp, option
 from cl_core.images.view import View
 from cl_core.memory import Budget
 from cl_core.method import Method, Phase, Rows, register
@@ -52,22 +53,13 @@ class BiC(Method):
     class HP(Budget):
         """Distillation, validation share and the second stage."""
 
-        distill: bool = hp(
-            True, Choice(True, False), searched=False, doc="off: lambda 0, so cross-entropy with weight 1"
-        )
-        temperature: float = hp(
-            2.0,
-            Float(1, 5),
-            when={"distill": (True,)},
-            doc="T of the distillation, which carries no T^2 here",
-        )
-        kd_schedule: str = hp(
-            "auto", Choice("auto", "fixed"), searched=False, when={"distill": (True,)}, doc="auto: n_old/n"
-        )
+        distill: bool = fields.distill("lambda 0, so cross-entropy with weight 1")
+        temperature: float = fields.temperature("T of the distillation, which carries no T^2 here")
+        kd_schedule: str = option("auto", "fixed", when=fields.DISTILLING, doc="auto: n_old/n")
         kd_lambda: float = hp(
             0.5,
             Float(0.0, 0.95),
-            when={"kd_schedule": ("fixed",), "distill": (True,)},
+            when={"kd_schedule": ("fixed",), **fields.DISTILLING},
             stability=True,
             doc="lambda, fixed",
         )
@@ -87,12 +79,8 @@ class BiC(Method):
         beta_l2: float = hp(
             0.1, Float(0.0, 1.0), searched=False, doc="weight of beta^2/2 in stage 2 (official code)"
         )
-        bias_layers: str = hp(
-            "single_last",
-            Choice("single_last", "per_task"),
-            acts_from=2,
-            searched=False,
-            doc="which groups of classes keep a pair",
+        bias_layers: str = option(
+            "single_last", "per_task", acts_from=2, doc="which groups of classes keep a pair"
         )
 
     def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
@@ -101,26 +89,13 @@ class BiC(Method):
     def primary(self) -> str:
         return "corrected"
 
-    def _held(self, exemplars: int) -> int:
-        # v of the m exemplars of a class.
-        return max(1, int(self.hp.val_fraction * exemplars))
-
     def begin(self, s: State, task: Task, data: View, g: Streams) -> None:
         super().begin(s, task, data, g)
         if task.index:
             # As many as an old class has: the budget is that of the old classes until the task has ended.
-            self._draw_validation(s, data, g, range(task.old, task.seen), self._balanced(s))
-
-    def _draw_validation(self, s: State, data: View, g: Streams, classes: range, most: int) -> None:
-        for c in classes:
-            rows = data.rows([c])
-            held = rows[torch.randperm(len(rows), generator=g("held", c))]
-            s.memories["validation"].rows[c] = held[: min(most, self._held(len(rows)))]
-
-    @staticmethod
-    def _balanced(s: State) -> int:
-        # v: the number of validation images that every class has.
-        return min(map(len, s.memories["validation"].rows.values()))
+            validation, new = s.memories["validation"], range(task.old, task.seen)
+            most = images_a_class(validation)
+            draw_validation(validation, data, new, self.hp.val_fraction, most, g)
 
     def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
         validation = s.memories["validation"]
@@ -129,24 +104,17 @@ class BiC(Method):
         if not task.index:
             return
         s.local["pair"] = pair = nn.Parameter(_raw(s, 1))
-        v = self._balanced(s)
+        v = images_a_class(validation)
         rows = (Rows(torch.cat([held[:v] for held in validation.rows.values()])),)
-        recipe = self._stage2(task.recipe)
+        recipe = self.stage2_recipe(task.recipe)
         yield Phase("bias", rows, recipe, self.bias_loss, params=(pair,), train_mode=False, augment=False)
         s.kept["bias"] = torch.cat([self._past(s, task), pair.detach()])
 
-    def _stage2(self, stage1: Recipe) -> Recipe:
-        epochs = max(1, round(self.hp.stage2_epochs * stage1.epochs))
-        return stage1.replace(
-            epochs=epochs,
-            optimizer="sgd",
-            lr=self.hp.stage2_lr,
-            momentum=0.9,
-            weight_decay=0.0,
-            schedule="step",
-            gamma=0.1,
-            milestones="0.3,0.6,0.8,0.9",
-        )
+    def stage2_recipe(self, stage1: Recipe) -> Recipe:
+        """The recipe of stage 2, from that of stage 1 (official code)."""
+        share, lr = self.hp.stage2_epochs, self.hp.stage2_lr
+        schedule: dict[str, Value] = {"schedule": "step", "gamma": 0.1, "milestones": "0.3,0.6,0.8,0.9"}
+        return stage1.stage(share, optimizer="sgd", lr=lr, momentum=0.9, weight_decay=0.0, **schedule)
 
     def _past(self, s: State, task: Task) -> Tensor:
         # [tasks before this one, 2]: the pairs that stay live while this task's own is trained.
@@ -181,21 +149,7 @@ class BiC(Method):
         }
 
     def end(self, s: State, task: Task, data: View, g: Streams) -> None:
-        counts, validation = self.hp.counts(task.seen, data.image_bytes), s.memories["validation"]
-        most = self._held(min(counts.values()))
-        if not task.index:
-            self._draw_validation(s, data, g, range(task.seen), most)
-        v = min(most, self._balanced(s))
-        for c, count in counts.items():
-            if c < task.old:
-                # A validation image that is let go may fill a place that rounding leaves free.
-                ranked = torch.cat([s.memory.rows[c], validation.rows[c][v:]])
-            else:
-                rows = data.rows([c])
-                free = rows[~torch.isin(rows, validation.rows[c][:v])]
-                ranked = rank(self.hp, s.net, data, free, count - v, g("exemplars", c))
-            s.memory.rows[c] = ranked[: count - v]
-        validation.keep(dict.fromkeys(counts, v))
+        divide_budget(self.hp, self.hp.val_fraction, s, data, task, g)
 
     def scores(self, s: State, x: Tensor, task: Task) -> dict[str, Tensor]:
         z = s.net(x).logits

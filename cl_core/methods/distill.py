@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from cl_core.blocks import fields
 from cl_core.blocks.distillation import DISTILLATIONS, Distilled
 from cl_core.blocks.losses import fallback_note, new_only
 from cl_core.hparams import Choice, hp
@@ -42,9 +43,7 @@ class Distill(Method):
         """The loss, the classes of the cross-entropy, and the rows that train."""
 
         loss: str = hp("kl", Choice("none", *DISTILLATIONS), searched=False, doc="the distillation, or none")
-        ce_scope: str = hp(
-            "new_only", Choice("new_only", "all_seen"), searched=False, doc="classes in the cross-entropy"
-        )
+        ce_scope: str = fields.ce_scope()
         train_old_head: bool = hp(
             False, Choice(True, False), searched=False, doc="whether the head's old rows train too (LwF)"
         )

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cl_core.blocks import fields
 from cl_core.blocks.exemplars import rank, update_exemplars
 from cl_core.blocks.losses import grouped_kd, kd
-from cl_core.hparams import Choice, Float, hp
+from cl_core.hparams import Float, hp, option
 from cl_core.images.view import View
 from cl_core.memory import Budget
 from cl_core.method import Method, OnGrad, Phase, Rows, register
@@ -45,33 +46,28 @@ class EEIL(Method):
     class HP(Budget):
         """Distillation, the balanced stage, and the gradient noise."""
 
-        distill: bool = hp(True, Choice(True, False), searched=False, doc="off: neither stage distils")
-        kd_weight: float = hp(
-            0.25,
-            Float(0.02, 8, log=True),
-            when={"distill": (True,)},
-            stability=True,
-            doc="of each head, / T^2: paper 1",
+        distill: bool = fields.distill("neither stage distils")
+        kd_weight: float = fields.stability_weight(
+            0.25, 0.02, 8, when=fields.DISTILLING, doc="of each head, / T^2: paper 1"
         )
-        temperature: float = hp(2.0, Float(1, 5), searched=False, when={"distill": (True,)}, doc="T")
+        temperature: float = fields.temperature("T", searched=False)
         balanced_epochs: float = hp(
             0.4444, Float(0.0, 10.0), doc="epochs of stage 2 over those of stage 1: 40 of 90; 0 is no stage 2"
         )
         balanced_lr: float = hp(
             0.1, Float(1e-3, 1.0, log=True), doc="learning rate of stage 2 over that of stage 1"
         )
-        balanced_teacher: str = hp(
+        balanced_teacher: str = option(
             "post_stage1",
-            Choice("post_stage1", "previous_task"),
-            searched=False,
-            when={"distill": (True,)},
+            "previous_task",
+            when=fields.DISTILLING,
             doc="of the old heads in stage 2: the network after stage 1 (official code), or the previous "
             "task's (FACIL); of the new head always the former",
         )
-        grad_noise: str = hp(
+        grad_noise: str = option(
             "none",
-            Choice("none", "sum_grad", "mean_grad"),
-            searched=False,
+            "sum_grad",
+            "mean_grad",
             doc="Gaussian, on the gradient of the batch's sum (official code) or, stronger by its size, mean "
             "(FACIL)",
         )
@@ -102,11 +98,11 @@ class EEIL(Method):
         if self.hp.distill:
             s.copies["stage1"] = Frozen(s.net)
         noise = self._noise(s, task, recipe.epochs)
-        yield Phase("balanced", (Rows(rows),), self._stage2(recipe), self.balanced_loss, on_grad=noise)
+        yield Phase("balanced", (Rows(rows),), self.stage2_recipe(recipe), self.balanced_loss, on_grad=noise)
 
-    def _stage2(self, stage1: Recipe) -> Recipe:
-        epochs = max(1, round(self.hp.balanced_epochs * stage1.epochs))
-        return stage1.replace(epochs=epochs, lr=self.hp.balanced_lr * stage1.lr)
+    def stage2_recipe(self, stage1: Recipe) -> Recipe:
+        """The recipe of the balanced stage, from that of stage 1."""
+        return stage1.stage(self.hp.balanced_epochs, lr=self.hp.balanced_lr * stage1.lr)
 
     def _balanced(self, s: State, task: Task, data: View, g: Streams) -> Tensor:
         # As many rows of every class as the least that an old class has stored, before the memory shrinks.

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch.nn import functional as F
 
+from cl_core.blocks import fields
 from cl_core.blocks.losses import fallback_note, new_only
-from cl_core.hparams import Choice, hp
 from cl_core.method import Method, register
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
@@ -26,11 +26,8 @@ class Finetune(Method):
     class HP:
         """The softmax that new images are classified in."""
 
-        ce_scope: str = hp(
-            "all_seen",
-            Choice("all_seen", "new_only"),
-            searched=False,
-            doc="all_seen pushes old logits down; new_only leaves old rows without gradient (PyCIL)",
+        ce_scope: str = fields.ce_scope(
+            "all_seen", "all_seen pushes old logits down; new_only leaves old rows without gradient (PyCIL)"
         )
 
     def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cl_core.blocks import fields
 from cl_core.blocks.classifiers import Reading, distance, nearest_mean, probability, sigmoid
 from cl_core.blocks.exemplars import class_means, update_exemplars
 from cl_core.blocks.losses import kd
-from cl_core.hparams import Choice, Float, Value, hp, hparams
+from cl_core.hparams import Value, hparams, option
 from cl_core.images.view import View
 from cl_core.memory import Budget
 from cl_core.method import Base, Method, Phase, Rows, register
@@ -29,6 +30,8 @@ _SIGMOID_RECIPE: Mapping[str, Mapping[str, Value]] = {
     "sum": {"lr": 0.02, "weight_decay": 2e-3},
     "mean": {"lr": 2.0, "weight_decay": 2e-5},
 }
+_BCE_TARGETS: fields.Branch = {"loss": ("bce",), **fields.DISTILLING}
+_CE_TARGETS: fields.Branch = {"loss": ("ce",), **fields.DISTILLING}
 
 
 @register("icarl")
@@ -56,62 +59,37 @@ class ICaRL(Method):
         # The class means of the first task are already those of its exemplars.
         ACTS_FROM: ClassVar[Mapping[str, int]] = dict.fromkeys(hparams(Budget), 0)
 
-        loss: str = hp(
-            "bce", Choice("bce", "ce"), acts_from=0, searched=False, doc="paper's eq. 1, or the CE variant"
-        )
-        reduction: str = hp(
+        loss: str = option("bce", "ce", acts_from=0, doc="paper's eq. 1, or the CE variant")
+        reduction: str = option(
             "sum",
-            Choice("sum", "mean"),
+            "mean",
             acts_from=0,
-            searched=False,
             when={"loss": ("bce",)},
             doc="of the seen outputs, beside the mean over the batch: sum, or mean over the 100 outputs that "
             "the official code has from the start, also where there are fewer or more classes",
         )
-        distill: bool = hp(
-            True,
-            Choice(True, False),
-            searched=False,
-            doc="off: no teacher's targets; the BCE form needs others for the old outputs, the CE form none",
+        distill: bool = fields.distill(
+            "no teacher's targets; the BCE form needs others for the old outputs, the CE form none"
         )
-        old_targets: str = hp(
+        old_targets: str = option(
             "labels",
-            Choice("labels", "none"),
-            searched=False,
+            "none",
             when={"loss": ("bce",), "distill": (False,)},
             doc="of the old outputs: labels, which is plain BCE over all seen classes, or no loss at all",
         )
-        old_weight: float = hp(
-            1.0,
-            Float(0.1, 10, log=True),
-            when={"loss": ("bce",), "distill": (True,)},
-            stability=True,
-            doc="weight of the old outputs' BCE; the paper's is 1",
+        old_weight: float = fields.stability_weight(
+            1.0, 0.1, 10, when=_BCE_TARGETS, doc="weight of the old outputs' BCE; the paper's is 1"
         )
-        kd_weight: float = hp(
-            0.25,
-            Float(0.02, 10, log=True),
-            when={"loss": ("ce",), "distill": (True,)},
-            stability=True,
-            doc="of the CE form; PyCIL 1 without T^2",
+        kd_weight: float = fields.stability_weight(
+            0.25, 0.02, 10, when=_CE_TARGETS, doc="of the CE form; PyCIL 1 without T^2"
         )
-        temperature: float = hp(
-            2.0, Float(1, 5), when={"loss": ("ce",), "distill": (True,)}, doc="T of the CE form"
-        )
-        classifier: str = hp(
-            "nearest-mean",
-            Choice("nearest-mean", "head"),
-            acts_from=0,
-            at_boundary=True,
-            searched=False,
-            doc="the rule that answers",
-        )
-        flip_means: bool = hp(
+        temperature: float = fields.temperature("T of the CE form", when=_CE_TARGETS)
+        classifier: str = fields.classifier("nearest-mean", "head")
+        flip_means: bool = option(
             True,
-            Choice(True, False),
+            False,
             acts_from=0,
             at_boundary=True,
-            searched=False,
             doc="mirrored exemplars count in the class means, where the data set's augmentation mirrors",
         )
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cl_core.blocks import fields
 from cl_core.blocks.classifiers import Reading, probability
 from cl_core.blocks.classmix import class_mix, draw_mix, pairs
 from cl_core.blocks.isda import covariance, semantic_logits
@@ -56,11 +57,9 @@ class IL2A(Method):
     class HP(Prototypes):
         """The semantic loss and the mixing of classes."""
 
-        semantic_weight: float = hp(10.0, Float(0.5, 50, log=True), stability=True, doc="alpha of L_sem")
+        semantic_weight: float = fields.stability_weight(10.0, 0.5, 50, doc="alpha of L_sem")
         isda_ratio: float = hp(2.5, Float(0.1, 10, log=True), doc="rho of the variance in L_sem")
-        proto_ratio: float = hp(
-            1.0, Float(0.1, 10, log=True), searched=False, doc="prototypes a step over the recipe's batch"
-        )
+        proto_ratio: float = fields.proto_ratio()
         classaug_times: int = hp(
             4,
             Int(0, 4),

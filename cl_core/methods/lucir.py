@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cl_core.blocks import fields
 from cl_core.blocks.classifiers import Reading, distance, nearest_mean, probability
 from cl_core.blocks.cosine import imprint, margin_ranking
 from cl_core.blocks.exemplars import class_means, update_exemplars
 from cl_core.blocks.losses import feature_cosine
-from cl_core.hparams import Choice, Float, Int, hp, hparams
+from cl_core.hparams import Float, Int, Value, hp, hparams, option
 from cl_core.images.view import View
 from cl_core.memory import Budget
 from cl_core.method import Base, Method, Phase, Rows, register
@@ -54,51 +55,36 @@ class LUCIR(Method):
         eta: float = hp(
             1.0, Float(1, 30, log=True), acts_from=0, searched=False, doc="initial scale of the cosines"
         )
-        kd_weight: float = hp(
+        kd_weight: float = fields.stability_weight(
             5.0,
-            Float(0.5, 30, log=True),
-            when={"distill": (True,)},
-            stability=True,
+            0.5,
+            30,
+            when=fields.DISTILLING,
             doc="lambda_base of the less-forget term: 5 on CIFAR-100, 10 on ImageNet",
         )
-        kd_schedule: str = hp(
+        kd_schedule: str = option(
             "sqrt",
-            Choice("sqrt", "const"),
-            searched=False,
-            when={"distill": (True,)},
+            "const",
+            when=fields.DISTILLING,
             doc="sqrt: lambda = lambda_base sqrt(n_old/n_new), official adapt_lamda; const: lambda_base",
         )
         margin: float = hp(0.5, Float(0.05, 1), doc="m, on cosines")
         margin_weight: float = hp(1.0, Float(0.1, 10, log=True), doc="of the margin ranking")
         n_negatives: int = hp(2, Int(1, 5), searched=False, doc="K nearest new classes, at most all of them")
-        imprint: bool = hp(
-            True, Choice(True, False), searched=False, doc="new rows from class means, or random (FACIL)"
-        )
-        train_old_head: bool = hp(
-            False, Choice(False, True), searched=False, doc="whether the head's old rows train"
-        )
-        cbf: bool = hp(
-            False, Choice(False, True), searched=False, doc="then train the head on exemplars (ImageNet code)"
-        )
+        imprint: bool = option(True, False, doc="new rows from class means, or random (FACIL)")
+        train_old_head: bool = option(False, True, doc="whether the head's old rows train")
+        cbf: bool = option(False, True, doc="then train the head on exemplars (ImageNet code)")
         cbf_epochs: float = hp(
             0.22, Float(0.01, 1), searched=False, when={"cbf": (True,)}, doc="over the task's; 20 of 90"
         )
         cbf_lr: float = hp(
             0.01, Float(1e-4, 0.05, log=True), searched=False, when={"cbf": (True,)}, doc="/10 at half"
         )
-        classifier: str = hp(
-            "head",
-            Choice("head", "nearest-mean"),
-            acts_from=0,
-            at_boundary=True,
-            searched=False,
-            doc="the rule that answers",
-        )
-        distill: bool = hp(True, Choice(True, False), searched=False, doc="off: without the less-forget term")
-        without: str = hp(
+        classifier: str = fields.classifier("head", "nearest-mean")
+        distill: bool = fields.distill("without the less-forget term")
+        without: str = option(
             "term",
-            Choice("term", "official"),
-            searched=False,
+            "official",
             when={"distill": (False,)},
             doc="what goes: the term alone; or, as in the official code, margin ranking and frozen rows too",
         )
@@ -138,20 +124,13 @@ class LUCIR(Method):
         if task.index and self.hp.cbf:
             update_exemplars(self.hp, s.memory, s.net, data, task, g)
             rows, head = (Rows(s.memory.ids()),), (s.head.weight,)
-            recipe = self._balanced(task.recipe)
+            recipe = self.balanced_recipe(task.recipe)
             yield Phase("balanced", rows, recipe, self.balanced_loss, params=head, train_mode=False)
 
-    def _balanced(self, stage1: Recipe) -> Recipe:
-        epochs = max(1, round(self.hp.cbf_epochs * stage1.epochs))
-        return stage1.replace(
-            epochs=epochs,
-            optimizer="sgd",
-            lr=self.hp.cbf_lr,
-            momentum=0.9,
-            schedule="step",
-            gamma=0.1,
-            milestones="0.5",
-        )
+    def balanced_recipe(self, stage1: Recipe) -> Recipe:
+        """The recipe of the balanced stage, from that of the task (official code for ImageNet)."""
+        schedule: dict[str, Value] = {"schedule": "step", "gamma": 0.1, "milestones": "0.5"}
+        return stage1.stage(self.hp.cbf_epochs, optimizer="sgd", lr=self.hp.cbf_lr, momentum=0.9, **schedule)
 
     def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
         f = s.net(b.x).features  # [B, D]

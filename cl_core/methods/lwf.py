@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from torch.nn import functional as F
 
+from cl_core.blocks import fields
 from cl_core.blocks.losses import fallback_note, grouped_kd, kd, new_only
-from cl_core.hparams import Choice, Float, hp
+from cl_core.hparams import Float, hp, option
 from cl_core.images.view import View
 from cl_core.method import Method, Phase, Rows, register
 from cl_core.rng import Streams
@@ -39,33 +40,21 @@ class LwF(Method):
     class HP:
         """Weight, temperature and scope of the distillation."""
 
-        distill: bool = hp(
-            True, Choice(True, False), searched=False, doc="off: fine-tuning, old rows decaying too"
+        distill: bool = fields.distill("fine-tuning, old rows decaying too")
+        kd_weight: float = fields.stability_weight(
+            0.25, 0.02, 8, when=fields.DISTILLING, doc="lambda_o / T^2: paper 1 and PyCIL 3 are 0.25 and 0.75"
         )
-        kd_weight: float = hp(
-            0.25,
-            Float(0.02, 8, log=True),
-            when={"distill": (True,)},
-            stability=True,
-            doc="lambda_o / T^2: paper 1 and PyCIL 3 are 0.25 and 0.75",
-        )
-        temperature: float = hp(2.0, Float(1, 5), when={"distill": (True,)}, doc="T, eq. 3")
-        kd_softmax: str = hp(
+        temperature: float = fields.temperature("T, eq. 3")
+        kd_softmax: str = option(
             "joint",
-            Choice("joint", "per_task"),
+            "per_task",
             acts_from=2,
-            searched=False,
-            when={"distill": (True,)},
+            when=fields.DISTILLING,
             doc="one softmax over all old classes, or one a task (paper)",
         )
-        ce_scope: str = hp(
-            "new_only", Choice("new_only", "all_seen"), searched=False, doc="classes in the cross-entropy"
-        )
-        train_old_head: bool = hp(
-            True,
-            Choice(True, False),
-            searched=False,
-            doc="whether the head's old rows train (paper) or not (FACIL)",
+        ce_scope: str = fields.ce_scope()
+        train_old_head: bool = option(
+            True, False, doc="whether the head's old rows train (paper) or not (FACIL)"
         )
         warmup: float = hp(
             0.0,

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cl_core.blocks import fields
 from cl_core.blocks.losses import fallback_note, kd, new_only
 from cl_core.errors import BadRequest
-from cl_core.hparams import Choice, Float, hp
+from cl_core.hparams import option
 from cl_core.method import Method, register
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
@@ -63,51 +64,36 @@ class LwM(Method):
     class HP:
         """Weights of the two distillations, and which map is compared."""
 
-        distill: bool = hp(
-            True, Choice(True, False), searched=False, doc="off: the attention term goes, L_D stays"
+        distill: bool = fields.distill("the attention term goes, L_D stays")
+        kd_weight: float = fields.stability_weight(
+            0.25, 0.02, 8, doc="beta / T^2: FACIL 1 is 0.25; the paper gives none"
         )
-        kd_weight: float = hp(
-            0.25,
-            Float(0.02, 8, log=True),
-            stability=True,
-            doc="beta / T^2: FACIL 1 is 0.25; the paper gives none",
-        )
-        logit_loss: str = hp(
+        logit_loss: str = option(
             "softmax",
-            Choice("softmax", "sigmoid"),
-            searched=False,
+            "sigmoid",
             doc="L_D: softened softmax (FACIL), or a sigmoid an old output, summed (inclearn: mean)",
         )
-        temperature: float = hp(
-            2.0, Float(1, 5), searched=False, when={"logit_loss": ("softmax",)}, doc="T of L_D"
-        )
-        attention_weight: float = hp(
+        temperature: float = fields.temperature("T of L_D", when={"logit_loss": ("softmax",)}, searched=False)
+        attention_weight: float = fields.stability_weight(
             1.0,
-            Float(1e-3, 10, log=True),
-            when={"distill": (True,)},
-            stability=True,
+            1e-3,
+            10,
+            when=fields.DISTILLING,
             doc="gamma: FACIL 1, another code 0.8 (its 0.1 is for maps without the channel sum)",
         )
-        attention_class: str = hp(
+        attention_class: str = option(
             "student_top_old",
-            Choice("student_top_old", "teacher_top"),
-            searched=False,
-            when={"distill": (True,)},
+            "teacher_top",
+            when=fields.DISTILLING,
             doc="b of both maps: the student's top old class (paper, inclearn), or the teacher's (Avalanche)",
         )
-        diff_through_alpha: bool = hp(
+        diff_through_alpha: bool = option(
             True,
-            Choice(True, False),
-            searched=False,
-            when={"distill": (True,)},
+            False,
+            when=fields.DISTILLING,
             doc="whether the attention term trains the head too, through the weights of its map (inclearn)",
         )
-        ce_scope: str = hp(
-            "new_only",
-            Choice("new_only", "all_seen"),
-            searched=False,
-            doc="classes in the cross-entropy; new_only: FACIL, inclearn",
-        )
+        ce_scope: str = fields.ce_scope(doc="classes in the cross-entropy; new_only: FACIL, inclearn")
 
     def check_net(self, features: Tensor, maps: tuple[Tensor, ...]) -> None:
         if self.hp.distill:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cl_core.blocks import fields
 from cl_core.blocks.classifiers import Reading, probability
 from cl_core.blocks.losses import feature_distance
 from cl_core.blocks.prototypes import (
@@ -20,7 +21,7 @@ from cl_core.blocks.prototypes import (
     prototypes_a_step,
 )
 from cl_core.blocks.rotations import check_square, interleaved, rotated, rotation_labels
-from cl_core.hparams import Choice, Float, Value, hp
+from cl_core.hparams import Float, Value, hp, option
 from cl_core.images.view import View
 from cl_core.method import Base, Method, register
 from cl_core.rng import Streams
@@ -53,24 +54,19 @@ class PASS(Method):
     class HP(Prototypes):
         """The prototypes' weight and noise, and the views."""
 
-        proto_weight: float = hp(
-            10.0, Float(0.5, 50, log=True), stability=True, doc="gamma of the prototypes' cross-entropy"
+        proto_weight: float = fields.stability_weight(
+            10.0, 0.5, 50, doc="gamma of the prototypes' cross-entropy"
         )
         radius_scale: float = hp(1.0, Float(0.1, 3, log=True), doc="factor on r, the noise of the prototypes")
-        radius_mode: str = hp(
+        radius_mode: str = option(
             "first_task",
-            Choice("first_task", "running_mean_all"),
+            "running_mean_all",
             acts_from=2,
             at_boundary=True,
-            searched=False,
             doc="r from the first task's classes (paper, official), or from all classes so far (PyCIL)",
         )
-        proto_ratio: float = hp(
-            1.0, Float(0.1, 10, log=True), searched=False, doc="prototypes a step over the recipe's batch"
-        )
-        rotations: int = hp(
-            4, Choice(4, 1), acts_from=0, searched=False, doc="views a image; 1 is without self-supervision"
-        )
+        proto_ratio: float = fields.proto_ratio()
+        rotations: int = option(4, 1, acts_from=0, doc="views a image; 1 is without self-supervision")
 
     def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
         if self.hp.rotations > 1:

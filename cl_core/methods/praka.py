@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cl_core.blocks import fields
 from cl_core.blocks.classifiers import Reading, probability
 from cl_core.blocks.losses import feature_distance, kd
 from cl_core.blocks.prototypes import ADAM, Prototypes, draw_old_classes, keep_prototypes
@@ -50,16 +51,14 @@ class PRAKA(Method):
     class HP(Prototypes):
         """Weights of the terms, and how prototypes are mixed."""
 
-        kd_weight: float = hp(
+        kd_weight: float = fields.stability_weight(
             15.0,
-            Float(0.1, 100, log=True),
-            when={"distill": (True,)},
-            stability=True,
+            0.1,
+            100,
+            when=fields.DISTILLING,
             doc="lambda of ||F - F_old||_F, which grows with the root of the views: 15 at a batch of 128",
         )
-        proto_weight: float = hp(
-            15.0, Float(0.5, 50, log=True), stability=True, doc="lambda_p of the prototypes' loss"
-        )
+        proto_weight: float = fields.stability_weight(15.0, 0.5, 50, doc="lambda_p of the prototypes' loss")
         beta_a: float = hp(0.5, Float(0.1, 5, log=True), doc="a of the mixing weight's Beta(a, a)")
         mix_threshold: float = hp(
             0.6,
@@ -69,10 +68,7 @@ class PRAKA(Method):
         )
         mix_shrink: float = hp(0.6, Float(0.3, 1), searched=False, doc="see mix_threshold")
         p_extrapolate: float = hp(
-            0.5,
-            Float(0, 1),
-            searched=False,
-            doc="chance of moving away from the feature",
+            0.5, Float(0, 1), searched=False, doc="chance of moving away from the feature"
         )
         single_weight: float = hp(
             1.0, Float(0.1, 10, log=True), acts_from=0, searched=False, doc="of CE(h/tau, y); paper 1"

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from torch.nn import functional as F
 
+from cl_core.blocks import fields
 from cl_core.blocks.exemplars import update_exemplars
 from cl_core.blocks.losses import fallback_note, grouped_kd, separated
-from cl_core.hparams import Choice, Float, Int, hp
+from cl_core.hparams import Choice, Int, hp
 from cl_core.images.view import View
 from cl_core.memory import Budget
 from cl_core.method import Method, Phase, Rows, register
@@ -45,19 +46,15 @@ class SSIL(Method):
     class HP(Budget):
         """Distillation, replayed images a step, and the learning rate from task to task."""
 
-        distill: bool = hp(
-            True, Choice(True, False), searched=False, doc="off: no task-wise distillation, the rest stays"
-        )
-        kd_weight: float = hp(
+        distill: bool = fields.distill("no task-wise distillation, the rest stays")
+        kd_weight: float = fields.stability_weight(
             1.0,
-            Float(0.1, 10, log=True),
-            when={"distill": (True,)},
-            stability=True,
+            0.1,
+            10,
+            when=fields.DISTILLING,
             doc="of the task-wise distillation; the paper's is 1, with T^2",
         )
-        temperature: float = hp(
-            2.0, Float(1, 5), searched=False, when={"distill": (True,)}, doc="T, paper and official code 2"
-        )
+        temperature: float = fields.temperature("T, paper and official code 2", searched=False)
         replay_batch: int = hp(
             32, Int(8, 128, log=True), doc="N_M: exemplars a step, beside the recipe's batch of new images"
         )

@@ -203,7 +203,7 @@ def test_stage_2_undoes_a_bias_towards_new_classes() -> None:
     z[:, 2:] += 4.0
     method, task = BiC({"beta_l2": 0.0}), tiny.task(2, 2)
     state = _state(z)
-    pair, recipe = state.local["pair"], method._stage2(task.recipe.replace(epochs=20))  # type: ignore[attr-defined]
+    pair, recipe = state.local["pair"], method.stage2_recipe(task.recipe.replace(epochs=20))  # type: ignore[attr-defined]
     optimizer = torch.optim.SGD([pair], lr=recipe.lr, momentum=recipe.momentum)
     for _ in range(recipe.epochs):
         optimizer.zero_grad()
@@ -217,12 +217,12 @@ def test_stage_2_undoes_a_bias_towards_new_classes() -> None:
 
 def test_stage_2_has_the_official_schedule_scaled() -> None:
     stage1 = tiny.task(2, 2).recipe.replace(epochs=20, batch=64, weight_decay=5e-4)
-    recipe = BiC({})._stage2(stage1)  # type: ignore[attr-defined]
+    recipe = BiC({}).stage2_recipe(stage1)  # type: ignore[attr-defined]
     assert recipe.epochs == 200
     assert (recipe.batch, recipe.optimizer, recipe.momentum, recipe.weight_decay) == (64, "sgd", 0.9, 0.0)
     rates = [recipe.learning_rate(e) for e in (0, 59, 60, 119, 120, 159, 160, 179, 180, 199)]
     assert rates == pytest.approx([0.1, 0.1, 1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
-    short = BiC({"stage2_epochs": 0.1})._stage2(stage1.replace(epochs=1))  # type: ignore[attr-defined]
+    short = BiC({"stage2_epochs": 0.1}).stage2_recipe(stage1.replace(epochs=1))  # type: ignore[attr-defined]
     assert short.epochs == 1
 
 

@@ -310,10 +310,10 @@ def test_stage_2_trains_all_parameters_at_a_tenth_of_the_rate_for_its_share_of_e
         assert stage.phase.head_rows is None
         assert stage.phase.train_mode
         assert stage.phase.augment
-    recipe = EEIL({})._stage2(tiny.task(2, 2).recipe.replace(epochs=90, lr=0.1, batch=64))  # type: ignore[attr-defined]
+    recipe = EEIL({}).stage2_recipe(tiny.task(2, 2).recipe.replace(epochs=90, lr=0.1, batch=64))  # type: ignore[attr-defined]
     assert (recipe.epochs, recipe.batch, recipe.lr) == (40, 64, pytest.approx(0.01))
     assert recipe.learning_rate(39) == pytest.approx(1e-4)  # stage 1's milestones, scaled
-    short = EEIL({"balanced_epochs": 0.1, "balanced_lr": 0.5})._stage2(recipe.replace(epochs=2))  # type: ignore[attr-defined]
+    short = EEIL({"balanced_epochs": 0.1, "balanced_lr": 0.5}).stage2_recipe(recipe.replace(epochs=2))  # type: ignore[attr-defined]
     assert (short.epochs, short.lr) == (1, pytest.approx(0.005))
 
 

@@ -330,11 +330,11 @@ def test_the_balanced_stage_trains_the_head_s_rows_alone_on_equally_many_images_
 
 def test_the_balanced_stage_has_the_official_schedule_scaled() -> None:
     stage1 = tiny.task(2, 2).recipe.replace(epochs=90, batch=64, weight_decay=1e-4)
-    recipe = LUCIR({"cbf": True})._balanced(stage1)  # type: ignore[attr-defined]
+    recipe = LUCIR({"cbf": True}).balanced_recipe(stage1)  # type: ignore[attr-defined]
     assert (recipe.epochs, recipe.batch, recipe.momentum, recipe.weight_decay) == (20, 64, 0.9, 1e-4)
     rates = [recipe.learning_rate(e) for e in (0, 9, 10, 19)]
     assert rates == pytest.approx([0.01, 0.01, 0.001, 0.001])
-    assert LUCIR({})._balanced(stage1.replace(epochs=1)).epochs == 1  # type: ignore[attr-defined]
+    assert LUCIR({}).balanced_recipe(stage1.replace(epochs=1)).epochs == 1  # type: ignore[attr-defined]
 
 
 def test_the_exemplars_of_the_balanced_stage_are_those_that_are_kept() -> None:
