@@ -22,9 +22,8 @@ from search.cells.stoppers import Course, Stopper
 from search.cells.trials import Point, aggregated
 from search.cells.warm_start import Observation
 from spaces.resolved.cell import Cell
-from spaces.resolved.run_spec import RunSpec
 from spaces.resolved.study import ResolvedStudy
-from spaces.space.space import Config
+from spaces.space.space import Values
 
 # User attributes of an Optuna trial. Without a number, an ask never happened.
 NUMBER, CONFIG, ERROR, RETRY, AUDITED, SOURCE, OF = (
@@ -34,9 +33,9 @@ STATUS = {TrialState.COMPLETE: "completed", TrialState.PRUNED: "stopped", TrialS
 _TOLD = {status: state for state, status in STATUS.items()}
 
 
-def asked(storage: BaseStorage, study_id: int) -> dict[int, Config]:
+def asked(storage: BaseStorage, study_id: int) -> dict[int, Values]:
     """Every configuration that a cell was asked, by number, its values as they were sampled."""
-    found: dict[int, Config] = {}
+    found: dict[int, Values] = {}
     for trial in storage.get_all_trials(study_id, deepcopy=False):
         if NUMBER in trial.user_attrs:
             found[int(trial.user_attrs[NUMBER])] = dict(trial.user_attrs[CONFIG])
@@ -122,15 +121,14 @@ class CellStudy:
         values = tuple(trial.values) if trial.state == TrialState.COMPLETE else None
         status = STATUS.get(trial.state, "running")
         ids = trial.number, trial._trial_id
-        return Point(self.place, number, config, self._specs(number, config), *ids, status, values)
+        return Point(
+            self.place, number, config, self.study.run_specs(self.cell, number, config), *ids, status, values
+        )
 
     def _course(self, point: Point, trial: FrozenTrial, values: Mapping[int, float]) -> None:
         self.courses[point.number] = Course(
             point.number, dict(values), point.status == "completed", trial.user_attrs.get(AUDITED)
         )
-
-    def _specs(self, number: int, config: Config) -> list[RunSpec]:
-        return [RunSpec.from_dict(plain) for plain in self.study.spec(self.cell, number, config)]
 
     def retried_since(self, point: Point) -> float:
         """When a configuration that had failed was taken up again, as Unix time; 0 where it was not."""
@@ -140,7 +138,7 @@ class CellStudy:
 
     # Asking.
 
-    def ask(self, number: int, known: Config | None = None) -> Point:
+    def ask(self, number: int, known: Values | None = None) -> Point:
         """The `number`-th configuration: the one that is `known` or planned, else the sampler's."""
         plan = known or planned(self.study.study.search, self.cell, number)
         return self._ask(number, plan, {})
@@ -150,7 +148,7 @@ class CellStudy:
         fresh = self._ask(point.number, point.config, {RETRY: True})
         point.trial, point.trial_id, point.status = fresh.trial, fresh.trial_id, "running"
 
-    def _ask(self, number: int, config: Config | None, attributes: Mapping[str, Any]) -> Point:
+    def _ask(self, number: int, config: Values | None, attributes: Mapping[str, Any]) -> Point:
         if config is not None:
             self.optuna.enqueue_trial(self.cell.space.searched_in(config))
         self.optuna.sampler = sampler(self.study.study.search, self.cell, number)
@@ -160,7 +158,7 @@ class CellStudy:
             trial.set_user_attr(name, value)
         self._holders.pop(number, None)
         self.courses[number] = Course(number)
-        specs = self._specs(number, config)
+        specs = self.study.run_specs(self.cell, number, config)
         return Point(self.place, number, config, specs, trial.number, trial._trial_id)
 
     def learn(self, source: str, observations: Sequence[Observation]) -> None:

@@ -13,17 +13,17 @@ from search.lake.writer import read_rows
 from search.worker.runner import INCREMENTS
 from spaces.resolved.cell import Cell
 from spaces.resolved.study import ResolvedStudy
-from spaces.space.space import Config
+from spaces.space.space import Values
 
 
 def configurations(
     study: ResolvedStudy, cell: Cell, rows: Iterable[Mapping[str, Any]], first: int
-) -> dict[int, Config | None]:
+) -> dict[int, Values | None]:
     """The configurations of a cell, from number `first`, that have rows in the `trials` table, by number.
 
     None where no row gives the very configuration that its digest is of.
     """
-    found: dict[int, Config | None] = {}
+    found: dict[int, Values | None] = {}
     for row in rows:
         number = row["trial"]
         if row["cell"] == cell.name and row["purpose"] == "search" and number >= first:

@@ -12,7 +12,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 
 from cl_core.hparams import digest
 from spaces.resolved.cell import Cell
-from spaces.space.space import Config
+from spaces.space.space import Values
 from spaces.study.search import SearchPart
 
 
@@ -32,13 +32,13 @@ def sampler(search: SearchPart, cell: Cell, number: int) -> BaseSampler:
     return RandomSampler(seed=seed)
 
 
-def planned(search: SearchPart, cell: Cell, number: int) -> Config | None:
+def planned(search: SearchPart, cell: Cell, number: int) -> Values | None:
     """The configuration that comes `number`-th by plan: the published defaults first, then the grid's
     points; None where the sampler is asked. A search for a class order always begins with the natural one."""
-    first: list[Config] = []
+    first: list[Values] = []
     if "paper" in search.start_from or cell.seeks:
         first = [cell.space.defaults()]
-    plan: Iterator[Config] = iter(first)
+    plan: Iterator[Values] = iter(first)
     if search.sampler == "grid":
         plan = itertools.chain(first, (point for point in cell.space.points() if point not in first))
     return next(itertools.islice(plan, number, None), None)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from spaces.resolved.run_spec import RunSpec
-from spaces.space.space import Config
+from spaces.space.space import Values
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Point:
 
     place: int  # of its cell in the study
     number: int
-    config: Config
+    config: Values
     specs: list[RunSpec]
     trial: int  # number of its Optuna trial
     trial_id: int

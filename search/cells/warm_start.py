@@ -20,7 +20,7 @@ from spaces.resolved.cell import Cell
 from spaces.resolved.run_spec import trial_digest
 from spaces.resolved.study import ResolvedStudy
 from spaces.space.scenario_axis import keys_of
-from spaces.space.space import Config
+from spaces.space.space import Values
 from spaces.study.protocol import ProtocolPart
 from spaces.study.study_file import RESOLVED, existing_study, standing_study
 
@@ -30,7 +30,7 @@ class Observation:
     """A configuration of another run, and what it came to there."""
 
     trial: str  # its first run
-    config: Config
+    config: Values
     values: tuple[float, ...]
 
 
@@ -122,7 +122,7 @@ def _of_cell(
     return out
 
 
-def config_of(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any]) -> Config | None:
+def config_of(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any]) -> Values | None:
     """The configuration of a row of this very study, exactly as it was sampled; None where the row does not
     give it."""
     try:
@@ -132,9 +132,9 @@ def config_of(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any]) -> Confi
     return config if trial_digest(config) == row["trial_digest"] else None
 
 
-def _config(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any], where: str) -> Config:
+def _config(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any], where: str) -> Values:
     """The configuration of a row as this cell's space writes it. Raises BadRequest where it is none."""
-    given: Config = {}
+    given: Values = {}
     keys = keys_of(str(row["class_order"]), study.data.num_classes) if cell.seeks else {}
     for p in cell.space.parameters:
         if cell.space.active(p, given):

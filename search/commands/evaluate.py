@@ -26,7 +26,7 @@ from search.jobs.evaluation_queue import Evaluation
 from spaces.resolved.cell import Cell
 from spaces.resolved.run_spec import RunSpec, trial_digest
 from spaces.resolved.study import ResolvedStudy, short_order
-from spaces.space.space import Config
+from spaces.space.space import Values
 from spaces.study.protocol import evaluated
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ class Choice:
 
     cell: Cell
     number: int
-    config: Config
+    config: Values
     default_number: int
-    default: Config
+    default: Values
 
     @property
     def is_default(self) -> bool:
@@ -282,7 +282,7 @@ def _run(study: ResolvedStudy, choice: Choice, kind: str, order: str, seed: int)
     )
 
 
-def _sampled(folder: Path, study: ResolvedStudy) -> dict[str, dict[int, Config]]:
+def _sampled(folder: Path, study: ResolvedStudy) -> dict[str, dict[int, Values]]:
     """Cell -> number -> configuration, from the run's Optuna storage, where a cell may have a second study,
     of what stopping compares."""
     from search.cells.cell_study import asked

@@ -154,9 +154,8 @@ def write(plan: Forecast, folder: Path) -> Path:
 def _probe(study: ResolvedStudy, cell: Cell, seconds: float) -> tuple[Pace, Pace]:
     from search.cost.probe import probe
     from search.lake.writer import study_schemas
-    from spaces.resolved.run_spec import RunSpec
 
-    spec = RunSpec.from_dict(study.spec(cell, 0, configurations(study, cell, 1)[0])[0])
+    spec = study.run_specs(cell, 0, configurations(study, cell, 1)[0])[0]
     return probe(spec, study.data, study_schemas(study.methods), seconds)
 
 

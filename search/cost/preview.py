@@ -14,7 +14,7 @@ from cl_core.hparams import digest
 if TYPE_CHECKING:
     from spaces.resolved.cell import Cell
     from spaces.resolved.study import ResolvedStudy
-    from spaces.space.space import Config
+    from spaces.space.space import Values
 
 KEYED = 1000  # configurations of a cell whose first tasks are looked at one by one
 
@@ -37,7 +37,7 @@ class _Dice:
         return choices[int(self._rng.integers(len(choices)))]
 
 
-def configurations(study: ResolvedStudy, cell: Cell, count: int) -> list[Config]:
+def configurations(study: ResolvedStudy, cell: Cell, count: int) -> list[Values]:
     """The first configurations of a cell: those that are planned, then random ones in the sampler's place."""
     from search.cells.samplers import planned
 

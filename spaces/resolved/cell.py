@@ -19,7 +19,7 @@ from cl_core.scenarios.scenarios import ScenarioSpec
 from cl_core.training.weights import load_init
 from spaces.space.method_space import space_of
 from spaces.space.scenario_axis import check_order_search, order_space, seeks
-from spaces.space.space import Config, Space
+from spaces.space.space import Space, Values
 from spaces.study.protocol import check_protocol
 from spaces.study.strategies import check_objectives, check_sampler, check_stopper
 from spaces.study.study import Entry, Study
@@ -106,7 +106,7 @@ def cell_of(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data
     return Cell(name, label, entry.method, scenario, space, budget, note, tuple(sizes), init, protocol.first)
 
 
-def corners(space: Space) -> Iterator[Config]:
+def corners(space: Space) -> Iterator[Values]:
     """Configurations that put one searched parameter at an end of its domain, the others at their defaults.
 
     What a study allows at its ends, such as a memory too small for the classes, would fail trial by trial.

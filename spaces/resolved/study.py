@@ -30,6 +30,7 @@ from spaces.resolved.cell import Cell, cell_of, check_init, corners, within
 from spaces.resolved.continuing import grown
 from spaces.resolved.environment import hardware, now, versions
 from spaces.resolved.protocol_checks import check_shared_base, without_effect
+from spaces.resolved.run_spec import RunSpec, trial_digest
 from spaces.space.plain import plain_parameters
 from spaces.space.scenario_axis import (
     KEY,
@@ -39,7 +40,7 @@ from spaces.space.scenario_axis import (
     order_of,
     seeks,
 )
-from spaces.space.space import Config
+from spaces.space.space import Values
 from spaces.study.protocol import protocol_warnings, searched, tuning_data
 from spaces.study.study import Study
 from spaces.study.study_file import RESOLVED
@@ -116,7 +117,7 @@ class ResolvedStudy:
     def configuration(self, cell: Cell, config: Mapping[str, Value], order: str, seed: int) -> Configuration:
         """One run of the search of a sampled configuration, as the trainer takes it. Where class orders are
         searched, `order` gives way to the configuration's."""
-        hp: Config = {}
+        hp: Values = {}
         recipe: dict[str, Any] = {}
         net: str | None = None
         if cell.seeks:
@@ -153,25 +154,24 @@ class ResolvedStudy:
         )
         return searched(plain, self.study.protocol)
 
-    def spec(self, cell: Cell, number: int, config: Mapping[str, Value]) -> list[dict[str, Any]]:
-        """Every run of a configuration, in order, as plain values for `RunSpec.from_dict`."""
-        first = f"{cell.name}/{number}"
-        out = []
-        for index, (order, seed) in enumerate(self.runs(cell)):
-            out.append(
-                {
-                    "run": first if index == 0 else f"{first}/{short_order(order)}/s{seed}",
-                    "cell": cell.name,
-                    "label": cell.label,
-                    "trial": number,
-                    "purpose": "search",
-                    "trial_digest": digest(as_order(config, cell.sizes), 16),
-                    "configuration": self.configuration(cell, config, order, seed).to_dict(),
-                    "objectives": list(self.objectives),
-                    "split": self.study.protocol.split,
-                }
+    def run_specs(self, cell: Cell, trial: int, values: Mapping[str, Value]) -> list[RunSpec]:
+        """Return every run of a trial, in the order in which they are trained."""
+        first = f"{cell.name}/{trial}"
+        identity = trial_digest(as_order(values, cell.sizes))
+        return [
+            RunSpec(
+                run=first if index == 0 else f"{first}/{short_order(order)}/s{seed}",
+                cell=cell.name,
+                label=cell.label,
+                trial=trial,
+                purpose="search",
+                trial_digest=identity,
+                configuration=self.configuration(cell, values, order, seed),
+                objectives=tuple(self.objectives),
+                split=self.study.protocol.split,
             )
-        return out
+            for index, (order, seed) in enumerate(self.runs(cell))
+        ]
 
     @cached_property
     def identity(self) -> str:

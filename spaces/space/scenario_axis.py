@@ -20,7 +20,7 @@ from cl_core.errors import BadRequest, unknown
 from cl_core.hparams import Float, Value
 from cl_core.scenarios.class_orders import SOUGHT, by_task, class_order, listed
 from cl_core.scenarios.scenarios import ScenarioSpec, parse_scenario
-from spaces.space.space import Config, Parameter, Space
+from spaces.space.space import Parameter, Space, Values
 
 GRID = "grid"
 SPLITS = ("increment", "tasks", "increments")
@@ -138,7 +138,7 @@ def keys_of(order: str, classes: int) -> dict[str, float]:
     return {f"{KEY}{c}": place / classes for place, c in enumerate(class_order(order, classes))}
 
 
-def as_order(config: Mapping[str, Value], sizes: Sequence[int]) -> Config:
+def as_order(config: Mapping[str, Value], sizes: Sequence[int]) -> Values:
     """A configuration with the class order in the place of its keys, where it has any: what identifies it."""
     rest = {name: value for name, value in config.items() if not name.startswith(KEY)}
     return rest if len(rest) == len(config) else {**rest, "class_order": order_of(config, sizes)}

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from cl_core.errors import BadRequest, unknown
 from cl_core.hparams import Choice, Domain, Float, Int, Value
 
-Config = dict[str, Value]
+Values = dict[str, Value]
 When = Mapping[str, tuple[Value, ...]]
 
 
@@ -72,9 +72,9 @@ class Space:
         """Whether the branch of `parameter` is taken under the values before it."""
         return all(name in config and config[name] in allowed for name, allowed in parameter.when.items())
 
-    def sample_with(self, trial: Suggests) -> Config:
+    def sample_with(self, trial: Suggests) -> Values:
         """A configuration whose active parameters `trial` suggests; inactive ones are never asked for."""
-        config: Config = {}
+        config: Values = {}
         for p in self.parameters:
             if not self.active(p, config):
                 continue
@@ -89,9 +89,9 @@ class Space:
                     config[p.name] = trial.suggest_categorical(p.name, list(p.domain.options))
         return config
 
-    def defaults(self) -> Config:
+    def defaults(self) -> Values:
         """The published defaults, moved into narrowed domains."""
-        config: Config = {}
+        config: Values = {}
         for p in self.parameters:
             if self.active(p, config):
                 config[p.name] = p.default if p.domain is None else inside(p.domain, p.default)
@@ -123,7 +123,7 @@ class Space:
                 out.append(p.name)
         return tuple(out)
 
-    def validate(self, config: Mapping[str, object]) -> Config:
+    def validate(self, config: Mapping[str, object]) -> Values:
         """`config` with values of the right types.
 
         Raises BadRequest for an unknown name, a value outside its domain, a name whose branch is not taken,
@@ -133,7 +133,7 @@ class Space:
         for name in config:
             if name not in known:
                 raise unknown("parameter", name, known)
-        out: Config = {}
+        out: Values = {}
         for p in self.parameters:
             active = self.active(p, out)
             if p.name not in config:
@@ -147,7 +147,7 @@ class Space:
             out[p.name] = (p.domain or Choice(p.default)).check(p.name, config[p.name])
         return out
 
-    def searched_in(self, config: Mapping[str, Value]) -> Config:
+    def searched_in(self, config: Mapping[str, Value]) -> Values:
         """The sampled part of a configuration, without what is fixed."""
         return {p.name: config[p.name] for p in self.searched if p.name in config}
 
@@ -155,7 +155,7 @@ class Space:
         """The number of configurations; None where there are infinitely many."""
         return self._size(0, {})
 
-    def points(self) -> Iterator[Config]:
+    def points(self) -> Iterator[Values]:
         """Every configuration once, the last parameter changing fastest. Raises BadRequest where there are
         too many."""
         for p in self.searched:
@@ -182,7 +182,7 @@ class Space:
         searched = [f"{p.name} {text(p.domain)}" for p in self.searched if p.domain]
         return ", ".join(searched) or "nothing to search"
 
-    def _size(self, index: int, config: Config) -> int | None:
+    def _size(self, index: int, config: Values) -> int | None:
         if index == len(self.parameters):
             return 1
         p = self.parameters[index]
@@ -198,7 +198,7 @@ class Space:
         rest = self._size(index + 1, config)
         return None if rest is None else len(values) * rest
 
-    def _points(self, index: int, config: Config) -> Iterator[Config]:
+    def _points(self, index: int, config: Values) -> Iterator[Values]:
         if index == len(self.parameters):
             yield config
             return

@@ -200,7 +200,7 @@ def test_a_grid_is_walked_once_with_the_defaults_first(study: Any, tmp_path: Pat
     second = Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run()
     configs = [config for _, config in first.order[:-1] + second.order]
     assert len(set(configs)) == len(configs) == 6
-    start = RunSpec.from_dict(resolved.spec(resolved.cells[0], 0, resolved.cells[0].space.defaults())[0])
+    start = resolved.run_specs(resolved.cells[0], 0, resolved.cells[0].space.defaults())[0]
     assert configs[0] == start.config
 
 
@@ -211,7 +211,7 @@ def test_a_configuration_is_told_the_mean_over_its_runs(study: Any, tmp_path: Pa
     mine = [job for job, _ in driver.order if job.startswith("lwf@B0-5tasks/1")]
     assert mine == [f"lwf@B0-5tasks/1{suffix}" for suffix in runs]
     point = resolved.cells[0].space.defaults()
-    specs = [RunSpec.from_dict(s) for s in resolved.spec(resolved.cells[0], 0, point)]
+    specs = resolved.run_specs(resolved.cells[0], 0, point)
     assert len({worth(s) for s in specs}) > 1
     expected = sum(worth(s) for s in specs) / 4
     assert told(tmp_path, "lwf@B0-5tasks")[0] == (0, "COMPLETE", pytest.approx(expected))

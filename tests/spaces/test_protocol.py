@@ -41,7 +41,7 @@ def made(protocol: Any = None, classes: int = 10, **changes: Any) -> ResolvedStu
 
 def first_run(study: ResolvedStudy) -> RunSpec:
     (cell,) = study.cells
-    return RunSpec.from_dict(study.spec(cell, 0, cell.space.defaults())[0])
+    return study.run_specs(cell, 0, cell.space.defaults())[0]
 
 
 @pytest.mark.parametrize(

@@ -126,11 +126,11 @@ def test_a_search_for_an_order_fixes_all_else_and_has_directions_of_its_own() ->
     ]
     assert [len(study.runs(cell)) for cell in study.cells] == [6, 2, 2]
     keys = {**hard.space.defaults(), "order.9": 0.0, "order.0": 0.95}
-    runs = study.spec(hard, 3, keys)
-    assert [run["run"] for run in runs] == ["lwf@B0-5tasks-hardest/3", "lwf@B0-5tasks-hardest/3/hardest/s1"]
-    assert {run["configuration"]["class_order"] for run in runs} == {"list:1-9-2-3-4-5-6-7-0-8"}
-    assert runs[0]["trial_digest"] == study.spec(hard, 4, {**keys, "order.1": 0.01})[0]["trial_digest"]
-    assert runs[0]["trial_digest"] != study.spec(hard, 5, easy.space.defaults())[0]["trial_digest"]
+    runs = study.run_specs(hard, 3, keys)
+    assert [run.run for run in runs] == ["lwf@B0-5tasks-hardest/3", "lwf@B0-5tasks-hardest/3/hardest/s1"]
+    assert {run.configuration.class_order for run in runs} == {"list:1-9-2-3-4-5-6-7-0-8"}
+    assert runs[0].trial_digest == study.run_specs(hard, 4, {**keys, "order.1": 0.01})[0].trial_digest
+    assert runs[0].trial_digest != study.run_specs(hard, 5, easy.space.defaults())[0].trial_digest
 
 
 def test_orders_with_the_same_first_task_share_it() -> None:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from cl_core.errors import BadRequest
 from cl_core.images.dataset import Data
-from cl_core.training.configuration import Configuration
 from cl_core.yaml_text import read_yaml, write_yaml
 from spaces import presets
 from spaces.resolved.cell import corners
@@ -414,15 +413,15 @@ def test_a_configuration_has_a_run_for_each_class_order_and_seed(
 def test_the_runs_of_a_configuration_share_its_digest_and_differ_in_name(data: Data) -> None:
     resolved = resolve(study(protocol={"orders": 2, "seeds": 2}), data)
     cell = resolved.cells[1]
-    specs = resolved.spec(cell, 3, cell.space.defaults())
-    assert [s["run"] for s in specs] == [
+    specs = resolved.run_specs(cell, 3, cell.space.defaults())
+    assert [spec.run for spec in specs] == [
         "lwf@B0-5tasks/3",
         "lwf@B0-5tasks/3/natural/s1",
         "lwf@B0-5tasks/3/seed:1/s0",
         "lwf@B0-5tasks/3/seed:1/s1",
     ]
-    assert len({s["trial_digest"] for s in specs}) == 1
-    first = Configuration.from_dict(specs[3]["configuration"])
+    assert len({spec.trial_digest for spec in specs}) == 1
+    first = specs[3].configuration
     assert (first.class_order, first.seed, first.hp["kd_weight"]) == ("seed:1", 1, 0.25)
 
 
