@@ -13,6 +13,7 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from cl_core.images.dataset import Data
+from search.cells.cell_study import NUMBER
 from search.cells.queue import Cells
 from search.jobs.queue import Job
 from search.lake.rows import run_row
@@ -139,9 +140,9 @@ def told(folder: Path, cell: str) -> list[tuple[int, str, float | None]]:
     """(number, state, value) of the configurations of a cell, later Optuna trials of a number superseding."""
     found = {}
     for trial in trials_in(folder, cell):
-        if "trial" in trial.user_attrs:
+        if NUMBER in trial.user_attrs:
             first = trial.values[0] if trial.values else None
-            found[trial.user_attrs["trial"]] = (trial.user_attrs["trial"], trial.state.name, first)
+            found[trial.user_attrs[NUMBER]] = (trial.user_attrs[NUMBER], trial.state.name, first)
     return [found[number] for number in sorted(found)]
 
 
