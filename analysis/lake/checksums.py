@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cl_core.errors import BadRequest
+from analysis.lake.run_folder import GATHERED
+from cl_core.errors import BadRequest, first_line
 
 _KEY = b"cl_search_crc32"
 _VALUE = _KEY + b"\x18\x08"  # as Thrift writes it: the key, then a second field, a text of eight bytes
@@ -28,7 +29,7 @@ class Damaged(BadRequest):
 
     def __init__(self, path: Path, reason: str) -> None:
         remedy = "give the command that made its folder again, which sets it aside and trains its run anew"
-        if path.stem == "gathered":  # that may be days of training, so somebody has to want it
+        if path.name == GATHERED:  # that may be days of training, so somebody has to want it
             remedy = "restore it from a copy, or remove it and give that command, which trains its runs anew"
         super().__init__(f"{path} is damaged ({reason}): {remedy}")
         self.path, self.reason = path, reason
@@ -60,7 +61,7 @@ def read_sealed(path: Path, **options: Any) -> pa.Table:
     except (OSError, pa.ArrowException, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # not there, or out of reach
             raise
-        raise Damaged(path, (str(error).splitlines() or [type(error).__name__])[0]) from error
+        raise Damaged(path, first_line(error)) from error
 
 
 @lru_cache(maxsize=4096)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-LEDGER = "ledger.jsonl"
+from analysis.lake.run_folder import LEDGER
 
 
 def openings(folder: Path) -> list[dict[str, Any]]:

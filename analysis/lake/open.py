@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.lake.results import Results
+from analysis.lake.run_folder import STUDY, tables_of
 from analysis.lake.several_runs import join
 from cl_core.errors import BadRequest
 
@@ -22,6 +23,6 @@ def open_results(folder: str | Path | Results | Sequence[str | Path | Results]) 
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise BadRequest(f"no folder {path}: name the folder of a run, such as runs/quickstart")
-    if not (path / "tables").is_dir() and not (path / "study.yaml").exists():
+    if not tables_of(path).is_dir() and not (path / STUDY).exists():
         raise BadRequest(f"{path} is not a run's folder: it has neither study.yaml nor tables/")
     return Results(path)

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.lake.tables import first_line, read_table
-from cl_core.errors import BadRequest, unknown
+from analysis.lake.run_folder import STUDY
+from analysis.lake.tables import read_table
+from cl_core.errors import BadRequest, first_line, unknown
 from cl_core.yaml_text import read_yaml
 
 AT_ONCE = 64  # runs whose confusion counts are read together
@@ -65,7 +66,7 @@ class Results:
 
         Empty when there is none. Raises BadRequest when it is not readable.
         """
-        path = self.folder / "study.yaml"
+        path = self.folder / STUDY
         if not path.exists():
             return {}
         try:

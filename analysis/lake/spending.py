@@ -14,9 +14,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.lake.results import Results
+from analysis.lake.run_folder import CHECKPOINTS, PLAN, SPENT, tables_of
 from cl_core.errors import BadRequest
 
-PLAN = "plan.json"
 QUANTITIES: dict[str, str] = {
     "runs": "runs",
     "tasks_trained": "tasks trained",
@@ -81,8 +81,8 @@ def spent(results: Results) -> dict[str, float | None]:
         "hours": float(hours),
         "wall_hours": None if wall is None or pd.isna(wall) else float(wall),
         "gpu_hours": gpu,
-        "checkpoint_bytes": _bytes(results.folder / "checkpoints"),
-        "table_bytes": _bytes(results.folder / "tables"),
+        "checkpoint_bytes": _bytes(results.folder / CHECKPOINTS),
+        "table_bytes": _bytes(tables_of(results.folder)),
     }
 
 
@@ -122,7 +122,7 @@ def _saved(trials: pd.DataFrame) -> float:
 def _gpu_hours(folder: Path) -> float | None:
     """Of what the run has metered; None where no run held a GPU."""
     try:
-        return float(json.loads((folder / "spent.json").read_text(encoding="utf-8"))["gpu_seconds"]) / 3600
+        return float(json.loads((folder / SPENT).read_text(encoding="utf-8"))["gpu_seconds"]) / 3600
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

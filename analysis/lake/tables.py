@@ -13,22 +13,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from analysis.lake.arrow_schema import ADDED, ARROW, VERSION_KEY, table_schema
 from analysis.lake.checksums import read_sealed
-from cl_core.errors import BadRequest, unknown
+from analysis.lake.run_folder import GATHERED, SCHEMA, file_stem, table_folder
+from cl_core.errors import BadRequest, first_line, unknown
 from cl_core.records import SCHEMA_VERSION, SORT, TABLES, Column, columns
 
-VERSION_KEY = b"cl_search_schema_version"
-DYNAMIC = ("hp.", "recipe.")  # columns that a study adds
 LATER = {
     "runs": ("old_new_gap", "kept_bytes", "audited_after"),
     "tasks": ("teacher_agreement",),
 }  # columns that runs of an earlier version lack; missing values then
-ARROW: dict[type, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-
-
-def file_stem(trial: str) -> str:
-    """The name of a trial's file in every table, without `.parquet`."""
-    return trial.replace("/", "--").replace(":", "-")
 
 
 def read_table(
@@ -41,7 +35,7 @@ def read_table(
     """
     if table not in TABLES:
         raise unknown("table", table, TABLES)
-    place, wanted = folder / "tables" / table, None if trials is None else set(trials)
+    place, wanted = table_folder(folder, table), None if trials is None else set(trials)
     for _ in range(5):
         try:
             merged = _scan(place, wanted, notice)
@@ -58,14 +52,14 @@ def read_table(
 def _scan(folder: Path, wanted: set[str] | None, notice: Callable[[str], None]) -> pa.Table:
     table = folder.name
     paths = sorted(p for p in folder.glob("*.parquet") if not p.name.startswith("."))
-    own = {p.stem for p in paths} - {"schema", "gathered"}
+    own = {p.stem for p in paths if p.name not in (SCHEMA, GATHERED)}
     stems = None if wanted is None else {file_stem(t) for t in wanted}
-    parts = [pa.schema([(c.name, ARROW[c.type]) for c in columns(table)]).empty_table()]
+    parts = [table_schema(table).remove_metadata().empty_table()]
     for path in paths:
         if path.stem in own and stems is not None and path.stem not in stems:
             continue
         part = _part(path, wanted, notice)
-        if path.stem == "gathered" and own:
+        if path.name == GATHERED and own:
             mine = [file_stem(t) not in own for t in part.column("run").to_pylist()]
             part = part.filter(pa.array(mine, pa.bool_()))
         parts.append(part)
@@ -79,7 +73,7 @@ def _part(path: Path, wanted: set[str] | None, notice: Callable[[str], None]) ->
     table, only = path.parent.name, None if wanted is None else pc.field("run").isin(sorted(wanted))
     try:
         # A merged file may be large; any other one holds a single trial.
-        part = read_sealed(path, filters=only if path.stem == "gathered" else None)
+        part = read_sealed(path, filters=only if path.name == GATHERED else None)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -100,7 +94,7 @@ def _part(path: Path, wanted: set[str] | None, notice: Callable[[str], None]) ->
     missing = [name for name in known if name not in part.column_names]
     if missing:
         raise BadRequest(f"{path} has no column {', '.join(missing)}: it was not written by cl-search")
-    extra = [n for n in part.column_names if n not in known and not n.startswith(DYNAMIC)]
+    extra = [n for n in part.column_names if n not in known and not n.startswith(ADDED)]
     if extra:
         notice(f"table {table}: unknown column {', '.join(extra)} kept as it is")
     for column in known.values():
@@ -118,8 +112,3 @@ def _typed(part: pa.Table, column: Column, path: Path) -> pa.Table:
         return part.set_column(index, column.name, part.column(index).cast(want))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise BadRequest(f"{path} has {have} in column {column.name}, expected {want}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, its first line; its name where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -19,6 +19,7 @@ import plotly.offline
 from analysis.lake.ledger import openings, told
 from analysis.lake.open import open_results
 from analysis.lake.results import Results
+from analysis.lake.run_folder import REPORT
 from analysis.lake.several_runs import Runs
 from analysis.lake.study import label_of, labels, protocol_of, scenarios
 from analysis.report.css import CSS
@@ -74,7 +75,7 @@ def write_report(
         raise BadRequest(
             f"a report of {len(results.parts)} runs belongs to no folder: name its page with --out"
         )
-    path = results.folder / "report.html" if out is None else Path(out).expanduser()
+    path = results.folder / REPORT if out is None else Path(out).expanduser()
     if path.is_dir():
         raise BadRequest(f"cannot write {path}: it is a folder; name a page, such as {path / 'report.html'}")
     page = render(results)

@@ -13,9 +13,9 @@ import plotly.graph_objects as go
 from scipy import stats
 from scipy.integrate import quad
 
+from analysis.lake.arrow_schema import ADDED
 from analysis.lake.results import Results
 from analysis.lake.study import labels, objective, sought
-from analysis.lake.tables import DYNAMIC
 from analysis.report.section import VIEWS, Section, Table
 from analysis.report.style import colours, fade, panels, place
 from analysis.selection.selection import rows_selected_on, split_selected_on
@@ -131,7 +131,7 @@ def measured(results: Results, name: str, direction: str) -> list[Orders]:
     if done.empty:
         return []
     seeks, random = sought(results), _random_first(results)
-    varied = [c for c in done.columns if c.startswith(DYNAMIC) or c == "net"]
+    varied = [c for c in done.columns if c.startswith(ADDED) or c == "net"]
     several = done["dataset"].nunique() > 1
     sizes = done["base"].astype(str) + "," + done["increments"].fillna("").astype(str)
     sizes = sizes.str.strip(",").str.replace(",", "+")

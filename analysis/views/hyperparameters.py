@@ -8,9 +8,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from scipy import stats
 
+from analysis.lake.arrow_schema import ADDED
 from analysis.lake.results import Results
 from analysis.lake.study import objective
-from analysis.lake.tables import DYNAMIC
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import SYMBOLS, colours, fade, panels, place, plain
 from analysis.selection.selection import Cell, cells, rows_selected_on, split_selected_on
@@ -97,7 +97,7 @@ def hyperparameters(results: Results) -> Section:
 
 def searched(points: pd.DataFrame) -> list[str]:
     """The columns that vary; a recipe field that is always the same for base and increments counts once."""
-    varied = [c for c in points.columns if c.startswith(DYNAMIC) and points[c].nunique() > 1]
+    varied = [c for c in points.columns if c.startswith(ADDED) and points[c].nunique() > 1]
     twins = {
         c: c.replace("recipe.base.", "recipe.increment.") for c in varied if c.startswith("recipe.base.")
     }

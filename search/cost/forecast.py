@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.lake.spending import PLAN, QUANTITIES
+from analysis.lake.run_folder import PLAN
+from analysis.lake.spending import QUANTITIES
 from cl_core.aside import aside
 from cl_core.errors import BadRequest
 from search.backends.allocation import unguided

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from analysis.lake.ledger import LEDGER
+from analysis.lake.run_folder import LEDGER
 
 
 def note_opening(

@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from analysis.lake.arrow_schema import ADDED, table_schema
 from analysis.lake.open import open_results
-from analysis.lake.tables import file_stem
+from analysis.lake.run_folder import GATHERED, STUDY, file_stem, run_file, table_folder
 from analysis.selection.selection import cells
 from cl_core.metrics import summary
 from cl_core.records import (
-    SCHEMA_VERSION,
     TABLES,
     ClassRow,
     ConfusionRow,
@@ -32,12 +32,10 @@ from cl_core.records import (
     RunRow,
     TaskRow,
     as_dict,
-    columns,
 )
 
-ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-HP = {"hp.kd_weight": pa.float64(), "hp.exemplars_per_class": pa.int64(), "hp.distill": pa.bool_()}
-RECIPE = {"recipe.base.lr": pa.float64(), "recipe.increment.lr": pa.float64()}
+HP = {"hp.kd_weight": float, "hp.exemplars_per_class": int, "hp.distill": bool}
+RECIPE = {"recipe.base.lr": float, "recipe.increment.lr": float}
 KEEP = {
     "finetune": (0.05, 0.95),
     "joint": (1.0, 0.0),
@@ -81,7 +79,7 @@ def write(folder: Path, plan: Plan) -> Path:
         },
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
+    (folder / STUDY).write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
     for table in TABLES:
         put(folder, table, "schema", [])
     for scenario, sizes in plan.scenarios:
@@ -102,17 +100,12 @@ def write(folder: Path, plan: Plan) -> Path:
 
 def schema(table: str) -> pa.Schema:
     """The full schema of a table of this lake."""
-    fields = [(c.name, ARROW[c.type]) for c in columns(table)]
-    if table in ("runs", "tasks"):
-        fields += list(HP.items())
-    if table == "runs":
-        fields += list(RECIPE.items())
-    return pa.schema(fields, metadata={b"cl_search_schema_version": str(SCHEMA_VERSION).encode()})
+    return table_schema(table, {"runs": HP | RECIPE, "tasks": HP}.get(table))
 
 
 def rewrite(folder: Path, table: str, trial: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
     """Apply `change(frame)` to a trial's file of a table."""
-    path = folder / "tables" / table / f"{file_stem(trial)}.parquet"
+    path = run_file(folder, table, trial)
     frame = pq.read_table(path).to_pandas()
     changed = change(frame)
     pq.write_table(pa.Table.from_pandas(changed, schema=schema(table), preserve_index=False), path)
@@ -130,7 +123,7 @@ def setting(name: str, value: object, where: int = 0) -> Callable[[pd.DataFrame]
 
 def put(folder: Path, table: str, stem: str, rows: list[dict]) -> Path:
     """One file of a table."""
-    path = folder / "tables" / table / f"{stem}.parquet"
+    path = table_folder(folder, table) / f"{stem}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=schema(table)), path, compression="zstd")
     return path
@@ -138,10 +131,19 @@ def put(folder: Path, table: str, stem: str, rows: list[dict]) -> Path:
 
 def gather(folder: Path, table: str, stems: list[str], remove: bool = True) -> None:
     """Merge some trials' files as `gather` does."""
-    paths = [folder / "tables" / table / f"{stem}.parquet" for stem in stems]
-    pq.write_table(pa.concat_tables([pq.read_table(p) for p in paths]), paths[0].parent / "gathered.parquet")
+    paths = [table_folder(folder, table) / f"{stem}.parquet" for stem in stems]
+    pq.write_table(pa.concat_tables([pq.read_table(p) for p in paths]), paths[0].parent / GATHERED)
     for path in paths if remove else []:
         path.unlink()
+
+
+def _merged(folder: Path, rows: Mapping[str, list[dict]], added: Mapping[str, Mapping[str, type]]) -> None:
+    """Write every table as one gathered file."""
+    for table in TABLES:
+        path = table_folder(folder, table) / GATHERED
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole = pa.Table.from_pylist(rows.get(table, []), schema=table_schema(table, added.get(table)))
+        pq.write_table(whole, path)
 
 
 def _place(scenario: str, sizes: Sequence[int], class_order: str, seed: int = 0) -> dict[str, Any]:
@@ -266,7 +268,7 @@ def _run(folder, plan, label, scenario, sizes, number, order, purpose="search", 
         versions='{"torch": "2.15.0", "cl-search": "0.1.0"}',
         **values,
     )
-    stem = trial.replace("/", "--").replace(":", "-")
+    stem = file_stem(trial)
     tables = {"tasks": task_rows, "phases": phases, "classes": classes, "confusion": confusion}
     for table, rows in tables.items():
         put(folder, table, stem, rows)
@@ -321,7 +323,7 @@ def plant(
         "resolved": {"identity": identity},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
+    (folder / STUDY).write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
     found: dict[str, list[dict]] = {table: [] for table in TABLES}
     for one in planted:
         for scenario, sizes in scenarios.items():
@@ -329,17 +331,9 @@ def plant(
                 run = _planted(one, scenario, sizes, order, noise, dataset, device, rows)
                 for table, more in run.items():
                     found[table] += more
-    kinds = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
-    extra = {f"hp.{k}": kinds[type(v)] for one in planted for k, v in one.hp.items()}
-    recipe = {f"recipe.{k}": kinds[type(v)] for one in planted for k, v in one.recipe.items()}
-    for table in TABLES:
-        fields = [(c.name, ARROW[c.type]) for c in columns(table)]
-        fields += list(extra.items()) if table in ("runs", "tasks") else []
-        fields += list(recipe.items()) if table == "runs" else []
-        version = {b"cl_search_schema_version": str(SCHEMA_VERSION).encode()}
-        path = folder / "tables" / table / "gathered.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(found[table], schema=pa.schema(fields, metadata=version)), path)
+    hp = {f"hp.{k}": type(v) for one in planted for k, v in one.hp.items()}
+    recipe = {f"recipe.{k}": type(v) for one in planted for k, v in one.recipe.items()}
+    _merged(folder, found, {"runs": hp | recipe, "tasks": hp})
     return folder
 
 
@@ -425,7 +419,7 @@ def search(
     if parameters is not None:
         plain["resolved"]["cells"][0]["parameters"] = [dict(p) for p in parameters]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "study.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+    (folder / STUDY).write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
     rows = []
     for number, point in enumerate(points):
         row = RunRow(
@@ -451,18 +445,8 @@ def search(
             ended=float(number),
         )
         rows.append({**as_dict(row), **point})
-    kinds = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
-    extra = {k: kinds[type(v)] for row in rows for k, v in row.items() if k.startswith(("hp.", "recipe."))}
-    version = {b"cl_search_schema_version": str(SCHEMA_VERSION).encode()}
-    for table in TABLES:
-        fields = [(c.name, ARROW[c.type]) for c in columns(table)]
-        fields += list(extra.items()) if table == "runs" else []
-        path = folder / "tables" / table / "gathered.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        frame = pa.Table.from_pylist(
-            rows if table == "runs" else [], schema=pa.schema(fields, metadata=version)
-        )
-        pq.write_table(frame, path)
+    added = {k: type(v) for row in rows for k, v in row.items() if k.startswith(ADDED)}
+    _merged(folder, {"runs": rows}, {"runs": added})
     return folder
 
 

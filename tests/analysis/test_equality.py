@@ -11,7 +11,7 @@ import pytest
 
 import analysis
 from analysis.lake.open import open_results
-from analysis.lake.tables import file_stem
+from analysis.lake.run_folder import file_stem
 from cl_core.errors import BadRequest
 from cl_core.records import TABLES
 from tests.analysis.lake import gather, rewrite, setting
@@ -58,7 +58,7 @@ def test_missing_trials_rows_and_columns_are_named(lake, kept_lake):
     text = str(analysis.equal(lake, kept_lake))
     assert "runs: run joint@B0-3tasks/1 only in the second" in text
     assert "tasks: joint@B0-3tasks/0 task 2 only in the second" in text
-    assert "trials: icarl@B0-3tasks/1 hp.exemplars_per_class: 99" in text
+    assert "runs: icarl@B0-3tasks/1 hp.exemplars_per_class: 99" in text
     assert analysis.equal(lake, kept_lake, trials=["finetune@B0-3tasks/0", "finetune@B0-3tasks/1"])
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from analysis.lake import tables
 from analysis.lake.open import open_results
-from analysis.lake.tables import file_stem
+from analysis.lake.run_folder import file_stem
 from cl_core.errors import BadRequest
 from cl_core.metrics import accuracy_matrix, summary
 from cl_core.records import TABLES

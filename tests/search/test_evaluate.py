@@ -17,7 +17,8 @@ import pytest
 import yaml
 
 from analysis import equal, open_results
-from analysis.lake.ledger import LEDGER, openings
+from analysis.lake.ledger import openings
+from analysis.lake.run_folder import LEDGER
 from analysis.selection.selection import cells
 from analysis.views.final import final
 from analysis.views.selection_gap import selection_gap

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from analysis.lake.ledger import LEDGER, openings, told
+from analysis.lake.ledger import openings, told
+from analysis.lake.run_folder import LEDGER
 from search.lake.ledger import note_opening
 
 
