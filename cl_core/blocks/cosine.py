@@ -1,4 +1,4 @@
-"""What LUCIR does with a cosine head: rows that begin as class means, and a margin between cosines."""
+"""Parts of LUCIR for a cosine head: its scale, rows that start as class means, a margin between cosines."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from torch.nn import functional as F
 
 from cl_core.blocks.exemplars import features_of
 from cl_core.images.view import View
-from cl_core.nets.network import Head, Network
+from cl_core.nets.network import CosineHead, Head, Network
 from cl_core.task import Task
+
+
+def scaled(net: Network, eta: float) -> Network:
+    """The network, with `eta` as the scale of its cosine head."""
+    torch.nn.init.constant_(cast(CosineHead, net.head).eta, eta)
+    return net
 
 
 @torch.no_grad()
 def imprint(net: Network, data: View, task: Task) -> None:
-    """Set the head's new rows to the mean direction of their class, as long as the old rows are on average.
+    """Set the head's new rows to the mean direction of their class, with the mean length of the old rows.
 
-    All images of a class count, without augmentation, under the network as it is, in evaluation mode
-    (Qi et al., CVPR 2018, as in LUCIR's official code).
+    Uses all images of a class, without augmentation, in evaluation mode (Qi et al., CVPR 2018, as in LUCIR's
+    official code).
     """
     rows = cast(Head, net.head).weight
     length = torch.linalg.vector_norm(rows[: task.old], dim=1).mean()
@@ -31,7 +37,7 @@ def imprint(net: Network, data: View, task: Task) -> None:
 def margin_ranking(cosines: Tensor, y: Tensor, old: int, negatives: int, margin: float) -> Tensor:
     """Mean over samples of old classes and their K nearest new ones of max(0, m - s_y + s_k): LUCIR, 3.4.
 
-    cosines [B, seen], y [B]; 0 where no sample is of an old class; K is at most the number of new classes.
+    cosines [B, seen], y [B]. Zero without samples of old classes. K is capped at the number of new classes.
     """
     own = cosines.gather(1, y[:, None])  # [B, 1]
     nearest = cosines[:, old:].topk(min(negatives, cosines.shape[1] - old), dim=1).values  # [B, K]

@@ -22,21 +22,20 @@ from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
 
+_FIXED: fields.Branch = {"kd_schedule": ("fixed",), **fields.DISTILLING}
+
 
 @register("bic")
 class BiC(Method):
-    """Distillation with weight n_old/n, then a linear correction of the new logits on a balanced validation
-    set.
+    """Distillation with weight n_old/n, then a linear correction of the new logits on validation images.
 
-    Stage 1 trains the raw logits; the teacher is the previous network with its correction applied. Stage 2
-    trains two scalars with the network frozen in evaluation mode. Only the newest pair is live
-    (`single_last`, the paper): the next stage 1 absorbs it through distillation; `per_task` keeps a pair a
-    task and applies all of them.
+    Stage 1 trains the raw logits. Its teacher is the previous network with its correction. Stage 2 trains two
+    scalars while the network is frozen. With `single_last` (the paper) only the newest pair is applied, since
+    the next stage 1 absorbs it through distillation. `per_task` keeps and applies a pair per task.
 
-    Every seen class has the same number of validation images, part of the exemplar budget. New classes get as
-    many as an old class has, drawn before stage 1 and not trained on while they are validation images. Those
-    of the first task are chosen at the first boundary, after they were trained on, so that the first task is
-    the plain one: there the correction is biased low.
+    Every seen class has as many validation images, part of its exemplar budget. Those of new classes are
+    drawn before stage 1, which leaves them out. Those of the first task's classes are drawn after it, from
+    rows that were trained on, so that the first task is the plain one. The correction is then biased low.
     """
 
     name, title = "bic", "BiC"
@@ -57,30 +56,20 @@ class BiC(Method):
         temperature: float = fields.temperature("T of the distillation, which carries no T^2 here")
         kd_schedule: str = option("auto", "fixed", when=fields.DISTILLING, doc="auto: n_old/n")
         kd_lambda: float = hp(
-            0.5,
-            Float(0.0, 0.95),
-            when={"kd_schedule": ("fixed",), **fields.DISTILLING},
-            stability=True,
-            doc="lambda, fixed",
+            0.5, Float(0.0, 0.95), when=_FIXED, stability=True, doc="lambda with the fixed schedule"
         )
         val_fraction: float = hp(
-            0.1,
-            Float(0.05, 0.3),
-            searched=False,
-            doc="of a class's exemplars that are validation images, at least one",
+            0.1, Float(0.05, 0.3), searched=False, doc="share of exemplars for validation, at least one each"
         )
         stage2_epochs: float = hp(
-            10.0,
-            Float(0.1, 50),
-            searched=False,
-            doc="epochs of stage 2 over those of stage 1, of a step or two each; 1 to 2 at 250 epochs",
+            10.0, Float(0.1, 50), searched=False, doc="epochs of stage 2 per epoch of stage 1"
         )
         stage2_lr: float = hp(0.1, Float(1e-4, 0.5, log=True), doc="learning rate of stage 2")
         beta_l2: float = hp(
             0.1, Float(0.0, 1.0), searched=False, doc="weight of beta^2/2 in stage 2 (official code)"
         )
         bias_layers: str = option(
-            "single_last", "per_task", acts_from=2, doc="which groups of classes keep a pair"
+            "single_last", "per_task", acts_from=2, doc="groups of classes with a correction"
         )
 
     def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
@@ -92,10 +81,9 @@ class BiC(Method):
     def begin(self, s: State, task: Task, data: View, g: Streams) -> None:
         super().begin(s, task, data, g)
         if task.index:
-            # As many as an old class has: the budget is that of the old classes until the task has ended.
+            # Until the task has ended, the budget is that of the old classes.
             validation, new = s.memories["validation"], range(task.old, task.seen)
-            most = images_a_class(validation)
-            draw_validation(validation, data, new, self.hp.val_fraction, most, g)
+            draw_validation(validation, data, new, self.hp.val_fraction, images_a_class(validation), g)
 
     def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
         validation = s.memories["validation"]
@@ -117,9 +105,9 @@ class BiC(Method):
         return stage1.stage(share, optimizer="sgd", lr=lr, momentum=0.9, weight_decay=0.0, **schedule)
 
     def _past(self, s: State, task: Task) -> Tensor:
-        # [tasks before this one, 2]: the pairs that stay live while this task's own is trained.
-        live = self.hp.bias_layers == "per_task" and task.index > 1
-        return s.kept["bias"] if live else _raw(s, task.index)
+        # [earlier tasks, 2]: the pairs that are applied beside this task's own.
+        applied = self.hp.bias_layers == "per_task" and task.index > 1
+        return s.kept["bias"] if applied else _raw(s, task.index)
 
     def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
         z = s.net(b.x).logits  # [B, seen]
@@ -132,7 +120,7 @@ class BiC(Method):
         if task.index > 1:
             z_old = bias_corrected(z_old, s.kept["bias"], task.groups[:-1])
         t = self.hp.temperature
-        # Cross-entropy form without T^2: its weight is scheduled by class counts.
+        # Without T^2: its weight follows the numbers of classes.
         distilled = F.cross_entropy(z[:, : task.old] / t, F.softmax(z_old / t, dim=1))
         share = task.old / task.seen if self.hp.kd_schedule == "auto" else self.hp.kd_lambda
         return {"ce": Term(ce, 1.0 - share), "kd": Term(distilled, share)}
@@ -158,5 +146,5 @@ class BiC(Method):
 
 
 def _raw(s: State, pairs: int) -> Tensor:
-    # [pairs, 2]: alpha 1 and beta 0, which change nothing.
+    # [pairs, 2]: alpha 1 and beta 0, no correction.
     return torch.tensor([[1.0, 0.0]], device=s.head.weight.device).repeat(pairs, 1)

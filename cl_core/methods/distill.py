@@ -23,9 +23,8 @@ from cl_core.task import Batch, Task, Term
 class Distill(Method):
     """Fine-tuning on new images with the heads of LwF and one distillation loss.
 
-    The teacher sees the student's view, with its statistics fixed. Only the current task's head rows train,
-    so that weight decay shrinks no row that a loss does not reach and the losses differ in nothing else;
-    with `train_old_head` all rows do, as in LwF.
+    The teacher sees the student's view, in evaluation mode. Only the head rows of the current task train, so
+    that weight decay shrinks no row without a loss. With `train_old_head` all rows train, as in LwF.
     """
 
     name, title = "distill", "Distillation alone"
@@ -42,10 +41,10 @@ class Distill(Method):
     class HP(Distilled):
         """The loss, the classes of the cross-entropy, and the rows that train."""
 
-        loss: str = hp("kl", Choice("none", *DISTILLATIONS), searched=False, doc="the distillation, or none")
+        loss: str = hp("kl", Choice("none", *DISTILLATIONS), searched=False, doc="the distillation loss")
         ce_scope: str = fields.ce_scope()
         train_old_head: bool = hp(
-            False, Choice(True, False), searched=False, doc="whether the head's old rows train too (LwF)"
+            False, Choice(True, False), searched=False, doc="on: the head's old rows train too (LwF)"
         )
 
     def check_net(self, features: Tensor, maps: tuple[Tensor, ...]) -> None:

@@ -23,17 +23,17 @@ from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
 
+_NOISY: fields.Branch = {"grad_noise": ("sum_grad", "mean_grad")}
+
 
 @register("eeil")
 class EEIL(Method):
-    """Cross-entropy over all seen classes, a softened distillation for every old task's head, then a balanced
-    fine-tuning of all parameters.
+    """Cross-entropy over all seen classes, a distillation for every old task's head, then balanced training.
 
-    A task: stage 1 on new data and exemplars; the new classes are herded with that network and the network is
-    frozen; stage 2 on as many images of every class, with a temporary distillation of the new head from the
-    frozen network; the finished network herds the full new data again. `kd` carries T^2, so the paper's
-    weight of 1 a head at T = 2 is 0.25 here. The paper trains on twelve stored variants of each image; the
-    data set's augmentation stands in for them, so stages are longer (90 + 40 epochs, not 40 + 30).
+    Stage 1 trains on new data and exemplars; then its network is frozen and herds the new classes. Stage 2
+    trains on equally many images per class and distils the new head from the frozen network. `kd` carries
+    T^2, so the paper's weight 1 at T = 2 is 0.25 here. The paper stores twelve variants of each image; here
+    the data set's augmentation replaces them, with longer stages (90 + 40 epochs, not 40 + 30).
     """
 
     name, title = "eeil", "End-to-End Incremental Learning"
@@ -52,38 +52,30 @@ class EEIL(Method):
         )
         temperature: float = fields.temperature("T", searched=False)
         balanced_epochs: float = hp(
-            0.4444, Float(0.0, 10.0), doc="epochs of stage 2 over those of stage 1: 40 of 90; 0 is no stage 2"
+            0.4444, Float(0.0, 10.0), doc="epochs of stage 2 per epoch of stage 1: 40 of 90; 0: no stage 2"
         )
-        balanced_lr: float = hp(
-            0.1, Float(1e-3, 1.0, log=True), doc="learning rate of stage 2 over that of stage 1"
-        )
+        balanced_lr: float = hp(0.1, Float(1e-3, 1.0, log=True), doc="learning rate over stage 1's")
         balanced_teacher: str = option(
             "post_stage1",
             "previous_task",
             when=fields.DISTILLING,
-            doc="of the old heads in stage 2: the network after stage 1 (official code), or the previous "
-            "task's (FACIL); of the new head always the former",
+            doc="teacher of the old heads in stage 2: stage 1 (official code) or the previous task (FACIL)",
         )
         grad_noise: str = option(
             "none",
             "sum_grad",
             "mean_grad",
-            doc="Gaussian, on the gradient of the batch's sum (official code) or, stronger by its size, mean "
-            "(FACIL)",
+            doc="Gaussian noise on the gradient of the batch's sum (official code) or mean (FACIL)",
         )
         grad_noise_eta: float = hp(
             0.3,
             Float(1e-4, 1.0, log=True),
             searched=False,
-            when={"grad_noise": ("sum_grad", "mean_grad")},
+            when=_NOISY,
             doc="eta of the deviation eta/(1 + epoch)^gamma, epochs from 1 (Neelakantan et al.: variance)",
         )
         grad_noise_gamma: float = hp(
-            0.55,
-            Float(0.3, 1.0),
-            searched=False,
-            when={"grad_noise": ("sum_grad", "mean_grad")},
-            doc="gamma; stage 2 counts on where stage 1 ended",
+            0.55, Float(0.3, 1.0), searched=False, when=_NOISY, doc="gamma; stage 2 continues the count"
         )
 
     def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
@@ -105,7 +97,7 @@ class EEIL(Method):
         return stage1.stage(self.hp.balanced_epochs, lr=self.hp.balanced_lr * stage1.lr)
 
     def _balanced(self, s: State, task: Task, data: View, g: Streams) -> Tensor:
-        # As many rows of every class as the least that an old class has stored, before the memory shrinks.
+        # Equally many rows of every class, before the memory shrinks.
         new = {c: data.rows([c]) for c in range(task.old, task.seen)}
         m = min(map(len, [*s.memory.rows.values(), *new.values()]))
         old = [rows[:m] for rows in s.memory.rows.values()]
@@ -113,7 +105,7 @@ class EEIL(Method):
         return torch.cat([*old, *herded])
 
     def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
-        """Stage 1: a distillation for every old head, from the first increment on."""
+        """Stage 1: cross-entropy, and a distillation for every old head."""
         z = s.net(b.x).logits  # [B, seen]
         terms = {"ce": Term(F.cross_entropy(z, b.y))}
         if s.teacher is not None and self.hp.distill:
@@ -122,7 +114,7 @@ class EEIL(Method):
         return terms
 
     def balanced_loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
-        """Stage 2: the same, and the temporary distillation of the new head."""
+        """Stage 2: the same, and the distillation of the new head."""
         z = s.net(b.x).logits  # [B, seen]
         terms = {"ce": Term(F.cross_entropy(z, b.y))}
         if self.hp.distill:
@@ -133,7 +125,6 @@ class EEIL(Method):
         return terms
 
     def _noise(self, s: State, task: Task, before: int) -> OnGrad | None:
-        # `before` epochs of stage 1 count; gradients are those of the mean over a batch.
         if self.hp.grad_noise == "none" or not task.index:
             return None
 
@@ -143,7 +134,7 @@ class EEIL(Method):
             for p in params:
                 noise = std * torch.randn(p.shape, generator=g)
                 if any(p is rows for rows in s.head.rows()):
-                    noise[task.seen :] = 0.0  # classes to come stay unopened
+                    noise[task.seen :] = 0.0  # rows of future classes stay zero
                 if p.grad is not None:
                     p.grad += noise.to(p.grad)
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: the lower reference, which forgets."""
+"""Fine-tuning: the lower reference."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Finetune(Method):
 
     @dataclass(frozen=True)
     class HP:
-        """The softmax that new images are classified in."""
+        """The classes in the cross-entropy."""
 
         ce_scope: str = fields.ce_scope(
             "all_seen", "all_seen pushes old logits down; new_only leaves old rows without gradient (PyCIL)"

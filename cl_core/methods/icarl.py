@@ -23,8 +23,8 @@ from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
 
-# The official learning rate 2.0 belongs to the mean over the outputs of CIFAR-100, unseen ones included, and
-# its L2 term has no one-half. Fewer outputs in the mean would make every step larger by as much.
+# The official learning rate 2.0 belongs to the mean over all 100 outputs of CIFAR-100, unseen ones included,
+# and its L2 term has no factor one half.
 _OUTPUTS = 100
 _SIGMOID_RECIPE: Mapping[str, Mapping[str, Value]] = {
     "sum": {"lr": 0.02, "weight_decay": 2e-3},
@@ -38,10 +38,9 @@ _CE_TARGETS: fields.Branch = {"loss": ("ce",), **fields.DISTILLING}
 class ICaRL(Method):
     """Sigmoid cross-entropy with the teacher's sigmoids as targets of the old outputs; nearest-mean answers.
 
-    In the BCE form (the paper's) an exemplar's true label never enters the old outputs, unless the targets
-    of the teacher are taken away (`distill`, `old_targets`). The CE form is the field's common variant:
-    cross-entropy over all seen classes plus softened distillation. The official CIFAR net has no ReLU before
-    the pooling, so that features are signed; the sigmoid family includes that.
+    In the BCE form (the paper) the old outputs learn from the teacher, not from an exemplar's label, unless
+    `distill` is off. The CE form is a common variant: cross-entropy over all seen classes, and softened
+    distillation. The official CIFAR net has no ReLU before the pooling, so the sigmoid family has none.
     """
 
     name, title = "icarl", "iCaRL"
@@ -54,7 +53,7 @@ class ICaRL(Method):
 
     @dataclass(frozen=True)
     class HP(Budget):
-        """Form of the loss, budget of exemplars and the rule that answers."""
+        """Form of the loss, and the rule that answers."""
 
         # The class means of the first task are already those of its exemplars.
         ACTS_FROM: ClassVar[Mapping[str, int]] = dict.fromkeys(hparams(Budget), 0)
@@ -65,8 +64,7 @@ class ICaRL(Method):
             "mean",
             acts_from=0,
             when={"loss": ("bce",)},
-            doc="of the seen outputs, beside the mean over the batch: sum, or mean over the 100 outputs that "
-            "the official code has from the start, also where there are fewer or more classes",
+            doc="of the seen outputs: the sum, or a hundredth of it (the official code's mean over 100)",
         )
         distill: bool = fields.distill(
             "no teacher's targets; the BCE form needs others for the old outputs, the CE form none"
@@ -75,7 +73,7 @@ class ICaRL(Method):
             "labels",
             "none",
             when={"loss": ("bce",), "distill": (False,)},
-            doc="of the old outputs: labels, which is plain BCE over all seen classes, or no loss at all",
+            doc="targets of the old outputs: labels (BCE over all seen classes), or no loss on them",
         )
         old_weight: float = fields.stability_weight(
             1.0, 0.1, 10, when=_BCE_TARGETS, doc="weight of the old outputs' BCE; the paper's is 1"
@@ -90,7 +88,7 @@ class ICaRL(Method):
             False,
             acts_from=0,
             at_boundary=True,
-            doc="mirrored exemplars count in the class means, where the data set's augmentation mirrors",
+            doc="class means include mirrored exemplars, if the data set's augmentation mirrors",
         )
 
     def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
@@ -135,7 +133,7 @@ class ICaRL(Method):
 
     def end(self, s: State, task: Task, data: View, g: Streams) -> None:
         update_exemplars(self.hp, s.memory, s.net, data, task, g)
-        # Recomputed for every class: the old means are stale once the backbone has moved.
+        # For every class: training has moved the old means too.
         flip = bool(self.hp.flip_means) and data.data.augment.flip
         s.kept["class_means"] = class_means(s.net, data, s.memory, flip)
 

@@ -34,12 +34,12 @@ _MIXES = {"classaug_times": (1, 2, 3, 4)}
 
 @register("il2a")
 class IL2A(Method):
-    """Mixtures of two new classes are classes of their own; old classes are replayed as mean and covariance.
+    """Mixtures of two new classes are further classes; old classes are replayed as mean and covariance.
 
-    The pairs' rows live for one task: the outputs are old classes, new classes, pairs of new ones, and only
-    classes answer. L_sem draws as many old classes as the recipe's batch has images; it reaches the head, not
-    the backbone. Dividing by tau after adding the variance is the official form, no upper bound of the
-    expected cross-entropy. The official student forwards twice from the second task on, here once.
+    The head rows of the pairs last for one task, and pairs never answer. L_sem draws as many old classes as
+    a batch has images, and trains the head alone. Tau divides after the variance is added, as in the official
+    code, so L_sem is no upper bound of the expected cross-entropy. The official student forwards twice per
+    step from the second task on, here once.
     """
 
     name, title = "il2a", "IL2A"
@@ -51,7 +51,7 @@ class IL2A(Method):
     paradigm, level, kind = "feature replay", "features", "instance feature"
     teacher = True
     memories = ()
-    answers_with = ()  # prototypes are for training
+    answers_with = ()  # prototypes serve training alone
 
     @dataclass(frozen=True)
     class HP(Prototypes):
@@ -65,7 +65,7 @@ class IL2A(Method):
             Int(0, 4),
             acts_from=0,
             searched=False,
-            doc="mixtures an image, less those with its own class; 0 is without class augmentation",
+            doc="mixtures per image, without those of one class; 0: no class augmentation",
         )
         classaug_beta: float = hp(
             20.0,
@@ -73,7 +73,7 @@ class IL2A(Method):
             acts_from=0,
             searched=False,
             when=_MIXES,
-            doc="a of the share lambda ~ Beta(a, a) of an image in its mixture",
+            doc="a of an image's share lambda ~ Beta(a, a) in a mixture",
         )
         classaug_clip: float = hp(
             0.1,
@@ -81,7 +81,7 @@ class IL2A(Method):
             acts_from=0,
             searched=False,
             when=_MIXES,
-            doc="shares further than this from one half become one half: outside [0.4, 0.6] officially",
+            doc="shares further than this from one half become one half (official code)",
         )
 
     def base(self) -> Base:
@@ -118,7 +118,7 @@ class IL2A(Method):
 
     def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
         tau = self.hp.logit_temperature
-        f, z, _ = s.net(b.x)  # [N, D], [N, n]: N real and mixed images
+        f, z, _ = s.net(b.x)  # [N, D], [N, n] of real and mixed images
         if s.local:
             z = torch.cat([z, F.linear(f, s.local["pair_weight"], s.local["pair_bias"]).float()], dim=1)
         terms = {"ce": Term(F.cross_entropy(z / tau, b.y))}

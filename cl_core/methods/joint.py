@@ -1,4 +1,4 @@
-"""Joint training: the upper reference, which reads all classes so far."""
+"""Joint training: the upper reference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cl_core.task import Batch, Task, Term
 
 @register("joint")
 class Joint(Method):
-    """At every task a network drawn anew from the init stream, trained on all classes so far."""
+    """Train a new network on all classes so far, at every task."""
 
     name, title = "joint", "Joint training"
     paper = "the field's upper reference"

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from cl_core.blocks import fields
 from cl_core.blocks.classifiers import Reading, distance, nearest_mean, probability
-from cl_core.blocks.cosine import imprint, margin_ranking
+from cl_core.blocks.cosine import imprint, margin_ranking, scaled
 from cl_core.blocks.exemplars import class_means, update_exemplars
 from cl_core.blocks.losses import feature_cosine
 from cl_core.hparams import Float, Int, Value, hp, hparams, option
@@ -31,9 +31,9 @@ from cl_core.task import Batch, Task, Term
 class LUCIR(Method):
     """Cosine logits, a teacher for the direction of the features, a margin between exemplars and new classes.
 
-    New rows begin as the mean direction of their class under the previous network; old rows stay as they are;
-    the scale eta goes on training from task to task. No ReLU before the pooling, so features are signed. The
-    nearest-mean rule uses one view (the official second view reverses colour channels by accident).
+    New head rows start as the mean direction of their class. Old rows are frozen, the scale eta is not. There
+    is no ReLU before the pooling. The nearest-mean rule uses one view: the official second view reverses
+    colour channels by accident.
     """
 
     name, title = "lucir", "LUCIR"
@@ -49,33 +49,22 @@ class LUCIR(Method):
     class HP(Budget):
         """Scale, distillation, margin ranking, head rows, and the rule that answers."""
 
-        # Both rules are recorded, and the nearest-mean rule reads exemplars of the first task already.
+        # The nearest-mean rule reads exemplars of the first task already.
         ACTS_FROM: ClassVar[Mapping[str, int]] = dict.fromkeys(hparams(Budget), 0)
 
-        eta: float = hp(
-            1.0, Float(1, 30, log=True), acts_from=0, searched=False, doc="initial scale of the cosines"
-        )
+        eta: float = hp(1.0, Float(1, 30, log=True), acts_from=0, searched=False, doc="initial scale eta")
         kd_weight: float = fields.stability_weight(
-            5.0,
-            0.5,
-            30,
-            when=fields.DISTILLING,
-            doc="lambda_base of the less-forget term: 5 on CIFAR-100, 10 on ImageNet",
+            5.0, 0.5, 30, when=fields.DISTILLING, doc="of less-forget: 5 on CIFAR-100, 10 on ImageNet"
         )
-        kd_schedule: str = option(
-            "sqrt",
-            "const",
-            when=fields.DISTILLING,
-            doc="sqrt: lambda = lambda_base sqrt(n_old/n_new), official adapt_lamda; const: lambda_base",
-        )
+        kd_schedule: str = option("sqrt", "const", when=fields.DISTILLING, doc="sqrt: x sqrt(n_old/n_new)")
         margin: float = hp(0.5, Float(0.05, 1), doc="m, on cosines")
         margin_weight: float = hp(1.0, Float(0.1, 10, log=True), doc="of the margin ranking")
-        n_negatives: int = hp(2, Int(1, 5), searched=False, doc="K nearest new classes, at most all of them")
+        n_negatives: int = hp(2, Int(1, 5), searched=False, doc="K nearest new classes")
         imprint: bool = option(True, False, doc="new rows from class means, or random (FACIL)")
-        train_old_head: bool = option(False, True, doc="whether the head's old rows train")
-        cbf: bool = option(False, True, doc="then train the head on exemplars (ImageNet code)")
+        train_old_head: bool = option(False, True, doc="on: the head's old rows train")
+        cbf: bool = option(False, True, doc="on: then train the head on exemplars (ImageNet code)")
         cbf_epochs: float = hp(
-            0.22, Float(0.01, 1), searched=False, when={"cbf": (True,)}, doc="over the task's; 20 of 90"
+            0.22, Float(0.01, 1), searched=False, when={"cbf": (True,)}, doc="share of the task's: 20 of 90"
         )
         cbf_lr: float = hp(
             0.01, Float(1e-4, 0.05, log=True), searched=False, when={"cbf": (True,)}, doc="/10 at half"
@@ -83,10 +72,7 @@ class LUCIR(Method):
         classifier: str = fields.classifier("head", "nearest-mean")
         distill: bool = fields.distill("without the less-forget term")
         without: str = option(
-            "term",
-            "official",
-            when={"distill": (False,)},
-            doc="what goes: the term alone; or, as in the official code, margin ranking and frozen rows too",
+            "term", "official", when={"distill": (False,)}, doc="official: also no margin and no frozen rows"
         )
 
     def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
@@ -99,16 +85,11 @@ class LUCIR(Method):
         return str(self.hp.classifier)
 
     def build(self, make: Callable[[], Network]) -> State:
-        def scaled() -> Network:
-            net = make()
-            torch.nn.init.constant_(cast(CosineHead, net.head).eta, self.hp.eta)
-            return net
-
-        return State(scaled(), scaled, self.memories)
+        return super().build(lambda: scaled(make(), self.hp.eta))
 
     @property
     def _rebalances(self) -> bool:
-        # Whether margin ranking and frozen old rows are in force.
+        # True: margin ranking and frozen old rows.
         return self.hp.distill or self.hp.without == "term"
 
     def begin(self, s: State, task: Task, data: View, g: Streams) -> None:
@@ -142,7 +123,7 @@ class LUCIR(Method):
         return terms
 
     def balanced_loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
-        """The loss of the balanced checkpoint: the head's terms, with the features as they are."""
+        """The loss of the balanced stage: the head's terms on fixed features."""
         with torch.no_grad():
             f = s.net(b.x).features
         return self._of_the_head(s, f, b.y, task)

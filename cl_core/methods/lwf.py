@@ -22,9 +22,8 @@ from cl_core.task import Batch, Task, Term
 class LwF(Method):
     """Cross-entropy on the new classes and softened distillation of the old ones, on new images alone.
 
-    The teacher sees the same augmented view as the student. Old head rows train (the paper trains all
-    jointly); `train_old_head` off is FACIL's reading. `kd` carries T^2, so the paper's weight 1 at T = 2 is
-    0.25 here.
+    The teacher sees the same augmented view as the student. Old head rows train, as in the paper; FACIL
+    freezes them (`train_old_head` off). `kd` carries T^2, so the paper's weight 1 at T = 2 is 0.25 here.
     """
 
     name, title = "lwf", "Learning without Forgetting"
@@ -50,17 +49,17 @@ class LwF(Method):
             "per_task",
             acts_from=2,
             when=fields.DISTILLING,
-            doc="one softmax over all old classes, or one a task (paper)",
+            doc="one softmax over all old classes, or one per task (paper)",
         )
         ce_scope: str = fields.ce_scope()
         train_old_head: bool = option(
-            True, False, doc="whether the head's old rows train (paper) or not (FACIL)"
+            True, False, doc="on: the head's old rows train (paper); off: they are frozen (FACIL)"
         )
         warmup: float = hp(
             0.0,
             Float(0.0, 0.5),
             searched=False,
-            doc="share of the increment's epochs that train the new head rows alone before all train",
+            doc="share of epochs that first train the new head rows alone",
         )
 
     def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:

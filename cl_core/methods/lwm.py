@@ -16,23 +16,22 @@ from cl_core.method import Method, register
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
 
-DEAD = 1e-6  # a map of a smaller norm has no direction to compare
+DEAD = 1e-6  # a map with a smaller norm has no direction to compare
 
 
 def class_map(maps: Tensor, weight: Tensor) -> Tensor:
-    """ReLU(sum_k w_k A_k) of maps A [B, K, H, W], a head row w [B, K] a sample: [B, H*W], at least float32.
+    """ReLU(sum_k w_k A_k) of maps A [B, K, H, W] and a head row w [B, K] per sample: [B, H*W].
 
-    Grad-CAM of a linear head on average-pooled maps, but for its factor 1/(H*W): there the gradient of a
-    logit by a map is w_k/(H*W) everywhere.
+    Equals Grad-CAM of a linear head on average-pooled maps, without its factor 1/(H*W). At least float32.
     """
     wide = torch.promote_types(maps.dtype, torch.float32)
     return (maps.to(wide).flatten(2) * weight.to(wide)[:, :, None]).sum(dim=1).relu()
 
 
 def attention_distance(q: Tensor, q_old: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean L1 distance of normalised maps, L_AD, and the share of samples without one; q, q_old [B, N].
+    """The mean L1 distance L_AD of normalised maps q, q_old [B, N], and the share of samples without one.
 
-    A sample with a map of norm below `DEAD` counts as distance zero, with zero gradient.
+    A sample with a map of norm below `DEAD` has distance zero and zero gradient.
     """
     norm, norm_old = (torch.linalg.vector_norm(m, dim=1, keepdim=True) for m in (q, q_old))
     alive = ((norm >= DEAD) & (norm_old >= DEAD)).to(q.dtype)  # [B, 1]
@@ -42,12 +41,12 @@ def attention_distance(q: Tensor, q_old: Tensor) -> tuple[Tensor, Tensor]:
 
 @register("lwm")
 class LwM(Method):
-    """LwF, and the maps that the network bases its top old class on must stay where the teacher has them.
+    """LwF, and a distance between the attention maps of student and teacher for the top old class.
 
-    Student and teacher map the same class b, each with its own head row. The student's map comes from the
-    forward of the other terms, so it trains the backbone and, through its weights, the head. The gradient of
-    Grad-CAM has a closed form where the features are the average of the last map: no other net is taken.
-    Old rows train. Without `distill` only the attention term goes; the distillation of logits stays.
+    Student and teacher map the same class b, each with its own head row. The student's map trains the
+    backbone and, through its weights, the head. Grad-CAM has a closed form where the features are the mean of
+    the last map, so other nets are refused. Old head rows train. With `distill` off, the distillation of
+    logits stays.
     """
 
     name, title = "lwm", "Learning without Memorizing"
@@ -71,7 +70,7 @@ class LwM(Method):
         logit_loss: str = option(
             "softmax",
             "sigmoid",
-            doc="L_D: softened softmax (FACIL), or a sigmoid an old output, summed (inclearn: mean)",
+            doc="L_D: softened softmax (FACIL), or the sum of a sigmoid per old output (inclearn: mean)",
         )
         temperature: float = fields.temperature("T of L_D", when={"logit_loss": ("softmax",)}, searched=False)
         attention_weight: float = fields.stability_weight(
@@ -85,13 +84,13 @@ class LwM(Method):
             "student_top_old",
             "teacher_top",
             when=fields.DISTILLING,
-            doc="b of both maps: the student's top old class (paper, inclearn), or the teacher's (Avalanche)",
+            doc="class b: the student's top old class (paper, inclearn), or the teacher's (Avalanche)",
         )
         diff_through_alpha: bool = option(
             True,
             False,
             when=fields.DISTILLING,
-            doc="whether the attention term trains the head too, through the weights of its map (inclearn)",
+            doc="on: the attention term also trains the head, through the weights of its map (inclearn)",
         )
         ce_scope: str = fields.ce_scope(doc="classes in the cross-entropy; new_only: FACIL, inclearn")
 
@@ -114,7 +113,7 @@ class LwM(Method):
         terms = {"ce": Term(ce), "kd": Term(distilled, self.hp.kd_weight)}
         if self.hp.distill:
             top = z if self.hp.attention_class == "student_top_old" else before.logits
-            # A product with the one-hot classes, whose gradient sums in a fixed order on every device.
+            # A matrix product, since the gradient of indexing sums in no fixed order on a GPU.
             chosen = F.one_hot(top.argmax(dim=1), task.old).to(s.head.weight.dtype)  # [B, old]
             w, w_old = s.head.weight[: task.old], s.teacher.net.head.weight[: task.old]  # type: ignore[index]
             alpha = chosen @ (w if self.hp.diff_through_alpha else w.detach())  # [B, K]

@@ -31,12 +31,12 @@ from cl_core.task import Batch, Task, Term
 
 @register("pass")
 class PASS(Method):
-    """Classes times rotations are told apart; old classes are replayed as their mean feature plus noise.
+    """Classify class and rotation; replay old classes as their mean feature plus noise.
 
-    The 4n outputs interleave: 4c + r is class c turned r times. The head that answers holds r = 0, the side
-    head "rotated" the others. Prototypes stay as computed at the end of their own task; their loss reaches
-    the heads alone. Student and teacher see the same 4B views, in one forward each; the official student
-    forwards twice from the second task on, the same loss, but BatchNorm's statistics move twice a step.
+    Output 4c + r is class c turned r times. The head that answers holds r = 0, the side head "rotated" the
+    others. A prototype stays as it was at the end of its own task, and its loss trains the heads alone.
+    Student and teacher see the same 4B views in one forward each. The official student forwards twice from
+    the second task on: the same loss, but BatchNorm's statistics move twice per step.
     """
 
     name, title = "pass", "PASS"
@@ -48,7 +48,7 @@ class PASS(Method):
     paradigm, level, kind = "feature replay", "features", "instance feature"
     teacher = True
     memories = ()
-    answers_with = ()  # prototypes are for training
+    answers_with = ()  # prototypes serve training alone
 
     @dataclass(frozen=True)
     class HP(Prototypes):
@@ -57,7 +57,7 @@ class PASS(Method):
         proto_weight: float = fields.stability_weight(
             10.0, 0.5, 50, doc="gamma of the prototypes' cross-entropy"
         )
-        radius_scale: float = hp(1.0, Float(0.1, 3, log=True), doc="factor on r, the noise of the prototypes")
+        radius_scale: float = hp(1.0, Float(0.1, 3, log=True), doc="factor on the noise r of the prototypes")
         radius_mode: str = option(
             "first_task",
             "running_mean_all",
@@ -66,7 +66,7 @@ class PASS(Method):
             doc="r from the first task's classes (paper, official), or from all classes so far (PyCIL)",
         )
         proto_ratio: float = fields.proto_ratio()
-        rotations: int = option(4, 1, acts_from=0, doc="views a image; 1 is without self-supervision")
+        rotations: int = option(4, 1, acts_from=0, doc="views per image; 1: no self-supervision")
 
     def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
         if self.hp.rotations > 1:

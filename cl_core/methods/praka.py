@@ -27,13 +27,13 @@ _RECIPE: Mapping[str, Value] = {**ADAM, "batch": 128, "schedule": "cosine"}
 
 @register("praka")
 class PRAKA(Method):
-    """A head over classes times rotations teaches the head that answers; old classes are replayed as mixtures
-    of their prototype with features of the batch.
+    """A head over classes and rotations teaches the head that answers; mixtures of prototypes and features of
+    the batch replay old classes.
 
-    The side head "rotated" has the 4n joint outputs, 4c + r for class c turned r times; the head that answers
-    sees unrotated images alone. The joint head is never pulled towards the other (stop-gradient on the target
-    of both KL terms, temperature 1). A prototype mixes with the gradient-free feature of any of the 4B views.
-    The official schedule's T_max of 32 in 100 epochs is `recipe.period: 0.32`; here the rate falls once.
+    The side head "rotated" has 4n outputs, 4c + r for class c turned r times. The head that answers sees
+    unrotated images alone. The target of both KL terms has no gradient, and temperature 1. A prototype mixes
+    with the feature of any of the 4B views, without gradient. The official schedule, T_max 32 in 100 epochs,
+    is `recipe.period: 0.32`; by default the rate falls once.
     """
 
     name, title = "praka", "PRAKA"
@@ -45,11 +45,11 @@ class PRAKA(Method):
     paradigm, level, kind = "feature replay", "features", "instance feature"
     teacher = True
     memories = ()
-    answers_with = ()  # prototypes are for training
+    answers_with = ()  # prototypes serve training alone
 
     @dataclass(frozen=True)
     class HP(Prototypes):
-        """Weights of the terms, and how prototypes are mixed."""
+        """Weights of the terms, and the mixing of prototypes."""
 
         kd_weight: float = fields.stability_weight(
             15.0,
@@ -91,7 +91,7 @@ class PRAKA(Method):
     def augment(self, s: State, b: Batch, task: Task, g: Streams) -> Batch:
         if not task.index:
             return b
-        n, a = len(b.y), self.hp.beta_a  # as many prototypes as images
+        n, a = len(b.y), self.hp.beta_a  # one prototype per image
         view = torch.randint(0, 4 * n, (n,), generator=g("prototypes", "view"))
         mix = torch.from_numpy(np.random.default_rng(g("prototypes", "mix").initial_seed()).beta(a, a, n))
         mix = torch.where(mix > self.hp.mix_threshold, self.hp.mix_shrink * mix, mix)

@@ -24,20 +24,20 @@ from cl_core.task import Batch, Task, Term
 
 @register("replay")
 class Replay(Method):
-    """Cross-entropy on new images and exemplars, shuffled together; each exemplar once an epoch.
+    """Cross-entropy on new images and exemplars, shuffled together, each once per epoch.
 
-    A distillation loss may be added, on all images of the batch; every row of the head trains.
+    `loss` adds a distillation on all images of the batch. Every row of the head trains.
     """
 
     name, title = "replay", "Replay"
     paper = "the field's data-replay reference; separated softmax: Ahn et al., SS-IL, ICCV 2021, eq. 4"
-    equation = "CE(softmax(z), y) on new data and exemplars, + usual weight x distillation where chosen"
+    equation = "CE(softmax(z), y) on new data and exemplars, + usual weight x distillation if chosen"
     paradigm, level, kind = "baseline", "none", "none"
     teacher = True
 
     @dataclass(frozen=True)
     class HP(Distilled, Budget):
-        """The budget of exemplars, the distillation and the softmax."""
+        """The distillation, the budget of exemplars and the softmax."""
 
         softmax: str = hp(
             "global",

@@ -23,14 +23,12 @@ from cl_core.task import Batch, Task, Term
 
 @register("ss_il")
 class SSIL(Method):
-    """Separated softmax, and distillation with a softmax a task, on steps of new and replayed images in a
-    fixed ratio.
+    """Separated softmax, and a distillation per old task, on steps of new and replayed images in fixed ratio.
 
-    New samples are classified among the new classes, exemplars among the old, so that no label pushes down
-    the logits of the other part; only the shared features and the distillation set one against the other. An
-    epoch is one pass over the new images; exemplars are reshuffled and repeated beside them, and one forward
-    takes both. The distillation is a sum over the old tasks and so grows with them. The official code keeps
-    the first images of a class; here herding ranks them (`selection`).
+    New samples are classified among the new classes, exemplars among the old, so that no label lowers the
+    logits of the other part. An epoch is one pass over the new images; exemplars are reshuffled and repeated
+    beside them. The distillation is a sum over the old tasks, so it grows with their number. The official
+    code keeps the first images of a class; here herding ranks them (`selection`).
     """
 
     name, title = "ss_il", "SS-IL"
@@ -44,7 +42,7 @@ class SSIL(Method):
 
     @dataclass(frozen=True)
     class HP(Budget):
-        """Distillation, replayed images a step, and the learning rate from task to task."""
+        """Distillation, replayed images per step, and the learning rate of later tasks."""
 
         distill: bool = fields.distill("no task-wise distillation, the rest stays")
         kd_weight: float = fields.stability_weight(
@@ -56,12 +54,12 @@ class SSIL(Method):
         )
         temperature: float = fields.temperature("T, paper and official code 2", searched=False)
         replay_batch: int = hp(
-            32, Int(8, 128, log=True), doc="N_M: exemplars a step, beside the recipe's batch of new images"
+            32, Int(8, 128, log=True), doc="N_M: exemplars per step, beside a batch of new images"
         )
         lr_task_decay: str = hp(
             "inverse",
             Choice("inverse", "none"),
-            doc="inverse: the learning rate of task t is divided by t + 1 (official code); none: it stays",
+            doc="inverse: divide the learning rate of task t by t + 1 (official code)",
         )
 
     def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
