@@ -33,7 +33,7 @@ def base_identity(configuration: Configuration, data: Data) -> dict[str, Any]:
     """
     if configuration.shared_base:
         return base_identity(configuration.plain(), data)
-    method = configuration.make_method()
+    method = METHODS[configuration.method](configuration.hp)
     recipe, _ = configuration.recipes(data, method)
     first = configuration.scenario.sizes(data.num_classes)[0]
     net = configuration.net or data.net
@@ -70,7 +70,7 @@ def resume_checkpoint_key(
     configuration: Configuration, data: Data, numerics: str, task: int, scope: str
 ) -> str:
     """The address of a run's own boundary after `task`: all that decided its state, and whose it is."""
-    method, framework = configuration.make_method(), configuration.framework()
+    method, framework = METHODS[configuration.method](configuration.hp), configuration.framework()
     return digest(
         {
             "checkpoint": "boundary",

@@ -1,25 +1,22 @@
-"""One run as plain values, checked before any work."""
+"""One run as plain values. It needs no torch; `cl_core.training.checks` says whether it can be trained."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import numpy as np
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from cl_core.errors import BadRequest, unknown
 from cl_core.hparams import Value, digest, from_dict
 from cl_core.images.data_spec import DataSpec
 from cl_core.images.dataset import Data
-from cl_core.images.view import rows_left
-from cl_core.method import METHODS, Method
-from cl_core.nets.network import build_network, sample
 from cl_core.recipe import PARTS, Recipe, recipe_fields, resolve_recipe
 from cl_core.scenarios.class_orders import class_order
 from cl_core.scenarios.scenarios import ScenarioSpec
-from cl_core.training.chf import CHF
+from cl_core.training.chf_options import CHF
+
+if TYPE_CHECKING:
+    from cl_core.method import Method
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class Configuration:
     there is one. With `until` the run ends after so many tasks of the scenario, and is so far that of the
     whole scenario: class order, width of the head and checkpoints are the same. With `shared_base` every
     method begins its increments from one network of the first task, that of `plain` (see `shared_base`).
-    With `chf`, options of `cl_core.training.chf.CHF`, learning rate and stability are set task by task.
+    With `chf`, options of `CHF`, learning rate and stability are set task by task.
     """
 
     method: str
@@ -82,10 +79,6 @@ class Configuration:
         """The names of method, net and data set, whose code this run is made of."""
         return self.method, self.net or data.net, self.data.name
 
-    def make_method(self) -> Method:
-        """The method with its hyperparameters. Raises BadRequest."""
-        return METHODS[self.method](self.hp)
-
     def framework(self) -> CHF | None:
         """What sets learning rate and stability task by task, if anything does. Raises BadRequest."""
         if self.chf is None:
@@ -118,70 +111,6 @@ class Configuration:
             resolve_recipe(data.recipe, own[part], common, self.recipe.get(part) or {}) for part in PARTS
         )
         return base, base if method.restarts else increment
-
-    def check(self, data: Data, measured: bool = True) -> None:
-        """Raise BadRequest, one line, for anything that can be known before training.
-
-        A run that is not `measured` needs no rows to measure on.
-        """
-        method = self.make_method()
-        recipes = self.recipes(data, method)
-        framework = self.framework()
-        sizes = self.scenario.sizes(data.num_classes)
-        order = self.order(data.num_classes, data.class_names)
-        last_relu = method.base().last_relu or self.shared_base
-        method.check_net(*sample(self.net or data.net, data.shape, last_relu))
-        if not 0.0 <= self.validation < 1.0:
-            raise BadRequest(f"validation must lie in [0, 1), not {self.validation:g}; 0.1 is usual")
-        if measured and not self.validation and not self.unsealed:
-            raise BadRequest("validation 0 leaves nothing to measure: hold out 0.1, or open the test split")
-        if self.unsealed and data.test is None:
-            raise BadRequest(f"data set {data.name!r} has no test split to open; leave it sealed")
-        if self.threads is not None and self.threads < 1:
-            raise BadRequest(f"threads must be at least 1, not {self.threads}")
-        if self.seed < 0:
-            raise BadRequest(f"seed must not be negative: {self.seed}")
-        if not isinstance(self.shared_base, bool):
-            raise BadRequest(f"shared_base must be true or false, not {self.shared_base!r}")
-        if self.until is not None and (type(self.until) is not int or not 1 <= self.until <= len(sizes)):
-            raise BadRequest(
-                f"until must be a number of tasks from 1 to the {len(sizes)} of scenario "
-                f"{self.scenario.name!r}, not {self.until!r}"
-            )
-        if framework is not None:
-            if not self.validation:
-                raise BadRequest("chf measures on validation rows, and validation is 0: hold out 0.1")
-            framework.check(recipes[1])
-        method.check(sizes, data.shape)
-        left = rows_left(data, self.validation)
-        if left.min() < method.images_a_class:
-            c = int(left.argmin())
-            raise BadRequest(
-                f"{self.method} needs {method.images_a_class} training images of every class, beside those "
-                f"held out: {data.class_names[c]!r} has {left[c]}; add images or leave the class out"
-            )
-        self._check_batches(data, recipes, sizes, left[list(order)])
-
-    def _check_batches(
-        self, data: Data, recipes: tuple[Recipe, Recipe], sizes: Sequence[int], rows: np.ndarray
-    ) -> None:
-        """Raise BadRequest where a step would have one image and the net BatchNorm; `rows` are those of each
-        class in order of arrival."""
-        ends = np.cumsum(sizes)
-        lonely = [t for t, end in enumerate(ends) if rows[end - sizes[t] : end].sum() == 1]
-        if not lonely and min(recipe.batch for recipe in recipes) > 1:
-            return
-        name = self.net or data.net
-        net = build_network(name, data.shape, data.num_classes, "linear", True, self.seed)
-        if not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
-            return
-        said = f"net {name!r} has BatchNorm, which needs two images a step, but"
-        if lonely:
-            raise BadRequest(
-                f"{said} task {lonely[0]} has one training row: add images or classes to it, or take a net "
-                "without BatchNorm"
-            )
-        raise BadRequest(f"{said} recipe.batch is 1: set it to 2 or more, or take a net without BatchNorm")
 
     def digest(self, data: Data) -> str:
         """Equal for runs with equal numbers on one machine: leaves out where the data lies."""

@@ -21,7 +21,7 @@ from cl_core.errors import NonFiniteLoss
 from cl_core.images.augment import Draws, draw
 from cl_core.images.dataset import Augment, Data
 from cl_core.images.view import View
-from cl_core.method import Method, Phase
+from cl_core.method import METHODS, Method, Phase
 from cl_core.nets.network import Network, build_network
 from cl_core.recipe import recipe_dict
 from cl_core.rng import Streams
@@ -30,7 +30,9 @@ from cl_core.task import Task
 from cl_core.training.allocator import keep_freed_memory
 from cl_core.training.checkpoint_keys import base_checkpoint_key, numerics_digest, resume_checkpoint_key
 from cl_core.training.checkpoints import Checkpoint, CheckpointStore, ResumeCheckpoints, network_digest
-from cl_core.training.chf import CHF, Learnt, accuracy_on_new_classes, learn_task
+from cl_core.training.checks import check
+from cl_core.training.chf import Learnt, accuracy_on_new_classes, learn_task
+from cl_core.training.chf_options import CHF
 from cl_core.training.configuration import Configuration
 from cl_core.training.device import peak_memory, resolve_device
 from cl_core.training.evaluation import evaluate, teacher_agreement
@@ -66,7 +68,7 @@ class Training:
         measure: bool = True,
         watch: Watch = ignore,
     ) -> None:
-        configuration.check(data, measure)
+        check(configuration, data, measure)
         self.configuration, self.data, self.store = configuration, data, store
         self.device, self.precision = resolve_device(configuration.device, configuration.precision)
         if self.device.type == "cpu":
@@ -76,7 +78,7 @@ class Training:
         if configuration.threads is not None:
             torch.set_num_threads(configuration.threads)
         warm_up(self.device)
-        self.method: Method = configuration.make_method()
+        self.method: Method = METHODS[configuration.method](configuration.hp)
         self.framework = configuration.framework()
         self.base_recipe, self.increment_recipe = configuration.recipes(data, self.method)
         self.sizes = configuration.scenario.sizes(data.num_classes)
@@ -221,7 +223,7 @@ class Training:
         """Fine-tuning beside this run: the same images and recipe, a network of its own."""
         plain = copy.copy(self)
         plain.configuration = self.configuration.plain()
-        plain.method = plain.configuration.make_method()
+        plain.method = METHODS["finetune"]()
         plain.state = plain.method.build(plain._make_network)
         return plain
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cl_core.errors import BadRequest
+from cl_core.method import METHODS
 from cl_core.recipe import recipe_dict
 from search.cells.trials import aggregated, numbers
 from search.lake.writer import recorded
@@ -148,7 +149,7 @@ def _config(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any], where: str
         raise BadRequest(f"{told}: {error}; or leave it out") from None
     order, seed = study.runs(cell)[0]
     made = study.configuration(cell, config, order, seed)
-    method = made.make_method()
+    method = METHODS[made.method](made.hp)
     wanted: dict[str, Any] = {f"hp.{name}": value for name, value in method.values().items()}
     for part, recipe in zip(("base", "increment"), made.recipes(study.data, method), strict=True):
         wanted |= {f"recipe.{part}.{name}": value for name, value in recipe_dict(recipe).items()}

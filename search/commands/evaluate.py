@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from cl_core.errors import BadRequest
 from cl_core.images.dataset import Data
 from cl_core.own_code import only
+from cl_core.training.checks import check
 from search.backends.ray_address import check_ray, cluster_address
 from search.commands.run import Prepared, Summary, check_folder, report_of, work_off
 from search.cost.evaluation_cost import cost
@@ -207,7 +208,7 @@ def _prepare(folder: Path, overrides: Sequence[str], local: bool, accept_code: b
     prepared = PreparedEvaluation(run, tuple(choices), tuple(skipped), specs, judged)
     for spec in specs:
         try:
-            spec.configuration.check(prepared.data_of(spec))
+            check(spec.configuration, prepared.data_of(spec))
         except BadRequest as error:
             raise BadRequest(f"{spec.cell}: {error}") from None
     return prepared

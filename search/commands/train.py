@@ -171,10 +171,11 @@ def train(
 
 def _without_effect(spec: RunSpec) -> str | None:
     """Where the protocol of a single run finds nothing to act on."""
+    from cl_core.method import METHODS
     from cl_core.training import chf, shared_base
 
     configuration = spec.configuration
-    method = configuration.make_method()
+    method = METHODS[configuration.method](configuration.hp)
     if configuration.chf is not None and (line := chf.idle(method, configuration.hp)):
         return line
     return shared_base.idle(method) if configuration.shared_base else None

@@ -108,7 +108,7 @@ def rehearse(configuration: Configuration, data: Data) -> list[TaskCount]:
         done = _learn(method, state, task, view, g, passed, left)
         images, own, forwards, epochs = done.images, done.images if index else 0, done.forwards, done.epochs
         if shared:
-            plain = configuration.plain().make_method()
+            plain = METHODS["finetune"]()
             first = _learn(plain, _state(plain, data.num_classes, passed), task, view, g, passed)
             images, own, epochs = first.images + done.images, done.images, first.epochs + done.epochs
         if framework is not None and before is not None:
@@ -174,7 +174,7 @@ def _blank(data: Data) -> Data:
 
 def _with_counts_of(configuration: Configuration, data: Data) -> Method:
     """The method, with a budget in bytes of stored pixels turned into the same number of blank images."""
-    method = configuration.make_method()
+    method = METHODS[configuration.method](configuration.hp)
     if not isinstance(method.hp, Budget) or method.hp.budget != "bytes":
         return method
     fit = method.hp.exemplars_bytes // int(np.prod(data.shape))

@@ -18,6 +18,7 @@ import torch
 from cl_core.errors import RunError
 from cl_core.images.dataset import Data, Images
 from cl_core.images.loading import evenly
+from cl_core.method import METHODS
 from cl_core.records import TABLES
 from cl_core.task import Task, no_rows
 from cl_core.training.configuration import Configuration
@@ -67,7 +68,11 @@ def probe(spec: RunSpec, data: Data, schemas: Schemas, seconds: float) -> tuple[
     _once(spec, cut, schemas, 1)
     epochs = max(1, int((seconds - took) / 2 / (time.perf_counter() - began)))
     epochs = min(
-        epochs, *(recipe.epochs for recipe in configuration.recipes(data, configuration.make_method()))
+        epochs,
+        *(
+            recipe.epochs
+            for recipe in configuration.recipes(data, METHODS[configuration.method](configuration.hp))
+        ),
     )
     return _once(spec, cut, schemas, epochs), _once(spec, cut, schemas, epochs)
 
@@ -75,7 +80,7 @@ def probe(spec: RunSpec, data: Data, schemas: Schemas, seconds: float) -> tuple[
 def _cut(configuration: Configuration, data: Data) -> Data:
     """Training rows for some steps of the first two tasks; of later classes, and of the test split where it
     is open, next to none."""
-    method = configuration.make_method()
+    method = METHODS[configuration.method](configuration.hp)
     sizes = configuration.scenario.sizes(data.num_classes)
     order = configuration.order(data.num_classes, data.class_names)
     batch = max(recipe.batch for recipe in configuration.recipes(data, method))

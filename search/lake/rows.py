@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from cl_core.images.dataset import Data
+from cl_core.method import METHODS
 from cl_core.metrics import summary
 from cl_core.recipe import recipe_dict
 from cl_core.records import ClassRow, ConfusionRow, Identity, PhaseRow, RunRow, TaskRow, as_dict
@@ -29,7 +30,7 @@ def run_row(
 ) -> dict[str, Any]:
     """The row of the `trials` table that a run's other rows give; of the machine it says nothing."""
     configuration = spec.configuration
-    method = configuration.make_method()
+    method = METHODS[configuration.method](configuration.hp)
     sizes = configuration.scenario.sizes(data.num_classes)
     confusions = primary_confusions(rows, sizes, spec.measured)
     metrics: dict[str, Any] = dict(summary(confusions, sizes[: len(confusions)])) if confusions else {}

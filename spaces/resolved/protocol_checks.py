@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from cl_core.errors import BadRequest
 from cl_core.images.dataset import Data
+from cl_core.method import METHODS
 from cl_core.recipe import recipe_dict
 from cl_core.training import chf, shared_base
+from cl_core.training.checks import check
 from spaces.study.protocol import evaluated
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def check_shared_base(study: ResolvedStudy) -> None:
 def _first_task(study: ResolvedStudy, cell: Cell) -> dict[str, Any]:
     order, seed = study.runs(cell)[0]
     configuration = study.configuration(cell, cell.space.defaults(), order, seed)
-    recipe, _ = configuration.recipes(study.data, configuration.make_method())
+    recipe, _ = configuration.recipes(study.data, METHODS[configuration.method](configuration.hp))
     plain: dict[str, Any] = {f"recipe.{name}": value for name, value in recipe_dict(recipe).items()}
     return {**plain, "recipe.net": configuration.net or study.data.net, "recipe.init": configuration.init}
 
@@ -55,7 +57,7 @@ def without_effect(study: ResolvedStudy) -> list[str]:
     for cell in study.cells:
         order, seed = study.runs(cell)[0]
         configuration = study.configuration(cell, cell.space.defaults(), order, seed)
-        method = configuration.make_method()
+        method = METHODS[configuration.method](configuration.hp)
         if protocol.first == len(cell.sizes):
             out.append(f"protocol.first {protocol.first} is all tasks of {cell.scenario.name}: as validation")
         if protocol.chf is not None and (said := chf.idle(method, configuration.hp)):
@@ -76,6 +78,6 @@ def check_judged(study: ResolvedStudy, judged: Data) -> None:
         configuration = study.configuration(cell, cell.space.defaults(), order, seed)
         final = evaluated(configuration, "final", study.study.judging_data)
         try:
-            replace(final, unsealed=False).check(judged, measured=False)
+            check(replace(final, unsealed=False), judged, measured=False)
         except BadRequest as error:
             raise BadRequest(f"{cell.name} on the {judged.num_classes} classes judged on: {error}") from None

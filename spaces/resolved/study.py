@@ -24,6 +24,7 @@ from cl_core.images.dataset import Data
 from cl_core.metrics import OBJECTIVES
 from cl_core.recipe import PARTS
 from cl_core.scenarios.class_orders import shortened
+from cl_core.training.checks import check
 from cl_core.training.configuration import Configuration
 from cl_core.yaml_text import write_yaml
 from spaces.resolved.cell import Cell, cell_of, check_init, corners, within
@@ -322,13 +323,13 @@ def resolve(study: Study, data: Data) -> ResolvedStudy:
         first = cell.space.defaults()
         for order, seed in resolved.runs(cell):
             with within(cell):
-                resolved.configuration(cell, first, order, seed).check(data)
+                check(resolved.configuration(cell, first, order, seed), data)
         order, seed = resolved.runs(cell)[0]
         if cell.seeks:  # every key gives an order
             continue
         with within(cell):
             for config in corners(cell.space):
-                resolved.configuration(cell, config, order, seed).check(data)
+                check(resolved.configuration(cell, config, order, seed), data)
     check_init(cells, data)
     check_shared_base(resolved)
     return resolved

@@ -172,7 +172,7 @@ def _run(code: str) -> subprocess.CompletedProcess[str]:
         ("cl_core, search, spaces", "torch ray optuna pandas pyarrow"),
         (
             "cl_core.seeds, cl_core.recipe, cl_core.registry, cl_core.images.loading, "
-            "cl_core.scenarios.scenarios",
+            "cl_core.scenarios.scenarios, cl_core.training.configuration, spaces.resolved.run_spec",
             "torch ray optuna pydantic pandas pyarrow PIL sklearn",
         ),
         (

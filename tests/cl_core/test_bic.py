@@ -26,6 +26,7 @@ from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task
 from cl_core.training.checkpoints import network_digest
+from cl_core.training.checks import check
 from cl_core.training.trainer import Training
 from tests import tiny
 
@@ -422,7 +423,7 @@ def test_the_first_task_has_no_stage_2_and_is_the_plain_one() -> None:
 
 def test_a_memory_of_one_image_a_class_has_no_room_for_validation() -> None:
     with pytest.raises(BadRequest, match="exemplars_per_class must leave every class 2"):
-        tiny.configuration("bic", {"exemplars_per_class": 1}).check(tiny.data())
+        check(tiny.configuration("bic", {"exemplars_per_class": 1}), tiny.data())
 
 
 # What answers

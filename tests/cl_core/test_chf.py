@@ -20,7 +20,9 @@ from cl_core.method import METHODS, Method
 from cl_core.recipe import Recipe
 from cl_core.task import Task, no_rows
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
-from cl_core.training.chf import CHF, Learnt, learn_task, strongest, weaker
+from cl_core.training.checks import check
+from cl_core.training.chf import Learnt, learn_task, strongest, weaker
+from cl_core.training.chf_options import CHF
 from cl_core.training.configuration import Configuration
 from cl_core.training.result import Trained
 from cl_core.training.trainer import Training
@@ -199,7 +201,7 @@ def test_a_later_attempt_is_the_plain_task_with_its_values_and_rate(method: str)
     result = framed.results[1]
     assert "attempt 3 of 3" in str(result.note) or "attempt 2 of 3" in str(result.note)
     settings_ = tiny.configuration(method)
-    base, increment = settings_.recipes(tiny.data(), settings_.make_method())
+    base, increment = settings_.recipes(tiny.data(), METHODS[settings_.method](settings_.hp))
     assert result.recipe["lr"] == 3 * increment.lr
     assert framed.results[0].recipe["lr"] == base.lr
     known = {name: value for name, value in result.hp.items() if name not in tiny.BUDGET}
@@ -295,7 +297,7 @@ def test_options_that_cannot_be_meant_are_refused_before_any_work(options: Any, 
 
 def test_the_framework_needs_validation_rows() -> None:
     with pytest.raises(BadRequest, match="chf measures on validation rows, and validation is 0"):
-        tiny.configuration("lwf", chf={}, validation=0.0).check(tiny.data())
+        check(tiny.configuration("lwf", chf={}, validation=0.0), tiny.data())
 
 
 def test_configurations_survive_json_and_older_ones_are_read() -> None:

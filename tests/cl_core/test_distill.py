@@ -13,6 +13,7 @@ from cl_core.method import METHODS
 from cl_core.nets.network import NETS, Frozen, LinearHead
 from cl_core.state import State
 from cl_core.task import Batch, Out
+from cl_core.training.checks import check
 from tests import tiny
 
 Distill = METHODS["distill"]
@@ -203,9 +204,9 @@ def test_a_net_without_maps_is_refused_before_it_is_trained(
     monkeypatch.setitem(NETS._items, "without-maps", lambda shape, last_relu: nn.Flatten())
     for method in ("distill", "replay"):
         with pytest.raises(BadRequest, match=f"loss '{loss}' needs a net that gives its maps") as caught:
-            tiny.configuration(method, {"loss": loss}, net="without-maps").check(tiny.data())
+            check(tiny.configuration(method, {"loss": loss}, net="without-maps"), tiny.data())
         assert "\n" not in str(caught.value)
-    tiny.configuration("distill", {"loss": "kl"}, net="without-maps").check(tiny.data())
+    check(tiny.configuration("distill", {"loss": "kl"}, net="without-maps"), tiny.data())
 
 
 def test_one_new_class_is_recorded_as_a_fallback() -> None:

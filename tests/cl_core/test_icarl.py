@@ -100,7 +100,7 @@ def test_the_family_and_its_recipe_follow_the_form_of_the_loss() -> None:
         configuration = tiny.configuration("icarl", settings)
         resolved = type(configuration)(
             **{**vars(configuration), "recipe": {"epochs": 2}}  # no learning rate of the study's
-        ).recipes(tiny.data(), configuration.make_method())
+        ).recipes(tiny.data(), METHODS[configuration.method](configuration.hp))
         assert [r.lr for r in resolved] == [lr, lr]
     own = tiny.configuration("icarl").recipes(tiny.data(), sigmoid)
     assert [(r.lr, r.weight_decay) for r in own] == [(0.05, 2e-3)] * 2  # the study's wins, key by key

@@ -17,6 +17,7 @@ from cl_core.methods.lwm import attention_distance, class_map
 from cl_core.nets.network import NETS, Frozen, LinearHead, Network, build_network
 from cl_core.state import State
 from cl_core.task import Batch, Out
+from cl_core.training.checks import check
 from cl_core.training.trainer import Training
 from tests import tiny
 
@@ -407,15 +408,15 @@ def test_a_net_that_pools_otherwise_is_refused_before_training(
         assert training.next_task().task == 1
         return
     with pytest.raises(BadRequest, match="lwm needs a net whose features are the average") as caught:
-        settings.check(tiny.data())
+        check(settings, tiny.data())
     assert "\n" not in str(caught.value)
     # Nothing of the net is asked for where no map is compared.
-    tiny.configuration("lwm", {"distill": False}, net="pooling").check(tiny.data())
+    check(tiny.configuration("lwm", {"distill": False}, net="pooling"), tiny.data())
 
 
 @pytest.mark.parametrize("net", ["convnet", "convnet-small", "resnet32", "resnet18"])
 def test_every_net_of_ours_will_do(net: str) -> None:
-    tiny.configuration("lwm", net=net).check(tiny.data())
+    check(tiny.configuration("lwm", net=net), tiny.data())
 
 
 def test_one_new_class_is_recorded_as_a_fallback() -> None:

@@ -15,6 +15,7 @@ from cl_core.images.data_spec import DataSpec
 from cl_core.method import METHODS
 from cl_core.rng import Streams
 from cl_core.training.checkpoints import CheckpointStore
+from cl_core.training.checks import check
 from cl_core.training.shared_base import frozen_backbone, on_heads, takes_the_head
 from cl_core.training.trainer import Training
 from tests import tiny
@@ -45,11 +46,11 @@ def test_every_method_answers_well_on_the_shared_backbone_of_real_digits(
 
 def test_the_base_recipe_is_the_study_s_and_the_increments_keep_the_method_s() -> None:
     settings = tiny.configuration("pass", recipe={"base": {"epochs": 3}}, shared_base=True)
-    base, increment = settings.recipes(tiny.data(), settings.make_method())
+    base, increment = settings.recipes(tiny.data(), METHODS[settings.method](settings.hp))
     assert (base.optimizer, base.epochs) == ("sgd", 3)
     assert increment.optimizer == "adam"
     alone = tiny.configuration("pass", recipe={"base": {"epochs": 3}})
-    assert alone.recipes(tiny.data(), alone.make_method())[0].optimizer == "adam"
+    assert alone.recipes(tiny.data(), METHODS[alone.method](alone.hp))[0].optimizer == "adam"
 
 
 def test_training_the_base_alone_publishes_the_plain_stage(tmp_path: Path) -> None:
@@ -107,4 +108,4 @@ def test_a_phase_on_heads_leaves_the_backbone_out_and_keeps_parameters_of_its_ow
 
 def test_a_value_that_is_no_yes_or_no_is_refused() -> None:
     with pytest.raises(BadRequest, match="shared_base must be true or false, not 'yes'"):
-        tiny.configuration("lwf", shared_base="yes").check(tiny.data())
+        check(tiny.configuration("lwf", shared_base="yes"), tiny.data())

@@ -346,7 +346,9 @@ def test_a_run_of_the_first_tasks_is_the_whole_run_so_far(method: str, until: in
     assert finished.training.tasks == until == len(finished.results)
     assert finished.training.sizes == tiny.SIZES
     assert finished.traces == tiny.run(method).traces[:until]
-    assert [r.key for r in finished.results] == [r.key for r in tiny.run(method).results[:until]]
+    assert [r.checkpoint for r in finished.results] == [
+        r.checkpoint for r in tiny.run(method).results[:until]
+    ]
 
 
 def test_a_run_of_the_first_tasks_goes_on_as_the_whole_run(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from cl_core.testing import METHOD_CONTRACTS, Contract
 from cl_core.testing.methods import OPTIMIZERS, pair
 from cl_core.training import trainer
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints, network_digest
+from cl_core.training.checks import check
 from cl_core.training.trainer import Training
 from search.commands.describe import PARADIGMS
 from tests import tiny
@@ -388,12 +389,12 @@ def test_too_small_a_memory_is_refused_before_any_work(method: str) -> None:
     ]
     for hp, name in cases:
         with pytest.raises(BadRequest, match=f"{name} must leave every class") as caught:
-            tiny.configuration(method, hp).check(tiny.data())
+            check(tiny.configuration(method, hp), tiny.data())
         assert "\n" not in str(caught.value)
         remedy = int(str(caught.value).rsplit("set it to ", 1)[1].split()[0])
-        tiny.configuration(method, {**hp, name: remedy}).check(tiny.data())
+        check(tiny.configuration(method, {**hp, name: remedy}), tiny.data())
         with pytest.raises(BadRequest, match=name):
-            tiny.configuration(method, {**hp, name: remedy - 1}).check(tiny.data())
+            check(tiny.configuration(method, {**hp, name: remedy - 1}), tiny.data())
 
 
 # Losses, teachers, numbers

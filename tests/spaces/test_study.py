@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from cl_core.errors import BadRequest
 from cl_core.images.dataset import Data
+from cl_core.method import METHODS
 from cl_core.yaml_text import read_yaml, write_yaml
 from spaces import presets
 from spaces.resolved.cell import corners
@@ -90,7 +91,7 @@ def test_the_last_batch_is_searched_and_fixed_as_any_field_of_the_recipe(data: D
     (cell,) = resolved.cells
     assert "recipe.increment.last_batch" in [p.name for p in cell.space.searched]
     made = resolved.configuration(cell, cell.space.defaults(), "natural", 0)
-    base, increment = made.recipes(data, made.make_method())
+    base, increment = made.recipes(data, METHODS[made.method](made.hp))
     assert (base.last_batch, increment.last_batch) == ("drop", "keep")
     with pytest.raises(BadRequest, match="last_batch must be one of 'keep', 'complete', 'drop', not 'short'"):
         resolve(study(recipe={"last_batch": "short"}), data)
