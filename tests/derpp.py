@@ -1,4 +1,5 @@
-"""DER++ as a method of one's own: it keeps an answer for every exemplar and finds it by the row's id."""
+# derpp.py
+"""DER++, dark experience replay: an exemplar keeps the logits that the network gave it."""
 
 from __future__ import annotations
 
@@ -20,22 +21,17 @@ from cl_core.task import Batch, Task, Term
 
 
 class DERpp(Method):
-    """Cross-entropy on all images, and the squared distance of each exemplar's logits to those it was stored
-    with. There is no teacher.
-
-    Kept are `rows` [n] in ascending order, `logits` [n, seen] and `known` [n, seen], which is 1 for a class
-    that had been seen when the exemplar was stored, else 0.
-    """
+    """Cross-entropy on all images, and the squared distance of an exemplar's logits to its stored ones."""
 
     name, title = "derpp", "DER++"
     paper = "Buzzega et al., Dark Experience for General Continual Learning, NeurIPS 2020 (arXiv 2004.07211)"
     equation = "CE(new) + beta CE(exemplars) + alpha |z - z_stored|^2"
     paradigm, level, kind = "data replay", "logits", "logit matching"
-    answers_with = ()
+    answers_with = ()  # `scores` reads nothing of State.kept
 
     @dataclass(frozen=True)
     class HP(Budget):
-        """The two weights of the paper."""
+        """The two weights of the paper, and the budget of exemplars."""
 
         alpha: float = hp(0.3, Float(0.01, 5, log=True), stability=True, doc="of the stored logits")
         beta: float = hp(0.5, Float(0.1, 5, log=True), doc="of the exemplars' cross-entropy")
@@ -47,14 +43,16 @@ class DERpp(Method):
         yield Phase("train", (Rows(torch.cat([task.rows, s.memory.ids()])),), task.recipe, self.loss)
 
     def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
-        z = s.net(b.x).logits  # [B, seen]
+        z = s.net(b.x).logits  # [B, seen]; one forward for new images and exemplars
         ce, old = F.cross_entropy(z, b.y, reduction="none"), b.y < task.old
         terms = {"ce": Term((ce * ~old).mean())}
         if not task.index:
             return terms
-        at = torch.searchsorted(s.kept["rows"], b.rows[old])
-        known = s.kept["known"][at]
-        apart = (z[old, : task.old] - s.kept["logits"][at]).square() * known
+        stored = s.kept["logits"][torch.searchsorted(s.kept["rows"], b.rows[old])]  # [exemplars, old]
+        ends = torch.tensor([end for start, end in task.groups for _ in range(start, end)], device=z.device)
+        # An exemplar was stored at the end of its own task, before later classes had a logit.
+        known = torch.arange(task.old, device=z.device) < ends[b.y[old], None]
+        apart = (z[old, : task.old] - stored).square() * known
         return terms | {
             "replay": Term((ce * old).mean(), self.hp.beta),
             "dark": Term(apart.sum() / known.sum().clamp(min=1), self.hp.alpha),
@@ -63,14 +61,13 @@ class DERpp(Method):
     @torch.no_grad()
     def end(self, s: State, task: Task, data: View, g: Streams) -> None:
         update_exemplars(self.hp, s.memory, s.net, data, task, g)
-        rows = s.memory.ids().sort().values
+        new = s.memory.ids(range(task.old, task.seen))
         s.net.eval()
-        logits = torch.cat([s.net(b.x).logits for b in data.batches(rows)])
-        known = torch.ones_like(logits)
-        rows = rows.to(logits.device)
+        logits = torch.cat([s.net(b.x).logits for b in data.batches(new)])
+        rows = new.to(logits.device)
         if task.index:
-            stays = torch.isin(rows, s.kept["rows"])
-            at = torch.searchsorted(s.kept["rows"], rows[stays])
-            known[stays] = F.pad(s.kept["known"][at], (0, task.new))
-            logits[stays] = F.pad(s.kept["logits"][at], (0, task.new))
-        s.kept |= {"rows": rows, "logits": logits, "known": known}
+            stays = torch.isin(s.kept["rows"], s.memory.ids().to(rows.device))
+            rows = torch.cat([s.kept["rows"][stays], rows])
+            logits = torch.cat([F.pad(s.kept["logits"][stays], (0, task.new)), logits])
+        order = rows.argsort()  # searchsorted needs ascending rows
+        s.kept |= {"rows": rows[order], "logits": logits[order]}

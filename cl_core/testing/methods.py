@@ -6,6 +6,7 @@ import dataclasses
 import math
 import random
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import torch
 from cl_core.contract import Contract
 from cl_core.errors import BadRequest
 from cl_core.hparams import Float, Value, hparams
-from cl_core.method import METHODS, Method, Phase
+from cl_core.images.view import View
+from cl_core.method import METHODS, Loss, Method, Phase
 from cl_core.model.model import load_model, save_model
+from cl_core.rng import Streams
 from cl_core.state import State, same_tensors
 from cl_core.task import Batch, Task, Term
 from cl_core.testing import small
@@ -166,7 +169,7 @@ def a_hyperparameter_changes_nothing_before_the_task_it_acts_from(method: str) -
         for other in others:
             a, b = small.run(method, base), small.run(method, other)
             for t in range(param.acts_from):
-                for part in ("checkpoint", "phases", "evaluations"):
+                for part in ("network", "phases", "evaluations"):
                     same = a.traces[t][part] == b.traces[t][part]
                     assert same, f"{name}: {other[name]!r} acts on task {t}, before {param.acts_from}"
             if param.at_boundary:  # never the training of the task whose boundary it acts on
@@ -179,7 +182,7 @@ def a_hyperparameter_changes_network_or_scores_in_the_task_it_acts_from(method: 
         base, others = pair(method, name)
         before = small.run(method, base).traces[param.acts_from]
         after = [small.run(method, other).traces[param.acts_from] for other in others]
-        parts = ("checkpoint", "evaluations")
+        parts = ("network", "evaluations")
         assert any(a[part] != before[part] for a in after for part in parts), f"{name} changes nothing there"
 
 
@@ -270,59 +273,68 @@ def scores_cover_the_seen_classes_and_the_primary_rule_is_among_them(method: str
                 assert value.isfinite().all(), f"{name} is not finite"
 
 
-class _Watched(Training):
-    """Calls every loss twice, and looks at what it gives and leaves."""
+def _watch(training: Training, watched: Callable[[Phase], Loss]) -> None:
+    """Let the method's phases train with the loss that `watched` makes of theirs."""
 
-    def _train_phase(self, phase: Phase, task: Task, *rest: Any) -> int:
-        def loss(s: State, batch: Batch, task: Task) -> dict[str, Term]:
-            generator, before = torch.get_rng_state(), network_digest(s.net.state_dict())
-            terms, again = phase.loss(s, batch, task), phase.loss(s, batch, task)
-            assert terms.keys() == again.keys()
-            for name, term in terms.items():
-                assert torch.equal(term.value, again[name].value), f"{name!r} is not deterministic"
-            assert torch.equal(generator, torch.get_rng_state()), "loss draws: draw in augment"
-            if not phase.train_mode:
-                assert network_digest(s.net.state_dict()) == before, "loss changes the network"
-            return terms
+    class Watched(type(training.method)):  # type: ignore[misc]
+        def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
+            for phase in super().phases(s, task, data, g):
+                yield dataclasses.replace(phase, loss=watched(phase))
 
-        return super()._train_phase(dataclasses.replace(phase, loss=loss), task, *rest)
+    training.method = Watched(training.method.values())
+
+
+def _called_twice(phase: Phase) -> Loss:
+    def loss(s: State, batch: Batch, task: Task) -> dict[str, Term]:
+        generator, before = torch.get_rng_state(), network_digest(s.net.state_dict())
+        terms, again = phase.loss(s, batch, task), phase.loss(s, batch, task)
+        assert terms.keys() == again.keys()
+        for name, term in terms.items():
+            assert torch.equal(term.value, again[name].value), f"{name!r} is not deterministic"
+        assert torch.equal(generator, torch.get_rng_state()), "loss draws: draw in augment"
+        if not phase.train_mode:
+            assert network_digest(s.net.state_dict()) == before, "loss changes the network"
+        return terms
+
+    return loss
 
 
 def every_loss_is_deterministic_and_draws_nothing(method: str) -> None:
     for hp in small.variants(method):
-        training = _Watched(small.configuration(method, hp, recipe={"epochs": 1}), small.data())
+        training = Training(small.configuration(method, hp, recipe={"epochs": 1}), small.data())
+        _watch(training, _called_twice)
         while not training.finished:
             assert training.next_task().phases, "no phase has a term"
 
 
-class _Named(Training):
-    """Looks at the row ids of every batch that a loss is given."""
-
-    def _train_phase(self, phase: Phase, task: Task, *rest: Any) -> int:
-        wanted = set(torch.cat([source.ids for source in phase.rows]).tolist())
-        read: set[int] = set()
-
-        def loss(s: State, batch: Batch, task: Task) -> dict[str, Term]:
-            assert batch.rows.shape == batch.y.shape == (len(batch.x),), "an image without a row id"
-            assert batch.rows.dtype == torch.int64, f"row ids are {batch.rows.dtype}"
-            theirs = batch.rows >= 0
-            labels = self.view.labels(batch.rows[theirs])
-            assert torch.equal(batch.y[theirs], labels), "a row id names an image of another class"
-            assert (batch.rows[~theirs] == -1).all(), "an image that the method made has the row id -1"
-            read.update(batch.rows[theirs].tolist())
-            return phase.loss(s, batch, task)
-
-        images = super()._train_phase(dataclasses.replace(phase, loss=loss), task, *rest)
-        assert read <= wanted, "a batch names rows that the phase does not train on"
-        assert set(phase.rows[0].ids.tolist()) <= read, "a row of the phase is in no batch"
-        return images
-
-
 def the_rows_of_a_batch_name_its_images(method: str) -> None:
     for hp in small.variants(method):
-        training = _Named(small.configuration(method, hp, recipe={"epochs": 1}), small.data())
+        training = Training(small.configuration(method, hp, recipe={"epochs": 1}), small.data())
+        phases: list[tuple[Phase, set[int]]] = []  # with the rows that their losses were given
+
+        def named(phase: Phase, view: View = training.view, phases: list[Any] = phases) -> Loss:
+            read: set[int] = set()
+            phases.append((phase, read))
+
+            def loss(s: State, batch: Batch, task: Task) -> dict[str, Term]:
+                assert batch.rows.shape == batch.y.shape == (len(batch.x),), "an image without a row id"
+                assert batch.rows.dtype == torch.int64, f"row ids are {batch.rows.dtype}"
+                theirs = batch.rows >= 0
+                labels = view.labels(batch.rows[theirs])
+                assert torch.equal(batch.y[theirs], labels), "a row id names an image of another class"
+                assert (batch.rows[~theirs] == -1).all(), "an image that the method made has the row id -1"
+                read.update(batch.rows[theirs].tolist())
+                return phase.loss(s, batch, task)
+
+            return loss
+
+        _watch(training, named)
         while not training.finished:
             training.next_task()
+        for phase, read in phases:
+            wanted = set(torch.cat([source.ids for source in phase.rows]).tolist())
+            assert read <= wanted, "a batch names rows that the phase does not train on"
+            assert set(phase.rows[0].ids.tolist()) <= read, "a row of the phase is in no batch"
 
 
 def numbers_stay_finite_and_weights_float32_under_bfloat16(method: str) -> None:
