@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 SCHEMA_VERSION = 5
+OWN_DEFAULT = -1  # the trial number of the published default where the search has no trial for it
+ORACLE = "selected on the test split (oracle-test)"  # must stand beside every number of such a study
 
 
 def volatile(default: Any = dataclasses.MISSING) -> Any:

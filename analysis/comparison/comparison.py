@@ -18,7 +18,6 @@ import pandas as pd
 
 from analysis.lake.open import open_results
 from analysis.lake.results import Results
-from analysis.lake.study import label_of, objective
 from analysis.selection.mixture import mixtures, rows_of
 from analysis.selection.selection import Cell, cells
 from analysis.statistics.counting_error import Counted
@@ -114,7 +113,7 @@ def compare(a: str | Path | Results, b: str | Path | Results, metric: str | None
     left, right = open_results(a), open_results(b)
     if metric is not None and metric not in OBJECTIVES:
         raise unknown("metric", metric, OBJECTIVES)
-    name = metric or objective(left)[0]
+    name = metric or left.study.objective[0]
     _same_images(left, right)
     sides = [{cell.name: cell for cell in cells(side) if len(cell.best)} for side in (left, right)]
     common = [cell for cell in sides[0] if cell in sides[1]]
@@ -177,10 +176,10 @@ def _adjusted(found: list[Difference]) -> list[Difference]:
 
 
 def _same_images(a: Results, b: Results) -> None:
-    known = [_resolved(side).get("fingerprint") for side in (a, b)]
+    known = [side.study.resolved.fingerprint for side in (a, b)]
     if all(known) and known[0] != known[1]:
         raise BadRequest(
-            f"the runs have other images ({str(known[0])[:12]} in {a.folder}, {str(known[1])[:12]} in "
+            f"the runs have other images ({known[0][:12]} in {a.folder}, {known[1][:12]} in "
             f"{b.folder}): compare runs on the same data"
         )
 
@@ -204,12 +203,10 @@ def _warnings(a: Results, b: Results, metric: str, found: list[Difference]) -> l
         out.append(
             f"the studies differ in {'; '.join(unfair)}: a difference between the runs may come from there"
         )
-    if objective(a) != objective(b):
-        out.append(
-            f"the choices were made by {objective(a)[0]} in A and by {objective(b)[0]} in B, and compared "
-            f"by {metric}"
-        )
-    out += [f"{name}: {label}" for name, side in (("A", a), ("B", b)) if (label := label_of(side))]
+    by, other = a.study.objective, b.study.objective
+    if by != other:
+        out.append(f"trials were selected by {by[0]} in A and by {other[0]} in B, and compared by {metric}")
+    out += [f"{name}: {label}" for name, side in (("A", a), ("B", b)) if (label := side.study.protocol.label)]
     names = {cell.cell for cell in found}
     both = [row for side in (a, b) for row in rows_of(side.runs) if row["cell"] in names]
     out += [f"A and B together, {line}" for line in mixtures(both)]
@@ -226,8 +223,8 @@ def _warnings(a: Results, b: Results, metric: str, found: list[Difference]) -> l
 
 def _differing(a: Results, b: Results) -> list[tuple[str, str]]:
     """(key, "key (A's value / B's)") of what the two studies say otherwise, of labels that both have."""
-    plain = [_flat({part: side.study.get(part) for part in PARTS}) for side in (a, b)]
-    shared = [set(_mapping(side.study.get("methods"))) for side in (a, b)]
+    plain = [_flat({part: side.study.plain.get(part) for part in PARTS}) for side in (a, b)]
+    shared = [set(_mapping(side.study.plain.get("methods"))) for side in (a, b)]
     out = []
     for key in (*plain[0], *(key for key in plain[1] if key not in plain[0])):
         label = key.split(".")[1] if key.startswith("methods.") else None
@@ -251,10 +248,6 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif inner not in (None, {}):
             out[f"{prefix}{key}"] = inner
     return out
-
-
-def _resolved(results: Results) -> Mapping[str, Any]:
-    return _mapping(results.study.get("resolved"))
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

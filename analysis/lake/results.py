@@ -5,7 +5,7 @@ Nothing here needs torch or Ray.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.lake.run_folder import STUDY
+from analysis.lake.study import StudyRecord, read_study
 from analysis.lake.tables import read_table
-from cl_core.errors import BadRequest, first_line, unknown
-from cl_core.yaml_text import read_yaml
+from cl_core.errors import BadRequest, unknown
 
 AT_ONCE = 64  # runs whose confusion counts are read together
 
@@ -61,27 +60,19 @@ class Results:
         return self.read("confusion")
 
     @cached_property
-    def study(self) -> dict[str, Any]:
-        """What `study.yaml` says, plain values.
+    def study(self) -> StudyRecord:
+        """The study of `study.yaml`; an empty one where there is no file. Raises BadRequest when damaged."""
+        return read_study(self.folder) or StudyRecord()
 
-        Empty when there is none. Raises BadRequest when it is not readable.
-        """
-        path = self.folder / STUDY
-        if not path.exists():
-            return {}
-        try:
-            value = read_yaml(path.read_text(encoding="utf-8"), str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadRequest(
-                f"cannot read {path}: {first_line(error)}; restore it or run again elsewhere"
-            ) from error
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            raise BadRequest(
-                f"{path} must hold a mapping, not a {type(value).__name__}; restore it from the study"
-            )
-        return value
+    @cached_property
+    def labels(self) -> list[str]:
+        """The labels that have runs, in the study's order; those that it does not name come last."""
+        return _ordered(self.study.labels, self.runs["label"])
+
+    @cached_property
+    def scenarios(self) -> list[str]:
+        """The scenarios that have runs, in the study's order; those that it does not name come last."""
+        return _ordered(self.study.scenarios, self.runs["scenario"])
 
     def read(self, table: str, trials: Iterable[str] | None = None) -> pd.DataFrame:
         """A table's rows, of some trials or all; see `tables.read_table`."""
@@ -100,14 +91,10 @@ class Results:
     @cached_property
     def weights(self) -> dict[str, str]:
         """Cell -> the file of the weights that its networks begin from; without cells that draw them."""
-        methods, out = self.study.get("methods"), {}
         known = self.runs.drop_duplicates("cell")
-        for cell, label in zip(known["cell"], known["label"], strict=True):
-            own = methods.get(label) if isinstance(methods, Mapping) else None
-            init = {**_recipe(self.study), **_recipe(own)}.get("init")
-            if init is not None:
-                out[str(cell)] = str(init)
-        return out
+        pairs = zip(known["cell"].astype(str), known["label"].astype(str), strict=True)
+        files = {cell: self.study.initial_weights(label) for cell, label in pairs}
+        return {cell: file for cell, file in files.items() if file is not None}
 
     def row(self, trial: str) -> dict[str, Any]:
         """The `runs` row of one run. Raises BadRequest when there is none."""
@@ -211,7 +198,6 @@ class Results:
         return {}
 
 
-def _recipe(part: Any) -> Mapping[str, Any]:
-    """The recipe that a study or one of its methods states."""
-    said = part.get("recipe") if isinstance(part, Mapping) else None
-    return said if isinstance(said, Mapping) else {}
+def _ordered(first: Iterable[str], found: pd.Series) -> list[str]:
+    present = {str(name) for name in found}
+    return [name for name in dict.fromkeys(first) if name in present] + sorted(present - set(first))

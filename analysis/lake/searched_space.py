@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.lake.results import Results
+from analysis.lake.run_folder import STUDY
 from cl_core.errors import BadRequest
 from cl_core.hparams import Choice, Float, Int, Value
 
@@ -93,19 +94,15 @@ def spaces(results: Results) -> dict[str, tuple[Parameter, ...]] | None:
 
     Raises BadRequest where they are damaged.
     """
-    resolved = results.study.get("resolved")
-    listed = resolved.get("cells") if isinstance(resolved, Mapping) else None
-    if not isinstance(listed, list):
-        return None
     out: dict[str, tuple[Parameter, ...]] = {}
-    for cell in listed:
-        if not isinstance(cell, Mapping) or "parameters" not in cell:
+    for cell in results.study.resolved.cells:
+        if cell.parameters is None:
             continue
         try:
-            out.setdefault(str(cell["name"]), tuple(_parameter(plain) for plain in cell["parameters"]))
+            out.setdefault(cell.name, tuple(_parameter(plain) for plain in cell.parameters))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadRequest(
-                f"{results.folder / 'study.yaml'} is damaged: the parameters of cell {cell.get('name')} "
+                f"{results.folder / STUDY} is damaged: the parameters of cell {cell.name} "
                 f"cannot be read ({type(error).__name__}: {error}); run the study again to write them"
             ) from None
     return out or None

@@ -8,14 +8,15 @@ name stands before the scenario's, so that no view compares across it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
 from analysis.lake.results import Results
-from analysis.lake.study import labels, objective, scenarios, sought
+from analysis.lake.study import Resolution, StudyRecord
 from cl_core.errors import BadRequest
 from cl_core.records import SORT
 
@@ -30,7 +31,7 @@ def join(parts: Sequence[Results]) -> Results:
         raise BadRequest("no run's folder is named: name one or more, such as runs/quickstart")
     if len(distinct) == 1:
         return distinct[0]
-    goals = [objective(part) for part in distinct]
+    goals = [part.study.objective for part in distinct]
     for part, goal in zip(distinct[1:], goals[1:], strict=True):
         if goal != goals[0]:
             raise BadRequest(
@@ -82,7 +83,7 @@ class Runs(Results):
         return {
             self._scenario(index, name): (self._datasets[index], name)
             for index, part in enumerate(self.parts)
-            for name in scenarios(part)
+            for name in part.scenarios
         }
 
     @cached_property
@@ -95,57 +96,47 @@ class Runs(Results):
         }
 
     @cached_property
-    def study(self) -> dict[str, Any]:
-        """What the views need of the runs' studies, taken together."""
-        resolved = [part.study.get("resolved") for part in self.parts]
-        known = [r for r in resolved if isinstance(r, Mapping)]
+    def study(self) -> StudyRecord:
+        """The facts that views need of the runs' studies, taken together."""
         first = self.parts[0].study
-        return {
-            "study": " + ".join(self.names),
-            "data": {"name": ", ".join(dict.fromkeys(self._datasets))},
-            "scenarios": self._scenarios(),
-            "methods": list(
+        known = [part.study.resolved for part in self.parts]
+        each = list(enumerate(self.parts))
+        return replace(
+            first,
+            name=" + ".join(self.names),
+            data={"name": ", ".join(dict.fromkeys(self._datasets))},
+            scenarios=tuple(self.places),
+            seeks={
+                self._scenario(index, name): seeks
+                for index, part in each
+                for name, seeks in part.study.seeks.items()
+            },
+            labels=tuple(
                 dict.fromkeys(
-                    name
-                    for index, part in enumerate(self.parts)
-                    for label in labels(part)
-                    for name in dict.fromkeys(self._label(index, s, label) for s in scenarios(part))
+                    self._label(index, scenario, label)
+                    for index, part in each
+                    for label in part.labels
+                    for scenario in part.scenarios
                 )
             ),
-            **{key: first[key] for key in ("search", "protocol") if key in first},
-            "resolved": {
-                "identity": ", ".join(dict.fromkeys(str(r["identity"]) for r in known if r.get("identity"))),
-                "versions": known[0].get("versions", {}) if known else {},
-                "warnings": list(dict.fromkeys(str(text) for r in known for text in r.get("warnings") or ())),
-                **self._cells(),
-            },
-        }
-
-    def _cells(self) -> dict[str, list[Any]]:
-        """What the studies say of their cells, by the names that these have here; nothing where none does."""
-        out: list[Any] = []
-        for index, part in enumerate(self.parts):
-            resolved = part.study.get("resolved")
-            listed = resolved.get("cells") if isinstance(resolved, Mapping) else None
-            for cell in listed if isinstance(listed, list) else ():
-                if isinstance(cell, Mapping) and "@" in str(cell.get("name")):
-                    cell = {**cell, "name": self._cell(index, str(cell["name"]))}
-                out.append(cell)
-        return {"cells": out} if out else {}
+            gpu=None,
+            plain={key: first.plain[key] for key in ("search", "protocol") if key in first.plain},
+            resolved=Resolution(
+                identity=", ".join(dict.fromkeys(one.identity for one in known if one.identity)),
+                versions=next((one.versions for one in known if one.versions), {}),
+                warnings=tuple(dict.fromkeys(text for one in known for text in one.warnings)),
+                cells=tuple(
+                    replace(cell, name=self._cell(index, cell.name))
+                    for index, part in each
+                    for cell in part.study.resolved.cells
+                ),
+            ),
+        )
 
     def _cell(self, index: int, name: str) -> str:
-        """The name that a run's cell has here."""
-        label, _, scenario = name.partition("@")
-        return f"{self._label(index, scenario, label)}@{self._scenario(index, scenario)}"
-
-    def _scenarios(self) -> list[str | dict[str, str]]:
-        """The scenarios by name; those in which class orders are searched say so."""
-        found = {
-            self._scenario(index, name): seeks
-            for index, part in enumerate(self.parts)
-            for name, seeks in sought(part).items()
-        }
-        return [{"name": n, "class_order": found[n]} if n in found else n for n in self.places]
+        """A cell's name here."""
+        label, at, scenario = name.partition("@")
+        return f"{self._label(index, scenario, label)}@{self._scenario(index, scenario)}" if at else name
 
     def _translated(self, index: int, frame: pd.DataFrame) -> pd.DataFrame:
         """A run's rows with the names that they have here."""
@@ -212,9 +203,7 @@ class Runs(Results):
 
 
 def _identity(part: Results) -> str:
-    resolved = part.study.get("resolved")
-    found = resolved.get("identity") if isinstance(resolved, Mapping) else None
-    return str(found or part.folder.resolve())
+    return part.study.resolved.identity or str(part.folder.resolve())
 
 
 def _distinct_names(parts: Sequence[Results]) -> list[str]:

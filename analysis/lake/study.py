@@ -1,93 +1,209 @@
-"""What study.yaml says that views need: objectives, labels, scenarios."""
+"""A typed, tolerant reader of study.yaml: everything that reports and `cl-search status` need of a study.
+
+Values that are missing or of another type count as not given. `plain` keeps the whole file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from analysis.lake.results import Results
+from analysis.lake.run_folder import STUDY
+from cl_core.errors import BadRequest, first_line
 from cl_core.metrics import OBJECTIVES
+from cl_core.records import ORACLE
+from cl_core.yaml_text import read_yaml
 
-ORACLE = "selected on the test split (oracle-test)"
-
-
-def objective(results: Results) -> tuple[str, str]:
-    """The first objective of a study and its direction, max or min."""
-    return next(iter(objectives(results).items()))
+DEFAULT_OBJECTIVE = {"average_incremental_accuracy": "max"}
 
 
-def objectives(results: Results) -> dict[str, str]:
-    """The objectives of a study: name -> max or min."""
-    search = results.study.get("search")
-    named = search.get("objective") if isinstance(search, Mapping) else None
+@dataclass(frozen=True)
+class ProtocolRecord:
+    """How trials are selected and how many runs a trial has."""
+
+    select_on: str = "validation"
+    worst: bool = False  # the worst run counts, not the mean
+    first: int | None = None  # tasks that first-k looks at
+    runs: int = 1  # class orders x seeds of a trial
+
+    @property
+    def label(self) -> str:
+        """The words that must stand beside every number; empty where none must."""
+        return ORACLE if self.select_on == "oracle-test" else ""
+
+    @property
+    def split(self) -> str:
+        """The split that trials are selected on."""
+        return "test" if self.label else "val"
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """One cell as study.yaml lists it under `resolved`."""
+
+    name: str
+    budget: int | None = None  # trials
+    direction: str | None = None  # of its own search, where it differs
+    seeks: str = ""  # hardest | easiest, where class orders are searched
+    parameters: Sequence[Mapping[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Facts that a study met when it began."""
+
+    identity: str = ""
+    fingerprint: str = ""  # of the images
+    causal: str = ""
+    direction: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    cells: tuple[CellRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """The study of a run folder."""
+
+    name: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    scenarios: tuple[str, ...] = ()
+    seeks: Mapping[str, str] = field(default_factory=dict)  # scenario -> hardest | easiest class order
+    labels: tuple[str, ...] = ()
+    objectives: Mapping[str, str] = field(default_factory=lambda: DEFAULT_OBJECTIVE)  # name -> max | min
+    sampler: str = ""
+    sampler_args: Mapping[str, Any] = field(default_factory=dict)
+    stopper: str = "none"
+    start_from: tuple[str, ...] = ("paper",)
+    protocol: ProtocolRecord = ProtocolRecord()
+    gpu: float | None = None  # GPUs of one run
+    resolved: Resolution = Resolution()
+    plain: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def objective(self) -> tuple[str, str]:
+        """The first objective and its direction, max or min."""
+        return next(iter(self.objectives.items()))
+
+    @property
+    def starts_from_paper(self) -> bool:
+        """Tell whether trial 0 of every cell holds the published defaults."""
+        return "paper" in self.start_from
+
+    def initial_weights(self, label: str) -> str | None:
+        """Return the file of the weights that a label's networks begin from; None where they are drawn."""
+        method = _mapping(_mapping(self.plain.get("methods")).get(label))
+        init = {**_mapping(self.plain.get("recipe")), **_mapping(method.get("recipe"))}.get("init")
+        return None if init is None else str(init)
+
+
+def read_study(folder: Path) -> StudyRecord | None:
+    """Read the study.yaml of a run folder; None where there is none. Raises BadRequest when it is damaged."""
+    path = folder / STUDY
+    try:
+        plain = read_yaml(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequest(
+            f"cannot read {path}: {first_line(error)}; restore it or run again elsewhere"
+        ) from error
+    if plain is None:
+        return None
+    if not isinstance(plain, dict):
+        raise BadRequest(
+            f"{path} must hold a mapping, not a {type(plain).__name__}; restore it from the study"
+        )
+    return study_record(plain)
+
+
+def study_record(plain: Mapping[str, Any]) -> StudyRecord:
+    """Read a study from plain values."""
+    data, search = plain.get("data"), _mapping(plain.get("search"))
+    scenarios = plain.get("scenarios")
+    share = _mapping(plain.get("resources")).get("gpu")
+    start = search.get("start_from", ["paper"])
+    return StudyRecord(
+        name=str(plain.get("study") or ""),
+        data=data if isinstance(data, Mapping) else {"name": str(data)} if data else {},
+        scenarios=_names(scenarios),
+        seeks={
+            str(item.get("name")): str(item["class_order"])
+            for item in (scenarios if isinstance(scenarios, list) else ())
+            if isinstance(item, Mapping) and item.get("class_order") in ("hardest", "easiest")
+        },
+        labels=_names(plain.get("methods")),
+        objectives=_objectives(search.get("objective")),
+        sampler=str(search.get("sampler", "")),
+        sampler_args=_mapping(search.get("sampler_args")),
+        stopper=str(search.get("stopper", "none")),
+        start_from=tuple(map(str, [start] if isinstance(start, str) else start or ())),
+        protocol=_protocol(_mapping(plain.get("protocol"))),
+        gpu=float(share) if isinstance(share, int | float) and share > 0 else None,
+        resolved=_resolution(_mapping(plain.get("resolved"))),
+        plain=plain,
+    )
+
+
+def _protocol(plain: Mapping[str, Any]) -> ProtocolRecord:
+    counts = [plain.get(key, 1) for key in ("orders", "seeds")]
+    return ProtocolRecord(
+        select_on=str(plain.get("select_on") or "validation"),
+        worst=plain.get("aggregate") == "worst",
+        first=plain.get("first"),
+        runs=counts[0] * counts[1] if all(isinstance(count, int) for count in counts) else 1,
+    )
+
+
+def _objectives(named: object) -> Mapping[str, str]:
     if isinstance(named, Mapping) and named:
         return {str(name): str(direction) for name, direction in named.items()}
     if isinstance(named, str):
         return {named: OBJECTIVES.get(named, ("max", ""))[0]}
-    return {"average_incremental_accuracy": "max"}
+    return DEFAULT_OBJECTIVE
 
 
-def starts_from_paper(results: Results) -> bool:
-    """Whether configuration 0 of every cell holds the published defaults."""
-    search = results.study.get("search")
-    start = search.get("start_from", ["paper"]) if isinstance(search, Mapping) else ["paper"]
-    return "paper" in ([start] if isinstance(start, str) else start or [])
+def _resolution(plain: Mapping[str, Any]) -> Resolution:
+    direction = plain.get("direction")
+    return Resolution(
+        identity=str(plain.get("identity") or ""),
+        fingerprint=str(plain.get("fingerprint") or ""),
+        causal=str(plain.get("causal") or ""),
+        direction=None if direction is None else str(direction),
+        versions={str(name): str(version) for name, version in _mapping(plain.get("versions")).items()},
+        warnings=tuple(map(str, _list(plain.get("warnings")))),
+        cells=tuple(_cell(cell) for cell in _list(plain.get("cells")) if isinstance(cell, Mapping)),
+    )
 
 
-def labels(results: Results) -> list[str]:
-    """The labels of a study in its order; those found in the tables alone come last."""
-    return _ordered(_names(results.study.get("methods")), results.runs["label"])
+def _cell(plain: Mapping[str, Any]) -> CellRecord:
+    budget, direction, parameters = (plain.get(key) for key in ("budget", "direction", "parameters"))
+    return CellRecord(
+        name=str(plain.get("name")),
+        budget=budget if isinstance(budget, int) else None,
+        direction=None if direction is None else str(direction),
+        seeks=str(plain.get("seeks") or ""),
+        parameters=parameters,
+    )
 
 
-def scenarios(results: Results) -> list[str]:
-    """The scenarios of a study in its order; those found in the tables alone come last."""
-    return _ordered(_names(results.study.get("scenarios")), results.runs["scenario"])
-
-
-def sought(results: Results) -> dict[str, str]:
-    """The scenarios in which class orders are searched: name -> hardest or easiest."""
-    found = results.study.get("scenarios")
-    said = [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
-    return {
-        str(item.get("name")): str(item["class_order"])
-        for item in said
-        if item.get("class_order") in ("hardest", "easiest")
-    }
-
-
-def worst_case(results: Results) -> str:
-    return "worst-case" if protocol_of(results).get("aggregate") == "worst" else ""
-
-
-def _names(value: Any) -> list[str]:
-    """The names in a study's list or mapping of methods or scenarios."""
+def _names(value: object) -> tuple[str, ...]:
+    """The names in a list or mapping of methods or scenarios."""
     if isinstance(value, Mapping):
-        return [str(name) for name in value]
-    if not isinstance(value, list):
-        return []
-    out = []
-    for item in value:
-        if isinstance(item, Mapping):
-            out.append(str(item.get("name") or item.get("label") or next(iter(item), "")))
-        else:
-            out.append(str(item))
-    return out
+        return tuple(map(str, value))
+    return tuple(
+        str(item.get("name") or item.get("label") or next(iter(item), ""))
+        if isinstance(item, Mapping)
+        else str(item)
+        for item in _list(value)
+    )
 
 
-def _ordered(first: list[str], found: pd.Series) -> list[str]:
-    present = {str(name) for name in found}
-    return [n for n in dict.fromkeys(first) if n in present] + sorted(present - set(first))
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
-def protocol_of(results: Results) -> dict[str, Any]:
-    """The protocol of a study: `select_on` and whatever else is set; validation where nothing is said."""
-    found = results.study.get("protocol")
-    said = {str(key): value for key, value in found.items()} if isinstance(found, Mapping) else {}
-    return {**said, "select_on": str(said.get("select_on") or "validation")}
-
-
-def label_of(results: Results) -> str:
-    """What has to stand by every number of a study; empty where nothing has to."""
-    return ORACLE if protocol_of(results)["select_on"] == "oracle-test" else ""
+def _list(value: object) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()

@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import plotly.offline
 
@@ -21,7 +20,6 @@ from analysis.lake.open import open_results
 from analysis.lake.results import Results
 from analysis.lake.run_folder import REPORT
 from analysis.lake.several_runs import Runs
-from analysis.lake.study import label_of, labels, protocol_of, scenarios
 from analysis.report.css import CSS
 from analysis.report.figure import POLICY, SEALED, embedded
 from analysis.report.html_table import table
@@ -98,7 +96,7 @@ def render(results: Results) -> str:
     label = _label(results)
     body = [_html(name, part, label) for name, part in sections]
     drawn = any(part.figure is not None for _, part in sections)
-    title = str(results.study.get("study") or results.folder.resolve().name)
+    title = str(results.study.name or results.folder.resolve().name)
     contents = "".join(f'<a href="#{_id(name)}">{html.escape(part.title)}</a>' for name, part in sections)
     script = f"{SEALED}<script>{plotly.offline.get_plotlyjs()}</script>" if drawn else ""
     parts = results.parts if isinstance(results, Runs) else [results]
@@ -134,15 +132,9 @@ def section(results: Results, name: str) -> Section:
 
 
 def _header(results: Results) -> str:
-    study, trials = results.study, results.runs
-    data = study.get("data")
-    known = dict.fromkeys(trials["dataset"])
-    name = str(data.get("name", "")) if isinstance(data, Mapping) else str(data or ", ".join(map(str, known)))
-    extra = (
-        {k: v for k, v in data.items() if k in ("size", "classes", "per_class") and v}
-        if isinstance(data, Mapping)
-        else {}
-    )
+    data, trials = results.study.data, results.runs
+    name = str(data.get("name") or ", ".join(map(str, dict.fromkeys(trials["dataset"]))))
+    extra = {k: v for k, v in data.items() if k in ("size", "classes", "per_class") and v}
     status = trials["status"].value_counts()
     running = set(results.tasks["run"]) - set(trials["run"])
     counts = [f"{int(status.get(k, 0)):,} {k}" for k in ("completed", "stopped", "failed")]
@@ -150,14 +142,14 @@ def _header(results: Results) -> str:
     facts = {
         "data": " ".join([name or "unknown", *(f"{k.replace('_', ' ')} {v}" for k, v in extra.items())]),
         "net": ", ".join(map(str, dict.fromkeys(trials["net"]))),
-        "scenarios": ", ".join(scenarios(results)),
-        "methods": ", ".join(labels(results)),
+        "scenarios": ", ".join(results.scenarios),
+        "methods": ", ".join(results.labels),
         "runs": ", ".join(counts),
         "protocol": _protocol(results),
         "test set": _test_set(results),
         "versions": _versions(results),
         "devices": ", ".join(sorted({str(d) for d in trials["device"].dropna()})),
-        "study digest": str(_resolved(results).get("identity", "")),
+        "study digest": results.study.resolved.identity,
     }
     items = "".join(
         f"<div{' class=whole' if len(v) > 200 else ''}><dt>{html.escape(k)}</dt>"
@@ -173,7 +165,7 @@ def _header(results: Results) -> str:
     more = f"<li>and {len(failed) - 5} more</li>" if len(failed) > 5 else ""
     summary = f"<summary>{len(failed)} failed</summary>"
     trouble = f'<details class="note bad" open>{summary}<ul>{errors}{more}</ul></details>'
-    said = [*(_resolved(results).get("warnings") or ()), *mixtures(rows_of(trials))]
+    said = [*results.study.resolved.warnings, *mixtures(rows_of(trials))]
     warnings = [f"Warning: {text}" for text in said]
     notes = "".join(f'<p class="note">{html.escape(text)}</p>' for text in [*warnings, *results.notices])
     return f"<dl>{items}</dl>{_sanity(results)}{trouble if len(failed) else ''}{notes}"
@@ -181,13 +173,9 @@ def _header(results: Results) -> str:
 
 def _protocol(results: Results) -> str:
     """How configurations were chosen, and what that looked at."""
-    if "protocol" not in results.study:
-        return ""
     parts = results.parts if isinstance(results, Runs) else [results]
-    said = []
-    for part in parts:
-        causal, select = _resolved(part).get("causal"), protocol_of(part)["select_on"]
-        said.append(f"{select}, {causal}" if causal else select)
+    studies = [part.study for part in parts if "protocol" in part.study.plain]
+    said = [", ".join(filter(None, (s.protocol.select_on, s.resolved.causal))) for s in studies]
     return "; ".join(dict.fromkeys(said))
 
 
@@ -201,7 +189,7 @@ def _test_set(results: Results) -> str:
 def _label(results: Results) -> str:
     """What has to stand by every number of the study, as a paragraph; nothing where nothing has to."""
     parts = results.parts if isinstance(results, Runs) else [results]
-    said = dict.fromkeys(label for part in parts if (label := label_of(part)))
+    said = dict.fromkeys(label for part in parts if (label := part.study.protocol.label))
     return "".join(f'<p class="note bad">{html.escape(text)}</p>' for text in said)
 
 
@@ -231,16 +219,10 @@ def _sanity(results: Results) -> str:
     )
 
 
-def _resolved(results: Results) -> Mapping[str, Any]:
-    """What a study met when it began: versions, warnings, its digest."""
-    found = results.study.get("resolved")
-    return found if isinstance(found, Mapping) else {}
-
-
 def _versions(results: Results) -> str:
     """Versions by the study file, else by the newest run."""
-    found: Any = _resolved(results).get("versions")
-    if not isinstance(found, Mapping):
+    found: object = results.study.resolved.versions
+    if not found:
         for text in results.runs["versions"].dropna().tail(1):
             with contextlib.suppress(ValueError):
                 found = json.loads(str(text))

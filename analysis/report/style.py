@@ -9,7 +9,6 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis.lake.results import Results
-from analysis.lake.study import labels
 
 PALETTE = (
     *("#2563a8", "#d9662b", "#2a9167", "#a03d9b", "#c22f45", "#7c5c2e", "#1699ad", "#8a8f1f"),
@@ -31,7 +30,7 @@ def colours(results: Results) -> dict[str, str]:
     method = dict(zip(results.runs["label"], results.runs["method"], strict=True))
     out: dict[str, str] = {}
     free = 0
-    for label in labels(results):
+    for label in results.labels:
         neutral = REFERENCES.get(str(method.get(label)))
         if neutral is not None and neutral not in out.values():
             out[label] = neutral

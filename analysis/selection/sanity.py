@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from analysis.lake.results import Results
-from analysis.lake.study import scenarios, sought
 from analysis.selection.reference import other_recipe
 from analysis.selection.selection import Cell, cells, split_of
 from cl_core.metrics import accuracy_matrix, step_accuracy
@@ -19,8 +18,8 @@ def checks(results: Results) -> list[dict[str, str]]:
     chosen = cells(results)
     split = split_of(results, [cell for cell in chosen if len(cell.best)])
     out = []
-    searched = sought(results)
-    for scenario in scenarios(results):
+    searched = results.study.seeks
+    for scenario in results.scenarios:
         if scenario in searched:  # of class orders: nothing is compared there
             continue
         mine = [cell for cell in chosen if cell.scenario == scenario]

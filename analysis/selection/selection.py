@@ -15,19 +15,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from analysis.lake.results import Results
-from analysis.lake.study import (
-    ORACLE,
-    label_of,
-    labels,
-    objective,
-    protocol_of,
-    scenarios,
-    sought,
-    starts_from_paper,
-    worst_case,
-)
-
-OWN_DEFAULT = -1  # the default's number in an evaluation whose search begins with none
+from cl_core.records import OWN_DEFAULT
 
 
 @dataclass(frozen=True)
@@ -74,7 +62,7 @@ class Cell:
 
 def over_runs(results: Results, done: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
     """number and each metric over the runs of a configuration: the mean, or the worst by its direction."""
-    worst = worst_case(results)
+    worst = results.study.protocol.worst
     how = {
         name: ("min" if direction == "max" else "max") if worst else "mean"
         for name, direction in names.items()
@@ -88,7 +76,7 @@ def final_default(results: Results, cell: Cell) -> pd.DataFrame:
         (cell.evaluation["purpose"] == "final") & (cell.evaluation["status"] == "completed")
     ]
     own = done["trial"] == OWN_DEFAULT
-    return done[own] if own.any() or not starts_from_paper(results) else done[done["trial"] == 0]
+    return done[own] if own.any() or not results.study.starts_from_paper else done[done["trial"] == 0]
 
 
 def cells(results: Results) -> list[Cell]:
@@ -111,16 +99,16 @@ def _all_cells(results: Results) -> list[Cell]:
 
 
 def _cells(results: Results) -> list[Cell]:
-    name, direction = objective(results)
+    name, direction = results.study.objective
     trials = results.runs
     if name in trials:  # a run outside of a search has no objective, but the metric itself
         trials = trials.assign(objective=trials["objective"].fillna(trials[name]))
-    paper = starts_from_paper(results)
+    paper = results.study.starts_from_paper
     rows = dict(iter(trials.groupby(["scenario", "label"], sort=False)))
-    searched = sought(results)
+    searched = results.study.seeks
     out = []
-    for scenario in scenarios(results):
-        for label in labels(results):
+    for scenario in results.scenarios:
+        for label in results.labels:
             if (scenario, label) not in rows:
                 continue
             ended = rows[scenario, label]
@@ -163,12 +151,12 @@ def split_of(results: Results, chosen: list[Cell]) -> str:
 
 def rows_selected_on(results: Results) -> str:
     """The rows that decided, in words."""
-    return "test rows" if label_of(results) else "validation rows"
+    return "test rows" if results.study.protocol.label else "validation rows"
 
 
 def split_selected_on(results: Results) -> str:
     """The split whose counts decided."""
-    return "test" if label_of(results) else "val"
+    return "test" if results.study.protocol.label else "val"
 
 
 def by_classifier(
@@ -188,19 +176,20 @@ def by_classifier(
 def split_sentence(results: Results, split: str) -> str:
     """Which rows the numbers come from, and how configurations were chosen."""
     rows = {"val": "validation rows (held out of the training split)", "test": "test rows"}[split]
-    protocol = protocol_of(results)
-    name = objective(results)[0].replace("_", " ")
-    how = f"Each cell is shown at the configuration with the best {worst_case(results) or 'mean'} {name}"
-    first = protocol.get("first")
+    protocol = results.study.protocol
+    name = results.study.objective[0].replace("_", " ")
+    best = f"{'worst-case' if protocol.worst else 'mean'} {name}"
+    how = f"Each cell is shown at the trial with the best {best}"
     how += {
         "validation": " on validation rows of all tasks (non-causal: selection looked at all tasks)",
         "shared-base": " on validation rows of all tasks (non-causal: selection looked at all tasks); all "
         "methods begin from one first task",
-        "first-k": f" on validation rows of the first {first} tasks (causal after task {first})",
+        "first-k": f" on validation rows of the first {protocol.first} tasks "
+        f"(causal after task {protocol.first})",
         "gtep": " on validation rows of other classes or another data set, kept for tuning",
         "chf": ", its hyperparameters chosen inside the run, task by task, from past data only",
-        "oracle-test": f" on test rows: {ORACLE}",
-    }.get(protocol["select_on"], f", chosen by {protocol['select_on']}")
+        "oracle-test": f" on test rows: {protocol.label}",
+    }.get(protocol.select_on, f", chosen by {protocol.select_on}")
     selected = split_selected_on(results)
     caution = "; numbers of a chosen best are optimistic on the rows it was chosen on"
     again = " They are final runs, trained on training and validation rows." if _evaluated(results) else ""

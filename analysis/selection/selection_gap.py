@@ -39,26 +39,26 @@ class Part:
     half: float | None
 
 
-def value_of(runs: Pairs, aggregate: str, direction: str) -> float | None:
+def value_of(runs: Pairs, worst: bool, direction: str) -> float | None:
     """What runs come to as the search counts them: the mean, or the worst by `direction`; None without."""
     known = [one.value for _, one in runs if one.value is not None]
     if not known:
         return None
-    if aggregate == "worst":
+    if worst:
         return min(known) if direction == "max" else max(known)
     return Sample.of(runs).mean.value
 
 
-def parts(stations: Sequence[Station], aggregate: str = "mean", direction: str = "max") -> list[Part]:
+def parts(stations: Sequence[Station], worst: bool = False, direction: str = "max") -> list[Part]:
     """The differences of neighbouring stations, in order. Raises ValueError where a station has no value."""
-    values = [value_of(station.runs, aggregate, direction) for station in stations]
+    values = [value_of(station.runs, worst, direction) for station in stations]
     out = []
     for index in range(1, len(stations)):
         before, after = values[index - 1], values[index]
         if before is None or after is None:
             raise ValueError("every station of a gap needs a run with a value")
         half = None
-        if aggregate == "mean":
+        if not worst:
             half = _half(Sample.of(stations[index - 1].runs), Sample.of(stations[index].runs))
         out.append(Part(stations[index].part, before - after, half))
     return out

@@ -6,12 +6,11 @@ have a value, the mean over its runs, or the worst where the protocol says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import pandas as pd
 
 from analysis.lake.results import Results
-from analysis.lake.study import objective
 from analysis.selection.selection import Cell, over_runs
 
 ADAPTIVE = ("tpe", "gp", "nsga2")  # samplers whose draws depend on the values before
@@ -27,12 +26,6 @@ def whole(done: pd.DataFrame) -> pd.DataFrame:
     orders is a mean over easier or harder ones."""
     runs = done.groupby("trial")["run"].transform("count")
     return done[runs == runs.max()]
-
-
-def setting(results: Results, name: str, default: str) -> str:
-    """A name under `search` in the study, such as its sampler."""
-    search = results.study.get("search")
-    return str(search.get(name, default)) if isinstance(search, Mapping) else default
 
 
 def configurations(results: Results, cell: Cell) -> pd.DataFrame:
@@ -52,7 +45,7 @@ def configurations(results: Results, cell: Cell) -> pd.DataFrame:
 
 def _configurations(results: Results, cell: Cell) -> pd.DataFrame:
     runs = searched_runs(cell)
-    direction = objective(results)[1]
+    direction = results.study.objective[1]
     grouped = runs.groupby("trial")
     table = pd.DataFrame(
         {
@@ -66,10 +59,10 @@ def _configurations(results: Results, cell: Cell) -> pd.DataFrame:
     status = runs["status"]
     done = status.eq("completed").groupby(runs["trial"]).sum()
     full = int(done.max()) if len(done) else 0
-    table["asked"] = max(full, int(table["runs"].max()) if len(table) else 0, _asked(results))
+    table["asked"] = max(full, int(table["runs"].max()) if len(table) else 0, results.study.protocol.runs)
     table["status"] = "completed"
     short = table.index[done < full] if full else table.index
-    between = setting(results, "stopper", "none") != "none"
+    between = results.study.stopper != "none"
     table.loc[short, "status"] = "stopped" if between else "unfinished"
     if between and len(short):
         table.loc[short.intersection(_under_way(results, cell)), "status"] = "unfinished"
@@ -90,7 +83,7 @@ def ranked(results: Results, cell: Cell) -> pd.DataFrame:
     """The completed configurations of a cell, the best first, as `configurations` gives them."""
     table = configurations(results, cell)
     table = table[table["status"] == "completed"]
-    least = objective(results)[1] == "min"
+    least = results.study.objective[1] == "min"
     return table.sort_values(["objective", "trial"], ascending=[least, True], ignore_index=True)
 
 
@@ -98,15 +91,6 @@ def span(counts: Iterable[int]) -> str:
     """The smallest and the largest of some counts: 12, or 8–20."""
     known = sorted(set(map(int, counts)))
     return f"{known[0]}" if len(known) == 1 else f"{known[0]}–{known[-1]}"
-
-
-def _asked(results: Results) -> int:
-    """Runs of a configuration by the study's protocol."""
-    protocol = results.study.get("protocol")
-    if not isinstance(protocol, Mapping):
-        return 1
-    counts = [protocol.get(key, 1) for key in ("orders", "seeds")]
-    return int(counts[0] * counts[1]) if all(isinstance(c, int) for c in counts) else 1
 
 
 def _under_way(results: Results, cell: Cell) -> list[int]:

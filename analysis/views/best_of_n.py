@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from analysis.lake.results import Results
-from analysis.lake.study import objective, starts_from_paper
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import colours, panels, place
 from analysis.selection.selection import Cell, cells, split_selected_on
-from analysis.selection.trials import ADAPTIVE, configurations, setting, span
+from analysis.selection.trials import ADAPTIVE, configurations, span
 from cl_core.metrics import METRICS
 
 TITLE = "Best of n trials"
@@ -25,7 +24,7 @@ NEAR = 0.005  # half a point: what counts as having arrived
 @VIEWS.register("best_of_n")
 def best_of_n(results: Results) -> Section:
     """Expected best value against the number of configurations, and best so far against training time."""
-    name, direction = objective(results)
+    name, direction = results.study.objective
     tried = {cell.name: configurations(results, cell) for cell in cells(results)}
     shown = [cell for cell in cells(results) if (tried[cell.name]["status"] == "completed").sum() > 1]
     if not shown:
@@ -47,7 +46,7 @@ def best_of_n(results: Results) -> Section:
             "\n\nStopped configurations have no value, and draws of none but such are left out: where many "
             "were stopped, the left curves are too high where n is small."
         )
-    sampler = setting(results, "sampler", "")
+    sampler = results.study.sampler
     if sampler in ADAPTIVE:
         text += (
             f"\n\nThe sampler {sampler} learns, so the left curves shuffle what was not exchangeable: "
@@ -108,16 +107,15 @@ def _unit(results: Results) -> tuple[str, float]:
     devices = {str(device) for device in results.runs["device"].dropna()}
     if not devices or not all(device.startswith("cuda") for device in devices):
         return "seconds of training", 1.0
-    resources = results.study.get("resources")
-    share = resources.get("gpu") if isinstance(resources, Mapping) else None
-    if isinstance(share, int | float) and share > 0:
-        return f"GPU-seconds (a run holds {share:g} GPU)", float(share)
+    share = results.study.gpu
+    if share:
+        return f"GPU-seconds (a run holds {share:g} GPU)", share
     return "GPU-seconds (a run counted as one GPU)", 1.0
 
 
 def _default(results: Results, tried: pd.DataFrame) -> float | None:
     first = tried[(tried["trial"] == 0) & tried["objective"].notna()]
-    return float(first["objective"].iloc[0]) if starts_from_paper(results) and len(first) else None
+    return float(first["objective"].iloc[0]) if results.study.starts_from_paper and len(first) else None
 
 
 def _row(
@@ -138,7 +136,7 @@ def _row(
         row[f"best of {n}"] = float(curve[n - 1]) if n <= len(curve) else None
     row["best of all"] = float(curve[-1])
     row["last doubling"] = sign * float(curve[-1] - curve[(len(curve) - 1) // 2])
-    if objective(results)[0] in METRICS:  # bytes and seconds have no half a point
+    if results.study.objective[0] in METRICS:  # bytes and seconds have no half a point
         row["n within half a point"] = int(np.flatnonzero(sign * (curve[-1] - curve) <= NEAR)[0]) + 1
     better = sign * (curve - (curve[-1] if default is None else default)) > 0
     row["n above default"] = int(better.argmax()) + 1 if better.any() else None

@@ -15,7 +15,6 @@ from scipy.integrate import quad
 
 from analysis.lake.arrow_schema import ADDED
 from analysis.lake.results import Results
-from analysis.lake.study import labels, objective, sought
 from analysis.report.section import VIEWS, Section, Table
 from analysis.report.style import colours, fade, panels, place
 from analysis.selection.selection import rows_selected_on, split_selected_on
@@ -89,7 +88,7 @@ class Orders:
 @VIEWS.register("class_orders")
 def class_orders(results: Results) -> Section:
     """Per label and split: natural, mean and extremes over class orders, against seeds and other methods."""
-    name, direction = objective(results)
+    name, direction = results.study.objective
     found = measured(results, name, direction)
     if not found:
         return Section(
@@ -130,7 +129,7 @@ def measured(results: Results, name: str, direction: str) -> list[Orders]:
     done = done[done["objective"].notna()]
     if done.empty:
         return []
-    seeks, random = sought(results), _random_first(results)
+    seeks, random = results.study.seeks, _random_first(results)
     varied = [c for c in done.columns if c.startswith(ADDED) or c == "net"]
     several = done["dataset"].nunique() > 1
     sizes = done["base"].astype(str) + "," + done["increments"].fillna("").astype(str)
@@ -147,7 +146,7 @@ def measured(results: Results, name: str, direction: str) -> list[Orders]:
         (str(s), str(label)): runs for (s, label), runs in done.groupby(["tasks_", "label"], sort=False)
     }
     for split in dict.fromkeys(map(str, done["tasks_"])):
-        for label in labels(results):
+        for label in results.labels:
             if (split, label) in groups:
                 one = _orders(results, groups[split, label], label, split)
                 out += [one] if len(one.values) > 1 else []
@@ -164,7 +163,7 @@ def _orders(results: Results, runs: pd.DataFrame, label: str, split: str) -> Ord
     once = once[seeds == seeds.max()]
     first = once.drop_duplicates("order")
     spread = once.groupby("order")["objective"].var(ddof=1).dropna()
-    name, direction = objective(results)
+    name, direction = results.study.objective
     twice = once if len(spread) else once.iloc[:0]
     errors = [one.error for _, one in recorded(results, twice, "objective", name)]
     return Orders(
@@ -190,16 +189,13 @@ def _named(order: str) -> str:
 
 def _random_first(results: Results) -> float:
     """How many configurations of a search for a class order are random draws, the natural one among them."""
-    search = results.study.get("search")
-    said = search if isinstance(search, Mapping) else {}
-    args = said.get("sampler_args")
-    args = args if isinstance(args, Mapping) else {}
-    start = said.get("start_from") or []
-    if said.get("sampler") == "random":
+    study = results.study
+    if study.sampler == "random":
         return float("inf")
-    if any(source != "paper" for source in ([start] if isinstance(start, str) else start)):
+    if any(source != "paper" for source in study.start_from):
         return 0.0  # it had learnt something before its first
-    return float(args.get("population_size" if said.get("sampler") == "nsga2" else "n_startup_trials", 0))
+    name = "population_size" if study.sampler == "nsga2" else "n_startup_trials"
+    return float(study.sampler_args.get(name, 0))
 
 
 def _row(o: Orders) -> dict[str, object]:

@@ -7,11 +7,10 @@ import plotly.graph_objects as go
 from scipy.stats import binomtest
 
 from analysis.lake.results import Results
-from analysis.lake.study import objective
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import fade, panels, place
 from analysis.selection.selection import Cell, cells, split_selected_on
-from analysis.selection.trials import configurations, setting
+from analysis.selection.trials import configurations
 
 TITLE = "Early stopping"
 TRAINED, SAVED = "#2f6f9f", "#b9c4cc"
@@ -23,8 +22,8 @@ def early_stopping(results: Results) -> Section:
     chosen = cells(results)
     if not chosen:
         return Section(TITLE, "No run has ended yet, so nothing was stopped.", optional=True)
-    name, direction = objective(results)
-    stopper = setting(results, "stopper", "none")
+    name, direction = results.study.objective
+    stopper = results.study.stopper
     table = pd.DataFrame([_row(results, cell, direction) for cell in chosen])
     audited, false = int(table["audited"].sum()), int(table["false stops"].sum())
     if stopper == "none" and not table["stopped"].any() and not audited:

@@ -10,7 +10,6 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.lake.results import Results
-from analysis.lake.study import objective, protocol_of
 from analysis.report.section import VIEWS, Section, Table
 from analysis.report.style import colours, panels, place
 from analysis.selection.selection import Cell, cells, final_default
@@ -69,9 +68,8 @@ def final(results: Results) -> Section:
 
 
 def _text(results: Results) -> str:
-    protocol = protocol_of(results)
     where = {"gtep": "test rows of the classes or data set that no choice has seen"}
-    select = protocol["select_on"]
+    select = results.study.protocol.select_on
     if select == "chf":
         return (
             "Each cell trained again and measured on test rows. Hyperparameters are chosen inside each run, "
@@ -87,7 +85,7 @@ def _text(results: Results) -> str:
 
 def _metric(results: Results) -> str:
     """What is compared: the study's first objective, or average incremental accuracy where that is a cost."""
-    name = objective(results)[0]
+    name = results.study.objective[0]
     return name if name in METRICS else "average_incremental_accuracy"
 
 

@@ -10,7 +10,6 @@ from scipy import stats
 
 from analysis.lake.arrow_schema import ADDED
 from analysis.lake.results import Results
-from analysis.lake.study import objective
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import SYMBOLS, colours, fade, panels, place, plain
 from analysis.selection.selection import Cell, cells, rows_selected_on, split_selected_on
@@ -27,7 +26,7 @@ def hyperparameters(results: Results) -> Section:
     A panel a label and hyperparameter.
     """
     found = [(cell, ranked(results, cell)) for cell in cells(results)]
-    name, direction = objective(results)
+    name, direction = results.study.objective
     pairs = list(dict.fromkeys((cell.label, column) for cell, points in found for column in searched(points)))
     pairs.sort(key=lambda pair: [cell.label for cell, _ in found].index(pair[0]))
     if not pairs:

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from analysis.lake.results import Results
 from analysis.lake.searched_space import Parameter, acting, spaces
-from analysis.lake.study import objective
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import colours, fade, panels, place, side_by_side
 from analysis.selection.selection import Cell, cells, split_selected_on
-from analysis.selection.trials import ADAPTIVE, configurations, setting, span
+from analysis.selection.trials import ADAPTIVE, configurations, span
 from cl_core.hparams import Choice, Float, Int, Value
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def importance(results: Results) -> Section:
     if not shown:
         return Section(TITLE, f"No cell has been searched enough. {why} There are: {', '.join(lacking)}.")
     frame = pd.DataFrame([row for cell in shown for row in _rows(cell, tried[cell.name])])
-    name = objective(results)[0].replace("_", " ")
+    name = results.study.objective[0].replace("_", " ")
     text = (
         f"How much each hyperparameter decides whether a configuration is among its cell's best by {name}, "
         "as a share of all of them: PED-ANOVA compares where the best lie with where all lie. “From” and "
@@ -90,9 +89,9 @@ def importance(results: Results) -> Section:
         )
     else:
         frame = frame.drop(columns="only where")
-    if setting(results, "sampler", "") in ADAPTIVE:
+    if results.study.sampler in ADAPTIVE:
         text += (
-            f"\n\nThe sampler {setting(results, 'sampler', '')} crowds what it takes for the good region; "
+            f"\n\nThe sampler {results.study.sampler} crowds what it takes for the good region; "
             "the comparison is with what was tried, so that what it had settled early looks less important."
         )
     if lacking:
@@ -133,7 +132,7 @@ def _tried(results: Results, cell: Cell, space: Sequence[Parameter]) -> Tried:
             else:
                 assert not isinstance(value, str)
                 drawn[index][p.name] = value
-    score = rows["objective"].to_numpy(dtype=np.float64) * (-1 if objective(results)[1] == "min" else 1)
+    score = rows["objective"].to_numpy(dtype=np.float64) * (-1 if results.study.objective[1] == "min" else 1)
     completed = (rows["status"] == "completed").to_numpy()
     if completed.any():
         score = np.where(completed, score, score[completed].min() - 1.0)

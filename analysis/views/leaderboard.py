@@ -10,7 +10,6 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.lake.results import Results
-from analysis.lake.study import objective
 from analysis.report.section import ROWS, VIEWS, Section, Table
 from analysis.report.style import REFERENCES, colours, panels, place
 from analysis.selection.reference import Reference, reference
@@ -45,7 +44,7 @@ APART = (
 def leaderboard(results: Results) -> Section:
     """One row a cell: accuracy, forgetting, cost, and the distance to the references of its scenario."""
     chosen = cells(results)
-    name, direction = objective(results)
+    name, direction = results.study.objective
     searches = order_searches(results)
     if not chosen:
         if searches:

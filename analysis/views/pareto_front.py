@@ -8,7 +8,6 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from analysis.lake.results import Results
-from analysis.lake.study import objectives
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import colours, fade, panels, place
 from analysis.selection.selection import Cell, cells, over_runs, rows_selected_on, split_selected_on
@@ -22,7 +21,7 @@ COST = "kept_bytes"  # the second axis of a study that optimises one thing
 @VIEWS.register("pareto_front")
 def pareto_front(results: Results) -> Section:
     """Every cell's front over the study's objectives; of a single one, against the bytes kept."""
-    names = dict(objectives(results))
+    names = dict(results.study.objectives)
     if len(names) == 1 and COST not in names:
         names[COST] = "min"
     found = {cell.name: _points(results, cell, names) for cell in cells(results)}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from analysis.lake.results import Results
-from analysis.lake.study import objective, protocol_of
+from analysis.lake.study import ProtocolRecord
 from analysis.report.section import VIEWS, Section
 from analysis.selection.selection import Cell, cells
 from analysis.selection.selection_gap import FORMULAS, Station, parts, value_of
@@ -23,11 +22,10 @@ TITLE = "Selection gap, from the rows that chose to test rows"
 @VIEWS.register("selection_gap")
 def selection_gap(results: Results) -> Section:
     """The selection gap of every cell in its parts."""
-    name, direction = objective(results)
-    protocol = protocol_of(results)
-    if name not in METRICS or protocol["select_on"] == "chf":
+    name, direction = results.study.objective
+    protocol = results.study.protocol
+    if name not in METRICS or protocol.select_on == "chf":
         return Section(TITLE, "No value of counts was selected by, so there is no gap.", optional=True)
-    aggregate = "worst" if protocol.get("aggregate") == "worst" else "mean"
     rows, open_, used, orders = [], [], set[str](), set[int]()
     for cell in cells(results):
         final = measured(results, cell.final, "test")[name]
@@ -38,11 +36,11 @@ def selection_gap(results: Results) -> Section:
             open_.append(cell.name)
             continue
         row: dict[str, Any] = {"scenario": cell.scenario, "label": cell.label}
-        row["selected by"] = value_of(stations[0].runs, aggregate, direction)
-        for part in parts(stations, aggregate, direction):
+        row["selected by"] = value_of(stations[0].runs, protocol.worst, direction)
+        for part in parts(stations, protocol.worst, direction):
             used.add(part.name)
             row[part.name], row[f"{part.name} ±"] = part.value, part.half
-        row["final"] = value_of(final, aggregate, direction)
+        row["final"] = value_of(final, protocol.worst, direction)
         if stations[-1].runs == final:
             row["gap"] = row["selected by"] - row["final"]
         orders.add(len(Sample.of(final)))
@@ -68,14 +66,14 @@ def selection_gap(results: Results) -> Section:
     )
 
 
-def _text(protocol: Mapping[str, Any], name: str, direction: str, summed: bool) -> str:
+def _text(protocol: ProtocolRecord, name: str, direction: str, summed: bool) -> str:
     sign = "above" if direction == "max" else "below"
     text = f"“Selected by” is the {name.replace('_', ' ')} that the search chose the configuration by"
-    text += ", the worst over its runs" if protocol.get("aggregate") == "worst" else ""
-    if protocol["select_on"] == "first-k":
-        k = protocol.get("first")
+    text += ", the worst over its runs" if protocol.worst else ""
+    if protocol.select_on == "first-k":
+        k = protocol.first
         text += f", over the first {k} tasks; the rerun is compared with it over the same {k} tasks"
-    if protocol["select_on"] == "oracle-test":
+    if protocol.select_on == "oracle-test":
         text += ", on test rows: there is no other split to move to"
     text += "."
     if summed:
@@ -89,12 +87,12 @@ def _text(protocol: Mapping[str, Any], name: str, direction: str, summed: bool) 
 
 
 def _stations(
-    results: Results, cell: Cell, final: Pairs, metric: str, protocol: Mapping[str, Any]
+    results: Results, cell: Cell, final: Pairs, metric: str, protocol: ProtocolRecord
 ) -> list[Station] | None:
     """The measurements from the value that the choice was selected by to its final one; None where runs
     are missing."""
-    select = protocol["select_on"]
-    first = protocol.get("first") if select == "first-k" else None
+    select = protocol.select_on
+    first = protocol.first if select == "first-k" else None
     searched = recorded(results, cell.selected, "objective", metric, first)
     runs = cell.evaluation
     rerun = runs[

@@ -9,11 +9,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.lake.results import Results
-from analysis.lake.study import objective
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import fade, panels, place
 from analysis.selection.selection import Cell, cells, split_selected_on
-from analysis.selection.trials import ADAPTIVE, configurations, ranked, searched_runs, setting, span
+from analysis.selection.trials import ADAPTIVE, configurations, ranked, searched_runs, span
 from analysis.statistics.counting_error import Counted, counted
 from analysis.statistics.redraws import Array, Redrawn, by_draw, by_noise, by_order, order_errors
 from cl_core.metrics import METRICS
@@ -33,7 +32,7 @@ def winner_stability(results: Results) -> Section:
         return Section(TITLE, "No cell has two completed configurations to choose from.", optional=True)
     table = pd.DataFrame([_row(results, cell) for cell in shown])
     table = table.drop(columns=[c for c in table.columns if table[c].isna().all()])
-    name = objective(results)[0]
+    name = results.study.objective[0]
     orders = any(key.startswith("orders") for key in table.columns)
     rows = any(key.startswith("rows") for key in table.columns)
     count = ("one source", "two sources, each taken alone", "three sources, each taken alone")[rows + orders]
@@ -75,7 +74,7 @@ def winner_stability(results: Results) -> Section:
 
 
 def _about_sampler(results: Results, shown: Sequence[Cell]) -> str:
-    sampler = setting(results, "sampler", "")
+    sampler = results.study.sampler
     if sampler in ADAPTIVE:
         return (
             f"\n\nThe sampler {sampler} learns from what it has seen, so another search would not draw from "
@@ -90,7 +89,7 @@ def _about_sampler(results: Results, shown: Sequence[Cell]) -> str:
 
 
 def _row(results: Results, cell: Cell) -> dict[str, object]:
-    name, direction = objective(results)
+    name, direction = results.study.objective
     sign = -1.0 if direction == "min" else 1.0
     table = ranked(results, cell)
     values = sign * table["objective"].to_numpy(dtype=np.float64)
@@ -107,9 +106,9 @@ def _row(results: Results, cell: Cell) -> dict[str, object]:
     row["rows: within one SE"] = None if errors is None else int((values >= values[0] - errors[0]).sum())
     groups = _by_order(cell, table, sign)
     several = None if groups is None or groups.shape[1] < 2 else groups
-    row |= _columns(
-        "orders", None if several is None else by_order(several, _worst(results), margin, draw, DRAWS)
-    )
+    worst = results.study.protocol.worst
+    redrawn = None if several is None else by_order(several, worst, margin, draw, DRAWS)
+    row |= _columns("orders", redrawn)
     error = None if several is None else float(order_errors(several)[0])
     if error is not None and errors is not None:
         error = max(error, float(errors[0]))
@@ -131,7 +130,7 @@ def _row_errors(results: Results, cell: Cell, table: pd.DataFrame, metric: str) 
     mine = {number: runs.loc[runs["trial"] == number, "run"] for number in table["trial"][:OWN]}
     results.fetch([trial for trials in mine.values() for trial in trials])
     found = []
-    worst = _worst(results)
+    worst = results.study.protocol.worst
     for trials in mine.values():
         known = [(_error(results, trial, metric), trial) for trial in map(str, trials)]
         errors = [error for error, _ in known if error is not None]
@@ -139,7 +138,7 @@ def _row_errors(results: Results, cell: Cell, table: pd.DataFrame, metric: str) 
             return None
         if worst:
             value = dict(zip(runs["run"], runs["objective"], strict=True))
-            least = objective(results)[1] == "min"
+            least = results.study.objective[1] == "min"
             order = sorted(known, key=lambda pair: value[pair[1]], reverse=least)
             found.append(float(order[0][0] or 0.0))
         else:
@@ -162,11 +161,6 @@ def _by_order(cell: Cell, table: pd.DataFrame, sign: float) -> Array | None:
     wide = wide.reindex(table["trial"])
     out: Array = sign * wide.to_numpy(dtype=np.float64)
     return None if np.isnan(out).any() else out
-
-
-def _worst(results: Results) -> bool:
-    protocol = results.study.get("protocol")
-    return isinstance(protocol, dict) and protocol.get("aggregate") == "worst"
 
 
 def _figure(table: pd.DataFrame) -> go.Figure:

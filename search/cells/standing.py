@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.lake.run_folder import STUDY
+from analysis.lake.study import read_study
 from cl_core.errors import BadRequest
 from search.cells.cell_study import NUMBER, SOURCE, STATUS
 from search.cells.trials import Point
@@ -15,7 +17,6 @@ from search.storage.database import while_it_answers
 from search.storage.journal import DamagedStudies
 from search.storage.run_folder import read_studies
 from spaces.study.storage import StoragePart
-from spaces.study.study_file import existing_study
 
 
 @dataclass(frozen=True)
@@ -62,29 +63,30 @@ def read_progress(folder: Path) -> list[CellProgress]:
 
     A run that has not begun anything has no progress. Raises BadRequest where there is no run.
     """
-    study = existing_study(folder)
-    if study is None or "resolved" not in study:
+    study = read_study(folder)
+    if study is None or "resolved" not in study.plain:
         raise BadRequest(f"{folder} holds no run (no study.yaml): give the folder that `cl-search run` named")
-    try:
-        direction = str(study["resolved"]["direction"])
-        cells = [
-            (
-                str(cell["name"]),
-                int(cell["budget"]),
-                str(cell.get("direction", direction)),
-                str(cell.get("seeks", "")),
-            )
-            for cell in study["resolved"]["cells"]
-        ]
-    except (AttributeError, KeyError, TypeError, ValueError):
+    resolved = study.resolved
+    if (
+        resolved.direction is None
+        or not resolved.cells
+        or any(cell.budget is None for cell in resolved.cells)
+    ):
         raise BadRequest(
-            f"{folder / 'study.yaml'} is damaged under 'resolved': run the study again, which writes it anew"
-        ) from None
+            f"{folder / STUDY} is damaged under 'resolved': run the study again, which writes it anew"
+        )
     paused = read_control(folder).paused
     standings = _standings(folder)
     return [
-        counted(name, budget, standings.get(name, []), way, paused, seeks)
-        for name, budget, way, seeks in cells
+        counted(
+            cell.name,
+            cell.budget or 0,
+            standings.get(cell.name, []),
+            cell.direction or resolved.direction,
+            paused,
+            cell.seeks,
+        )
+        for cell in resolved.cells
     ]
 
 

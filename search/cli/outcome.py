@@ -48,14 +48,13 @@ def outcome(folder: Path) -> Outcome:
     """What the runs of a folder say: on test rows where every cell has final runs, else on those by which
     configurations were chosen."""
     from analysis import open_results
-    from analysis.lake.study import label_of, objective, objectives
     from analysis.selection.selection import cells, order_searches
 
     results = open_results(folder)
-    name, direction = objective(results)
+    name, direction = results.study.objective
     found = cells(results)
     final = any((cell.best["purpose"] == "final").any() for cell in found)
-    split = "test" if final or label_of(results) else "validation"
+    split = "test" if final or results.study.protocol.label else "validation"
     rows = [_row(results, cell, name, final) for cell in found if len(cell.best)]
     rows, columns = _without_empty([["no.", "selected", "default", "finetune", "joint"], *rows])
     lines = [f"{cell.name}: nothing to select, {_ended(cell)}" for cell in found if not len(cell.best)]
@@ -63,7 +62,7 @@ def outcome(folder: Path) -> Outcome:
     waiting = [cell.name for cell in found if not len(cell.final) and len(cell.selected)]
     if waiting and any(len(cell.final) for cell in found):
         lines.append(f"no final runs yet: {', '.join(waiting)}")
-    if len(objectives(results)) > 1:
+    if len(results.study.objectives) > 1:
         lines.append("selected by the first objective alone; the report shows the Pareto front")
     orders = max((cell.best["class_order"].nunique() for cell in found), default=0)
     spread = f", ± half the 95 % interval over {orders} class orders" if orders > 1 else ""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from cl_core.errors import BadRequest
 from cl_core.images.dataset import Data
 from cl_core.own_code import only
+from cl_core.records import OWN_DEFAULT
 from cl_core.training.checks import check
 from search.backends.ray_address import check_ray, cluster_address
 from search.commands.run import Prepared, Summary, check_folder, report_of, work_off
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from spaces.study.study import Study
 
-OWN_DEFAULT = -1  # the default's number where the study does not begin with published defaults
 CHANGEABLE = (
     "final.",
     "resources.",

@@ -71,9 +71,9 @@ def _export(
     from spaces.study.study_file import standing_study
 
     results = open_results(folder)
-    if not results.study:
+    if not results.study.plain:
         raise BadRequest(f"{folder} holds a single trial and no study: export takes the folder of a `run`")
-    study = standing_study(results.study)
+    study = standing_study(results.study.plain)
     chosen = _chosen(results, cells)
     for cell in chosen:  # before a folder is made
         check("method", _row(cell)["method"])
@@ -135,10 +135,10 @@ def _data(results: Results, study: Study) -> Data:
     from search.worker.runner import cached_data
 
     data = cached_data(study.tuning_data)
-    found = (results.study.get("resolved") or {}).get("fingerprint")
+    found = results.study.resolved.fingerprint
     if found and found != data.fingerprint:
         raise BadRequest(
-            f"the images are not those of {results.folder} ({str(found)[:12]} then, {data.fingerprint[:12]} "
+            f"the images are not those of {results.folder} ({found[:12]} then, {data.fingerprint[:12]} "
             "now): restore them, or export with --no-model"
         )
     return cached_data(study.judging_data)
@@ -239,7 +239,7 @@ def _model(
     configuration = _everything(results.folder, study, cell, row)
     origin = {
         "study": study.study,
-        "identity": (results.study.get("resolved") or {}).get("identity"),
+        "identity": results.study.resolved.identity or None,
         "cell": cell.name,
         "trial": row["trial"],
         "trial_digest": row["trial_digest"],

@@ -82,7 +82,7 @@ def recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
     from analysis import open_results
 
     results = open_results(folder)
-    study = standing_study(results.study)
+    study = standing_study(results.study.plain)
     if not row["tasks"]:
         raise BadRequest(
             f"{row['run']} failed before it began ({row['error']}): there is nothing to run again"

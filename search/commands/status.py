@@ -113,22 +113,23 @@ def is_active(folder: Path) -> bool:
 def _protocol(folder: Path) -> dict[str, Any]:
     """How configurations are chosen, what that looks at, and how often the test set was opened."""
     from analysis.lake.ledger import openings
-    from spaces.study.study_file import existing_study, standing_study
+    from analysis.lake.study import StudyRecord, read_study
 
-    protocol = standing_study(existing_study(folder) or {}).protocol
+    study = read_study(folder) or StudyRecord()
+    protocol = study.protocol
     return {
         "protocol": protocol.select_on,
-        "causal": protocol.causal,
+        "causal": study.resolved.causal,
         "label": protocol.label,
         "openings": openings(folder),
     }
 
 
 def _direction(folder: Path) -> str:
-    from spaces.study.study_file import existing_study
+    from analysis.lake.study import read_study
 
-    study = existing_study(folder) or {}
-    return str((study.get("resolved") or {}).get("direction", "max"))
+    study = read_study(folder)
+    return (study and study.resolved.direction) or "max"
 
 
 def _best(cells: list[Any], direction: str) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from cl_core.errors import BadRequest
 from cl_core.images.data_spec import DataSpec
+from cl_core.records import ORACLE
 from cl_core.training.configuration import Configuration
 from spaces.study.data import DataPart, data_from_name
 from spaces.study.messages import known_keys, one_line
@@ -27,7 +28,6 @@ from spaces.study.part import Part
 
 MOST_REPEATS = 1_000  # class orders or seeds of a configuration
 OTHER_HALF = "other half"
-ORACLE = "selected on the test split (oracle-test)"
 
 
 def _as_text(value: object) -> object:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis import Results, compare
+from analysis.lake.study import study_record
 from cl_core.errors import BadRequest
 from tests.analysis.lake import Planted, plant
 
@@ -58,7 +59,7 @@ def made(
             ]
     results = Results(Path(name))
     results.__dict__["runs"] = pd.DataFrame(rows)
-    results.__dict__["study"] = {**STUDY, **study}
+    results.__dict__["study"] = study_record({**STUDY, **study})
     return results
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -15,7 +16,7 @@ import yaml
 
 from analysis import write_report
 from analysis.lake.open import open_results
-from analysis.lake.study import objective
+from analysis.lake.study import ProtocolRecord
 from analysis.report.figure import embedded
 from analysis.report.html_table import table
 from analysis.report.page import render, section
@@ -217,7 +218,7 @@ def test_a_minimised_objective_ranks_the_smallest_first(lake):
     study["search"]["objective"] = {"forgetting": "min"}
     (lake / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     results = open_results(lake)
-    assert objective(results) == ("forgetting", "min")
+    assert results.study.objective == ("forgetting", "min")
     for cell in cells(results):
         assert cell.selected["objective"].iloc[0] == cell.runs["objective"].min()
 
@@ -265,7 +266,7 @@ def test_the_rate_of_false_stops_is_that_of_audited_trials_that_would_have_won(l
         2: {"objective": 0.4, "audited_after": 2},
     }
     results, first = _lake_with(lake, changes)
-    results.study["search"]["stopper"] = "asha"
+    results.study = replace(results.study, stopper="asha")
     found = section(results, "early_stopping")
     row = found.table[(found.table["label"] + "@" + found.table["scenario"]) == first].iloc[0]
     assert (row["audited"], row["false stops"], row["false stop rate"]) == (2, 1, 0.5)
@@ -287,7 +288,7 @@ def test_a_configuration_that_ends_between_two_runs_counts_as_stopped_and_saves_
         (folder / f"tables/runs/lwf@B0-3tasks--1--seed-{order}--s0.parquet").unlink()
         (folder / f"tables/tasks/lwf@B0-3tasks--1--seed-{order}--s0.parquet").unlink()
     results = open_results(folder)
-    results.study["search"]["stopper"] = "wilcoxon"
+    results.study = replace(results.study, stopper="wilcoxon")
     (row,) = section(results, "early_stopping").table.to_dict("records")
     assert (row["configurations"], row["stopped"]) == (3, 1)
     assert (row["tasks trained"], row["tasks saved"]) == (30, 6)
@@ -301,7 +302,7 @@ def test_a_run_that_is_stopped_saves_its_tasks_and_the_runs_that_never_start(tmp
         for table_ in ("runs", "tasks"):
             (folder / f"tables/{table_}/lwf@B0-4tasks--2--seed-{order}--s0.parquet").unlink()
     results = open_results(folder)
-    results.study["search"]["stopper"] = "asha"
+    results.study = replace(results.study, stopper="asha")
     (row,) = section(results, "early_stopping").table.to_dict("records")
     assert row["stopped"] == 1
     assert row["tasks trained"] == 2 * 3 * 4 + 2
@@ -338,7 +339,7 @@ def test_a_front_holds_what_no_other_configuration_beats(lake):
 
 def test_the_worst_class_order_ranks_where_the_protocol_says_so(tmp_path):
     results = open_results(write(tmp_path / "run", Plan(labels=("lwf",), trials=2, orders=2)))
-    results.study["protocol"]["aggregate"] = "worst"
+    results.study = replace(results.study, protocol=ProtocolRecord(worst=True))
     for cell in cells(results):
         worst = cell.runs.groupby("trial")["objective"].min()
         assert cell.selected_trial == worst.idxmax()

@@ -146,7 +146,7 @@ def test_a_model_is_what_a_training_on_all_rows_comes_to(cell: str, run: Path, e
     model = load_model(exported / cell / "model.safetensors")
     (chosen,) = (c for c in cells(open_results(run)) if c.name == cell)
     assert model.card.origin["trial"] == chosen.number
-    assert model.card.origin["identity"] == open_results(run).study["resolved"]["identity"]
+    assert model.card.origin["identity"] == open_results(run).study.resolved.identity
     row = open_results(run).row(chosen.selected["run"].iloc[0])
     configuration = recorded_spec(run, search.commands.export._row(chosen)).configuration
     assert row["trial"] == chosen.number

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +27,7 @@ AXES = {"kd_weight": "hp.kd_weight", "temperature": "hp.temperature", "lr": "rec
 def recorded_rows(results: Results) -> pd.DataFrame:
     """The table of a run that was carried out to the end. Raises BadRequest where something is missing."""
     trials = results.runs.set_index("run")
-    if len(trials) < results.study["search"]["trials"] or not (trials["status"] == "completed").all():
+    if len(trials) < results.study.plain["search"]["trials"] or not (trials["status"] == "completed").all():
         raise BadRequest(f"{results.folder} is not carried out to the end: continue it first")
     classes = results.classes
     counted = classes[classes["primary"] & (classes["split"] == "val")]
@@ -48,7 +47,7 @@ def recorded_rows(results: Results) -> pd.DataFrame:
 
 def header(results: Results) -> str:
     """How the table was made, as comment lines."""
-    study: dict[str, Any] = results.study
+    study = results.study.plain
     resolved, first = study["resolved"], results.runs.iloc[0]
     versions = {**resolved["versions"], **json.loads(first["versions"])}
     lines = [
@@ -69,12 +68,12 @@ def main(arguments: list[str]) -> None:
         raise SystemExit("usage: python -m tests.search.replay.record RUN_FOLDER")
     results = Results(Path(arguments[0]).expanduser())
     try:
-        if not (HERE / f"{results.study.get('study')}.yaml").is_file():
+        if not (HERE / f"{results.study.name}.yaml").is_file():
             raise BadRequest(f"{results.folder} is no run of a study file in {HERE}")
         table = recorded_rows(results)
     except BadRequest as error:
         raise SystemExit(f"error: {error}") from None
-    path = HERE / f"{results.study['study']}.csv"
+    path = HERE / f"{results.study.name}.csv"
     path.write_text(header(results) + table.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
     print(f"{len(table)} configurations -> {path}")
 
