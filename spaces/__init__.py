@@ -7,7 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spaces.resolved.study import ResolvedStudy, resolve
+    from spaces.resolved.resolve import resolve
+    from spaces.resolved.study import ResolvedStudy
     from spaces.space.method_space import space_of
     from spaces.space.space import Space
     from spaces.study.study import Study
@@ -19,7 +20,7 @@ _HOME = {
     "Study": "spaces.study.study",
     "ResolvedStudy": "spaces.resolved.study",
     "load_study": "spaces.study.study_file",
-    "resolve": "spaces.resolved.study",
+    "resolve": "spaces.resolved.resolve",
 }
 
 __all__ = ["ResolvedStudy", "Space", "Study", "load_study", "resolve", "space_of"]

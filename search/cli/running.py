@@ -215,10 +215,11 @@ def plan(
             return
         from search.commands.run import prepare
         from search.cost.forecast import forecast, write
+        from spaces.resolved.warnings import notes_of, warnings_of
 
         # Nothing is trained there, so changed code is no matter.
         prepared = prepare(study, out, sets or [], own_code=own_code, accept_code=True)
-        note([*prepared.study.notes, *prepared.study.warnings])
+        note([*notes_of(prepared.study.data), *warnings_of(prepared.study)])
         found = forecast(prepared, seconds, say=lambda line: typer.echo(line, err=True))
         path = write(found, prepared.folder)
         if as_json:

@@ -26,10 +26,9 @@ from search.commands.run import Prepared, Summary, check_folder, report_of, work
 from search.cost.evaluation_cost import cost
 from search.jobs.evaluation_queue import Evaluation
 from spaces.resolved.cell import Cell
-from spaces.resolved.run_spec import RunSpec, trial_digest
+from spaces.resolved.run_spec import RunSpec, evaluated, trial_digest
 from spaces.resolved.study import ResolvedStudy, short_order
 from spaces.space.space import Values
-from spaces.study.protocol import evaluated
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -165,7 +164,7 @@ def _prepare(folder: Path, overrides: Sequence[str], local: bool, accept_code: b
     from search.jobs.spending import check_budget
     from search.storage.code_record import ACCEPT, check_code, code_of_study
     from search.worker.runner import cached_data
-    from spaces.resolved.study import resolve
+    from spaces.resolved.resolve import resolve
     from spaces.study.study_file import existing_study
 
     existing = existing_study(folder) if folder.is_dir() else None
@@ -177,7 +176,7 @@ def _prepare(folder: Path, overrides: Sequence[str], local: bool, accept_code: b
     cluster = cluster_address() is not None and not local
     planned = plan(wanted.cpu, wanted.gpu, wanted.concurrent, cluster=cluster)
     check_budget(asked.budget, planned.gpu)
-    study = resolve(asked, cached_data(asked.tuning_data)).merge(existing)
+    study = resolve(asked, cached_data(asked.tuning_data), existing)
     planned, notes = kept(study, planned, wanted)
     judged = cached_data(asked.judging_data)
     for data in (study.data, judged):

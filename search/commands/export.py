@@ -282,7 +282,7 @@ def _everything(folder: Path, study: Study, cell: Cell, row: Mapping[str, Any]) 
     order, on whatever device is here.
     """
     from search.commands.rerun import recorded_spec
-    from spaces.study.protocol import evaluated
+    from spaces.resolved.run_spec import evaluated
 
     spec = {spec.name: spec for spec in study.specs()}[cell.scenario]
     return dataclasses.replace(

@@ -72,8 +72,7 @@ def recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
     """The run of a `trials` row, from the row itself and, for what it does not hold, the folder."""
     from cl_core.scenarios.scenarios import ScenarioSpec
     from cl_core.training.configuration import Configuration
-    from spaces.resolved.run_spec import RunSpec
-    from spaces.study.protocol import evaluated, searched
+    from spaces.resolved.run_spec import RunSpec, evaluated, searched
     from spaces.study.study_file import standing_study
 
     if (folder / SPEC).exists():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,8 +75,9 @@ class Prepared:
         """Notes on images and code, and valid settings that are probably not intended; one line each."""
         from search.cells.warm_start import left_out
         from search.storage.code_record import changes
+        from spaces.resolved.warnings import notes_of, warnings_of
 
-        out = [*self.study.notes, *self.notes, *self.study.warnings]
+        out = [*notes_of(self.study.data), *self.notes, *warnings_of(self.study)]
         out += unguided(self.study, self.plan.concurrent)
         for source in self.known:
             theirs = changes(Path(source).expanduser(), self.code)
@@ -178,8 +179,8 @@ def _prepare(
     from search.storage.code_record import ACCEPT, check_code, code_of_study
     from search.storage.run_folder import check_storage
     from search.worker.runner import cached_data
-    from spaces.resolved.protocol_checks import check_judged
-    from spaces.resolved.study import resolve
+    from spaces.resolved.checks import check_judged
+    from spaces.resolved.resolve import resolve
     from spaces.study.study import Study
     from spaces.study.study_file import existing_study, load_study, standing_study
 
@@ -200,11 +201,10 @@ def _prepare(
         wanted.cpu, wanted.gpu, wanted.concurrent, cluster=cluster_address() is not None and not local
     )
     check_budget(asked.budget, planned.gpu, begun=existing is not None)
-    resolved = resolve(asked, cached_data(asked.tuning_data))
-    resolved = replace(resolved, device="cuda" if planned.gpu else "cpu")
+    device = "cuda" if planned.gpu else "cpu"
+    resolved = resolve(asked, cached_data(asked.tuning_data), existing, device)
     notes: list[str] = []
     if existing is not None:
-        resolved = resolved.merge(existing)
         planned, notes = kept(resolved, planned, wanted)
     elif asked.judging_data != asked.tuning_data:  # what cannot be judged is not begun
         check_judged(resolved, cached_data(asked.judging_data))
@@ -263,6 +263,7 @@ def _begin(prepared: Prepared) -> list[str]:
     from search.lake.writer import start_tables, study_schemas
     from search.storage.code_record import write_code
     from search.storage.repair import mend_folder
+    from spaces.resolved.study_yaml import study_yaml
     from spaces.study.study_file import existing_study
 
     folder = prepared.folder
@@ -278,7 +279,7 @@ def _begin(prepared: Prepared) -> list[str]:
     existing = existing_study(folder)
     start_tables(folder, study_schemas(prepared.study.methods))
     with aside(folder / STUDY) as hidden:
-        hidden.write_text(prepared.study.to_yaml(existing), encoding="utf-8")
+        hidden.write_text(study_yaml(prepared.study, existing), encoding="utf-8")
     write_code(folder, prepared.code)
     return mended
 

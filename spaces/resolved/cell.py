@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cl_core.errors import BadRequest
 from cl_core.hparams import Choice
 from cl_core.images.dataset import Data
-from cl_core.method import METHODS
-from cl_core.nets.network import build_network
 from cl_core.recipe import PARTS
 from cl_core.scenarios.scenarios import ScenarioSpec
-from cl_core.training.weights import load_init
 from spaces.space.method_space import space_of
 from spaces.space.scenario_axis import check_order_search, order_space, seeks
-from spaces.space.space import Space, Values
+from spaces.space.space import Space
 from spaces.study.protocol import check_protocol
 from spaces.study.strategies import check_objectives, check_sampler, check_stopper
 from spaces.study.study import Entry, Study
@@ -104,46 +100,6 @@ def cell_of(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data
         budget, note = size, "the whole grid"
     name = f"{label}@{scenario.name}"
     return Cell(name, label, entry.method, scenario, space, budget, note, tuple(sizes), init, protocol.first)
-
-
-def corners(space: Space) -> Iterator[Values]:
-    """Configurations that put one searched parameter at an end of its domain, the others at their defaults.
-
-    What a study allows at its ends, such as a memory too small for the classes, would fail trial by trial.
-    """
-    for p in space.searched:
-        assert p.domain is not None
-        ends = p.domain.options if isinstance(p.domain, Choice) else (p.domain.low, p.domain.high)
-        for value in dict.fromkeys(ends):
-            given = {name: allowed[0] for name, allowed in p.when.items()} | {p.name: value}
-            fixed = tuple(
-                dataclasses.replace(q, default=given[q.name], domain=None) if q.name in given else q
-                for q in space.parameters
-            )
-            yield dataclasses.replace(space, parameters=fixed).defaults()
-
-
-@contextlib.contextmanager
-def within(cell: Cell) -> Iterator[None]:
-    """Name the cell in what is refused."""
-    try:
-        yield
-    except BadRequest as error:
-        raise BadRequest(f"{cell.name}: {error}") from error
-
-
-def check_init(cells: Sequence[Cell], data: Data) -> None:
-    """Raise BadRequest unless given weights fit every network."""
-    seen: set[tuple[str, str]] = set()
-    for cell in cells:
-        base = METHODS[cell.method]().base()
-        for net in cell.nets(data):
-            if cell.init is None or (net, cell.init) in seen:
-                continue
-            seen.add((net, cell.init))
-            with within(cell):
-                network = build_network(net, data.shape, data.num_classes, base.head, base.last_relu, 0)
-                load_init(network, cell.init)
 
 
 def _merged(study: Mapping[str, Any], label: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,15 @@
-"""What one run is asked to do, as plain values that travel to whichever process carries it out."""
+"""RunSpec: one run of a study, as plain values that travel to whichever process trains it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cl_core.hparams import digest
+from cl_core.images.data_spec import DataSpec
 from cl_core.training.configuration import Configuration
+from spaces.study.protocol import ProtocolPart
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,11 @@ class RunSpec:
 
     @property
     def measured(self) -> str:
-        """The split of the run's metrics: the one that decides, or test where nothing is held out."""
+        """The split of the run's metrics: the deciding one, or test if no validation rows are held out."""
         return self.split if self.configuration.validation else "test"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can carry."""
+        """Return plain values that JSON can carry."""
         return {
             **{k: getattr(self, k) for k in self.__dataclass_fields__},
             "configuration": self.configuration.to_dict(),
@@ -39,12 +41,36 @@ class RunSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunSpec:
-        """The run that `to_dict` described."""
+        """Rebuild the run that `to_dict` described."""
         configuration = Configuration.from_dict(values["configuration"])
         objectives = tuple(values["objectives"])
         return cls(**{**values, "configuration": configuration, "objectives": objectives})
 
 
 def trial_digest(values: Mapping[str, Any]) -> str:
-    """The digest that groups the runs of one trial."""
+    """Return the digest that groups the runs of one trial."""
     return digest(dict(values), 16)
+
+
+def searched(configuration: Configuration, protocol: ProtocolPart) -> Configuration:
+    """Return a run as the search trains it under `protocol`."""
+    return replace(
+        configuration,
+        until=protocol.first,
+        shared_base=protocol.select_on == "shared-base",
+        chf=protocol.chf.model_dump() if protocol.chf else None,
+        unsealed=protocol.select_on == "oracle-test",
+    )
+
+
+def evaluated(configuration: Configuration, purpose: str, data: DataSpec) -> Configuration:
+    """Return a run of the search as it is trained for another `purpose`: all tasks, with test rows open.
+
+    A final run trains on training and validation rows of `data`, the images of the evaluation. Under chf
+    validation rows stay held out. A reference run keeps the split of the search.
+    """
+    out = replace(configuration, until=None, unsealed=True)
+    if purpose == "final":
+        # CHF chooses inside the run, so it needs validation rows there as well.
+        out = replace(out, data=data, validation=out.validation if out.chf else 0.0)
+    return out

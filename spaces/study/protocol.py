@@ -13,7 +13,6 @@ shared-base  as validation, with one first task for all methods
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -21,7 +20,6 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from cl_core.errors import BadRequest
 from cl_core.images.data_spec import DataSpec
 from cl_core.records import ORACLE
-from cl_core.training.configuration import Configuration
 from spaces.study.data import DataPart, data_from_name
 from spaces.study.messages import known_keys, one_line
 from spaces.study.part import Part
@@ -196,15 +194,6 @@ def check_protocol(protocol: ProtocolPart, stopper: str, scenario: str, tasks: i
     return protocol.first or tasks
 
 
-def protocol_warnings(protocol: ProtocolPart, trials: int) -> list[str]:
-    """What a protocol makes of a study beside its meaning; one line each."""
-    if protocol.select_on == "oracle-test":
-        return [f"{protocol.label}: an upper bound, no result; its numbers are labelled everywhere"]
-    if protocol.select_on == "chf" and trials > 1:
-        return [f"search.trials {trials} is not used: under chf a cell has one configuration"]
-    return []
-
-
 def tuning_data(data: DataPart, protocol: ProtocolPart) -> DataSpec:
     """The images on which configurations are searched."""
     halves = protocol.select_on == "gtep" and protocol.evaluate_on is None
@@ -216,27 +205,3 @@ def judging_data(data: DataPart, protocol: ProtocolPart) -> DataSpec:
     if protocol.evaluate_on is not None:
         return protocol.evaluate_on.spec()
     return data.spec("evaluate" if protocol.select_on == "gtep" else None)
-
-
-def searched(configuration: Configuration, protocol: ProtocolPart) -> Configuration:
-    """A run of the search as its protocol has it."""
-    return replace(
-        configuration,
-        until=protocol.first,
-        shared_base=protocol.select_on == "shared-base",
-        chf=protocol.chf.model_dump() if protocol.chf else None,
-        unsealed=protocol.select_on == "oracle-test",
-    )
-
-
-def evaluated(configuration: Configuration, purpose: str, data: DataSpec) -> Configuration:
-    """A run of the search trained for another `purpose`: all tasks, test rows open.
-
-    final: on training and validation rows of `data`, the images that choices are judged on (under chf the
-    latter stay held out); reference: on the split of the search.
-    """
-    out = replace(configuration, until=None, unsealed=True)
-    if purpose == "final":
-        # What chooses inside the run needs its validation rows there as well.
-        out = replace(out, data=data, validation=out.validation if out.chf else 0.0)
-    return out

@@ -17,7 +17,9 @@ from cl_core.method import METHODS
 from cl_core.training.checkpoint_keys import base_identity
 from spaces import presets
 from spaces.resolved.cell import Cell
-from spaces.resolved.study import ResolvedStudy, resolve
+from spaces.resolved.resolve import resolve
+from spaces.resolved.study import ResolvedStudy
+from spaces.resolved.warnings import warnings_of
 from spaces.study.study_file import load_study
 
 CLASSES = {"digits": (10, 8), "cifar10": (10, 32), "cifar100": (100, 32), "tiny-imagenet": (200, 64)}
@@ -85,7 +87,7 @@ def test_a_preset_says_in_its_first_line_what_it_is(name: str) -> None:
 
 @pytest.mark.parametrize("name", presets.names())
 def test_nothing_in_a_preset_is_hardly_meant(name: str) -> None:
-    assert resolved(name).warnings == []
+    assert warnings_of(resolved(name)) == []
 
 
 def test_the_quickstart_needs_no_download_and_compares_at_least_four_methods() -> None:

@@ -20,8 +20,10 @@ from search.lake.rows import run_row
 from search.lake.writer import study_schemas, write_rows
 from search.storage.run_folder import read_studies
 from search.worker.runner import INCREMENTS
+from spaces.resolved.resolve import resolve
 from spaces.resolved.run_spec import RunSpec
-from spaces.resolved.study import ResolvedStudy, resolve
+from spaces.resolved.study import ResolvedStudy
+from spaces.resolved.study_yaml import study_yaml
 from spaces.study.storage import StoragePart
 from spaces.study.study_file import load_study
 
@@ -58,7 +60,7 @@ def made(
 def begun(resolved: ResolvedStudy, folder: Path) -> ResolvedStudy:
     """The study, with its study.yaml in the folder."""
     folder.mkdir(exist_ok=True)
-    (folder / "study.yaml").write_text(resolved.to_yaml())
+    (folder / "study.yaml").write_text(study_yaml(resolved))
     return resolved
 
 

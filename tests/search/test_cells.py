@@ -17,6 +17,7 @@ from search.cells.standing import read_progress
 from search.jobs import queue as module
 from search.storage.run_folder import JOURNAL, open_journal, read_journal
 from spaces.resolved.run_spec import RunSpec
+from spaces.resolved.study_yaml import study_yaml
 from tests.search.simulation import TASKS, TWO, Driver, Ending, told, trials_of, worth, write_row
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
@@ -400,7 +401,7 @@ def test_the_key_of_a_base_stage_does_not_move_with_what_acts_later(
 
 def test_progress_is_read_without_the_lock_and_without_the_data(study: Any, tmp_path: Path) -> None:
     resolved = study(trials=3)
-    (tmp_path / "study.yaml").write_text(resolved.to_yaml())
+    (tmp_path / "study.yaml").write_text(study_yaml(resolved))
     assert [(p.budget, p.asked, p.best) for p in read_progress(tmp_path)] == [(3, 0, None)] * 2
     driver = Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run(3)
     assert read_progress(tmp_path) == driver.cells.progress()

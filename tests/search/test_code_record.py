@@ -25,7 +25,7 @@ from search.commands.run import prepare, run_study
 from search.commands.train import TrainRequest, train
 from search.lake.writer import recorded
 from search.storage.code_record import read_code
-from spaces.resolved.study import resolve
+from spaces.resolved.resolve import resolve
 from spaces.study.study_file import load_study
 from tests import tiny
 

@@ -22,6 +22,7 @@ from search.commands.status import is_active
 from search.storage.database import DRIVERS, LostDatabase, driver, while_it_answers
 from search.storage.run_folder import check_storage, read_studies
 from spaces.resolved.continuing import grown
+from spaces.resolved.study_yaml import study_yaml
 from spaces.study.storage import StoragePart
 from spaces.study.storage_url import split_password, without_passwords
 from spaces.study.study_file import load_study
@@ -67,7 +68,7 @@ def kept_in(place: str, folder: Path, **search: Any) -> Any:
     study = load_study(plain)
     object.__setattr__(resolved, "study", study)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "study.yaml").write_text(resolved.to_yaml())
+    (folder / "study.yaml").write_text(study_yaml(resolved))
     return resolved
 
 

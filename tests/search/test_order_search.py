@@ -19,6 +19,7 @@ from search.commands.status import show, status
 from search.lake.writer import recorded, start_tables
 from search.storage.run_folder import read_journal
 from spaces.resolved.run_spec import RunSpec
+from spaces.resolved.study_yaml import study_yaml
 from tests.search.simulation import SCHEMAS, Driver, Ending, images, made, told, trials_of
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
@@ -43,7 +44,7 @@ def searched(folder: Path, **search: Any) -> Any:
     protocol = search.pop("protocol", None)
     resolved = made(images(), {"lwf": None}, search.pop("scenarios", BOTH), protocol, **search)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "study.yaml").write_text(resolved.to_yaml())
+    (folder / "study.yaml").write_text(study_yaml(resolved))
     start_tables(folder, SCHEMAS)
     return resolved
 

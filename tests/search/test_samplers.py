@@ -13,6 +13,7 @@ from search.backends.allocation import unguided
 from search.cells import samplers
 from search.cells.queue import Cells
 from search.storage.run_folder import read_journal
+from spaces.resolved.warnings import warnings_of
 from tests.search.simulation import Driver, told
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
@@ -84,7 +85,7 @@ def test_a_conditional_space_is_searched_branch_by_branch(sampler: str, study: A
         }
     resolved = study(methods, sampler=sampler, sampler_args=EARLY.get(sampler, {}), trials=10)
     if sampler == "nsga2":
-        assert "nsga2 draws it at random there" in " ".join(resolved.warnings)
+        assert "nsga2 draws it at random" in " ".join(warnings_of(resolved))
     runs(resolved, tmp_path)
     storage = read_journal(tmp_path)
     assert storage is not None
@@ -107,14 +108,14 @@ def test_published_values_outside_a_narrowed_space_are_moved_and_that_is_said(
 ) -> None:
     methods = {"lwf": {"kd_weight": {"float": [1, 4]}, "temperature": {"choice": [3, 5]}}}
     resolved = study(methods, trials=1)
-    assert [w.split(": ", 1)[1] for w in resolved.warnings] == [
-        "the published hp.kd_weight = 0.25 lies outside the space: the first configuration takes 1.0",
-        "the published hp.temperature = 2.0 lies outside the space: the first configuration takes 3.0",
+    assert [w.split(": ", 1)[1] for w in warnings_of(resolved)] == [
+        "the published hp.kd_weight = 0.25 is outside the space: the first trial takes 1.0",
+        "the published hp.temperature = 2.0 is outside the space: the first trial takes 3.0",
     ]
     job = Cells(resolved, tmp_path, bases=False).next()
     assert job is not None
     assert (job.spec.configuration.hp["kd_weight"], job.spec.configuration.hp["temperature"]) == (1.0, 3.0)
-    assert study(methods, start_from=[]).warnings == []
+    assert warnings_of(study(methods, start_from=[])) == []
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_another_space_or_protocol_is_refused_in_one_line(
 def test_another_recipe_is_refused_and_so_is_a_folder_without_a_run(
     other: Path, study: Any, tmp_path: Path
 ) -> None:
-    from spaces.resolved.study import resolve
+    from spaces.resolved.resolve import resolve
     from spaces.study.study_file import load_study
 
     resolved = study(trials=3)

@@ -12,9 +12,11 @@ import pytest
 from cl_core.errors import BadRequest
 from cl_core.images.dataset import Data
 from search.commands.run import prepare
-from spaces.resolved.run_spec import RunSpec
-from spaces.resolved.study import ResolvedStudy, resolve
-from spaces.study.protocol import evaluated
+from spaces.resolved.resolve import resolve
+from spaces.resolved.run_spec import RunSpec, evaluated
+from spaces.resolved.study import ResolvedStudy
+from spaces.resolved.study_yaml import study_yaml
+from spaces.resolved.warnings import warnings_of
 from spaces.study.study_file import load_study
 
 SELECTS = ("validation", "first-k", "gtep", "chf", "oracle-test", "shared-base")
@@ -175,7 +177,7 @@ def test_chf_has_one_configuration_and_keeps_what_the_study_fixes() -> None:
     assert spec.configuration.chf == {"lrs": "0.1,0.3,1,3", "drop": 0.2, "decay": 0.5, "attempts": 6}
     # What chooses inside the run needs held-out rows there as well.
     assert evaluated(spec.configuration, "final", study.study.judging_data).validation == 0.1
-    assert study.warnings == ["search.trials 9 is not used: under chf a cell has one configuration"]
+    assert warnings_of(study) == ["search.trials 9 is not used: under chf a cell has one trial"]
 
 
 @pytest.mark.parametrize(
@@ -193,16 +195,20 @@ def test_chf_has_one_configuration_and_keeps_what_the_study_fixes() -> None:
         ),
         ({"select_on": "chf"}, ["joint"], "joint: chf sets nothing of joint, which trains every task anew"),
         ({"select_on": "chf"}, ["lwf"], None),
-        ({"select_on": "shared-base"}, ["finetune", "lwf"], "shared-base changes nothing: the first task of"),
+        ({"select_on": "shared-base"}, ["finetune", "lwf"], "shared-base changes nothing: every method"),
         ({"select_on": "shared-base"}, ["finetune", "lucir"], None),
-        ({"select_on": "first-k", "first": 5}, ["lwf"], "protocol.first 5 is all tasks of B0-5tasks: as val"),
+        (
+            {"select_on": "first-k", "first": 5},
+            ["lwf"],
+            "protocol.first 5 is all tasks of B0-5tasks: same as val",
+        ),
         ({"select_on": "first-k", "first": 3}, ["lwf"], None),
     ],
 )
 def test_a_protocol_that_finds_nothing_to_act_on_is_told(
     protocol: dict[str, Any], methods: Any, says: str | None
 ) -> None:
-    found = made(protocol, methods=methods, search={"trials": 1}).warnings
+    found = warnings_of(made(protocol, methods=methods, search={"trials": 1}))
     assert [line.startswith(says or "-") for line in found] == ([True] if says else [])
 
 
@@ -210,8 +216,8 @@ def test_the_oracle_selects_on_test_rows_and_is_labelled() -> None:
     study = made({"select_on": "oracle-test"})
     spec = first_run(study)
     assert (spec.configuration.unsealed, spec.measured, spec.configuration.validation) == (True, "test", 0.1)
-    assert study.warnings[0].startswith("selected on the test split (oracle-test)")
-    assert "selected on the test split (oracle-test)" in study.to_yaml()
+    assert warnings_of(study)[0].startswith("selected on the test split (oracle-test)")
+    assert "selected on the test split (oracle-test)" in study_yaml(study)
     assert first_run(made()).configuration.unsealed is False
 
 
@@ -227,19 +233,24 @@ def test_an_oracle_needs_a_test_split() -> None:
 @pytest.mark.parametrize("select", SELECTS)
 def test_every_protocol_says_what_it_has_looked_at_and_is_read_back(select: str) -> None:
     study = made({"select_on": select, **({"first": 2} if select == "first-k" else {})})
-    assert f"causal: '{study.study.protocol.causal}'" in study.to_yaml().replace('"', "'")
+    assert f"causal: '{study.study.protocol.causal}'" in study_yaml(study).replace('"', "'")
     assert load_study(study.study.to_plain()).to_plain() == study.study.to_plain()
     assert first_run(study).configuration.shared_base is (select == "shared-base")
+
+
+def continued(new: ResolvedStudy, existing: dict[str, Any]) -> ResolvedStudy:
+    """`new` in a folder whose study.yaml is `existing`."""
+    return resolve(new.study, new.data, existing)
 
 
 def test_a_study_of_before_the_protocols_is_continued_and_no_other_protocol_is() -> None:
     old = made().study.to_plain()
     for key in ("first", "evaluate_on", "chf"):
         del old["protocol"][key]
-    assert made().merge(old).identity == made().identity
+    assert continued(made(), old).identity == made().identity
     assert "chf" not in "".join(made().study.fixed_part())
     with pytest.raises(BadRequest, match=r"protocol\.select_on was 'validation'"):
-        made({"select_on": "shared-base"}).merge(old)
+        continued(made({"select_on": "shared-base"}), old)
     first = made({"select_on": "first-k", "first": 2}).study.to_plain()
     with pytest.raises(BadRequest, match=r"protocol\.first was 2 when this folder was begun and is 3 now"):
-        made({"select_on": "first-k", "first": 3}).merge(first)
+        continued(made({"select_on": "first-k", "first": 3}), first)

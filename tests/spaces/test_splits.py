@@ -14,7 +14,9 @@ from cl_core.errors import BadRequest
 from cl_core.images.dataset import Data
 from cl_core.scenarios.class_orders import class_order
 from cl_core.training.checkpoint_keys import base_identity
-from spaces.resolved.study import ResolvedStudy, resolve, short_order
+from spaces.resolved.resolve import resolve
+from spaces.resolved.study import ResolvedStudy, short_order
+from spaces.resolved.warnings import warnings_of
 from spaces.space.scenario_axis import keys_of, number_of_splits, order_of, scenarios_of
 from spaces.study.study_file import load_study, parse_study
 from tests.search.simulation import images
@@ -83,7 +85,7 @@ def test_a_grid_may_be_set_on_the_command_line_and_grow() -> None:
     first, second = (resolve(load_study(plain, [f"scenarios=[{text}]"]), images()) for text in sets)
     stored = first.study.to_plain()
     assert [entry["name"] for entry in stored["scenarios"]] == ["B4-inc1", "B4-inc2"]
-    assert [spec.name for spec in second.merge(stored).study.specs()] == [
+    assert [spec.name for spec in resolve(second.study, second.data, stored).study.specs()] == [
         *("B4-inc1", "B4-inc2", "B6-inc1", "B6-inc2")
     ]
 
@@ -118,8 +120,8 @@ def test_a_search_for_an_order_fixes_all_else_and_has_directions_of_its_own() ->
     ]
     assert [p.name for p in hard.space.searched] == [f"order.{c}" for c in range(10)]
     assert hard.space.defaults()["hp.kd_weight"] == 1.0  # 0.25, moved into what the study allows
-    assert study.warnings == [
-        "lwf: the published hp.kd_weight = 0.25 lies outside the space: the first configuration takes 1.0"
+    assert warnings_of(study) == [
+        "lwf: the published hp.kd_weight = 0.25 is outside the space: the first trial takes 1.0"
     ]
     assert [study.directions(cell) for cell in study.cells] == [
         {"average_incremental_accuracy": way} for way in ("max", "min", "max")
@@ -177,8 +179,8 @@ def test_few_splits_are_warned_of() -> None:
     data = Data.from_arrays(np.zeros((24, 8, 8), dtype=np.uint8), np.repeat(np.arange(3), 8), name="three")
     plain = {"study": "s", "data": "digits", "scenarios": [{"tasks": 3, "class_order": "easiest"}]}
     study = resolve(parse_study({**plain, "methods": ["finetune"]}), data)
-    assert study.warnings == [
-        "finetune@B0-3tasks-easiest: 20 class orders are asked of 6 splits that differ: some are run again"
+    assert warnings_of(study) == [
+        "finetune@B0-3tasks-easiest: search.trials 20 is more than the 6 splits that differ: some are run again"
     ]
 
 

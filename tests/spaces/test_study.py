@@ -17,8 +17,11 @@ from cl_core.images.dataset import Data
 from cl_core.method import METHODS
 from cl_core.yaml_text import read_yaml, write_yaml
 from spaces import presets
-from spaces.resolved.cell import corners
-from spaces.resolved.study import ResolvedStudy, resolve
+from spaces.resolved.checks import corners
+from spaces.resolved.resolve import resolve
+from spaces.resolved.study import ResolvedStudy
+from spaces.resolved.study_yaml import study_yaml
+from spaces.resolved.warnings import warnings_of
 from spaces.study.study import Study
 from spaces.study.study_file import existing_study, load_study
 
@@ -40,6 +43,11 @@ def data() -> Data:
 def study(*overrides: str, **changes: Any) -> Study:
     plain = {key: value for key, value in {**PLAIN, **changes}.items() if value is not ...}
     return load_study(plain, overrides)
+
+
+def continued(new: ResolvedStudy, old: ResolvedStudy) -> ResolvedStudy:
+    """`new` in the folder of `old`."""
+    return resolve(new.study, new.data, yaml.safe_load(study_yaml(old)))
 
 
 def test_a_domain_is_refused_whose_ends_the_method_cannot_run_with(data: Data) -> None:
@@ -171,9 +179,9 @@ def test_the_example_of_a_study_file_is_understood(data: Data) -> None:
     config = resolved.cells[0].space.defaults()
     assert config["recipe.weight_decay"] == 5e-4
     assert config["recipe.increment.lr"] == 0.1
-    assert resolved.warnings == [
-        "icarl: hp.temperature never acts, it does only where hp.loss = ce and hp.distill = True: "
-        "it is left out"
+    assert warnings_of(resolved) == [
+        "icarl: hp.temperature has no effect and is left out: it acts only where hp.loss = ce and "
+        "hp.distill = True"
     ]
 
 
@@ -470,7 +478,7 @@ CHANGED = [
 def test_the_identity_leaves_out_what_may_grow(change: dict[str, Any], data: Data) -> None:
     first, second = resolve(study(), data), resolve(study(**change), data)
     assert first.identity == second.identity
-    assert second.merge(yaml.safe_load(first.to_yaml())).identity == first.identity
+    assert continued(second, first).identity == first.identity
 
 
 @pytest.mark.parametrize("change", CHANGED, ids=str)
@@ -483,7 +491,7 @@ def test_the_identity_holds_what_may_not_change_and_merging_names_it(
     key = next(k for k in values if k != "name")
     pattern = rf"{part}\.{key} was .* when this folder was begun and is .* now: .* another --out"
     with pytest.raises(BadRequest, match=pattern) as caught:
-        second.merge(yaml.safe_load(first.to_yaml()))
+        continued(second, first)
     assert "\n" not in str(caught.value)
 
 
@@ -492,14 +500,14 @@ def test_runs_that_a_stopper_compared_get_no_others_beside_them(change: dict[str
     old = resolve(study(search={"stopper": "asha"}), data)
     new = resolve(study(search={"stopper": "asha"}, protocol=change), data)
     with pytest.raises(BadRequest, match=r"protocol\.(orders|seeds) may not grow from 1 to 2 .* --out"):
-        new.merge(yaml.safe_load(old.to_yaml()))
-    assert old.merge(yaml.safe_load(old.to_yaml())).identity == old.identity
+        continued(new, old)
+    assert continued(old, old).identity == old.identity
 
 
 def test_a_folder_grows_by_the_union_and_never_shrinks(data: Data) -> None:
     old = resolve(study(methods=["lwf", "bic"], search={"trials": 9}, protocol={"orders": 3}), data)
     new = resolve(study(methods=["finetune", "lwf"], scenarios=["B4-inc2"], search={"trials": 4}), data)
-    merged = new.merge(yaml.safe_load(old.to_yaml()))
+    merged = continued(new, old)
     assert list(merged.study.methods) == ["lwf", "bic", "finetune"]
     assert [spec.name for spec in merged.study.specs()] == ["B0-5tasks", "B4-inc2"]
     assert (merged.study.search.trials, merged.study.protocol.orders) == (9, 3)
@@ -507,33 +515,33 @@ def test_a_folder_grows_by_the_union_and_never_shrinks(data: Data) -> None:
 
 
 def test_a_label_and_a_scenario_that_stand_may_not_change(data: Data) -> None:
-    old = yaml.safe_load(resolve(study(methods={"a": {"method": "lwf", "kd_weight": 1}}), data).to_yaml())
+    old = yaml.safe_load(study_yaml(resolve(study(methods={"a": {"method": "lwf", "kd_weight": 1}}), data)))
     with pytest.raises(BadRequest, match=r"methods\.a\.kd_weight was 1 .* and is 2 now"):
-        resolve(study(methods={"a": {"method": "lwf", "kd_weight": 2}}), data).merge(old)
+        resolve(study(methods={"a": {"method": "lwf", "kd_weight": 2}}), data, old)
     other = study(
         methods={"a": {"method": "lwf", "kd_weight": 1}},
         scenarios=[{"name": "B0-5tasks", "base": 0, "tasks": 5, "class_order": "seed:1"}],
     )
     with pytest.raises(BadRequest, match=r"scenarios\.B0-5tasks\.class_order was 'natural' .* 'seed:1' now"):
-        resolve(other, data).merge(old)
+        resolve(other, data, old)
 
 
 def test_other_images_under_the_same_name_are_refused(data: Data) -> None:
-    old = yaml.safe_load(resolve(study(), data).to_yaml())
+    old = yaml.safe_load(study_yaml(resolve(study(), data)))
     other = dataclasses.replace(data, fingerprint="0" * 64)
-    with pytest.raises(BadRequest, match="the images are not those"):
-        resolve(study(), other).merge(old)
+    with pytest.raises(BadRequest, match="the images must be those"):
+        resolve(study(), other, old)
 
 
 def test_what_a_run_writes_down_is_a_study_file_again(data: Data, tmp_path: Path) -> None:
     resolved: ResolvedStudy = resolve(study(), data)
-    (tmp_path / "study.yaml").write_text(resolved.to_yaml())
+    (tmp_path / "study.yaml").write_text(study_yaml(resolved))
     assert load_study(tmp_path / "study.yaml") == load_study(study().to_plain())
     found = (existing_study(tmp_path) or {})["resolved"]
     assert found["identity"] == resolved.identity
     assert {"python", "torch", "ray", "optuna", "cl-search"} <= set(found["versions"])
     assert [c["name"] for c in found["cells"]] == ["finetune@B0-5tasks", "lwf@B0-5tasks"]
-    again = yaml.safe_load(resolved.to_yaml({"resolved": {"created": "then"}}))
+    again = yaml.safe_load(study_yaml(resolved, {"resolved": {"created": "then"}}))
     assert again["resolved"]["created"] == "then"
     assert existing_study(tmp_path / "nowhere") is None
 
@@ -562,13 +570,13 @@ def test_a_method_that_restarts_has_nothing_to_search_in_the_increments_recipe(d
     assert [p.name for p in finetune.space.searched] == ["recipe.increment.lr"]
     assert (finetune.budget, joint.budget, joint.note) == (20, 1, "nothing to search")
     assert joint.space.defaults() == {"recipe.epochs": 3}
-    assert resolved.warnings == []
+    assert warnings_of(resolved) == []
 
 
 def test_a_searched_memory_for_accuracy_alone_is_warned_of(data: Data) -> None:
     resolved = resolve(study(methods={"replay": {"exemplars_per_class": {"int": [1, 30]}}}), data)
-    assert len(resolved.warnings) == 1
-    assert "largest wins by construction" in resolved.warnings[0]
+    assert len(warnings_of(resolved)) == 1
+    assert "largest wins by construction" in warnings_of(resolved)[0]
 
 
 def test_a_preset_is_read_by_its_name() -> None:

@@ -23,7 +23,8 @@ from optuna.trial import TrialState
 from cl_core.images.dataset import Data
 from search.cells.queue import Cells, Job
 from search.storage.run_folder import read_journal
-from spaces.resolved.study import ResolvedStudy, resolve
+from spaces.resolved.resolve import resolve
+from spaces.resolved.study import ResolvedStudy
 from spaces.study.study_file import load_study
 from tests.search.replay.record import AXES
 from tests.search.replay.recording import BASE_CLASSES, Recording
