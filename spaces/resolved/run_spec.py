@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cl_core.hparams import digest
 from cl_core.images.data_spec import DataSpec
 from cl_core.training.configuration import Configuration
-from spaces.study.protocol import ProtocolPart
+
+if TYPE_CHECKING:  # a worker builds runs without pydantic
+    from spaces.study.protocol import ProtocolPart
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def _run(code: str) -> subprocess.CompletedProcess[str]:
             "cl_core.training.trainer, cl_core.training.configuration",
             "ray optuna pydantic pandas pyarrow plotly sklearn",
         ),
-        ("spaces.study.study, spaces.space.space", "ray optuna pandas pyarrow plotly"),
+        ("spaces.study.study_file, spaces.space.space", "torch ray optuna pandas pyarrow plotly"),
     ],
 )
 def test_an_import_loads_no_more_than_it_needs(modules: str, absent: str) -> None:

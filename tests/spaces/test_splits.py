@@ -180,7 +180,8 @@ def test_few_splits_are_warned_of() -> None:
     plain = {"study": "s", "data": "digits", "scenarios": [{"tasks": 3, "class_order": "easiest"}]}
     study = resolve(parse_study({**plain, "methods": ["finetune"]}), data)
     assert warnings_of(study) == [
-        "finetune@B0-3tasks-easiest: search.trials 20 is more than the 6 splits that differ: some are run again"
+        "finetune@B0-3tasks-easiest: search.trials 20 is more than the 6 splits that differ: "
+        "some are run again"
     ]
 
 
