@@ -15,7 +15,7 @@ from analysis.lake.run_folder import LEDGER
 
 
 def openings(folder: Path) -> list[dict[str, Any]]:
-    """Every opening: time, what (evaluate | oracle-test | trial --unsealed), study, cells, runs, versions.
+    """Every opening: time, what (evaluate | oracle-test | train --unsealed), study, cells, runs, versions.
 
     Empty where the test set was never opened. A damaged line has `what` "a damaged line" alone.
     """

@@ -1,4 +1,4 @@
-"""The verbs that say what there is: list, describe, doctor."""
+"""The verbs about parts and the installation: list, describe, check, doctor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import typer
 
 from search.cli import complete
 from search.cli.parser import AsJson, app, errors, fail, local, say_json
-from search.cli.printing import print_card, print_table, print_taxonomy
+from search.cli.printing import print_card, print_facts, print_found, print_table, print_taxonomy
+from spaces import presets
 
 
 @app.command("list")
@@ -17,19 +18,18 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Argument(
-            autocompletion=complete.kinds, help="methods, datasets, nets, scenarios, presets or views."
+            autocompletion=complete.kinds,
+            help="methods, datasets, nets, scenarios, presets or views (default: list these kinds).",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what there is of a kind; without one, list the kinds."""
+    """List the parts of a kind, a sentence each."""
     with errors():
         if kind is None:
-            from search.commands.describe import kinds
-
-            say_json(kinds()) if as_json else typer.echo("\n".join(kinds()))
+            say_json(list(complete.KINDS)) if as_json else typer.echo("\n".join(complete.KINDS))
             return
-        from search.commands.describe import listing
+        from search.commands.listing import listing
 
         items = listing(kind)
         if as_json:
@@ -49,54 +49,52 @@ def describe(
         typer.Argument(
             metavar="NAME",
             autocompletion=complete.described,
-            help="Of a method, net, data set, view or preset; module:attribute; or study.",
+            help="A method, net, data set, view or preset; module:attribute; or `study` for the study file.",
         ),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """A method's paper, taxonomy, recipes and hyperparameters; another part's card; a preset's file; or every
-    key of one."""
+    """Describe a method, a part, a preset's file, or every key of a study."""
     with errors():
-        from search.commands import describe as verb
-        from spaces import presets
-
         if name == "study":
-            keys = verb.study_keys()
+            from search.commands.study_keys import study_keys
+
+            keys = study_keys()
             if as_json:
                 say_json(keys)
                 return
             print_table(["key", "type", "default", "description"], [list(key.values()) for key in keys])
         elif name in presets.names():
-            if as_json:
-                from spaces.study.study_file import load_study
-
-                say_json(load_study(name).to_plain())
+            if not as_json:
+                typer.echo(presets.text(name), nl=False)
                 return
-            typer.echo(presets.text(name), nl=False)
-        else:
-            from search.commands import part_cards
+            from spaces.study.study_file import load_study
 
-            kind = part_cards.kind_of(name)
-            card = verb.method(name) if kind == "method" else part_cards.card(kind, name)
+            say_json(load_study(name).to_plain())
+        else:
+            from search.commands import cards
+
+            kind = cards.kind_of(name)
+            card = cards.method_card(name) if kind == "method" else cards.card(kind, name)
             if as_json:
                 say_json(card)
             elif kind == "method":
                 print_card(card)
             else:
-                for key, value in card.items():
-                    shown = ", ".join(value) or "none" if isinstance(value, list) else value
-                    typer.echo(f"{key}: {shown}")
+                print_facts(card)
 
 
 @app.command()
 def check(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Of a method, net, data set or view; or module:attribute.")
+        str, typer.Argument(metavar="NAME", help="A method, net, data set or view; or module:attribute.")
     ],
-    root: Annotated[str | None, typer.Option(help="The folder of a data set.")] = None,
-    run: Annotated[Path | None, typer.Option(metavar="DIR", help="A run that a view is drawn for.")] = None,
+    root: Annotated[str | None, typer.Option(help="The folder of a data set's files.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run folder that a view is drawn for.")
+    ] = None,
 ) -> None:
-    """Run the contracts of its kind on a part of your own: a line each, exit code 1 where one is broken."""
+    """Check the contracts of a part, a line each. The exit code is 1 where one is broken."""
     with errors():
         from search.commands.check import check as verb
 
@@ -110,28 +108,17 @@ def check(
 
 @app.command()
 def doctor(
-    root: Annotated[str | None, typer.Option(help="Where data is looked for; left out, ~/data.")] = None,
+    root: Annotated[str | None, typer.Option(help="The folder of the data (default: ~/data).")] = None,
     out: Annotated[
-        Path, typer.Option(metavar="DIR", callback=local, help="The folder that runs are to be kept in.")
+        Path, typer.Option(metavar="DIR", callback=local, help="The folder of the run folders.")
     ] = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Versions, devices, threads, whether storage is writable, data found."""
+    """Show versions, devices, threads, whether storage is writable, and the data found."""
     with errors():
         from search.commands.doctor import examine
 
         found = examine(root, out)
-        if as_json:
-            say_json(found)
-        else:
-            for title, part in found.items():
-                if not isinstance(part, dict):
-                    typer.echo(f"{title}: {'-' if part is None else part}")
-                    continue
-                typer.echo(f"{title}:")
-                for name, value in part.items():
-                    if isinstance(value, dict):
-                        value = f"{'found' if value['found'] else 'missing'}: {value['message']}"
-                    typer.echo(f"  {name}: {'-' if value is None or value == [] else value}")
+        say_json(found) if as_json else print_found(found)
         if not found["storage"]["writable"]:
             fail(f"{found['storage']['place']} is not writable: {found['storage']['trouble']}", 1)

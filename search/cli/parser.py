@@ -1,10 +1,11 @@
-"""The parser of the command line, and what its verbs have in common: arguments, errors as one line."""
+"""The parser of the command line, the arguments that several verbs share, and errors in one line."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,15 +29,13 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
-
         typer.echo(f"cl-search {version('cl-search')}")
         raise typer.Exit
 
 
 @app.callback()
 def _general(
-    version: Annotated[
+    show_version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and stop.")
     ] = False,
 ) -> None:
@@ -44,7 +43,7 @@ def _general(
 
 
 def local(given: Any) -> Any:
-    """A path, or paths, of this machine; ends the command for a URL."""
+    """Return a path, or paths, of this machine; end the command for a URL."""
     if isinstance(given, list | tuple):
         return [local(one) for one in given]
     if given is None:
@@ -59,23 +58,30 @@ Folder = Annotated[
         metavar="DIR",
         callback=local,
         autocompletion=complete.runs,
-        help="The folder of a run, such as runs/quickstart.",
+        help="A run folder, such as runs/quickstart.",
     ),
 ]
-Trial = Annotated[
-    str, typer.Argument(metavar="TRIAL", help="A run's name, such as lwf@B0-5tasks/0, or its beginning.")
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's name, such as lwf@B0-5tasks/0, or its beginning.")
 ]
 CellName = Annotated[str, typer.Argument(metavar="CELL", help="A cell's name, such as lwf@B0-5tasks.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON alone on stdout.")]
 Sets = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may stand several times."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set one value. Repeat it for more, as in --set search.trials=10 --set data.root=~/data.",
+    ),
 ]
 OwnCode = Annotated[
-    bool, typer.Option("--own-code", help="Import the code that files name as module:attribute; trust them.")
+    bool,
+    typer.Option(
+        "--own-code", help="Import code that files name as module:attribute. Only for files that you trust."
+    ),
 ]
 AcceptCode = Annotated[
-    bool, typer.Option("--accept-code", help="Go on though code that decides numbers has changed.")
+    bool, typer.Option("--accept-code", help="Continue although code that decides numbers has changed.")
 ]
 Out = Annotated[
     Path | None,
@@ -83,14 +89,14 @@ Out = Annotated[
         "--out",
         metavar="DIR",
         callback=local,
-        help="The run's folder; left out, the study's name in storage.root, which is runs/.",
+        help="The run folder (default: the study's name in storage.root, as in runs/quickstart).",
     ),
 ]
 
 
 @contextlib.contextmanager
 def errors(again: str | None = None) -> Iterator[None]:
-    """One line and an exit code for what may go wrong; `again` is the command that continues."""
+    """End with one line and an exit code where something fails; `again` is the command that continues."""
     try:
         yield
     except (typer.Exit, BrokenPipeError):
@@ -109,15 +115,17 @@ def errors(again: str | None = None) -> Iterator[None]:
 
 
 def fail(message: str, code: int) -> None:
+    """Print an error on stderr, in one line without passwords, and exit."""
     typer.echo(f"error: {without_passwords(' '.join(message.split()))}", err=True)
     raise typer.Exit(code)
 
 
 def note(lines: Sequence[str]) -> None:
-    """Print what a person should know before work begins, on stderr."""
+    """Print notes on stderr before work begins."""
     for line in lines:
         typer.echo(f"note: {line}", err=True)
 
 
 def say_json(value: Any) -> None:
+    """Print a value as JSON."""
     typer.echo(json.dumps(value, indent=1, allow_nan=False))

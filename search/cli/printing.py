@@ -1,4 +1,4 @@
-"""What the verbs print for a reader: tables and cards, folded to the terminal's width where there is one."""
+"""Tables, cards and lines that the verbs print, folded to the width of a terminal."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from search.amounts import clock, size
+from search.display.named_table import named_table
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from rich.console import Console
-    from rich.table import Table
-
-    from search.commands.evaluate import PreparedEvaluation
-    from search.commands.run import Prepared
     from search.cost.forecast import Forecast
     from search.jobs.steering import State
+    from search.preparation.evaluation import PreparedEvaluation
+    from search.preparation.prepared import Prepared
 
 
 def print_plan(prepared: Prepared) -> None:
+    """Print the cells of a study."""
     study, plan = prepared.study, prepared.plan
     first = study.study.search.start_from
-    columns = ["cell", "method", "scenario", "tasks", "configurations", "runs", "searched"]
+    columns = ["cell", "method", "scenario", "tasks", "trials", "runs", "searched"]
     print_table(
         columns,
         [
@@ -32,8 +35,8 @@ def print_plan(prepared: Prepared) -> None:
                 row["tasks"],
                 row["budget"],
                 row["runs"],
-                # The first configuration is the published one.
-                "nothing, the defaults stand" if cell.budget == 1 and first else row["space"],
+                # The first trial is the published default.
+                "nothing, the defaults are used" if cell.budget == 1 and first else row["space"],
             ]
             for cell, row in zip(study.cells, study.table(), strict=True)
         ],
@@ -41,7 +44,7 @@ def print_plan(prepared: Prepared) -> None:
     runs = sum(int(row["runs"]) for row in study.table())
     gpu = f", gpu {plan.gpu:g}" if plan.gpu else ""
     for line in (
-        f"{study.name}: {len(study.cells)} cells, {runs} runs at most, base checkpoints apart",
+        f"{study.name}: {len(study.cells)} cells, {runs} runs at most, besides base checkpoints",
         f"data: {study.data.name}, {study.data.num_classes} classes, {len(study.data.train)} training images "
         f"of {'x'.join(map(str, study.data.shape))}",
         f"protocol: {study.study.protocol.said}",
@@ -52,15 +55,14 @@ def print_plan(prepared: Prepared) -> None:
 
 
 def print_forecast(found: Forecast) -> None:
-    from search.commands.live_table import clock
-
-    columns = ["cell", "configurations", "runs", "tasks", "first tasks", "one worker", "kept by a run"]
+    """Print what a study is going to cost."""
+    columns = ["cell", "trials", "runs", "tasks", "base tasks", "one worker", "memory of a run"]
     print_table(
         columns,
         [
             [
                 cell.cell,
-                *map(str, (cell.configurations, cell.runs, cell.tasks, cell.first_tasks)),
+                *map(str, (cell.trials, cell.runs, cell.tasks, cell.first_tasks)),
                 clock(sum(cell.seconds) / 2),
                 size(cell.kept_bytes),
             ]
@@ -75,43 +77,42 @@ def print_forecast(found: Forecast) -> None:
     runs = sum(cell.evaluation_runs for cell in found.cells)
     time = sum(cell.evaluation_seconds for cell in found.cells)
     evaluation = [
-        f"evaluate afterwards: at most {runs} runs of choices and defaults, one worker {clock(time)}; "
+        f"evaluate: at most {runs} runs of selected trials and defaults, one worker {clock(time)}; "
         f"{found.concurrent} at a time: about {clock(time / found.concurrent)}"
     ] * bool(runs)
     for line in (
-        f"{found.study}: {total['runs']} runs, {total['tasks_trained']} tasks to train; {shared} first tasks "
+        f"{found.study}: {total['runs']} runs, {total['tasks_trained']} tasks to train; {shared} base tasks "
         f"are shared, which saves {found.saved:.0%} of all task trainings",
         f"one worker: {clock(3600 * low)} to {clock(3600 * high)}{gpu}; {found.concurrent} at a time: about "
         f"{clock(3600 * (total['wall_hours'] or 0))}",
-        f"on disk: {size(total['checkpoint_bytes'] or 0)} of first tasks, at most "
-        f"{size(total['table_bytes'] or 0)} of tables, and {size(flying)} while runs are under way",
+        f"on disk: {size(total['checkpoint_bytes'] or 0)} of base checkpoints, at most "
+        f"{size(total['table_bytes'] or 0)} of tables, and {size(flying)} while runs work",
         *evaluation,
         *found.notes,
     ):
         typer.echo(line)
 
 
-def print_evaluation(prepared: PreparedEvaluation, local: bool) -> None:
-    from search.cost.evaluation_cost import cost
-
+def print_evaluation(prepared: PreparedEvaluation, cost: str) -> None:
+    """Print the runs of an evaluation; `cost` is a line on how long they take."""
     study, plan = prepared.run.study, prepared.run.plan
     rows = []
-    for choice in prepared.choices:
-        mine = [spec for spec in prepared.specs if spec.cell == choice.cell.name]
+    for selected in prepared.selected:
+        mine = [spec for spec in prepared.specs if spec.cell == selected.cell.name]
         final = [spec for spec in mine if spec.purpose == "final"]
-        default = "the same" if choice.is_default else f"no. {choice.default_number}"
+        default = "the same" if selected.is_default else str(selected.default_number)
         orders = dict.fromkeys(str(spec.configuration.class_order) for spec in final)
         seeds = dict.fromkeys(str(spec.configuration.seed) for spec in final)
         counts = [str(len(final)), str(len(mine) - len(final))]
-        rows.append(
-            [choice.cell.name, f"no. {choice.number}", default, ", ".join(orders), ", ".join(seeds), *counts]
-        )
-    print_table(["cell", "choice", "default", "class orders", "seeds", "final", "reference"], rows)
+        trials = [str(selected.number), default]
+        rows.append([selected.cell.name, *trials, ", ".join(orders), ", ".join(seeds), *counts])
+    columns = ["cell", "selected trial", "default", "class orders", "seeds", "final runs", "reference runs"]
+    print_table(columns, rows)
     for name in prepared.skipped:
-        typer.echo(f"{name} is skipped: none of its configurations has completed")
+        typer.echo(f"{name} is skipped: none of its trials has completed")
     for line in (
-        f"{study.name}: {len(prepared.specs)} runs in all, those that have ended included",
-        cost(prepared.run, prepared.specs, local),
+        f"{study.name}: {len(prepared.specs)} runs in all, ended ones included",
+        cost,
         f"protocol: {study.study.protocol.said}",
         f"data: {prepared.data.name}, {prepared.data.num_classes} classes, "
         f"{len(prepared.data.train)} training and {len(prepared.data.test or ())} test images",
@@ -120,37 +121,15 @@ def print_evaluation(prepared: PreparedEvaluation, local: bool) -> None:
         typer.echo(line)
 
 
-def print_spent(table: pd.DataFrame) -> None:
-    from analysis.lake.spending import in_words
-
-    def ratio(value: float | None) -> str:
-        return "–" if value is None or value != value else f"{value:.2f}"
-
-    print_table(
-        list(table.columns),
-        [
-            [row[0], in_words(row[0], row[1]), in_words(row[0], row[2]), ratio(row[3])]
-            for row in table.itertuples(index=False)
-        ],
-    )
-
-
-def size(count: float) -> str:
-    """Bytes as 512 B, 3.4 kB or 12 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
 def print_control(state: State) -> None:
+    """Print which cells are paused, and their priorities."""
     typer.echo(f"paused: {', '.join(sorted(state.paused)) or 'none'}")
     if state.priority:
         typer.echo("priority: " + ", ".join(f"{cell} {value}" for cell, value in state.priority.items()))
 
 
 def print_run(result: dict[str, Any]) -> None:
+    """Print the accuracy matrix and metrics of a single run."""
     matrix = result.pop("accuracy_matrix")
     typer.echo(f"\naccuracy on task k (across) after task t (down), {result['split']} split:")
     for row in matrix:
@@ -161,7 +140,7 @@ def print_run(result: dict[str, Any]) -> None:
 
 
 def print_taxonomy(methods: Mapping[str, Mapping[str, str]]) -> None:
-    """A row a method below a row for each paradigm; the paper below the title where there is little room."""
+    """Print a row per method below a row per paradigm; in little room the paper goes below the title."""
     console = terminal()
     columns = ["title", "level", "kind", "base family", "paper"]
     if console.width < 160:
@@ -179,10 +158,27 @@ def print_taxonomy(methods: Mapping[str, Mapping[str, str]]) -> None:
     console.print(_plain_table(["method", *columns], rows, console.width))
 
 
-def print_card(card: Mapping[str, Any]) -> None:
-    """A method's card: a line a fact, then a row a hyperparameter."""
-    from rich.text import Text
+def print_facts(card: Mapping[str, Any]) -> None:
+    """Print the card of a net, a data set or a view: a line per fact."""
+    for key, value in card.items():
+        typer.echo(f"{key}: {', '.join(value) or 'none' if isinstance(value, list) else value}")
 
+
+def print_found(found: Mapping[str, Any]) -> None:
+    """Print what `doctor` has found."""
+    for title, part in found.items():
+        if not isinstance(part, dict):
+            typer.echo(f"{title}: {'-' if part is None else part}")
+            continue
+        typer.echo(f"{title}:")
+        for name, value in part.items():
+            if isinstance(value, dict):
+                value = f"{'found' if value['found'] else 'missing'}: {value['message']}"
+            typer.echo(f"  {name}: {'-' if value is None or value == [] else value}")
+
+
+def print_card(card: Mapping[str, Any]) -> None:
+    """Print a method's card: a line per fact, then a row per hyperparameter."""
     console = terminal()
     for key, value in card.items():
         if key == "hyperparameters":
@@ -207,12 +203,8 @@ def print_card(card: Mapping[str, Any]) -> None:
     console.print(_plain_table(columns, rows, console.width) if rows else "no hyperparameters")
 
 
-def print_table(columns: list[str], rows: list[list[str]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from search.commands.cell_table import named_table
-
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table. One of cells that does not fit gets a name above its values."""
     console = terminal()
     widths = [max(len(row[k]) for row in [columns, *rows]) for k in range(len(columns))]
     first, room = widths[0], console.width - 3 * len(columns) - 1
@@ -230,10 +222,7 @@ def print_table(columns: list[str], rows: list[list[str]]) -> None:
 
 
 def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> Table:
-    """A table `room` wide without lines, for cells of several lines each; a row of one cell is a heading."""
-    from rich.table import Table
-    from rich.text import Text
-
+    """Return a table `room` wide without lines, for cells of several lines; a row of one is a heading."""
     cells = [[row[k] for row in [columns, *rows] if k < len(row)] for k in range(len(columns))]
     widths = [max(len(line) for cell in column for line in cell.splitlines()) for column in cells]
     words = [min(max(len(word) for cell in column for word in cell.split()), 20) for column in cells]
@@ -251,8 +240,6 @@ def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], room: in
 
 
 def terminal() -> Console:
-    """Standard output; where nobody looks at a terminal, nothing is folded to a terminal's width."""
-    from rich.console import Console
-
+    """Return standard output; where it is no terminal, nothing is folded to a terminal's width."""
     console = Console()
     return console if console.is_terminal else Console(width=220)

@@ -1,4 +1,4 @@
-"""The verbs that read what a run has left: report, gather, compare, export."""
+"""The verbs that read run folders: report, gather, compare, export."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def report(
             metavar="DIR",
             callback=local,
             autocompletion=complete.runs,
-            help="The folder of a run; several are read as one.",
+            help="A run folder; several are read as one.",
         ),
     ],
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", callback=local, help="The page; left out, report.html in the folder of one run."
+            metavar="FILE", callback=local, help="The page (default: report.html in the one run folder)."
         ),
     ] = None,
 ) -> None:
-    """Every view as one HTML page."""
+    """Write every view of one or more run folders as one HTML page."""
     with errors():
         from analysis.report.page import write_report
 
@@ -40,7 +40,7 @@ def report(
 
 @app.command()
 def gather(folder: Folder) -> None:
-    """Compact the tables into one sorted file each; safe while a run works."""
+    """Merge the tables into one sorted file each, even during a run."""
     with errors():
         from search.lake import writer
 
@@ -52,22 +52,18 @@ def gather(folder: Folder) -> None:
 def compare(
     a: Annotated[
         Path,
-        typer.Argument(
-            metavar="A", callback=local, autocompletion=complete.runs, help="The folder of a run."
-        ),
+        typer.Argument(metavar="A", callback=local, autocompletion=complete.runs, help="A run folder."),
     ],
     b: Annotated[
         Path,
-        typer.Argument(
-            metavar="B", callback=local, autocompletion=complete.runs, help="The folder of another."
-        ),
+        typer.Argument(metavar="B", callback=local, autocompletion=complete.runs, help="Another run folder."),
     ],
     metric: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Left out, the first objective of A.")
+        str | None, typer.Option(metavar="NAME", help="The metric (default: the first objective of A).")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Two runs, paired on cell, class order and seed: the differences B - A of their choices."""
+    """Compare the selected trials of two run folders, paired on cell, class order and seed."""
     with errors():
         from analysis import compare as verb
 
@@ -87,22 +83,21 @@ def export(
     folder: Folder,
     cells: Annotated[
         list[str] | None,
-        typer.Option("--cell", metavar="CELL", help="Of this cell alone; may stand several times."),
+        typer.Option("--cell", metavar="CELL", help="Export this cell alone. Repeat it for more cells."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", callback=local, help="Left out, the folder export/ in the run's."),
+        typer.Option(metavar="DIR", callback=local, help="The folder to write (default: DIR/export)."),
     ] = None,
     model: Annotated[
         bool, typer.Option("--model/--no-model", help="Train the model on all training rows as well.")
     ] = True,
     own_code: OwnCode = False,
 ) -> None:
-    """Each cell's choice as a study file, and as a model trained on all training rows."""
+    """Export each cell's selected trial: a study file, and a model trained on all training rows."""
     with errors(shlex.join(["cl-search", "export", str(folder)])):
         from search.commands.export import export as verb
 
         for done in verb(folder, cells or (), out, model, say=typer.echo, own_code=own_code):
-            typer.echo(
-                f"{done.cell}: no. {done.number}, {done.study}" + (f", {done.model}" if done.model else "")
-            )
+            model_file = f", {done.model}" if done.model else ""
+            typer.echo(f"{done.cell}: trial {done.trial}, {done.study}{model_file}")

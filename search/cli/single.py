@@ -1,4 +1,4 @@
-"""The verbs of a single run: train, rerun; and of a single model: predict."""
+"""The verbs of a single run, train and rerun, and of a single model, predict."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from search.cli import complete
-from search.cli.parser import AsJson, Folder, OwnCode, Sets, Trial, app, errors, local, note, say_json
+from search.cli.parser import AsJson, Folder, OwnCode, RunName, Sets, app, errors, local, note, say_json
 from search.cli.printing import print_run
 
 
@@ -18,38 +18,40 @@ from search.cli.printing import print_run
 def train(
     method: Annotated[str, typer.Option(autocompletion=complete.methods, help="A method's name.")],
     data: Annotated[str, typer.Option(help="A data set's name, or module:function.")],
-    scenario: Annotated[str, typer.Option(help="Such as B0-10tasks or B50-inc10.")],
+    scenario: Annotated[str, typer.Option(help="A scenario, such as B0-10tasks or B50-inc10.")],
     sets: Sets = None,
-    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+    seed: Annotated[int, typer.Option(help="The seed of the training.")] = 0,
     class_order: Annotated[
-        str | None, typer.Option(help="natural, seed:7, icarl-cifar, a file, ...; left out, the scenario's.")
+        str | None,
+        typer.Option(help="natural, seed:7, icarl-cifar, a file, ... (default: the scenario's)."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", callback=local, help="Keep tables and log here.")
+        Path | None, typer.Option(metavar="DIR", callback=local, help="Keep tables and log in this folder.")
     ] = None,
     save: Annotated[
-        Path | None, typer.Option(metavar="FILE", callback=local, help="Write the final model here.")
+        Path | None, typer.Option(metavar="FILE", callback=local, help="Write the final model to this file.")
     ] = None,
     as_json: AsJson = False,
     unsealed: Annotated[bool, typer.Option("--unsealed", help="Measure on the test split as well.")] = False,
     validation: Annotated[
-        float, typer.Option(help="Share of the training rows held out, from 0 to 1.")
+        float, typer.Option(help="The share of the training rows to hold out, from 0 to 1.")
     ] = 0.1,
-    net: Annotated[str | None, typer.Option(help="A net's name, or module:function.")] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads of torch; left out, as torch decides.")
+    net: Annotated[
+        str | None, typer.Option(help="A net's name, or module:function (default: the data set's).")
     ] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads (default: all that torch takes).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    until: Annotated[int | None, typer.Option(help="Train the scenario's first tasks alone.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="shared-base or chf.")] = None,
+    until: Annotated[
+        int | None, typer.Option(help="Train so many tasks of the scenario (default: all).")
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="shared-base or chf (default: none).")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the data if it is missing.")] = False,
 ) -> None:
-    """Train one method once, without Ray. Nothing is kept without --out."""
+    """Train one run without Ray. Without --out nothing is kept."""
     with errors():
-        from search.commands.train import TrainRequest
-        from search.commands.train import train as carry_out
+        from search.commands import train as verb
 
-        request = TrainRequest(
+        request = verb.TrainRequest(
             method=method,
             data=data,
             scenario=scenario,
@@ -69,7 +71,7 @@ def train(
         )
         # With --json, what a library prints must not mix with the answer.
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-            result = carry_out(request, say=_silent if as_json else typer.echo, warn=note)
+            result = verb.train(request, say=_silent if as_json else typer.echo, warn=note)
         if as_json:
             say_json(result)
         else:
@@ -88,11 +90,11 @@ def predict(
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGE", callback=local, help="Images, or folders of images.")
     ],
-    top: Annotated[int, typer.Option(metavar="K", min=1, help="Classes of each image, the first ones.")] = 1,
+    top: Annotated[int, typer.Option(metavar="K", min=1, help="Classes per image, the best first.")] = 1,
     as_json: AsJson = False,
     own_code: OwnCode = False,
 ) -> None:
-    """The classes of each image, with their scores. An image that cannot be read does not stop the others."""
+    """Predict the classes of images, with scores. An unreadable image does not stop the others."""
     with errors():
         from search.commands.predict import predict as verb
 
@@ -117,12 +119,12 @@ def predict(
 
 
 @app.command()
-def rerun(folder: Folder, trial: Trial, own_code: OwnCode = False) -> None:
-    """Run one recorded run again and compare the rows: 0 when they are equal, 1 when not."""
+def rerun(folder: Folder, run: RunName, own_code: OwnCode = False) -> None:
+    """Train a recorded run again and compare the rows. The exit code is 1 where they differ."""
     with errors():
         from search.commands.rerun import rerun as verb
 
-        comparison = verb(folder, trial, say=typer.echo, own_code=own_code)
+        comparison = verb(folder, run, say=typer.echo, own_code=own_code)
         typer.echo(str(comparison))
         if not comparison:
             raise typer.Exit(1)

@@ -10,7 +10,15 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cl_core.errors import BadRequest
+from cl_core.images.data_spec import DataSpec
+from cl_core.images.loading import load
+from search.backends.allocation import machine_cpus
+from search.storage.database import DRIVERS, EXTRA
+from search.storage.file_systems import network_type, own_place
+from search.storage.trouble import storage_trouble
 
 PACKAGES = (
     "cl-search",
@@ -31,12 +39,6 @@ LOCAL = ("digits", "cifar10", "cifar100", "tiny-imagenet", "imagenet100")  # tho
 
 def examine(root: str | None = None, out: Path = Path("runs")) -> dict[str, Any]:
     """Everything that is looked at, as plain values. `root` is where data is looked for instead of ~/data."""
-    import torch
-
-    from search.backends.allocation import machine_cpus
-    from search.storage.file_systems import network_type
-    from search.storage.trouble import storage_trouble
-
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     place = out.absolute()
     while not place.is_dir():
@@ -64,9 +66,6 @@ def examine(root: str | None = None, out: Path = Path("runs")) -> dict[str, Any]
 
 def _optuna(place: Path) -> dict[str, str]:
     """Where Optuna's studies of a run in `place` could be kept; a database is asked for by its URL alone."""
-    from search.storage.database import DRIVERS, EXTRA
-    from search.storage.file_systems import network_type, own_place
-
     kind, here = network_type(place), "usable, in the run's folder"
     local = own_place() if kind else None
     if kind and local is not None:
@@ -97,9 +96,6 @@ def _version(package: str) -> str | None:
 
 def _found(name: str, root: str | None) -> dict[str, Any]:
     """Whether a data set is there and readable; one image a class is decoded at most."""
-    from cl_core.images.data_spec import DataSpec
-    from cl_core.images.loading import load
-
     try:
         data = load(DataSpec(name, root=root if name != "digits" else None, per_class=2))
     except BadRequest as error:

@@ -14,20 +14,33 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 from filelock import FileLock, Timeout
 
+from analysis import Results, open_results
+from analysis.selection.selection import Cell, cells
 from cl_core.aside import aside
 from cl_core.errors import BadRequest, unknown
+from cl_core.hparams import hparams
+from cl_core.images.dataset import Data
+from cl_core.method import METHODS
+from cl_core.model.model import read_card, save_model
 from cl_core.own_code import check, only
-
-if TYPE_CHECKING:
-    from analysis import Results
-    from analysis.selection.selection import Cell
-    from cl_core.images.dataset import Data
-    from cl_core.training.configuration import Configuration
-    from spaces.study.study import Study
+from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
+from cl_core.training.code import code_digest
+from cl_core.training.configuration import Configuration
+from cl_core.training.trainer import Training
+from cl_core.yaml_text import write_yaml
+from search.lake.rows import versions
+from search.preparation.recorded_run import recorded_spec
+from search.storage.code_record import told_of_run
+from search.storage.places import check_writable
+from search.worker.runner import cached_data
+from spaces.resolved.run_spec import evaluated
+from spaces.study.study import Study
+from spaces.study.study_file import parse_study, standing_study
 
 STUDY_FILE, MODEL = "best.yaml", "model.safetensors"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -39,7 +52,7 @@ class Exported:
     """What was written for one cell: the choice's number, and where its files lie."""
 
     cell: str
-    number: int
+    trial: int
     study: Path
     model: Path | None
 
@@ -66,19 +79,15 @@ def export(
 def _export(
     folder: Path, cells: Sequence[str], out: Path | None, model: bool, say: Callable[[str], None]
 ) -> list[Exported]:
-    from analysis import open_results
-    from search.commands.train import check_writable
-    from spaces.study.study_file import standing_study
-
     results = open_results(folder)
     if not results.study.plain:
         raise BadRequest(f"{folder} holds a single trial and no study: export takes the folder of a `run`")
     study = standing_study(results.study.plain)
     chosen = _chosen(results, cells)
     for cell in chosen:  # before a folder is made
-        check("method", _row(cell)["method"])
+        check("method", run_to_export(cell)["method"])
         if model:
-            check("net", _row(cell)["net"])
+            check("net", run_to_export(cell)["net"])
     place = out if out is not None else folder / "export"
     check_writable(place, "--out")
     data = _data(results, study) if model else None
@@ -89,14 +98,12 @@ def _export(
             made = None
             if data is not None:
                 made = _model(results, study, cell, data, path.with_name(MODEL), say)
-            done.append(Exported(cell.name, _row(cell)["trial"], path, made))
+            done.append(Exported(cell.name, run_to_export(cell)["trial"], path, made))
     return done
 
 
 def _chosen(results: Results, wanted: Sequence[str]) -> list[Cell]:
     """The cells to export, each with a choice and a name that makes one folder."""
-    from analysis.selection.selection import cells
-
     known = {cell.name: cell for cell in cells(results)}
     for name in wanted:
         if name not in known:
@@ -115,7 +122,7 @@ def _chosen(results: Results, wanted: Sequence[str]) -> list[Cell]:
     return chosen
 
 
-def _row(cell: Cell) -> dict[str, Any]:
+def run_to_export(cell: Cell) -> dict[str, Any]:
     """The run of the choice that comes first: in the scenario's own class order, with the smallest seed."""
     runs = cell.selected.sort_values("run", key=lambda names: names.str.len(), kind="stable")
     return {str(name): _plain(value) for name, value in runs.iloc[0].items()}
@@ -123,8 +130,6 @@ def _row(cell: Cell) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """A value of a frame as Python has it; None where it is missing."""
-    import pandas as pd
-
     if pd.isna(value):
         return None
     return value.item() if hasattr(value, "item") else value
@@ -132,8 +137,6 @@ def _plain(value: Any) -> Any:
 
 def _data(results: Results, study: Study) -> Data:
     """The images that choices are judged on. Raises BadRequest where those of the search are others now."""
-    from search.worker.runner import cached_data
-
     data = cached_data(study.tuning_data)
     found = results.study.resolved.fingerprint
     if found and found != data.fingerprint:
@@ -148,13 +151,10 @@ def _data(results: Results, study: Study) -> Data:
 
 
 def _write_study(results: Results, study: Study, cell: Cell, place: Path) -> Path:
-    from cl_core.yaml_text import write_yaml
-    from spaces.study.study_file import parse_study
-
-    plain = fixed(study, cell.label, cell.scenario, _row(cell))
+    plain = fixed(study, cell.label, cell.scenario, run_to_export(cell))
     parse_study(plain)  # whatever the tables hold, what is written can be read
     path = place / cell.name / STUDY_FILE
-    number = _row(cell)["trial"]
+    number = run_to_export(cell)["trial"]
     what = "every value fixed" if study.protocol.chf is None else "what chf leaves is chosen again"
     head = f"# The choice of {cell.name}, no. {number} of study {study.study}: {what}.\n"
     head += f"# {study.protocol.label}\n" if study.protocol.label else ""
@@ -175,9 +175,6 @@ def fixed(study: Study, label: str, scenario: str, row: Mapping[str, Any]) -> di
     others again, those that the study fixes), every recipe field for the first task and for the others, net,
     class order and threads. Protocol and data are the study's.
     """
-    from cl_core.hparams import hparams
-    from cl_core.method import METHODS
-
     specs = {spec.name: spec for spec in study.specs()}
     if scenario not in specs or label not in study.methods:
         raise BadRequest(f"study.yaml knows no cell {label}@{scenario}: restore it from a copy")
@@ -228,14 +225,7 @@ def _model(
     path: Path,
     say: Callable[[str], None],
 ) -> Path:
-    from cl_core.model.model import read_card, save_model
-    from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
-    from cl_core.training.code import code_digest
-    from cl_core.training.trainer import Training
-    from search.lake.rows import versions
-    from search.storage.code_record import told_of_run
-
-    row = _row(cell)
+    row = run_to_export(cell)
     configuration = _everything(results.folder, study, cell, row)
     origin = {
         "study": study.study,
@@ -281,9 +271,6 @@ def _everything(folder: Path, study: Study, cell: Cell, row: Mapping[str, Any]) 
     """The choice trained as for the final evaluation, with the test split sealed: in the scenario's class
     order, on whatever device is here.
     """
-    from search.commands.rerun import recorded_spec
-    from spaces.resolved.run_spec import evaluated
-
     spec = {spec.name: spec for spec in study.specs()}[cell.scenario]
     return dataclasses.replace(
         evaluated(recorded_spec(folder, row).configuration, "final", study.judging_data),

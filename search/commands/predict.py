@@ -7,13 +7,15 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from cl_core.errors import BadRequest
-
-if TYPE_CHECKING:
-    from cl_core.images.pixels import Array
-    from cl_core.model.model import Answer
+from cl_core.images.decoding import SUFFIXES
+from cl_core.images.listing import Listing
+from cl_core.images.pixels import Array
+from cl_core.model.model import Answer, load_model
+from cl_core.model.pictures import Unreadable, fitted
 
 AT_ONCE = 1024  # images
 
@@ -34,11 +36,6 @@ def predict(model: Path, images: Sequence[Path], top: int = 1, own_code: bool = 
 
     Raises BadRequest before any answer where a name leads nowhere or a folder holds no image.
     """
-    import numpy as np
-
-    from cl_core.model.model import load_model
-    from cl_core.model.pictures import Unreadable, fitted
-
     notes: list[str] = []
     paths = [path for given in images for path in _images(given, notes)]
     made = load_model(model, own_code=own_code)
@@ -71,9 +68,6 @@ def _remedy(path: Path) -> str:
 
 def _images(given: Path, notes: list[str]) -> list[Path]:
     """The image itself, or those below a folder, found as a data set's are; `notes` has what is left out."""
-    from cl_core.images.decoding import SUFFIXES
-    from cl_core.images.listing import Listing
-
     place = given.expanduser()
     if not place.exists():
         raise BadRequest(f"there is no image or folder {given}: check the path")

@@ -1,4 +1,4 @@
-"""Where a run's folder stands, while it works or afterwards: `status`; and a run's output: `logs`."""
+"""`status`: the state of a run folder, during a command or afterwards."""
 
 from __future__ import annotations
 
@@ -6,10 +6,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from analysis.lake.checksums import Damaged
+from analysis.lake.ledger import openings, told
+from analysis.lake.study import StudyRecord, read_study
+from analysis.selection.mixture import mixtures
 from cl_core.errors import BadRequest
-from search.commands.live_table import clock, table
-from search.worker.logs import checked_run, log_file, named_run
+from search.amounts import clock
+from search.cells.standing import read_progress
+from search.display.live import table
+from search.jobs.progress import CellProgress
+from search.lake.writer import recorded
+from search.storage.run_folder import LOCK
 
 
 def status(folder: Path) -> dict[str, Any]:
@@ -17,10 +26,6 @@ def status(folder: Path) -> dict[str, Any]:
 
     Cells count configurations, `runs` counts runs by state. Raises BadRequest where there is no run.
     """
-    from analysis.selection.mixture import mixtures
-    from search.cells.standing import read_progress
-    from search.lake.writer import recorded
-
     if not folder.is_dir():
         raise BadRequest(f"no folder {folder}: name the folder of a run, such as runs/quickstart")
     cells = read_progress(folder)
@@ -54,9 +59,6 @@ def status(folder: Path) -> dict[str, Any]:
 
 def show(folder: Path, room: int = 100) -> list[Any]:
     """What `status` prints, `room` characters wide: rich tables and lines."""
-    from analysis.lake.ledger import told
-    from search.cells.standing import read_progress
-
     state = status(folder)
     out: list[Any] = [table(read_progress(folder), room)]
     doing = "working now" if state["active"] else ("finished" if not state["left"] else "not working")
@@ -84,21 +86,8 @@ def show(folder: Path, room: int = 100) -> list[Any]:
     return out
 
 
-def log_text(folder: Path, trial: str) -> str:
-    """A run's output with its traceback. Raises BadRequest where there is none, with the nearest name."""
-    checked_run(trial)
-    if not (folder / "logs").is_dir():
-        raise BadRequest(f"{folder} is not a run's folder: it has no logs; name one such as runs/quickstart")
-    known = [p.stem.replace("--", "/") for p in sorted((folder / "logs").glob("*.log"))]
-    return log_file(folder, named_run(trial, known)).read_text(encoding="utf-8", errors="replace")
-
-
 def is_active(folder: Path) -> bool:
     """Whether a `run` command works in the folder now: it holds the lock."""
-    from filelock import FileLock, Timeout
-
-    from search.storage.run_folder import LOCK
-
     if not (folder / LOCK).exists():
         return False
     try:
@@ -112,32 +101,26 @@ def is_active(folder: Path) -> bool:
 
 def _protocol(folder: Path) -> dict[str, Any]:
     """How configurations are chosen, what that looks at, and how often the test set was opened."""
-    from analysis.lake.ledger import openings
-    from analysis.lake.study import StudyRecord, read_study
-
     study = read_study(folder) or StudyRecord()
-    protocol = study.protocol
     return {
-        "protocol": protocol.select_on,
+        "protocol": study.protocol.select_on,
         "causal": study.resolved.causal,
-        "label": protocol.label,
+        "label": study.protocol.label,
         "openings": openings(folder),
     }
 
 
 def _direction(folder: Path) -> str:
-    from analysis.lake.study import read_study
-
     study = read_study(folder)
     return (study and study.resolved.direction) or "max"
 
 
-def _best(cells: list[Any], direction: str) -> dict[str, Any] | None:
-    known = [cell for cell in cells if cell.best is not None and not cell.seeks]
+def _best(cells: list[CellProgress], direction: str) -> dict[str, Any] | None:
+    known = [(cell.best, cell.cell) for cell in cells if cell.best is not None and not cell.seeks]
     if not known:
         return None
-    best = (max if direction == "max" else min)(known, key=lambda cell: cell.best)
-    return {"cell": best.cell, "value": best.best}
+    value, name = (max if direction == "max" else min)(known, key=lambda pair: pair[0])
+    return {"cell": name, "value": value}
 
 
 def _pace(rows: dict[str, dict[str, Any]]) -> float | None:

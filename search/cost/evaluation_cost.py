@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from search.commands.live_table import clock
+from search.amounts import clock
 from search.lake.writer import recorded
-
-if TYPE_CHECKING:
-    from search.commands.run import Prepared
-    from spaces.resolved.run_spec import RunSpec
-    from spaces.resolved.study import ResolvedStudy
+from search.preparation.prepared import Prepared
+from spaces.resolved.run_spec import RunSpec
+from spaces.resolved.study import ResolvedStudy
 
 
 def counts(study: ResolvedStudy, same: bool) -> tuple[int, int]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,17 +22,16 @@ from analysis.lake.run_folder import PLAN
 from analysis.lake.spending import QUANTITIES
 from cl_core.aside import aside
 from cl_core.errors import BadRequest
+from search.backends.allocation import Plan as Resources
 from search.backends.allocation import unguided
+from search.cost.dry_run import TaskCount, rehearse
 from search.cost.evaluation_cost import counts
 from search.cost.preview import configurations, first_tasks
-
-if TYPE_CHECKING:
-    from search.backends.allocation import Plan as Resources
-    from search.commands.run import Prepared
-    from search.cost.dry_run import TaskCount
-    from search.cost.probe import Pace
-    from spaces.resolved.cell import Cell
-    from spaces.resolved.study import ResolvedStudy
+from search.cost.probe import Pace, probe
+from search.lake.writer import study_schemas
+from search.preparation.prepared import Prepared
+from spaces.resolved.cell import Cell
+from spaces.resolved.study import ResolvedStudy
 
 DRAWN = 4  # configurations of a cell whose image-steps are counted, the first among them
 PROBE = 40.0  # seconds
@@ -43,7 +42,7 @@ class CellForecast:
     """What one cell is going to take. Seconds are those of one worker, by each of the two probes."""
 
     cell: str
-    configurations: int
+    trials: int
     runs: int
     tasks: int  # of all runs, shared ones included
     first_tasks: int  # to be trained: those of earlier cells, and those that stand already, are not
@@ -153,16 +152,11 @@ def write(plan: Forecast, folder: Path) -> Path:
 
 
 def _probe(study: ResolvedStudy, cell: Cell, seconds: float) -> tuple[Pace, Pace]:
-    from search.cost.probe import probe
-    from search.lake.writer import study_schemas
-
     spec = study.run_specs(cell, 0, configurations(study, cell, 1)[0])[0]
     return probe(spec, study.data, study_schemas(study.methods), seconds)
 
 
 def _cell(prepared: Prepared, cell: Cell, paces: tuple[Pace, Pace], known: set[str]) -> CellForecast:
-    from search.cost.dry_run import rehearse
-
     study = prepared.study
     order, seed = study.runs(cell)[0]
     runs = cell.budget * len(study.runs(cell))
@@ -183,7 +177,7 @@ def _cell(prepared: Prepared, cell: Cell, paces: tuple[Pace, Pace], known: set[s
         evaluation_runs=final + reference,
         evaluation_seconds=a_run * whole * (final + reference * (1 - study.study.protocol.validation)),
         cell=cell.name,
-        configurations=cell.budget,
+        trials=cell.budget,
         runs=runs,
         tasks=runs * cell.tasks,
         first_tasks=first,

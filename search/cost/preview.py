@@ -5,16 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cl_core.hparams import digest
-
-if TYPE_CHECKING:
-    from spaces.resolved.cell import Cell
-    from spaces.resolved.study import ResolvedStudy
-    from spaces.space.space import Values
+from search.cells.samplers import planned
+from search.worker.runner import base_key, base_ready
+from spaces.resolved.cell import Cell
+from spaces.resolved.study import ResolvedStudy
+from spaces.space.space import Values
 
 KEYED = 1000  # configurations of a cell whose first tasks are looked at one by one
 
@@ -39,8 +39,6 @@ class _Dice:
 
 def configurations(study: ResolvedStudy, cell: Cell, count: int) -> list[Values]:
     """The first configurations of a cell: those that are planned, then random ones in the sampler's place."""
-    from search.cells.samplers import planned
-
     dice = _Dice(study.study.search.seed, cell.name)
     out = []
     for number in range(count):
@@ -53,8 +51,6 @@ def first_tasks(study: ResolvedStudy, cell: Cell, checkpoints: Path, known: set[
     """How many first tasks the cell has to train that are neither in `known`, to which they are added, nor in
     the store `checkpoints`.
     """
-    from search.worker.runner import base_key, base_ready
-
     looked = min(cell.budget, KEYED)
     new, later = 0, 0
     seen: set[str] = set()

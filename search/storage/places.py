@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 from cl_core.errors import BadRequest
+from search.storage.trouble import ROOM as MEGABYTE
 from search.storage.trouble import storage_trouble
 
 # `Path` folds the two slashes of a URL; a single letter before the colon is a drive of Windows.
@@ -27,6 +29,23 @@ def local_folder(given: str | Path, what: str = "a path") -> Path:
             "Mount it, or name a local path."
         )
     return Path(given).expanduser()
+
+
+def check_writable(folder: Path, what: str) -> None:
+    """Raise BadRequest unless `folder`, or the nearest one above it that exists, takes a megabyte."""
+    place = local_folder(folder, what).absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise BadRequest(f"{what} needs a folder, and {place} is a file: name another place")
+    try:
+        # Permission bits say little to an administrator, and nothing of what a file system allows.
+        with tempfile.TemporaryFile(dir=place) as file:  # it has no name where the system can do without
+            file.write(bytes(MEGABYTE))
+            file.flush()
+    except OSError as error:
+        trouble = error.strerror or type(error).__name__
+        raise BadRequest(f"{what} must be writable, and {place} is not ({trouble}): name another") from error
 
 
 def ray_temporary() -> Path:

@@ -62,6 +62,11 @@ class Progress:
         """The first objective."""
         return self.values[0]
 
+    def line(self, objective: str) -> str:
+        """Return the progress in one line; `objective` names the first value."""
+        value = "" if self.value is None else f", {objective.replace('_', ' ')} {self.value:.4f}"
+        return f"task {self.task + 1} of {self.tasks}: {self.status}{value}"
+
 
 class Runner:
     """One run, a task a step. Rows go below `folder`; with `folder` None nothing is kept.

@@ -25,7 +25,7 @@ from cl_core.training import trainer
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints, network_digest
 from cl_core.training.checks import check
 from cl_core.training.trainer import Training
-from search.commands.describe import PARADIGMS
+from search.commands.listing import PARADIGMS
 from tests import tiny
 
 METHOD_NAMES = METHODS.names()

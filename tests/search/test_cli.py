@@ -123,7 +123,7 @@ def test_folders_that_hold_no_run_are_refused(tmp_path: Path) -> None:
     refused("logs", tmp_path, "lwf@B0-5tasks/0")
     refused("rerun", tmp_path, "lwf@B0-5tasks/0")
     (tmp_path / "holiday.jpg").touch()
-    assert "it is no run's folder" in refused("run", write(tmp_path), "--local", "--out", tmp_path)
+    assert "it is no run folder" in refused("run", write(tmp_path), "--local", "--out", tmp_path)
 
 
 def test_a_changed_recipe_in_a_folder_that_stands_is_refused(finished: Path) -> None:
@@ -247,7 +247,7 @@ def test_a_dry_run_shows_the_cells_and_writes_nothing(tmp_path: Path) -> None:
 def test_a_dry_run_of_the_defaults_names_no_search(tmp_path: Path) -> None:
     study = write(tmp_path, methods=["lwf"], search={"trials": 1})
     shown = call("run", study, "--dry-run", "--out", tmp_path / "run").stdout
-    assert "nothing, the defaults stand" in shown
+    assert "nothing, the defaults are used" in shown
     assert "kd_weight" not in shown
     shown = call("run", study, "--dry-run", "--out", tmp_path / "run", "--set", "search.start_from=[]").stdout
     assert "kd_weight" in shown
@@ -379,7 +379,7 @@ def test_a_trial_follows_a_protocol_and_ends_where_asked(tmp_path: Path) -> None
     assert results.tasks["hp.kd_weight"].iloc[0] == results.runs["hp.kd_weight"].iloc[0] == 0.25
     assert results.sizes("lwf@B0-5tasks/0") == (2, 2)
     assert call("rerun", out, "lwf@B0-5tasks/0").exit_code == 0
-    assert "holds another trial" in refused(*base, "--out", out)
+    assert "holds another run" in refused(*base, "--out", out)
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ def test_a_trial_s_file_of_an_older_version_is_the_same_trial(tmp_path: Path) ->
     base = ["train", "--method", "finetune", "--data", "digits", "--scenario", "B0-1tasks", "--out"]
     base += [tmp_path / "run", "--set", "recipe.epochs=1", "--set", "data.per_class=30"]
     assert call(*base).exit_code == 0
-    path = tmp_path / "run" / "trial.json"
+    path = tmp_path / "run" / "run.json"
     values = json.loads(path.read_text())
     for key in ("until", "shared_base", "chf"):
         del values["configuration"][key]
@@ -464,7 +464,7 @@ def test_gathered_tables_hold_the_same_rows(finished: Path, tmp_path: Path) -> N
     subprocess.run(["cp", "-r", str(finished), str(copy)], check=True)
     result = call("gather", copy)
     assert result.exit_code == 0
-    assert "trials: 2 rows" in result.stdout
+    assert "runs: 2 rows" in result.stdout
     assert equal(finished, copy)
     assert call("report", copy).exit_code == 0
     again = call("run", finished.parent / "small.yaml", "--local", "--out", copy)
@@ -530,7 +530,7 @@ def test_a_trial_is_kept_where_asked_with_its_model(tmp_path: Path) -> None:
         meta = json.loads(file.metadata()["cl_search"])
     assert meta["class_names"] == [str(digit) for digit in range(10)]
     assert call("rerun", tmp_path / "a", "finetune@B0-5tasks/0").exit_code == 0
-    assert "holds another trial" in refused(*base, "--out", tmp_path / "a", "--seed", "3")
+    assert "holds another run" in refused(*base, "--out", tmp_path / "a", "--seed", "3")
 
 
 @pytest.mark.parametrize(
@@ -547,7 +547,7 @@ def test_a_trial_is_kept_where_asked_with_its_model(tmp_path: Path) -> None:
         (["--set", "hp.temprature=2"], "did you mean 'temperature'?"),
         (["--set", "hp.temperature=0"], "temperature"),
         (["--set", "recipe.epochs=many"], "epochs"),
-        (["--set", "epochs=2"], "begin with hp., recipe. or data."),
+        (["--set", "epochs=2"], "must begin with hp., recipe. or data."),
         (["--net", "resnet33"], "did you mean 'resnet32'?"),
         (["--device", "tpu"], "device"),
         (["--threads", "0"], "threads"),

@@ -21,9 +21,10 @@ from analysis.selection.mixture import mixtures
 from cl_core.errors import BadRequest
 from search.backends.allocation import Plan, kept
 from search.cli import app
-from search.commands.run import prepare, run_study
+from search.commands.run import run_study
 from search.commands.train import TrainRequest, train
 from search.lake.writer import recorded
+from search.preparation.prepared import prepare
 from search.storage.code_record import read_code
 from spaces.resolved.resolve import resolve
 from spaces.study.study_file import load_study

@@ -23,13 +23,14 @@ from analysis.selection.selection import cells
 from analysis.views.final import final
 from analysis.views.selection_gap import selection_gap
 from cl_core.errors import BadRequest
-from search.commands.evaluate import Choice, choose, evaluate, planned_runs, prepare_evaluation
+from search.commands.evaluate import evaluate
 from search.commands.rerun import rerun
 from search.commands.run import run_study
 from search.commands.status import status
 from search.jobs.evaluation_queue import Evaluation
 from search.jobs.spending import Budget
 from search.lake.writer import recorded
+from search.preparation.evaluation import SelectedTrial, planned_runs, prepare_evaluation, select
 from spaces.resolved.run_spec import RunSpec
 from spaces.study.budget import BudgetPart
 from tests.search.simulation import write_row
@@ -64,23 +65,25 @@ def judged(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def planned(
     study: Any, final: dict[str, int], numbers: tuple[int, int] = (3, 0), **how: Any
 ) -> list[RunSpec]:
-    """The runs for a choice of configuration 3 in one cell, and of the default in the other."""
+    """The runs for a selected trial 3 in one cell, and of the default in the other."""
     resolved = study(**how)
     part = resolved.study.final.model_copy(update=final)
     resolved = dataclasses.replace(resolved, study=resolved.study.model_copy(update={"final": part}))
     first, second = resolved.cells
-    choices = [
-        Choice(first, 3, {**first.space.defaults(), "hp.kd_weight": 1.0}, 0, first.space.defaults()),
-        Choice(second, 0, second.space.defaults(), 0, second.space.defaults()),
+    selected = [
+        SelectedTrial(first, 3, {**first.space.defaults(), "hp.kd_weight": 1.0}, 0, first.space.defaults()),
+        SelectedTrial(second, 0, second.space.defaults(), 0, second.space.defaults()),
     ]
-    return planned_runs(resolved, choices)
+    return planned_runs(resolved, selected)
 
 
-def test_choice_and_default_have_the_same_orders_and_seeds_that_the_search_never_used(study: Any) -> None:
+def test_selected_trial_and_default_have_the_same_orders_and_seeds_that_the_search_never_used(
+    study: Any,
+) -> None:
     specs = planned(study, {"orders": 2, "seeds": 2}, protocol={"orders": 1, "seeds": 3})
     mine = [spec for spec in specs if spec.cell == "lwf@B0-5tasks" and spec.purpose == "final"]
     runs = {
-        number: {(s.configuration.class_order, s.configuration.seed) for s in mine if s.number == number}
+        number: {(s.configuration.class_order, s.configuration.seed) for s in mine if s.trial == number}
         for number in (0, 3)
     }
     assert runs[0] == runs[3] == {(o, s) for o in ("natural", "seed:1") for s in (3, 4)}
@@ -90,7 +93,7 @@ def test_choice_and_default_have_the_same_orders_and_seeds_that_the_search_never
     }
 
 
-def test_a_choice_that_is_the_default_is_trained_once(study: Any) -> None:
+def test_a_selected_trial_that_is_the_default_is_trained_once(study: Any) -> None:
     mine = [spec.run for spec in planned(study, {"orders": 2}) if spec.cell == "bic@B0-5tasks"]
     assert sorted(mine) == [
         "bic@B0-5tasks/0/final/natural/s1",
@@ -108,7 +111,7 @@ def test_references_cover_the_orders_of_search_and_evaluation(
     mine = [s for s in specs if s.cell == "lwf@B0-5tasks" and s.purpose == "reference"]
     wanted = ["natural", "seed:1", "seed:2"][: max(searched_orders, final_orders)]
     assert [s.configuration.class_order for s in mine] == wanted
-    assert {(s.number, s.configuration.validation, s.measured) for s in mine} == {(3, 0.1, "val")}
+    assert {(s.trial, s.configuration.validation, s.measured) for s in mine} == {(3, 0.1, "val")}
 
 
 def carry_out(jobs: Evaluation, folder: Path, count: int | None = None, failing: str = "") -> list[str]:
@@ -204,9 +207,9 @@ def test_an_evaluation_leaves_test_rows_a_ledger_and_the_search_as_it_was(
 
 def test_the_values_are_those_that_were_sampled(judged: Path) -> None:
     prepared = prepare_evaluation(judged)
-    (lwf,) = [choice for choice in prepared.choices if choice.cell.name == LWF]
+    (lwf,) = [one for one in prepared.selected if one.cell.name == LWF]
     row = recorded(judged)[f"{LWF}/{lwf.number}"]
-    assert lwf.config["hp.kd_weight"] == row["hp.kd_weight"]
+    assert lwf.values["hp.kd_weight"] == row["hp.kd_weight"]
     assert prepared.skipped == ()
     shown = {cell.name: cell for cell in cells(open_results(judged))}
     assert set(shown[LWF].best["purpose"]) == {"final"}
@@ -301,15 +304,15 @@ def test_a_cell_that_came_to_nothing_is_left_out_and_named(searched: Path, tmp_p
     assert {spec.cell for spec in prepared.specs} == {TUNED}
 
 
-def test_a_default_of_its_own_stands_beside_a_choice_without_published_ones(tmp_path: Path) -> None:
+def test_the_default_is_trained_too_where_the_search_does_not_begin_with_it(tmp_path: Path) -> None:
     plain = {**STUDY, "methods": {"lwf": {"temperature": 2.0}}, "search": {"trials": 1, "start_from": []}}
     folder = run_study(plain, tmp_path / "run", local=True).folder
     prepared = prepare_evaluation(folder)
-    (choice,) = prepared.choices
-    assert (choice.number, choice.default_number, choice.is_default) == (0, -1, False)
-    assert choice.default["hp.kd_weight"] == 0.25
+    (selected,) = prepared.selected
+    assert (selected.number, selected.default_number, selected.is_default) == (0, -1, False)
+    assert selected.default["hp.kd_weight"] == 0.25
     assert f"{LWF}/-1/final/natural/s1" in {spec.run for spec in prepared.specs}
-    assert choose(prepared.run.study, folder)[0] == [choice]
+    assert select(prepared.run.study, folder)[0] == [selected]
 
 
 @pytest.mark.parametrize("optuna", ["journal", "sqlite"])
@@ -317,8 +320,8 @@ def test_a_study_with_a_second_one_for_its_stopper_is_evaluated(optuna: str, tmp
     search = {"trials": 1, "objective": ["last_accuracy", "kept_bytes"], "stopper": "asha"}
     plain = {**STUDY, "methods": {"lwf": {"temperature": 2.0}}, "search": {**search, "sampler": "random"}}
     folder = run_study({**plain, "storage": {"optuna": optuna}}, tmp_path / "run", local=True).folder
-    (choice,) = prepare_evaluation(folder).choices
-    assert (choice.cell.name, choice.number, choice.is_default) == (LWF, 0, True)
+    (selected,) = prepare_evaluation(folder).selected
+    assert (selected.cell.name, selected.number, selected.is_default) == (LWF, 0, True)
 
 
 def test_an_oracle_is_labelled_wherever_its_numbers_stand(tmp_path: Path) -> None:
@@ -383,7 +386,7 @@ def test_a_killed_evaluation_given_again_leaves_the_rows_of_an_undisturbed_one(
     assert yaml.safe_load((folder / "study.yaml").read_text())["study"] == "small"
 
 
-def test_what_choices_are_judged_on_is_looked_at_before_the_search(tmp_path: Path) -> None:
+def test_the_data_of_the_evaluation_is_checked_before_the_search(tmp_path: Path) -> None:
     there = {"name": "image-folder", "root": str(tmp_path / "none")}
     for judged, says in (
         (there, "none"),
@@ -395,7 +398,7 @@ def test_what_choices_are_judged_on_is_looked_at_before_the_search(tmp_path: Pat
     assert not (tmp_path / "run").exists()
 
 
-def test_a_choice_of_one_half_of_the_classes_is_judged_on_the_other(tmp_path: Path) -> None:
+def test_a_selected_trial_of_one_half_of_the_classes_is_judged_on_the_other(tmp_path: Path) -> None:
     plain = {**STUDY, "protocol": {"select_on": "gtep"}, "scenarios": ["B0-2tasks"], "methods": ["finetune"]}
     folder = run_study({**plain, "final": {"orders": 1}}, tmp_path / "run", local=True).folder
     evaluate(folder, local=True)

@@ -18,7 +18,6 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
-import search.commands.export
 from analysis import open_results
 from analysis.selection.selection import cells
 from cl_core import load, load_model
@@ -29,9 +28,9 @@ from cl_core.method import METHODS
 from cl_core.model.model import read_card
 from cl_core.training.trainer import Training
 from search.cli import app
-from search.commands.export import export
-from search.commands.rerun import recorded_spec
+from search.commands.export import export, run_to_export
 from search.commands.run import run_study
+from search.preparation.recorded_run import recorded_spec
 
 STUDY: dict[str, Any] = {
     "study": "small",
@@ -145,11 +144,11 @@ def test_a_model_is_what_a_training_on_all_rows_comes_to(cell: str, run: Path, e
     data = load(DataSpec("digits", per_class=30))
     model = load_model(exported / cell / "model.safetensors")
     (chosen,) = (c for c in cells(open_results(run)) if c.name == cell)
-    assert model.card.origin["trial"] == chosen.number
+    assert model.card.origin["trial"] == chosen.selected_trial
     assert model.card.origin["identity"] == open_results(run).study.resolved.identity
     row = open_results(run).row(chosen.selected["run"].iloc[0])
-    configuration = recorded_spec(run, search.commands.export._row(chosen)).configuration
-    assert row["trial"] == chosen.number
+    configuration = recorded_spec(run, run_to_export(chosen)).configuration
+    assert row["trial"] == chosen.selected_trial
     everything = dataclasses.replace(configuration, validation=0.0)
     training = Training(everything, data, measure=False)
     while not training.finished:

@@ -14,8 +14,8 @@ from cl_core.errors import BadRequest
 from search.cells.queue import Cells
 from search.cells.standing import read_progress
 from search.cells.warm_start import observations
-from search.commands.live_table import Live, table
 from search.commands.status import show, status
+from search.display.live import Live, table
 from search.lake.writer import recorded, start_tables
 from search.storage.run_folder import read_journal
 from spaces.resolved.run_spec import RunSpec

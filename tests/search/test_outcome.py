@@ -11,13 +11,13 @@ import pytest
 from rich.console import Console
 
 from cl_core.errors import BadRequest
-from search.cli.outcome import next_command, outcome
-from search.commands.cell_table import named_table
-from search.commands.evaluate import prepare_evaluation
-from search.commands.live_table import table
+from search.commands.outcome import next_command, outcome
 from search.cost.evaluation_cost import counts, seconds
+from search.display.live import table
+from search.display.named_table import named_table
 from search.jobs.progress import CellProgress
 from search.lake.writer import recorded
+from search.preparation.evaluation import prepare_evaluation
 from search.worker.logs import named_run
 from tests.search.test_cli import call, refused, write
 
@@ -92,9 +92,9 @@ def test_an_evaluation_says_what_it_will_cost_before_it_starts(searched: Path, j
     assert "class orders natural, seed:1" in first
     assert "on one worker, by what the search recorded" in first
     assert f"{len(prepared.specs)} runs of 3 cells to train" in call("evaluate", searched, "--dry-run").stdout
-    for choice in prepared.choices:
-        mine = [spec.purpose for spec in prepared.specs if spec.cell == choice.cell.name]
-        expected = counts(prepared.run.study, choice.is_default)
+    for selected in prepared.selected:
+        mine = [spec.purpose for spec in prepared.specs if spec.cell == selected.cell.name]
+        expected = counts(prepared.run.study, selected.is_default)
         assert (mine.count("final"), mine.count("reference")) == expected
 
 
@@ -123,7 +123,7 @@ def test_no_table_of_cells_breaks_a_name(
     searched: Path, judged: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     monkeypatch.setattr("search.cli.printing.terminal", lambda: Console(width=room))
-    monkeypatch.setattr("search.cli.running.terminal", lambda: Console(width=room))
+    monkeypatch.setattr("search.cli.steering.terminal", lambda: Console(width=room))
     study = searched.parent / "small.yaml"
     for arguments in (
         ["compare", searched, judged],
@@ -162,7 +162,7 @@ def test_a_plan_counts_the_evaluation(tmp_path: Path) -> None:
     arguments = ["plan", study, "--probe-seconds", 1, "--out", tmp_path / "run"]
     result = call(*arguments)
     assert result.exit_code == 0, result.output
-    assert "evaluate afterwards: at most 10 runs" in " ".join(result.stdout.split())  # 2 + 2, and 4 + 2
+    assert "evaluate: at most 10 runs" in " ".join(result.stdout.split())  # 2 + 2, and 4 + 2
 
 
 def test_a_run_is_named_by_a_beginning_that_only_one_has() -> None:

@@ -21,8 +21,9 @@ from search.cli import app
 from search.commands.evaluate import evaluate
 from search.commands.export import export
 from search.commands.rerun import rerun
-from search.commands.run import prepare, run_study
+from search.commands.run import run_study
 from search.lake.writer import SCHEMA, recorded, write_rows
+from search.preparation.prepared import prepare
 from search.storage.run_folder import JOURNAL
 
 # A module that leaves a file behind when it is imported, and when its data are loaded.

@@ -14,9 +14,10 @@ from analysis.report.page import render
 from analysis.views.planned_and_spent import planned_and_spent
 from cl_core.errors import BadRequest
 from cl_core.training.trainer import Training
-from search.commands.run import prepare, run_study
+from search.commands.run import run_study
 from search.cost.dry_run import rehearse
 from search.cost.forecast import forecast, write
+from search.preparation.prepared import prepare
 from tests import tiny
 from tests.search.test_export import call, refused
 

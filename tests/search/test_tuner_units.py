@@ -21,16 +21,19 @@ from cl_core.images.data_spec import DataSpec
 from cl_core.recipe import recipe_fields
 from cl_core.scenarios.scenarios import parse_scenario
 from cl_core.training.configuration import Configuration
+from search.amounts import clock
 from search.backends import allocation
 from search.backends.local import run_local
-from search.commands.describe import KINDS, listing, study_keys
-from search.commands.live_table import Live, clock
-from search.commands.train import TrainRequest, settings, train
+from search.commands.listing import KINDS, listing
+from search.commands.study_keys import study_keys
+from search.commands.train import train
+from search.display.live import Live
 from search.jobs.dispatcher import Session, StorageError
 from search.jobs.progress import CellProgress
 from search.jobs.queue import Job
 from search.lake.writer import recorded as rows_of
 from search.lake.writer import start_tables, study_schemas
+from search.preparation.train_request import TrainRequest, settings
 from search.storage.trouble import first_line, is_storage, storage_trouble
 from search.worker import worker
 from search.worker.logs import checked_run, log_file, recorded

@@ -12,8 +12,8 @@ import pytest
 from cl_core.errors import BadRequest
 from search.cells.queue import Cells
 from search.cells.warm_start import left_out, observations
-from search.commands.run import known_sources
 from search.lake.writer import recorded, start_tables
+from search.preparation.prepared import known_sources
 from search.storage.run_folder import read_journal
 from tests.search.simulation import SCHEMAS, Driver, begun, images, made, told
 

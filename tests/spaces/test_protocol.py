@@ -11,7 +11,7 @@ import pytest
 
 from cl_core.errors import BadRequest
 from cl_core.images.dataset import Data
-from search.commands.run import prepare
+from search.preparation.prepared import prepare
 from spaces.resolved.resolve import resolve
 from spaces.resolved.run_spec import RunSpec, evaluated
 from spaces.resolved.study import ResolvedStudy

@@ -6,15 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
 from rich.live import Live as RichLive
 
-from search.commands.cell_table import named_table
-
-if TYPE_CHECKING:
-    from search.jobs.progress import CellProgress
+from search.amounts import clock
+from search.display.named_table import named_table
+from search.jobs.progress import CellProgress
 
 PLAIN_EVERY = 10.0  # seconds between two lines where there is no terminal
 LOOK_EVERY = 0.5  # seconds between two looks into the cells, which read every trial of a study
@@ -131,15 +129,6 @@ def _best(cell: CellProgress) -> str:
     if cell.best is None:
         return ""
     return f"{cell.best:.4f}" + (f" ({cell.seeks} order)" if cell.seeks else "")
-
-
-def clock(seconds: float) -> str:
-    """Seconds as 45 s, 12 min or 3 h 20 min."""
-    whole = round(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    hours, minutes = divmod(round(whole / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
 
 
 def _ended(cells: Sequence[CellProgress]) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 
 def named_table(
@@ -16,10 +16,6 @@ def named_table(
 
     Columns after the first that hold nothing are left out. Values stand to the right.
     """
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
     held = [k for k in range(len(columns)) if not k or any(row[k] for row in rows)]
     widths = [max(len(row[k]) for row in [columns, *rows]) for k in held]
     if sum(widths) + 2 * (len(widths) - 1) > room:

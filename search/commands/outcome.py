@@ -7,15 +7,19 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from rich.console import RenderableType
+import pandas as pd
+from rich.console import RenderableType
+from rich.text import Text
 
-    from analysis import Results
-    from analysis.selection.selection import Cell
-    from analysis.statistics.intervals import Mean
+from analysis import Results, open_results
+from analysis.lake.searched_space import acting, spaces
+from analysis.selection.reference import reference
+from analysis.selection.selection import Cell, cells, final_default, order_searches
+from analysis.statistics.intervals import Mean
+from analysis.statistics.sample import Sample, recorded
+from search.display.named_table import named_table
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,6 @@ class Outcome:
 
     def shown(self, room: int) -> Iterator[RenderableType]:
         """Everything, `room` characters wide."""
-        from rich.text import Text
-
-        from search.commands.cell_table import named_table
-
         yield Text(self.heading)
         if self.rows:
             yield named_table(self.columns, self.rows, room)
@@ -47,9 +47,6 @@ class Outcome:
 def outcome(folder: Path) -> Outcome:
     """What the runs of a folder say: on test rows where every cell has final runs, else on those by which
     configurations were chosen."""
-    from analysis import open_results
-    from analysis.selection.selection import cells, order_searches
-
     results = open_results(folder)
     name, direction = results.study.objective
     found = cells(results)
@@ -78,9 +75,6 @@ def outcome(folder: Path) -> Outcome:
 
 def next_command(folder: Path) -> str | None:
     """What to do next: evaluate what was selected, then export it; None where nothing is."""
-    from analysis import open_results
-    from analysis.selection.selection import cells
-
     found = [cell for cell in cells(open_results(folder)) if len(cell.selected)]
     if not found:
         return None
@@ -93,9 +87,6 @@ def next_command(folder: Path) -> str | None:
 
 
 def _row(results: Results, cell: Cell, name: str, final: bool) -> list[str]:
-    from analysis.selection.reference import reference
-    from analysis.selection.selection import final_default
-
     default = final_default(results, cell) if final else cell.default
     same = set(default["run"]) == set(cell.best["run"])
     mine = _mean(results, cell.best, name)
@@ -109,8 +100,6 @@ def _row(results: Results, cell: Cell, name: str, final: bool) -> list[str]:
 
 
 def _mean(results: Results, runs: pd.DataFrame, name: str) -> Mean:
-    from analysis.statistics.sample import Sample, recorded
-
     return Sample.of(recorded(results, runs, "objective", name)).mean
 
 
@@ -130,8 +119,6 @@ def _without_empty(table: list[list[str]]) -> tuple[list[list[str]], list[str]]:
 
 def _values(results: Results, cell: Cell) -> str:
     """The searched values of the selected configuration that act; empty where it is the published one."""
-    from analysis.lake.searched_space import acting, spaces
-
     same = set(cell.selected["run"]) == set(cell.default["run"])
     space = (spaces(results) or {}).get(cell.name, ())
     if same or not len(cell.selected):

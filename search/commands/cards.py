@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from analysis.report.section import VIEWS
 from cl_core.errors import BadRequest, defined_at, unknown
+from cl_core.hparams import HParam, hparams
 from cl_core.images.loading import DATASETS
 from cl_core.method import METHODS, Method
 from cl_core.nets.network import NETS, sample
@@ -16,8 +18,6 @@ SHAPE = (3, 32, 32)  # of the image that a net's card is made with
 
 def registries() -> dict[str, Registry[Any]]:
     """Every kind of part, by its word in messages."""
-    from analysis.report.section import VIEWS
-
     return {registry.kind: registry for registry in (METHODS, NETS, DATASETS, VIEWS)}
 
 
@@ -74,3 +74,42 @@ def card(kind: str, name: str) -> dict[str, Any]:
         out[f"features of {of}"] = features.shape[1]
         out[f"maps of {of}"] = ["x".join(map(str, m.shape[1:])) for m in maps]
     return out
+
+
+def method_card(name: str) -> dict[str, Any]:
+    """A method's card as plain values; its base family and recipes are those of the default
+    hyperparameters. Raises BadRequest for a name that is none."""
+    cls = METHODS[name]
+    made = cls()
+    base = made.base()
+    return {
+        "method": cls.name,
+        "title": cls.title,
+        "paper": cls.paper,
+        "equation": cls.equation,
+        "paradigm": cls.paradigm,
+        "level": cls.level,
+        "kind": cls.kind,
+        "classifier": made.primary(),
+        "base family": base.family,
+        "head": base.head,
+        "side heads": dict(base.side_heads),
+        "last relu": base.last_relu,
+        "base parameters": dict(base.parameters),
+        "base recipe": dict(base.recipe),
+        "increment recipe": dict(base.recipe if cls.restarts else made.recipe()),
+        "hyperparameters": {name: _hparam(param) for name, param in hparams(cls.HP).items()},
+    }
+
+
+def _hparam(param: HParam) -> dict[str, Any]:
+    when = ", ".join(f"{name} = {' | '.join(map(str, values))}" for name, values in param.when.items())
+    return {
+        "default": param.default,
+        "domain": str(param.domain),
+        "searched": param.searched,
+        "acts from": param.acts_from,
+        "at boundary": param.at_boundary,
+        "when": when,
+        "doc": param.doc,
+    }

@@ -1,0 +1,21 @@
+"""Amounts as people read them: durations and bytes."""
+
+from __future__ import annotations
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as 45 s, 12 min or 3 h 20 min."""
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    hours, minutes = divmod(round(whole / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
+def size(count: float) -> str:
+    """Return bytes as 512 B, 3.4 kB or 12 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

@@ -1,0 +1,93 @@
+"""`list`: methods, data sets, nets, scenarios, presets and views, each with a sentence."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from analysis.report.section import VIEWS
+from cl_core.errors import unknown
+from cl_core.images.loading import DATASETS
+from cl_core.method import METHODS
+from cl_core.nets.network import NETS
+from cl_core.registry import Registry
+from cl_core.scenarios.scenarios import SCENARIOS
+from spaces import presets
+
+PARADIGMS = ("baseline", "regularisation", "data replay", "feature replay")
+"""In the survey's order; a method of one's own may bring another, which comes after them."""
+
+
+def listing(kind: str) -> Mapping[str, Any]:
+    """Every item of a kind, with a sentence; a method with its taxonomy. Raises BadRequest for a kind that
+    is none."""
+    if kind not in KINDS:
+        raise unknown("list", kind, KINDS)
+    return KINDS[kind]()
+
+
+def taxonomy() -> dict[str, dict[str, str]]:
+    """Every method with its place in the survey's taxonomy, by paradigm, then by name."""
+
+    def place(name: str) -> tuple[int, str, str]:
+        paradigm = METHODS[name].paradigm
+        known = PARADIGMS.index(paradigm) if paradigm in PARADIGMS else len(PARADIGMS)
+        return known, paradigm, name
+
+    broken = METHODS.broken()
+    out = {
+        name: {
+            "title": cls.title,
+            "paradigm": cls.paradigm,
+            "level": cls.level,
+            "kind": cls.kind,
+            "base family": cls().base().family,
+            "paper": cls.paper,
+        }
+        for name, cls in ((name, METHODS[name]) for name in sorted(METHODS, key=place))
+    }
+    empty = dict.fromkeys(("level", "kind", "base family", "paper"), "-")
+    return out | {name: {"title": line, "paradigm": "broken", **empty} for name, line in broken.items()}
+
+
+def _datasets() -> dict[str, str]:
+    return _sentences(DATASETS)
+
+
+def _nets() -> dict[str, str]:
+    return _sentences(NETS)
+
+
+def _sentences(registry: Registry[Any]) -> dict[str, str]:
+    """Every item's first sentence; of what cannot be used, why."""
+    broken = {name: f"broken: {line}" for name, line in registry.broken().items()}
+    return {name: _sentence(registry[name]) for name in registry} | broken
+
+
+def _scenarios() -> dict[str, str]:
+    return dict(SCENARIOS)
+
+
+def _presets() -> dict[str, str]:
+    return {name: presets.summary(name) for name in presets.names()}
+
+
+def _views() -> dict[str, str]:
+    return _sentences(VIEWS)
+
+
+KINDS: dict[str, Callable[[], Mapping[str, Any]]] = {
+    "methods": taxonomy,
+    "datasets": _datasets,
+    "nets": _nets,
+    "scenarios": _scenarios,
+    "presets": _presets,
+    "views": _views,
+}
+
+
+def _sentence(item: object) -> str:
+    """The first sentence of a docstring."""
+    text = inspect.getdoc(item) or ""
+    return " ".join(text.split("\n\n")[0].split())

@@ -1,0 +1,1 @@
+"""Checks before work: a study, an evaluation or a single run, with everything that may refuse it."""

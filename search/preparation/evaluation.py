@@ -1,0 +1,234 @@
+"""An evaluation checked before it starts: each cell's selected trial, its published default, their runs.
+
+The selected trial is the one that ranks first in `analysis.selection`. Two kinds of runs are made. Their
+seeds are new, and the same for selected trial and default, so that both pair:
+
+final      selected trial and default on training and validation rows, over the final class orders: reported
+reference  the selected trial on the search's split, over its class orders and the final ones: tells how
+           much of the selected value was luck, and how much the test rows differ; not under chf
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis import open_results
+from analysis.lake.run_folder import has_runs
+from analysis.selection.selection import cells
+from cl_core.errors import BadRequest
+from cl_core.images.dataset import Data
+from cl_core.own_code import only
+from cl_core.records import OWN_DEFAULT
+from cl_core.training.checks import check
+from search.backends.allocation import kept
+from search.cells.cell_study import asked as sampled_values
+from search.jobs.spending import check_budget
+from search.preparation.prepared import Prepared, allocated, check_folder, checkpoints_of, state_of
+from search.storage.code_record import ACCEPT, check_code, code_of_study
+from search.storage.database import while_it_answers
+from search.storage.run_folder import read_studies
+from search.worker.runner import cached_data
+from spaces.resolved.cell import Cell
+from spaces.resolved.resolve import resolve
+from spaces.resolved.run_spec import RunSpec, evaluated, trial_digest
+from spaces.resolved.study import ResolvedStudy, short_order
+from spaces.space.space import Values
+from spaces.study.study import Study
+from spaces.study.study_file import RESOLVED, apply_override, existing_study, parse_study, standing_study
+
+CHANGEABLE = (
+    "final.",
+    "resources.",
+    "budget.",
+    "data.root",
+    "protocol.evaluate_on.root",
+    "storage.checkpoints",
+)
+
+
+@dataclass(frozen=True)
+class SelectedTrial:
+    """The selected trial of a cell, and its published default, each with its number and values."""
+
+    cell: Cell
+    number: int
+    values: Values
+    default_number: int
+    default: Values
+
+    @property
+    def is_default(self) -> bool:
+        """Tell whether the default itself is selected: it is then trained once, as the default."""
+        return trial_digest(self.values) == trial_digest(self.default)
+
+
+@dataclass(frozen=True)
+class PreparedEvaluation:
+    """An evaluation checked against its run folder, data and machine, before anything is written."""
+
+    run: Prepared
+    selected: tuple[SelectedTrial, ...]
+    skipped: tuple[str, ...]  # cells without a completed trial
+    specs: tuple[RunSpec, ...]  # in the order in which they are handed out
+    data: Data  # that selected trials are judged on
+
+    def data_of(self, spec: RunSpec) -> Data:
+        """Return the images of a run."""
+        return self.data if spec.purpose == "final" else self.run.study.data
+
+    def selected_again(self) -> PreparedEvaluation:
+        """Select anew from the tables, which may have grown since; all else is kept. Raises BadRequest."""
+        return _with_runs(self.run, self.data)
+
+
+def prepare_evaluation(
+    folder: Path,
+    overrides: Sequence[str] = (),
+    *,
+    local: bool = False,
+    own_code: bool = False,
+    accept_code: bool = False,
+) -> PreparedEvaluation:
+    """Check everything that can be checked before work; leave nothing behind. Raises BadRequest."""
+    with only(None if own_code else ()):
+        return _prepare(folder, overrides, local, accept_code)
+
+
+def _prepare(folder: Path, overrides: Sequence[str], local: bool, accept_code: bool) -> PreparedEvaluation:
+    before, existing = state_of(folder), existing_study(folder) if folder.is_dir() else None
+    if existing is None or not has_runs(folder):
+        raise BadRequest(f"evaluate needs a run folder, and {folder} is none: name another")
+    check_folder(folder)
+    asked = _asked(existing, overrides)
+    planned = allocated(asked, local)
+    check_budget(asked.budget, planned.gpu)
+    study = resolve(asked, cached_data(asked.tuning_data), existing)
+    planned, notes = kept(study, planned, asked.resources)
+    judged = cached_data(asked.judging_data)
+    for data in (study.data, judged):
+        if data.test is None:
+            raise BadRequest(
+                f"evaluate opens the test split, and data set {data.name!r} has none: give it one, or judge "
+                "by the search's own numbers"
+            )
+    code = code_of_study(study)
+    notes += check_code(folder, code, accept_code, ACCEPT)
+    run = Prepared(study, folder, checkpoints_of(asked, folder), planned, {}, code, notes, before)
+    return _with_runs(run, judged)
+
+
+def _with_runs(run: Prepared, judged: Data) -> PreparedEvaluation:
+    """Select the trials and make their runs. Raises BadRequest."""
+    selected, skipped = select(run.study, run.folder)
+    if not selected and not skipped:
+        raise BadRequest(
+            f"evaluate trains selected hyperparameters again, and {run.folder} searches class orders alone: "
+            "see its report"
+        )
+    if not selected:
+        raise BadRequest(
+            f"evaluate needs completed trials, and {run.folder} has none: run the study first, and see its "
+            f"state (cl-search status {run.folder})"
+        )
+    specs = tuple(planned_runs(run.study, selected))
+    prepared = PreparedEvaluation(run, tuple(selected), tuple(skipped), specs, judged)
+    for spec in specs:
+        try:
+            check(spec.configuration, prepared.data_of(spec))
+        except BadRequest as error:
+            raise BadRequest(f"{spec.cell}: {error}") from None
+    return prepared
+
+
+def select(study: ResolvedStudy, folder: Path) -> tuple[list[SelectedTrial], list[str]]:
+    """Return the selected trial of every cell, and the names of the cells where no trial has completed.
+
+    The values come from Optuna's storage, exactly as they were sampled. Raises BadRequest where it does not
+    hold them.
+    """
+    ranked = {cell.name: cell.ranking for cell in cells(open_results(folder))}
+    sampled = _sampled(folder, study)
+    paper = "paper" in study.study.search.start_from
+    selected, skipped = [], []
+    for cell in study.cells:
+        if cell.seeks:  # a class order, which is not selected for other data
+            continue
+        ranking = ranked.get(cell.name)
+        if ranking is None or ranking.empty:
+            skipped.append(cell.name)
+            continue
+        number, known = int(ranking["trial"].iloc[0]), sampled.get(cell.name, {})
+        for needed in {number, 0} if paper else {number}:
+            if needed not in known:
+                raise BadRequest(
+                    f"the run folder's Optuna storage does not hold trial {needed} of {cell.name}, which "
+                    "its tables do: restore it from a copy"
+                )
+        default = known[0] if paper else cell.space.defaults()
+        selected.append(SelectedTrial(cell, number, known[number], 0 if paper else OWN_DEFAULT, default))
+    return selected, skipped
+
+
+def planned_runs(study: ResolvedStudy, selected: Sequence[SelectedTrial]) -> list[RunSpec]:
+    """Return every run, one class order after another: cells are equally far when they are cut short."""
+    protocol, final = study.study.protocol, study.study.final
+    out = []
+    orders = max(protocol.orders, final.orders)
+    for place in range(orders):
+        for seed in range(protocol.seeds, protocol.seeds + final.seeds):
+            for one in selected:
+                order = study.orders(one.cell, orders)[place]
+                if place < final.orders:
+                    out.append(_run(study, one, "default", order, seed))
+                    if not one.is_default:
+                        out.append(_run(study, one, "final", order, seed))
+                if protocol.chf is None:  # else nothing was selected that could have been luck
+                    out.append(_run(study, one, "reference", order, seed))
+    return out
+
+
+def _run(study: ResolvedStudy, selected: SelectedTrial, kind: str, order: str, seed: int) -> RunSpec:
+    cell, purpose = selected.cell, "reference" if kind == "reference" else "final"
+    number, values = selected.number, selected.values
+    if kind == "default":
+        number, values = selected.default_number, selected.default
+    configuration = study.configuration(cell, values, order, seed)
+    return RunSpec(
+        run=f"{cell.name}/{number}/{purpose}/{short_order(order)}/s{seed}",
+        cell=cell.name,
+        label=cell.label,
+        trial=number,
+        purpose=purpose,
+        trial_digest=trial_digest(values),
+        configuration=evaluated(configuration, purpose, study.study.judging_data),
+        objectives=tuple(study.objectives),
+        split="test" if purpose == "final" else study.study.protocol.split,
+    )
+
+
+def _sampled(folder: Path, study: ResolvedStudy) -> dict[str, dict[int, Values]]:
+    """Return cell -> number -> values, from the run folder's Optuna storage."""
+    part = study.study.storage
+    studies = read_studies(folder, part)
+    if studies is None:
+        return {}
+    names = [cell.name for cell in study.cells]
+    with studies, while_it_answers("of this run", part.password):
+        known = studies.ids()
+        return {name: sampled_values(studies.storage, known[name]) for name in names if name in known}
+
+
+def _asked(existing: dict[str, object], overrides: Sequence[str]) -> Study:
+    """Return the folder's study with the overrides of its evaluation, and without the search's budget."""
+    standing_study(existing)
+    plain = {key: value for key, value in existing.items() if key not in (RESOLVED, "budget")}
+    for override in overrides:
+        if not override.startswith(CHANGEABLE):
+            raise BadRequest(
+                f"--set {override!r}: an evaluation may change {', '.join(CHANGEABLE)} alone, since its "
+                "trials are fixed: leave it out"
+            )
+        apply_override(plain, override)
+    return parse_study(plain)
