@@ -6,7 +6,7 @@ import dataclasses
 import math
 import random
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from cl_core.hparams import Float, Value, hparams
 from cl_core.images.view import View
 from cl_core.method import METHODS, Loss, Method, Phase
 from cl_core.model.model import load_model, save_model
-from cl_core.rng import Streams
 from cl_core.state import State, same_tensors
 from cl_core.task import Batch, Task, Term
 from cl_core.testing import small
@@ -215,7 +214,7 @@ def pixels_outside_the_task_and_memory_do_not_matter_unless_it_restarts(method: 
         traces = []
         while not training.finished:
             memory = [m.ids() for m in training.state.memories.values()]
-            allowed = torch.cat([training._task(training.done).rows, *memory]).numpy()
+            allowed = torch.cat([training.task(training.done).rows, *memory]).numpy()
             source.train.x[:] = noise.integers(0, 256, clean.shape, dtype=np.uint8)
             for rows in (allowed, val):
                 source.train.x[rows] = clean[rows]
@@ -262,7 +261,7 @@ def scores_cover_the_seen_classes_and_the_primary_rule_is_among_them(method: str
     for hp in small.variants(method):
         training = Training(small.configuration(method, hp), small.data())
         while not training.finished:
-            task = training._task(training.done)
+            task = training.task(training.done)
             training.next_task()
             training.state.net.eval()
             with torch.no_grad():
@@ -274,14 +273,12 @@ def scores_cover_the_seen_classes_and_the_primary_rule_is_among_them(method: str
 
 
 def _watch(training: Training, watched: Callable[[Phase], Loss]) -> None:
-    """Let the method's phases train with the loss that `watched` makes of theirs."""
+    """Let every phase train with the loss that `watched` makes of its own."""
 
-    class Watched(type(training.method)):  # type: ignore[misc]
-        def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
-            for phase in super().phases(s, task, data, g):
-                yield dataclasses.replace(phase, loss=watched(phase))
+    def adapt(phase: Phase) -> Phase:
+        return dataclasses.replace(phase, loss=watched(phase))
 
-    training.method = Watched(training.method.values())
+    training.learner = dataclasses.replace(training.learner, adapt=adapt)
 
 
 def _called_twice(phase: Phase) -> Loss:
@@ -358,7 +355,7 @@ def a_saved_model_gives_the_scores_of_the_training(method: str) -> None:
         found = load_model(path, own_code=True).scores(x)
     training = run.training
     training.state.net.eval()
-    view, task = training.view, training._task(len(small.SIZES) - 1)
+    view, task = training.view, training.task(len(small.SIZES) - 1)
     rows = torch.arange(20)
     with torch.no_grad():
         expected = training.method.scores(training.state, view.images(rows, "test"), task)

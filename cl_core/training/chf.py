@@ -19,7 +19,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Collection
-from typing import NamedTuple
 
 import torch
 
@@ -27,22 +26,15 @@ from cl_core.errors import NonFiniteLoss
 from cl_core.hparams import Float, hparams
 from cl_core.images.view import View
 from cl_core.method import METHODS, Method
+from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Task
 from cl_core.training.chf_options import CHF
-from cl_core.training.result import Trained
+from cl_core.training.learner import Learner
+from cl_core.training.result import Learnt, Trained
 
 Learn = Callable[[Method, Task], Trained]
 Accuracy = Callable[[Method, Task], float]
-
-
-class Learnt(NamedTuple):
-    """A task as it was learnt: with which method's values, by which recipe, at what cost."""
-
-    method: Method
-    task: Task
-    trained: Trained  # phases of what was kept; images and seconds of every attempt
-    note: str | None = None
 
 
 def strongest(method: Method, fixed: Collection[str] = ()) -> dict[str, float]:
@@ -76,7 +68,26 @@ def weaker(method: Method, strength: dict[str, float], decay: float) -> dict[str
     return {name: max(low[name], decay * value) for name, value in strength.items()}
 
 
-def learn_task(
+def learn_task(options: CHF, learner: Learner, task: Task, g: Streams, fixed: Collection[str] = ()) -> Learnt:
+    """Set the rate and the stability of one task, and learn it; see `choose`."""
+    state, view = learner.state, learner.view
+    start = {name: tensor.clone() for name, tensor in state.tensors().items()}
+
+    def learn(method: Method, task: Task) -> Trained:
+        state.drop_local()
+        state.restore({name: tensor.clone() for name, tensor in start.items()}, task.old)
+        method.begin(state, task, view, g)
+        trained = dataclasses.replace(learner, method=method).train(task, g)
+        method.end(state, task, view, g)
+        return trained
+
+    def accuracy(method: Method, task: Task) -> float:
+        return accuracy_on_new_classes(method, state, task, view)
+
+    return choose(options, learner.method, task, learn, accuracy, fixed)
+
+
+def choose(
     options: CHF,
     method: Method,
     task: Task,
@@ -86,9 +97,9 @@ def learn_task(
 ) -> Learnt:
     """Set the rate and the stability of one task, and learn it.
 
-    `learn` trains a method on a task from the state before it, and ends it; `accuracy` says how well it then
-    answers the task's validation rows. What was learnt last stands at the end. A training that diverges is
-    one that has not learnt; raises NonFiniteLoss where no rate or the last attempt diverges.
+    `learn` trains a method on a task from the state before it, and ends it. `accuracy` is then its share of
+    right answers on the task's validation rows. The state at the end is that of the last attempt. A training
+    that diverges has not learnt. Raises NonFiniteLoss where every rate or the last attempt diverges.
     """
     costs: list[Trained] = []
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from cl_core.hparams import Value
+from cl_core.method import Method
+from cl_core.task import Task
 from cl_core.training.evaluation import Evaluation
 
 
@@ -65,3 +67,12 @@ class Trained:
     def from_meta(cls, meta: Mapping[str, Any]) -> Trained:
         """What `to_meta` described."""
         return cls(tuple(PhaseValue(**p) for p in meta["phases"]), meta["images"], meta["seconds"])
+
+
+class Learnt(NamedTuple):
+    """A task as it was learnt: with which method's values, by which recipe, at what cost."""
+
+    method: Method
+    task: Task
+    trained: Trained  # phases of what was kept; images and seconds of every attempt
+    note: str | None = None

@@ -14,8 +14,42 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 
-from cl_core.method import Base, Method, Phase
+from cl_core.method import METHODS, Base, Method, Phase
 from cl_core.nets.network import Network
+from cl_core.rng import Streams
+from cl_core.task import Task
+from cl_core.training.base_checkpoint import train_or_load
+from cl_core.training.checkpoints import CheckpointStore
+from cl_core.training.configuration import Configuration
+from cl_core.training.learner import Learner, first_state
+from cl_core.training.result import Trained
+
+
+def plain_learner(learner: Learner, configuration: Configuration) -> Learner:
+    """Return a learner of the plain first task: fine-tuning on the same images, with its own network."""
+    plain = configuration.plain()
+    method = METHODS[plain.method](plain.hp)
+    state = first_state(plain, method, learner.view)
+    return dataclasses.replace(learner, method=method, state=state)
+
+
+def learn_first_task(
+    learner: Learner, plain: Learner, task: Task, g: Streams, store: CheckpointStore | None, key: str
+) -> tuple[Trained, bool]:
+    """Train the plain first task or take it from `store`, and hand its network to `learner`; tell which.
+
+    Where the method has another head, it is trained here, on the frozen backbone.
+    """
+    trained, shared = train_or_load(plain, task, g, store, key)
+    net = learner.state.net
+    learner.method.begin(learner.state, task, learner.view, g)
+    if takes_the_head(learner.method):
+        net.load_state_dict(plain.state.net.state_dict())
+        return trained, shared
+    net.backbone.load_state_dict(plain.state.net.backbone.state_dict())
+    heads = dataclasses.replace(learner, adapt=lambda phase: on_heads(phase, net))
+    with frozen_backbone(net):
+        return trained + heads.train(task, g), shared
 
 
 def takes_the_head(method: Method) -> bool:

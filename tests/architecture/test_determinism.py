@@ -23,6 +23,6 @@ def test_nothing_is_unpickled_and_no_global_generator_is_used(path: Path) -> Non
             assert call.rsplit(".", 1)[1] in {"default_rng", "RandomState", "Generator"}, f"line {line}"
 
 
-def test_the_trainer_owns_the_only_backward() -> None:
+def test_the_learner_owns_the_only_backward() -> None:
     found = [name(p) for p in RUN_FILES for _, call in calls(p) if call.endswith(".backward")]
-    assert found == ["cl_core/training/trainer.py"]
+    assert found == ["cl_core/training/learner.py"]

@@ -38,12 +38,12 @@ def _trainer(method: str, data: Data) -> Callable[[], int]:
         method, DataSpec(data.name), scenario, recipe=recipe, net="resnet32", validation=0.01
     )
     training = Training(configuration, data)
-    task = training._task(0)
+    task = training.task(0)
     training.method.begin(training.state, task, training.view, Streams(0, 0))
     rows = training.view.rows(range(10))[: BATCH * STEPS]
     training.state.head.seen = 10
     phase = Phase("train", (Rows(rows),), training.base_recipe, training.method.loss)
-    return lambda: training._train_phase(phase, task, Streams(0, 0), [])
+    return lambda: training.learner.train_phase(phase, task, Streams(0, 0), [])
 
 
 def _bare(data: Data) -> Callable[[], int]:

@@ -1,4 +1,4 @@
-"""How strongly each term of a method's loss pulls: its share of the gradient's norms in the second task.
+"""The share of each term of a method's loss in the gradient's norms, in the second task.
 
 A term whose share is zero does not act, whatever its weight says.
 """
@@ -23,13 +23,11 @@ from cl_core.images.dataset import Data
 from cl_core.images.loading import load
 from cl_core.memory import Budget
 from cl_core.method import METHODS, Loss, Phase
-from cl_core.rng import Streams
 from cl_core.scenarios.scenarios import parse_scenario
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
 from cl_core.training.checkpoints import CheckpointStore
 from cl_core.training.configuration import Configuration
-from cl_core.training.result import PhaseValue
 from cl_core.training.trainer import Training
 from cl_core.yaml_text import read_value
 
@@ -46,42 +44,35 @@ def term_shares(
     phase of the second task; the numbers of the training are those of any other run. Shares of a phase sum
     to 1, or are all 0 where no term has a gradient. With a `store` the first task is shared.
     """
-    training = _Watched(configuration, data, store)
-    training.watch(steps)
+    training = Training(configuration, data, store)
     training.next_task()
+    noted: dict[str, list[Norms]] = {}
+
+    def noting(phase: Phase) -> Phase:
+        return dataclasses.replace(phase, loss=_noting(phase, steps, noted.setdefault(phase.name, [])))
+
+    training.learner = dataclasses.replace(training.learner, adapt=noting)
     training.next_task()
-    return {phase: _means(noted) for phase, noted in training.noted.items()}
+    return {phase: _means(norms) for phase, norms in noted.items()}
 
 
-class _Watched(Training):
-    """A run that notes each term's gradient in its second task."""
+def _noting(phase: Phase, steps: int, noted: list[Norms]) -> Loss:
+    first = phase.rows[0]
+    width = min(first.batch or phase.recipe.batch, len(first.ids))
+    total = phase.recipe.epochs * math.ceil(len(first.ids) / width)
+    # The middles of equal stretches: at the very first step the student still is the teacher.
+    chosen = {(2 * k + 1) * total // (2 * steps) for k in range(steps)}
+    step = 0
 
-    def watch(self, steps: int) -> None:
-        self.steps, self.noted = steps, dict[str, list[Norms]]()
+    def loss(s: State, b: Batch, t: Task) -> dict[str, Term]:
+        nonlocal step
+        terms = phase.loss(s, b, t)
+        if step in chosen:
+            noted.append(gradient_norms(terms, phase, s))
+        step += 1
+        return terms
 
-    def _train_phase(self, phase: Phase, task: Task, g: Streams, values: list[PhaseValue]) -> int:
-        if task.index == 1:
-            phase = dataclasses.replace(phase, loss=self._noting(phase))
-        return super()._train_phase(phase, task, g, values)
-
-    def _noting(self, phase: Phase) -> Loss:
-        first = phase.rows[0]
-        width = min(first.batch or phase.recipe.batch, len(first.ids))
-        total = phase.recipe.epochs * math.ceil(len(first.ids) / width)
-        # The middles of equal stretches: at the very first step the student still is the teacher.
-        chosen = {(2 * k + 1) * total // (2 * self.steps) for k in range(self.steps)}
-        noted = self.noted.setdefault(phase.name, [])
-        step = 0
-
-        def loss(s: State, b: Batch, t: Task) -> dict[str, Term]:
-            nonlocal step
-            terms = phase.loss(s, b, t)
-            if step in chosen:
-                noted.append(gradient_norms(terms, phase, s))
-            step += 1
-            return terms
-
-        return loss
+    return loss
 
 
 def gradient_norms(terms: dict[str, Term], phase: Phase, s: State) -> Norms:

@@ -27,6 +27,7 @@ from cl_core.state import State
 from cl_core.task import Batch, Task
 from cl_core.training.checkpoints import network_digest
 from cl_core.training.checks import check
+from cl_core.training.events import Event
 from cl_core.training.trainer import Training
 from tests import tiny
 
@@ -50,16 +51,14 @@ def _state(z: Tensor, z_old: Tensor | None = None, pair: tuple[float, float] = (
 def _phases(method: str = "bic", **rest: Any) -> list[tuple[Task, Phase, dict[str, Any]]]:
     """Every phase of a tiny run, with the memories as they were when it began."""
     seen = []
-    trained = Training._train_phase
 
-    def noted(self: Training, phase: Phase, task: Task, *args: Any) -> int:
-        memories = {n: {c: r.clone() for c, r in m.rows.items()} for n, m in self.state.memories.items()}
-        seen.append((task, phase, memories))
-        return trained(self, phase, task, *args)
+    def watch(event: Event) -> None:
+        if event.kind == "phase begins":
+            memories = event.state.memories.items()
+            copied = {name: {c: rows.clone() for c, rows in m.rows.items()} for name, m in memories}
+            seen.append((event.task, event.phase, copied))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "_train_phase", noted)
-        tiny.train(tiny.configuration(method, **rest))
+    tiny.train(tiny.configuration(method, **rest), watch=watch)
     return seen
 
 
@@ -227,24 +226,23 @@ def test_stage_2_has_the_official_schedule_scaled() -> None:
     assert short.epochs == 1
 
 
-def test_stage_2_changes_two_scalars_and_no_bit_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    trained = Training._train_phase
+def test_stage_2_changes_two_scalars_and_no_bit_of_the_network() -> None:
+    before: list[str] = []
     checked = []
 
-    def noted(self: Training, phase: Phase, *rest: Any) -> int:
-        before = network_digest(self.state.net.state_dict())
-        images = trained(self, phase, *rest)
-        if phase.name == "bias":
-            assert network_digest(self.state.net.state_dict()) == before
-            pair = self.state.local["pair"]
-            assert phase.params == (pair,)
+    def watch(event: Event) -> None:
+        network = network_digest(event.state.net.state_dict())
+        if event.kind == "phase begins":
+            before.append(network)
+        if event.kind == "phase ends" and event.phase.name == "bias":
+            assert network == before[-1]
+            pair = event.state.local["pair"]
+            assert event.phase.params == (pair,)
             assert pair.shape == (1, 2)
             assert (pair != torch.tensor([[1.0, 0.0]])).all()
-            checked.append(phase)
-        return images
+            checked.append(event.phase)
 
-    monkeypatch.setattr(Training, "_train_phase", noted)
-    tiny.train(tiny.configuration("bic"))
+    tiny.train(tiny.configuration("bic"), watch=watch)
     assert len(checked) == 2
 
 
@@ -433,7 +431,7 @@ def test_defect_inclearn_bic_correction_is_not_applied_at_test() -> None:
     finished = tiny.run("bic")
     training = finished.training
     assert training.method.primary() == "corrected"
-    task = training._task(2)
+    task = training.task(2)
     x = training.view.images(task.rows[:6])
     with torch.no_grad():
         scores = training.method.scores(training.state, x, task)

@@ -21,10 +21,10 @@ from cl_core.recipe import Recipe
 from cl_core.task import Task, no_rows
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.checks import check
-from cl_core.training.chf import Learnt, learn_task, strongest, weaker
+from cl_core.training.chf import choose, strongest, weaker
 from cl_core.training.chf_options import CHF
 from cl_core.training.configuration import Configuration
-from cl_core.training.result import Trained
+from cl_core.training.result import Learnt, Trained
 from cl_core.training.trainer import Training
 from tests import tiny
 
@@ -51,7 +51,7 @@ class Simulated:
         return self.by_strength(method.values())
 
     def run(self, method: Method, options: CHF | None = None) -> Learnt:
-        return learn_task(options or CHF(), method, TASK, self.learn, self.accuracy)
+        return choose(options or CHF(), method, TASK, self.learn, self.accuracy)
 
 
 # What is chosen

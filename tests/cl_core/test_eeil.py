@@ -23,6 +23,7 @@ from cl_core.rng import stream
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
 from cl_core.training.checkpoints import network_digest
+from cl_core.training.events import Event
 from cl_core.training.trainer import Training
 from tests import tiny
 
@@ -63,22 +64,22 @@ class Seen:
 def _phases(
     hp: dict[str, Any] | None = None, source: Data | None = None, **rest: Any
 ) -> tuple[list[Seen], Training]:
-    seen = []
-    trained = Training._train_phase
+    seen: list[Seen] = []
+    before = ""
 
-    def noted(self: Training, phase: Phase, task: Task, *args: Any) -> int:
-        memory = {c: rows.tolist() for c, rows in self.state.memory.rows.items()}
-        before = network_digest(self.state.net.state_dict())
-        images = trained(self, phase, task, *args)
-        after = network_digest(self.state.net.state_dict())
-        frozen = self.state.copies.get("stage1")
-        copy = network_digest(frozen.net.state_dict()) if frozen is not None else None
-        seen.append(Seen(task, phase, memory, before, after, copy))
-        return images
+    def watch(event: Event) -> None:
+        nonlocal before
+        state = event.state
+        if event.kind == "phase begins":
+            before = network_digest(state.net.state_dict())
+        elif event.kind == "phase ends":
+            memory = {c: rows.tolist() for c, rows in state.memory.rows.items()}
+            after = network_digest(state.net.state_dict())
+            frozen = state.copies.get("stage1")
+            copy = network_digest(frozen.net.state_dict()) if frozen is not None else None
+            seen.append(Seen(event.task, event.phase, memory, before, after, copy))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "_train_phase", noted)
-        finished = tiny.train(tiny.configuration("eeil", hp, **rest), source)
+    finished = tiny.train(tiny.configuration("eeil", hp, **rest), source, watch=watch)
     return seen, finished.training
 
 
@@ -249,21 +250,18 @@ def test_facil_eeil_random_unbalanced_subset_is_not_ours(selection: str) -> None
 
 def test_the_new_images_of_stage_2_are_herded_with_the_network_of_stage_1() -> None:
     checked = []
-    trained = Training._train_phase
 
-    def noted(self: Training, phase: Phase, task: Task, *args: Any) -> int:
-        if phase.name == "balanced":
-            labels = self.view.labels(phase.rows[0].ids)
-            for c in range(task.old, task.seen):
-                rows = self.view.rows([c])
-                chosen = rows[herding(features_of(self.state.net, self.view, rows), 10)]
-                assert torch.equal(phase.rows[0].ids[labels == c], chosen)
-                checked.append(c)
-        return trained(self, phase, task, *args)
+    def watch(event: Event) -> None:
+        if event.phase.name != "balanced" or event.kind != "phase begins":
+            return
+        view, ids = event.view, event.phase.rows[0].ids
+        for c in range(event.task.old, event.task.seen):
+            rows = view.rows([c])
+            chosen = rows[herding(features_of(event.state.net, view, rows), 10)]
+            assert torch.equal(ids[view.labels(ids) == c], chosen)
+            checked.append(c)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "_train_phase", noted)
-        training = tiny.train(tiny.configuration("eeil")).training
+    training = tiny.train(tiny.configuration("eeil"), watch=watch).training
     assert checked == [3, 4, 5, 6]
     # Exemplars are herded anew from the full data with the finished network.
     for c in (5, 6):

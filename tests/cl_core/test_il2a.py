@@ -208,7 +208,7 @@ def test_the_head_has_a_row_a_class_and_no_answer_is_a_pair() -> None:
     training = finished.training
     x = training.view.images(training.view.rows([0])[:4])
     with torch.no_grad():
-        assert training.method.scores(training.state, x, training._task(2))["head"].shape == (4, 7)
+        assert training.method.scores(training.state, x, training.task(2))["head"].shape == (4, 7)
 
 
 def test_one_new_class_has_no_pairs_and_says_so() -> None:
@@ -337,7 +337,7 @@ def test_the_semantic_gradient_is_that_of_finite_differences() -> None:
 def test_the_semantic_term_reaches_the_head_and_neither_backbone_nor_pairs() -> None:
     training = Training(tiny.configuration("il2a"), tiny.data())
     training.next_task()
-    task, s = training._task(1), training.state
+    task, s = training.task(1), training.state
     training.method.begin(s, task, training.view, STREAMS)
     b = next(training.view.batches(task.rows))
     b = training.method.augment(s, b, task, STREAMS)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from cl_core.blocks.cosine import imprint, margin_ranking
 from cl_core.blocks.exemplars import class_means, features_of
-from cl_core.method import METHODS, Phase
+from cl_core.method import METHODS
 from cl_core.nets.network import CosineHead
 from cl_core.rng import Streams
 from cl_core.state import State
@@ -45,23 +45,6 @@ def _state(f: Tensor, f_old: Tensor | None, weight: Tensor, eta: float = 1.0) ->
 
 def _terms(s: State, labels: list[int], *sizes: int, **hp: Any) -> dict[str, Term]:
     return LUCIR(hp).loss(s, _batch(labels), tiny.task(*sizes))
-
-
-def _phases(**rest: Any) -> list[tuple[Task, Phase, dict[str, Tensor], dict[str, Tensor]]]:
-    """Every phase of a tiny run with the state before and after it."""
-    seen = []
-    trained = Training._train_phase
-
-    def noted(self: Training, phase: Phase, task: Task, *args: Any) -> int:
-        before = {name: t.clone() for name, t in self.state.tensors().items()}
-        images = trained(self, phase, task, *args)
-        seen.append((task, phase, before, {n: t.clone() for n, t in self.state.tensors().items()}))
-        return images
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "_train_phase", noted)
-        tiny.train(tiny.configuration("lucir", **rest))
-    return seen
 
 
 # The cosines
@@ -99,7 +82,7 @@ def test_the_scale_begins_as_told_carries_over_and_trains() -> None:
     training = Training(tiny.configuration("lucir", {"eta": 5.0}), tiny.data())
     for net in (training.state.net, training.state.fresh()):
         assert net.state_dict()["head.eta"].item() == 5.0
-    phases = _phases(hp={"eta": 5.0})
+    phases = tiny.phases("lucir", hp={"eta": 5.0})
     etas = [(before["net.head.eta"].item(), after["net.head.eta"].item()) for _, _, before, after in phases]
     assert etas[0][0] == 5.0
     assert all(started != ended for started, ended in etas)
@@ -110,7 +93,7 @@ def test_the_scale_decays() -> None:
     # Nothing else moves it here: with a single class the cross-entropy is constant.
     scenario = {"base": 1, "increments": [6]}
     recipe = {"weight_decay": 0.5, "lr": 0.1, "momentum": 0.0, "epochs": 1}
-    _, _, _, after = _phases(hp={"eta": 4.0}, scenario=scenario, recipe=recipe)[0]
+    _, _, _, after = tiny.phases("lucir", hp={"eta": 4.0}, scenario=scenario, recipe=recipe)[0]
     assert after["net.head.eta"].item() == pytest.approx(4.0 * (1 - 0.1 * 0.5))  # one step of 14 images
 
 
@@ -235,7 +218,7 @@ def test_more_negatives_than_new_classes_are_all_of_them(negatives: int) -> None
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_old_rows_stay_bit_for_bit_and_the_rest_trains(optimizer: str) -> None:
     recipe = {"optimizer": optimizer, "lr": 0.01, "weight_decay": 0.5}
-    for t, phase, before, after in _phases(recipe=recipe)[1:]:
+    for t, phase, before, after in tiny.phases("lucir", recipe=recipe)[1:]:
         assert phase.head_rows == (t.old, t.seen)
         weight = before["net.head.weight"], after["net.head.weight"]
         assert torch.equal(weight[0][: t.old], weight[1][: t.old])
@@ -262,7 +245,7 @@ def _began(hp: dict[str, Any] | None = None) -> tuple[Training, Task, Tensor]:
     training = Training(tiny.configuration("lucir", hp), tiny.data())
     training.next_task()
     before = training.state.head.weight.detach().clone()
-    task = training._task(1)
+    task = training.task(1)
     training.method.begin(training.state, task, training.view, Streams(0, 1))
     return training, task, before
 
@@ -314,7 +297,9 @@ def test_without_distillation_the_margin_stays_and_the_official_form_drops_it() 
 
 
 def test_the_balanced_stage_trains_the_head_s_rows_alone_on_equally_many_images_a_class() -> None:
-    phases = [p for p in _phases(hp={"cbf": True, "exemplars_per_class": 4}) if p[1].name == "balanced"]
+    phases = [
+        p for p in tiny.phases("lucir", hp={"cbf": True, "exemplars_per_class": 4}) if p[1].name == "balanced"
+    ]
     assert [task.index for task, *_ in phases] == [1, 2]
     for task, phase, before, after in phases:
         changed = {name for name in after if not torch.equal(after[name], before[name])}
@@ -338,7 +323,7 @@ def test_the_balanced_stage_has_the_official_schedule_scaled() -> None:
 
 
 def test_the_exemplars_of_the_balanced_stage_are_those_that_are_kept() -> None:
-    task, phase, *_ = next(p for p in _phases(hp={"cbf": True}) if p[1].name == "balanced")
+    task, phase, *_ = next(p for p in tiny.phases("lucir", hp={"cbf": True}) if p[1].name == "balanced")
     kept = [tiny.run("lucir", {"cbf": True}).states[1][f"memory.exemplars.{c}"] for c in range(task.seen)]
     assert torch.equal(phase.rows[0].ids, torch.cat(kept))
 

@@ -249,7 +249,7 @@ def test_the_family_is_decided_by_temperature_and_rotations_and_has_a_recipe_of_
 def test_only_the_unrotated_outputs_answer() -> None:
     training = Training(tiny.configuration("pass"), tiny.data())
     training.next_task()
-    task, s = training._task(0), training.state
+    task, s = training.task(0), training.state
     s.net.eval()
     x = training.view.images(task.rows[:6])
     with torch.no_grad():

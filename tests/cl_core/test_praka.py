@@ -255,7 +255,7 @@ def test_defect_official_praka_cosine_cycles_with_t_max_32_of_100_epochs() -> No
 def test_only_the_single_head_answers() -> None:
     training = Training(tiny.configuration("praka"), tiny.data())
     training.next_task()
-    task, s = training._task(0), training.state
+    task, s = training.task(0), training.state
     s.net.eval()
     x = training.view.images(task.rows[:6])
     with torch.no_grad():

@@ -95,14 +95,14 @@ def test_features_leave_the_network_and_its_mode_as_they_were(transform: str) ->
 
 def test_a_prototype_is_the_mean_feature_of_its_class_under_the_network_of_its_task() -> None:
     training = _trained()
-    s, view, task = training.state, training.view, training._task(0)
+    s, view, task = training.state, training.view, training.task(0)
     features = keep_prototypes(s, view, task, "evaluation", G)
     assert [len(f) for f in features] == [tiny.TRAIN] * 3
     kept = s.kept["prototypes"].clone()
     for c in range(3):
         assert torch.allclose(kept[c], features_of(s.net, view, view.rows([c])).mean(dim=0), atol=1e-6)
     training.next_task()
-    later = keep_prototypes(s, view, training._task(1), "evaluation", G)
+    later = keep_prototypes(s, view, training.task(1), "evaluation", G)
     assert len(later) == 2
     assert s.kept["prototypes"].shape == (5, kept.shape[1])
     assert torch.equal(s.kept["prototypes"][:3], kept)

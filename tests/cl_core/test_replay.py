@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from cl_core.blocks.distillation import DISTILLATIONS
 from cl_core.blocks.losses import kd, separated
 from cl_core.hparams import hparams
-from cl_core.method import METHODS, Phase
-from cl_core.task import Batch, Task
-from cl_core.training.trainer import Training
+from cl_core.method import METHODS
+from cl_core.task import Batch
+from cl_core.training.events import Event
 from tests import tiny
 
 Replay = METHODS["replay"]
@@ -103,21 +103,21 @@ def test_a_batch_without_old_or_without_new_images_is_finite(softmax: str, label
         assert torch.autograd.grad(total, z)[0].isfinite().all()
 
 
-def test_a_phase_passes_over_the_new_images_and_every_exemplar_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_phase_passes_over_the_new_images_and_every_exemplar_once() -> None:
     seen: list[tuple[int, int, int]] = []
-    trained = Training._train_phase
 
-    def noted(self: Training, phase: Phase, task: Task, *rest: object) -> int:
-        (source,) = phase.rows
-        ids, exemplars = source.ids, self.state.memory.ids()
+    def watch(event: Event) -> None:
+        if event.kind != "phase begins":
+            return
+        task, (source,) = event.task, event.phase.rows
+        ids, exemplars = source.ids, event.state.memory.ids()
         assert torch.equal(ids, torch.cat([task.rows, exemplars]))
         assert len(ids.unique()) == len(ids)
-        assert phase.head_rows is None, "all rows of the head train"
+        assert event.phase.head_rows is None, "all rows of the head train"
         seen.append((task.index, len(task.rows), len(exemplars)))
-        return trained(self, phase, task, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Training, "_train_phase", noted)
-    tiny.train(tiny.configuration("replay", {"loss": "feature-cosine"}, recipe={"epochs": 1}))
+    settings = tiny.configuration("replay", {"loss": "feature-cosine"}, recipe={"epochs": 1})
+    tiny.train(settings, watch=watch)
     assert seen == [(0, 3 * 14, 0), (1, 2 * 14, 3 * 10), (2, 2 * 14, 5 * 10)]
 
 

@@ -89,7 +89,7 @@ def test_the_plain_head_is_taken_where_the_method_has_the_same(
 
 def test_a_phase_on_heads_leaves_the_backbone_out_and_keeps_parameters_of_its_own() -> None:
     training = Training(tiny.configuration("il2a"), tiny.data())
-    net, task = training.state.net, training._task(0)
+    net, task = training.state.net, training.task(0)
     training.method.begin(training.state, task, training.view, Streams(0, 0))
     (phase,) = training.method.phases(training.state, task, training.view, Streams(0, 0))
     heads = on_heads(phase, net)

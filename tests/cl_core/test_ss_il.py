@@ -18,6 +18,7 @@ from cl_core.method import METHODS, Phase
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
+from cl_core.training.events import Event
 from cl_core.training.trainer import Training
 from tests import tiny
 
@@ -40,23 +41,23 @@ def _terms(z: Tensor, z_old: Tensor | None, labels: list[int], *sizes: int, **hp
 def _steps(**hp: Any) -> dict[tuple[int, int], list[Tensor]]:
     """The labels of every step of a tiny run, by task and epoch."""
     seen: dict[tuple[int, int], list[Tensor]] = {}
-    trained = Training._train_phase
+    epoch = 0
 
-    def noted(self: Training, phase: Phase, task: Task, *rest: Any) -> int:
-        steps = 0
+    def watch(event: Event) -> None:
+        nonlocal epoch
+        epoch = event.epoch
 
+    def noting(phase: Phase) -> Phase:
         def loss(s: State, b: Batch, t: Task) -> dict[str, Term]:
-            nonlocal steps
-            each = math.ceil(len(phase.rows[0].ids) / min(phase.recipe.batch, len(phase.rows[0].ids)))
-            seen.setdefault((task.index, steps // each), []).append(b.y.clone())
-            steps += 1
+            seen.setdefault((t.index, epoch), []).append(b.y.clone())
             return phase.loss(s, b, t)
 
-        return trained(self, dataclasses.replace(phase, loss=loss), task, *rest)
+        return dataclasses.replace(phase, loss=loss)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "_train_phase", noted)
-        tiny.train(tiny.configuration("ss_il", hp))
+    training = Training(tiny.configuration("ss_il", hp), tiny.data(), watch=watch)
+    training.learner = dataclasses.replace(training.learner, adapt=noting)
+    while not training.finished:
+        training.next_task()
     return seen
 
 

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from cl_core import run
 from cl_core.errors import BadRequest, NonFiniteLoss
 from cl_core.images.data_spec import DataSpec
-from cl_core.method import METHODS, Rows
+from cl_core.method import METHODS, Phase, Rows
 from cl_core.model.runs import Result
 from cl_core.nets.network import build_network
 from cl_core.recipe import Recipe
@@ -149,18 +149,12 @@ def test_an_empty_second_source_takes_no_place_and_an_empty_first_one_is_a_mista
         _epoch([empty], 3)
 
 
-def test_replay_passes_over_each_exemplar_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replay_passes_over_each_exemplar_once_an_epoch() -> None:
     sizes = []
-    trained = Training._train_phase
-
-    def noted(self: Training, phase: Any, *rest: Any) -> int:
-        (source,) = phase.rows
+    for passed in tiny.phases("replay"):
+        (source,) = passed.phase.rows
         assert len(source.ids) == len(source.ids.unique())
         sizes.append(len(source.ids))
-        return trained(self, phase, *rest)
-
-    monkeypatch.setattr(Training, "_train_phase", noted)
-    tiny.train(tiny.configuration("replay"))
     assert sizes == [3 * 14, 2 * 14 + 3 * 10, 2 * 14 + 5 * 10]
 
 
@@ -172,8 +166,8 @@ def test_an_epoch_of_one_batch_is_one_step_of_plain_sgd() -> None:
     source = dataclasses.replace(tiny.data(), augment=type(tiny.data().augment)())
     settings_ = tiny.configuration("finetune", recipe=recipe)
     training = Training(settings_, source)
-    task, g = training._task(0), Streams(0, 0)
-    expected = training.method.build(training._make_network)
+    task, g = training.task(0), Streams(0, 0)
+    expected = training.method.build(training.state.fresh)
     training.method.begin(expected, task, training.view, g)
     (rows,) = epoch_rows([Rows(task.rows)], Recipe(batch=64), g, ("train", 0)).steps
     net = expected.net.train()
@@ -196,16 +190,17 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_images() -> None:
     source = dataclasses.replace(tiny.data(), augment=type(tiny.data().augment)())
     losses = []
 
-    class Watched(Training):
-        def _train_phase(self, phase: Any, *rest: Any) -> int:
-            def loss(*args: Any) -> Any:
-                terms = phase.loss(*args)
-                losses.append((len(args[1].y), float(terms["ce"].value.detach())))
-                return terms
+    def noting(phase: Phase) -> Phase:
+        def loss(*args: Any) -> Any:
+            terms = phase.loss(*args)
+            losses.append((len(args[1].y), float(terms["ce"].value.detach())))
+            return terms
 
-            return super()._train_phase(dataclasses.replace(phase, loss=loss), *rest)
+        return dataclasses.replace(phase, loss=loss)
 
-    result = Watched(tiny.configuration("finetune", recipe=recipe), source).next_task()
+    training = Training(tiny.configuration("finetune", recipe=recipe), source)
+    training.learner = dataclasses.replace(training.learner, adapt=noting)
+    result = training.next_task()
     (a, first), (b, second) = losses
     assert (a, b) == (40, 2)
     assert abs(first - second) > 0.01
@@ -224,19 +219,9 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_images() -> None:
         ("joint", {}, {"train"}),
     ],
 )
-def test_every_phase_takes_the_study_s_last_batch(
-    method: str, hp: dict[str, Any], phases: set[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = set()
-    trained = Training._train_phase
-
-    def noted(self: Training, phase: Any, *rest: Any) -> int:
-        seen.add((phase.name, phase.recipe.last_batch, phase.recipe.batch))
-        return trained(self, phase, *rest)
-
-    monkeypatch.setattr(Training, "_train_phase", noted)
-    recipe = {"last_batch": "drop", "epochs": 1}
-    tiny.train(tiny.configuration(method, hp, recipe=recipe, until=2))
+def test_every_phase_takes_the_study_s_last_batch(method: str, hp: dict[str, Any], phases: set[str]) -> None:
+    passed = tiny.phases(method, hp, recipe={"last_batch": "drop", "epochs": 1}, until=2)
+    seen = {(p.phase.name, p.phase.recipe.last_batch, p.phase.recipe.batch) for p in passed}
     assert seen == {(name, "drop", 16) for name in phases}
 
 
@@ -287,19 +272,13 @@ def test_joint_keeps_the_first_task_s_recipe_because_it_restarts() -> None:
     assert [(r.recipe["epochs"], r.recipe["lr"], len(r.phases)) for r in results] == [(3, 0.05, 3)] * 3
 
 
-def test_joint_starts_every_task_from_the_init_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    starts = []
-    trained = Training._train_phase
-
-    def noted(self: Training, *rest: Any) -> int:
-        starts.append({n: t.clone() for n, t in self.state.net.backbone.state_dict().items()})
-        return trained(self, *rest)
-
-    monkeypatch.setattr(Training, "_train_phase", noted)
-    tiny.train(tiny.configuration("joint"))
-    assert len(starts) == 3
-    for start in starts[1:]:
-        assert all(torch.equal(start[n], t) for n, t in starts[0].items())
+def test_joint_starts_every_task_from_the_init_stream() -> None:
+    first, *others = tiny.phases("joint")
+    assert len(others) == 2
+    backbone = [name for name in first.before if name.startswith("net.backbone.")]
+    assert backbone
+    for passed in others:
+        assert all(torch.equal(passed.before[name], first.before[name]) for name in backbone)
 
 
 @pytest.mark.parametrize(("batch", "epochs"), [(16, 1), (42, 2)])
@@ -365,7 +344,7 @@ def test_a_run_of_the_first_tasks_goes_on_as_the_whole_run(tmp_path: Path) -> No
 def test_a_network_agrees_with_a_teacher_that_is_its_copy_and_not_with_a_reversed_one() -> None:
     training = Training(tiny.configuration("lwf"), tiny.data())
     training.next_task()
-    task = training._task(1)
+    task = training.task(1)
     training.method.begin(training.state, task, training.view, Streams(0, 1))
     assert teacher_agreement(training.state, task, training.view, "val") == 1.0
     teacher = training.state.teacher
@@ -539,7 +518,7 @@ def test_without_validation_the_test_split_is_counted_alone() -> None:
 def test_accuracy_within_the_task_is_that_of_answers_among_its_classes(method: str) -> None:
     finished = tiny.run(method)
     training = finished.training
-    task = training._task(2)
+    task = training.task(2)
     test = next(e for e in finished.results[2].evaluations if e.split == "test")
     training.state.net.eval()
     for c, group in ((c, slice(a, b)) for a, b in task.groups for c in range(a, b)):

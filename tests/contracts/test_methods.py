@@ -17,13 +17,14 @@ from cl_core.hparams import from_dict, hparams
 from cl_core.images.data_spec import DataSpec
 from cl_core.images.view import View, _Store
 from cl_core.memory import Budget
-from cl_core.method import METHODS, Method, Phase
+from cl_core.method import METHODS, Method
 from cl_core.task import Batch, Task
 from cl_core.testing import METHOD_CONTRACTS, Contract
 from cl_core.testing.methods import OPTIMIZERS, pair
 from cl_core.training import trainer
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints, network_digest
 from cl_core.training.checks import check
+from cl_core.training.events import Event
 from cl_core.training.trainer import Training
 from search.commands.listing import PARADIGMS
 from tests import tiny
@@ -70,19 +71,19 @@ def test_a_method_that_distils_says_which_weight_holds_it_to_the_past(method: st
 @every_method
 def test_no_stream_is_named_after_a_method(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: set[str] = set()
-    seed = cl_core.rng._seed
+    seed = cl_core.rng.seed_of
 
     def note(number: int, names: tuple[str | int, ...]) -> int:
         drawn.update(str(name) for name in names)
         return seed(number, names)
 
-    monkeypatch.setattr(cl_core.rng, "_seed", note)
+    monkeypatch.setattr(cl_core.rng, "seed_of", note)
     tiny.train(tiny.configuration(method))
     assert {"init", "head", "permutation", "crop", "flip"} <= drawn
     assert not [name for name in drawn if any(known in name for known in METHOD_NAMES)]
 
 
-# ResumeCheckpoints and shared checkpoints
+# Resume checkpoints and base checkpoints
 
 
 @every_method
@@ -219,7 +220,7 @@ class _Reader:
 def _allowed(training: Training) -> torch.Tensor:
     """Rows that the next task may read: its own and those in memory."""
     memory = [m.ids() for m in training.state.memories.values()]
-    return torch.cat([training._task(training.done).rows, *memory])
+    return torch.cat([training.task(training.done).rows, *memory])
 
 
 @every_variant
@@ -233,7 +234,7 @@ def test_only_joint_reads_rows_outside_its_task_and_memory_and_none_reads_valida
     assert len(val) == tiny.CLASSES * tiny.VAL
     while not training.finished:
         allowed = set(_allowed(training).tolist())
-        own = set(training._task(training.done).rows.tolist())
+        own = set(training.task(training.done).rows.tolist())
         reader.rows.clear()
         training.next_task()
         outside |= reader.rows - allowed
@@ -289,16 +290,17 @@ def test_no_loss_reads_logits_beyond_the_seen_classes(method: str, hp: str) -> N
     ("method", "hp", "optimizer"),
     [(m, hp, kind) for m, hp in VARIANTS for kind in OPTIMIZERS if kind == "adam" or "budget" not in hp],
 )
-def test_a_phase_changes_only_what_it_names(
-    method: str, hp: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trained = Training._train_phase
+def test_a_phase_changes_only_what_it_names(method: str, hp: str, optimizer: str) -> None:
+    before: dict[str, torch.Tensor] = {}
     phases = []
 
-    def checked(self: Training, phase: Phase, *rest: Any) -> int:
-        net = self.state.net
-        before = {name: t.clone() for name, t in net.state_dict().items()}
-        images = trained(self, phase, *rest)
+    def watch(event: Event) -> None:
+        net, phase = event.state.net, event.phase
+        if event.kind == "phase begins":
+            before.clear()
+            before.update((name, t.clone()) for name, t in net.state_dict().items())
+        if event.kind != "phase ends":
+            return
         names = {id(p): name for name, p in net.named_parameters()}
         open_names = set(names.values())
         if phase.params is not None:
@@ -315,10 +317,9 @@ def test_a_phase_changes_only_what_it_names(
                 assert torch.equal(value[stop:], before[name][stop:])
                 assert not torch.equal(value[start:stop], before[name][start:stop])
         phases.append(phase.name)
-        return images
 
-    monkeypatch.setattr(Training, "_train_phase", checked)
-    tiny.train(tiny.configuration(method, json.loads(hp), recipe={**OPTIMIZERS[optimizer], "epochs": 1}))
+    recipe = {**OPTIMIZERS[optimizer], "epochs": 1}
+    tiny.train(tiny.configuration(method, json.loads(hp), recipe=recipe), watch=watch)
     assert len(phases) >= 3
 
 
@@ -432,32 +433,31 @@ def test_a_batch_of_one_kind_alone_trains_with_finite_terms(
 
 
 @every_variant
-def test_the_teacher_is_the_previous_network_and_never_moves(
-    method: str, hp: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trained = Training._train_phase
+def test_the_teacher_is_the_previous_network_and_never_moves(method: str, hp: str) -> None:
+    before = ""
     teachers = []
 
-    def checked(self: Training, phase: Phase, task: Task, *rest: Any) -> int:
-        teacher = self.state.teacher
-        assert (teacher is not None) == (task.index > 0 and self.method.teacher)
+    def watch(event: Event) -> None:
+        nonlocal before
+        task, teacher = event.task, event.state.teacher
+        assert (teacher is not None) == (task.index > 0 and METHODS[method].teacher)
         if teacher is None:
-            return trained(self, phase, task, *rest)
-        before = network_digest(teacher.state_dict())
-        images = trained(self, phase, task, *rest)
-        self.state.net.train()
+            return
+        if event.kind == "phase begins":
+            before = network_digest(teacher.state_dict())
+        if event.kind != "phase ends":
+            return
+        event.state.net.train()
         teacher.train()
         assert not any(module.training for module in teacher.modules())
         assert not any(p.requires_grad or p.grad is not None for p in teacher.parameters())
         assert network_digest(teacher.state_dict()) == before
-        out = teacher(self.view.images(task.rows[:3]))
+        out = teacher(event.view.images(task.rows[:3]))
         assert out.logits.shape == (3, task.old)
         assert not out.logits.requires_grad
         teachers.append((task.index, network_digest(teacher.net.state_dict())))
-        return images
 
-    monkeypatch.setattr(Training, "_train_phase", checked)
-    finished = tiny.train(tiny.configuration(method, json.loads(hp)))
+    finished = tiny.train(tiny.configuration(method, json.loads(hp)), watch=watch)
     for index, digest in teachers:
         assert digest == finished.results[index - 1].network
     assert bool(teachers) == finished.training.method.teacher
@@ -485,17 +485,14 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_names_the_term(method: str)
 
 
 @every_method
-def test_the_recorded_recipe_is_the_one_in_force(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recorded_recipe_is_the_one_in_force(method: str) -> None:
     used: dict[int, list[Any]] = {}
-    trained = Training._train_phase
 
-    def noted(self: Training, phase: Phase, task: Task, *rest: Any) -> int:
-        used.setdefault(task.index, []).append(phase.recipe)
-        return trained(self, phase, task, *rest)
+    def watch(event: Event) -> None:
+        used.setdefault(event.task.index, []).append(event.phase.recipe)
 
-    monkeypatch.setattr(Training, "_train_phase", noted)
     recipe = {"epochs": 1, "base": {"lr": 0.03}, "increment": {"lr": 0.07}}
-    finished = tiny.train(tiny.configuration(method, recipe=recipe))
+    finished = tiny.train(tiny.configuration(method, recipe=recipe), watch=watch)
     for result in finished.results:
         recorded = from_dict(type(used[0][0]), result.recipe)
         assert recorded in used[result.task]

@@ -1,0 +1,157 @@
+"""The learner: a method, its state and its images, which trains one task at a time, phase by phase."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cl_core.errors import NonFiniteLoss
+from cl_core.images.augment import draw
+from cl_core.images.dataset import Augment
+from cl_core.images.view import View
+from cl_core.method import Method, Phase
+from cl_core.nets.network import Network, build_network
+from cl_core.rng import Streams
+from cl_core.state import State
+from cl_core.task import Task
+from cl_core.training.configuration import Configuration
+from cl_core.training.events import Event, Watch
+from cl_core.training.optimisation import epoch_rows, make_optimizer, rows_to_keep
+from cl_core.training.result import PhaseValue, Trained
+from cl_core.training.terms import objective
+from cl_core.training.weights import load_init
+
+Adapt = Callable[[Phase], Phase | None]
+"""Change a phase, or leave it out."""
+
+
+def unchanged(phase: Phase) -> Phase:
+    """Train every phase as the method gives it."""
+    return phase
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Trains one task: its phases, epochs and steps."""
+
+    method: Method
+    state: State
+    view: View
+    precision: str  # float32 | bfloat16
+    tasks: int  # of the run, for events
+    watch: Watch
+    adapt: Adapt = unchanged
+
+    def train(self, task: Task, g: Streams) -> Trained:
+        """Train the phases of a task that `Method.begin` has opened. Raises RunError."""
+        started = time.perf_counter()
+        values: list[PhaseValue] = []
+        images = 0
+        for whole in self.method.phases(self.state, task, self.view, g):
+            phase = self.adapt(whole)
+            if phase is not None:
+                images += self.train_phase(phase, task, g, values)
+        return Trained(tuple(values), images, time.perf_counter() - started)
+
+    def train_phase(self, phase: Phase, task: Task, g: Streams, values: list[PhaseValue]) -> int:
+        """Train one phase, append its means to `values`, and return the number of images.
+
+        A value is the mean of one term over the images of an epoch: a step counts by its images.
+        """
+        net, recipe = self.state.net, phase.recipe
+        params = list(phase.params) if phase.params is not None else list(net.parameters())
+        optimizer = make_optimizer(params, recipe)
+        kept_rows = rows_to_keep(net, phase.head_rows)
+        augment = self.view.data.augment if phase.augment else Augment()
+        net.train(phase.train_mode)
+        event = Event("phase begins", task, self.tasks, phase, 0, self.state, self.view)
+        self.watch(event)
+        images = 0
+        for epoch in range(recipe.epochs):
+            purpose = (phase.name, epoch)
+            rows_of = epoch_rows(phase.rows, recipe, g, purpose)
+            passed = sum(map(len, rows_of.steps))
+            draws = draw(augment, passed, g, purpose, self.view.device)
+            rate = recipe.learning_rate(epoch)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            total: Tensor | None = None
+            for step, batch in enumerate(self.view.epoch(rows_of.steps, draws)):
+                width = len(batch.y)
+                if phase.augment:
+                    batch = self.method.augment(self.state, batch, task, g.at(*purpose, step))
+                with self._autocast():
+                    terms = phase.loss(self.state, batch, task)
+                loss = objective(terms, phase.loss)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                if phase.on_grad is not None:
+                    phase.on_grad(params, epoch, width, g(*purpose, step, "gradient"))
+                optimizer.step()
+                for rows, before, start, stop in kept_rows:
+                    with torch.no_grad():
+                        rows[:start] = before[:start]
+                        rows[stop:] = before[stop:]
+                seen = width * torch.stack([t.value.detach().float() for t in terms.values()])
+                total = seen if total is None else total + seen
+            assert total is not None
+            images += rows_of.images
+            for (name, term), mean in zip(terms.items(), (total / passed).tolist(), strict=True):
+                _check_loss(mean, name, task, phase, epoch)
+                values.append(PhaseValue(phase.name, epoch, name, mean, float(term.weight), rate))
+            self.watch(event._replace(kind="epoch ends", epoch=epoch + 1))
+        _check_weights(net, task, phase)
+        self.watch(event._replace(kind="phase ends", epoch=recipe.epochs))
+        return images
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.view.device.type, dtype=torch.bfloat16)
+
+
+def _check_loss(mean: float, term: str, task: Task, phase: Phase, epoch: int) -> None:
+    if not math.isfinite(mean):
+        raise NonFiniteLoss(
+            f"every loss term must stay finite: {term!r} became {mean} in task {task.index}, "
+            f"phase {phase.name!r}, epoch {epoch}; lower the learning rate or the weight"
+        )
+
+
+def _check_weights(net: Network, task: Task, phase: Phase) -> None:
+    # No loss has seen the weights of the last step.
+    for name, tensor in net.state_dict().items():
+        if not tensor.isfinite().all():
+            raise NonFiniteLoss(
+                f"every weight must stay finite: {name!r} did not in task {task.index}, phase "
+                f"{phase.name!r}; lower the learning rate or the weight"
+            )
+
+
+def first_state(configuration: Configuration, method: Method, view: View) -> State:
+    """Return the state before the first task, on the view's device. Raises BadRequest."""
+    base = method.base()
+
+    def make() -> Network:
+        net = build_network(
+            configuration.net or view.data.net,
+            view.data.shape,
+            view.data.num_classes,
+            base.head,
+            base.last_relu or configuration.shared_base,
+            configuration.seed,
+            base.side_heads,
+        )
+        if configuration.init:
+            load_init(net, configuration.init)
+        net.to(memory_format=torch.channels_last)
+        return net.to(view.device)
+
+    return method.build(make)
