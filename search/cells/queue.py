@@ -29,6 +29,7 @@ from search.jobs.queue import Bases, Job
 from search.jobs.spending import Budget
 from search.jobs.steering import Control
 from search.lake.writer import recorded
+from search.storage.database import damaged
 from search.storage.journal import DamagedStudies
 from search.storage.repair import set_aside
 from search.storage.run_folder import JOURNAL, Studies, acquire, open_studies
@@ -245,8 +246,6 @@ class Cells:
             if isinstance(error, ClSearchError):
                 raise
             if studies.file is None:
-                from search.storage.database import damaged
-
                 raise damaged(self.study.study.storage.optuna, first_line(error)) from error
             raise DamagedStudies(studies.file, first_line(error)) from error
         except BaseException:

@@ -11,22 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, JournalStorage
 
 from cl_core.errors import BadRequest
+from search.storage.database import Database
 from search.storage.file_systems import network_type, own_place
 from search.storage.journal import JOURNAL, mend, open_file, read_file
 from search.storage.mirror import Mirror, readable
 from spaces.study.storage import StoragePart
 from spaces.study.storage_url import FILES, SQLITE, sqlite_path
 from spaces.study.study_file import RESOLVED, existing_study
-
-if TYPE_CHECKING:
-    from search.storage.database import Database
 
 __all__ = [
     "JOURNAL", "LOCK", "SQLITE_FILE", "Studies", "acquire", "check_storage", "held", "mend", "open_journal",
@@ -119,8 +117,6 @@ def open_studies(folder: Path, part: StoragePart | None = None) -> Studies:
     part, run, prefix = _place(folder, part)
     place = part.optuna or "journal"
     if place not in FILES:
-        from search.storage.database import Database
-
         database = Database(place, part.password)
         assert database.optuna is not None
         return Studies(database.optuna, prefix, database)
@@ -134,8 +130,6 @@ def open_studies(folder: Path, part: StoragePart | None = None) -> Studies:
             studies = Studies(open_file(path), mirror=mirror)
             studies.file = path
             return studies
-        from search.storage.database import Database
-
         database = Database(SQLITE + str(path.absolute()))
         assert database.optuna is not None
         return Studies(database.optuna, database=database, mirror=mirror)
@@ -162,8 +156,6 @@ def read_studies(folder: Path, part: StoragePart | None = None) -> Studies | Non
             journal = read_file(path)
             return None if journal is None else Studies(journal)
         place = SQLITE + str(path.absolute())
-    from search.storage.database import Database
-
     database = Database(place, part.password, read_only=True)
     if database.optuna is None:
         database.close()
@@ -190,8 +182,6 @@ def check_storage(part: StoragePart, folder: Path) -> None:
                 f"storage.optuna {place} lies on {kind}, where SQLite's locks do not hold: use sqlite or "
                 "journal, which work on a local copy, or postgresql"
             )
-    from search.storage.database import Database
-
     Database(place, part.password, read_only=True).close()
 
 
