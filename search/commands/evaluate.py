@@ -76,7 +76,7 @@ def evaluate(
             if console is not None:
                 console.print(cost(run, jobs.pending, local), highlight=False, soft_wrap=True)
             what = f"{run.study.name}: {count} runs of {len(cells)} cells on the test set,"
-            work_off(run, jobs, what, local, console)
+            work_off(run, jobs, what, local, console, unit="runs")
         report = report_of(place, worked)
     return _summary(prepared, worked, jobs.left, report, time.monotonic() - began)
 

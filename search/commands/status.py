@@ -2,84 +2,102 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from rich.console import RenderableType
+from rich.text import Text
 
 from analysis.lake.checksums import Damaged
 from analysis.lake.ledger import openings, told
+from analysis.lake.run_folder import LOCK
 from analysis.lake.study import StudyRecord, read_study
 from analysis.selection.mixture import mixtures
 from cl_core.errors import BadRequest
 from search.amounts import clock
 from search.cells.standing import read_progress
-from search.display.live import table
+from search.display.cells import cell_table, ended, meaning_of_best
+from search.display.runs import run_lines
 from search.jobs.progress import CellProgress
 from search.lake.writer import recorded
-from search.storage.run_folder import LOCK
+from search.worker.progress import RunProgress, read_progress_files
 
 
 def status(folder: Path) -> dict[str, Any]:
-    """Counts by cell and state, the best so far, errors, rate and time left, as plain values.
+    """Return counts by cell and state, the best so far, errors, rate and time left, as plain values.
 
-    Cells count configurations, `runs` counts runs by state. Raises BadRequest where there is no run.
+    Cells count trials, `runs` counts runs by state. Raises BadRequest where there is no run.
     """
     if not folder.is_dir():
-        raise BadRequest(f"no folder {folder}: name the folder of a run, such as runs/quickstart")
-    cells = read_progress(folder)
+        raise BadRequest(f"no folder {folder}: name a run folder, such as runs/quickstart")
+    active = is_active(folder)
+    training = read_progress_files(folder) if active else []
+    cells = _cells(folder, training)
+    study = read_study(folder) or StudyRecord()
     damaged: list[Damaged] = []
     every = recorded(folder, damaged.append)
-    rows = {trial: row for trial, row in every.items() if row["purpose"] == "search"}
+    rows = {run: row for run, row in every.items() if row["purpose"] == "search"}
     evaluation = [row["status"] for row in every.values() if row["purpose"] != "search"]
     states = [row["status"] for row in rows.values()]
-    active = is_active(folder)
-    ended = sum(cell.completed + cell.stopped + cell.failed for cell in cells)
-    left = sum(cell.budget for cell in cells) - ended
+    done = ended(cells)
+    left = sum(cell.budget for cell in cells) - done
     pace = _pace(rows)
+    known = active and pace and done and left
     return {
         "folder": str(folder),
-        **_protocol(folder),
+        "protocol": study.protocol.select_on,
+        "causal": study.resolved.causal,
+        "label": study.protocol.label,
+        "openings": openings(folder),
         "active": active,
         "cells": [asdict(cell) for cell in cells],
+        "running": [asdict(run) for run in training],
         "runs": {state: states.count(state) for state in ("completed", "stopped", "failed")},
         "evaluation": {state: evaluation.count(state) for state in ("completed", "failed")},
-        "best": _best(cells, _direction(folder)),
+        "best": _best(cells, study.resolved.direction or "max"),
         "mixtures": mixtures(every.values()),
         "damaged": [str(error) for error in damaged],
-        "errors": {t: row["error"] or "" for t, row in sorted(every.items()) if row["status"] == "failed"},
+        "errors": {
+            run: row["error"] or "" for run, row in sorted(every.items()) if row["status"] == "failed"
+        },
         "left": left,
         "runs per minute": pace,
-        "seconds left": 60 * left * len(rows) / (pace * ended)
-        if active and pace and ended and left
-        else None,
+        "seconds left": 60 * left * len(rows) / (pace * done) if known and pace else None,
     }
 
 
-def show(folder: Path, room: int = 100) -> list[Any]:
-    """What `status` prints, `room` characters wide: rich tables and lines."""
+def show(folder: Path, room: int = 100) -> list[RenderableType]:
+    """Return what `status` prints, `room` characters wide."""
     state = status(folder)
-    out: list[Any] = [table(read_progress(folder), room)]
+    training = [RunProgress(**run) for run in state["running"]]
+    study = read_study(folder) or StudyRecord()
+    split = "test rows" if state["label"] else "validation rows"
+    out: list[RenderableType] = [meaning_of_best(study.objective[0], split)] if state["best"] else []
+    out.append(cell_table([CellProgress(**cell) for cell in state["cells"]], room))
+    out += run_lines(training, room)
     doing = "working now" if state["active"] else ("finished" if not state["left"] else "not working")
-    parts = [f"{folder}: {doing}", *(f"{count} {name}" for name, count in state["runs"].items() if count)]
+    parts = [f"{folder}: {doing}", *(f"{n} runs {name}" for name, n in state["runs"].items() if n)]
     if state["left"]:
-        parts.append(f"{state['left']} configurations left")
+        parts.append(f"{state['left']} trials left")
     if state["runs per minute"] and state["left"]:
-        parts.append(f"{state['runs per minute']:.1f} runs a minute")
+        parts.append(f"{state['runs per minute']:.1f} runs/min")
     if state["seconds left"]:
         parts.append(f"about {clock(state['seconds left'])} left")
     out.append(", ".join(parts))
     out.append(f"protocol: {state['protocol']}, {state['causal']}")
     if state["label"]:
         out.append(state["label"])
-    runs = ", ".join(f"{count} {name}" for name, count in state["evaluation"].items() if count)
+    runs = ", ".join(f"{count} runs {name}" for name, count in state["evaluation"].items() if count)
     out.append(f"test set: {told(state['openings'])}" + (f"; evaluation: {runs}" if runs else ""))
     if state["best"]:
         out.append(f"best so far: {state['best']['value']:.4f} ({state['best']['cell']})")
     out += [f"warning: {line}" for line in state["mixtures"]]
     out += state["damaged"]
-    out += [f"failed: {trial}: {error}" for trial, error in state["errors"].items()]
+    out += [Text(f"failed: {run}: {error}", style="red") for run, error in state["errors"].items()]
     if state["errors"]:
         first = next(iter(state["errors"]))
         out.append(f"full output: cl-search logs {folder} {first}")
@@ -87,7 +105,7 @@ def show(folder: Path, room: int = 100) -> list[Any]:
 
 
 def is_active(folder: Path) -> bool:
-    """Whether a `run` command works in the folder now: it holds the lock."""
+    """Tell whether a command works in the folder now: it holds the lock."""
     if not (folder / LOCK).exists():
         return False
     try:
@@ -99,23 +117,14 @@ def is_active(folder: Path) -> bool:
         return False
 
 
-def _protocol(folder: Path) -> dict[str, Any]:
-    """How configurations are chosen, what that looks at, and how often the test set was opened."""
-    study = read_study(folder) or StudyRecord()
-    return {
-        "protocol": study.protocol.select_on,
-        "causal": study.resolved.causal,
-        "label": study.protocol.label,
-        "openings": openings(folder),
-    }
+def _cells(folder: Path, training: Sequence[RunProgress]) -> list[CellProgress]:
+    """Return the progress of every cell; a cell's running trials are those that train now."""
+    trials = {tuple(run.run.split("/")[:2]) for run in training}
+    running = Counter(cell for cell, *_ in trials)
+    return [replace(cell, running=running[cell.cell]) for cell in read_progress(folder)]
 
 
-def _direction(folder: Path) -> str:
-    study = read_study(folder)
-    return (study and study.resolved.direction) or "max"
-
-
-def _best(cells: list[CellProgress], direction: str) -> dict[str, Any] | None:
+def _best(cells: Sequence[CellProgress], direction: str) -> dict[str, Any] | None:
     known = [(cell.best, cell.cell) for cell in cells if cell.best is not None and not cell.seeks]
     if not known:
         return None
@@ -123,8 +132,8 @@ def _best(cells: list[CellProgress], direction: str) -> dict[str, Any] | None:
     return {"cell": name, "value": value}
 
 
-def _pace(rows: dict[str, dict[str, Any]]) -> float | None:
-    """Runs a minute over the last half of what has ended; None when it cannot be said."""
+def _pace(rows: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Return runs per minute over the last half of the ended runs; None when that is not known."""
     ends = sorted(row["ended"] for row in rows.values() if row["ended"])
     recent = ends[len(ends) // 2 :]
     if len(recent) < 2 or recent[-1] <= recent[0]:

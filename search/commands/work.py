@@ -8,6 +8,7 @@ from rich.console import Console
 
 from search.backends.local import run_local
 from search.backends.ray_environment import ray_environment
+from search.display.cells import meaning_of_best
 from search.display.live import Live
 from search.jobs.dispatcher import Session
 from search.jobs.queue import Jobs
@@ -16,13 +17,23 @@ from search.preparation.prepared import Prepared
 Warn = Callable[[Sequence[str]], None]
 
 
-def work_off(prepared: Prepared, jobs: Jobs, what: str, local: bool, console: Console | None) -> None:
-    """Carry out `jobs`; `what` names them on the console."""
+def work_off(
+    prepared: Prepared,
+    jobs: Jobs,
+    what: str,
+    local: bool,
+    console: Console | None,
+    unit: str = "trials",
+) -> None:
+    """Carry out `jobs`; `what` names them on the console, `unit` what its cells count."""
     if console is None:
         _carry_out(prepared, jobs, local, lambda: None)
         return
     _announce(console, prepared, what, local)
-    with Live(jobs.progress, prepared.study.direction, console) as live:
+    study = prepared.study
+    split = "test rows" if study.study.protocol.label else "validation rows"
+    best = meaning_of_best(study.objective, split)
+    with Live(jobs.progress, prepared.folder, study.direction, console, unit, best) as live:
         _carry_out(prepared, jobs, local, live.update)
 
 

@@ -1,40 +1,48 @@
-"""What `run` shows while it works: a live table on a terminal, a plain line now and then elsewhere."""
+"""The live view of a command at work: tables and bars on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live as RichLive
+from rich.text import Text
 
 from search.amounts import clock
-from search.display.named_table import named_table
+from search.display.cells import cell_table, ended, fewer
+from search.display.runs import in_words, run_lines
 from search.jobs.progress import CellProgress
+from search.worker.progress import RunProgress, read_progress_files
 
 PLAIN_EVERY = 10.0  # seconds between two lines where there is no terminal
 LOOK_EVERY = 0.5  # seconds between two looks into the cells, which read every trial of a study
 
 
 class Live:
-    """A context manager; `update` is called by whoever changes the cells, in the thread that owns them.
+    """A context manager that shows progress. Whoever changes the cells calls `update`, in their thread.
 
-    A thread of its own draws the last look, so that time goes on while nothing is reported.
+    Another thread draws the last look, so that time goes on while nothing is reported. `unit` names what the
+    cells count; `best` is a line that names the values in that column.
     """
 
     def __init__(
         self,
         progress: Callable[[], Sequence[CellProgress]],
+        folder: Path,
         direction: str = "max",
         console: Console | None = None,
+        unit: str = "trials",
+        best: str = "",
     ) -> None:
         self.console = console or Console()
-        self._progress = progress
+        self._progress, self._folder, self._unit, self._best = progress, folder, unit, best
         self._sign = 1.0 if direction == "max" else -1.0
         self._cells: Sequence[CellProgress] = progress()
-        self._ended_before = _ended(self._cells)
+        self._ended_before = ended(self._cells)
         self._begin = self._looked = time.monotonic()
         self._end = threading.Event()
         self._rich: RichLive | None = None
@@ -43,7 +51,7 @@ class Live:
     def __enter__(self) -> Live:
         if self.console.is_terminal:
             self._rich = RichLive(
-                get_renderable=self._render, console=self.console, refresh_per_second=2, transient=True
+                get_renderable=self._screen, console=self.console, refresh_per_second=2, transient=True
             )
             self._rich.start()
         else:
@@ -61,7 +69,7 @@ class Live:
             self._rich.stop()
         if kind is None:
             self._cells = self._progress()
-            self.console.print(self._render())
+            self.console.print(self._view(self._cells, []))
 
     def update(self) -> None:
         """Look into the cells again, unless that was done a moment ago."""
@@ -71,12 +79,15 @@ class Live:
             self._looked = time.monotonic()
 
     def line(self) -> str:
-        """Everything in one line."""
+        """Return everything in one line."""
         cells = self._cells
-        done, total = _ended(cells), sum(cell.budget for cell in cells)
+        total = sum(cell.budget for cell in cells)
         running = sum(cell.running for cell in cells)
         failed = sum(cell.failed for cell in cells)
-        parts = [f"{done}/{total} ended", f"{running} running"]
+        parts = [f"{ended(cells)}/{total} {self._unit} ended"]
+        if running:
+            words = "; ".join(map(in_words, read_progress_files(self._folder)[:running]))
+            parts.append(f"{running} running" + (f" ({words})" if words else ""))
         if failed:
             parts.append(f"{failed} failed")
         known = [(self._sign * cell.best, cell) for cell in cells if cell.best is not None and not cell.seeks]
@@ -86,50 +97,46 @@ class Live:
         return ", ".join([*parts, *self._pace(cells)])
 
     def _pace(self, cells: Sequence[CellProgress]) -> list[str]:
-        """Time used, rate and time left, from what ended since the start of this command."""
+        """Return time used, rate and time left, by what has ended since the command started."""
         seconds = time.monotonic() - self._begin
-        ended = _ended(cells)
-        here, left = ended - self._ended_before, sum(cell.budget for cell in cells) - ended
+        done = ended(cells)
+        here, left = done - self._ended_before, sum(cell.budget for cell in cells) - done
         parts = [clock(seconds)]
         if here > 0:
-            parts.append(f"{60 * here / seconds:.1f}/min")
+            parts.append(f"{60 * here / seconds:.1f} {self._unit}/min")
             if left > 0:
                 parts.append(f"about {clock(seconds * left / here)} left")
         return parts
 
-    def _render(self) -> RenderableType:
-        cells = self._cells
-        return table(cells, self.console.width, ", ".join(self._pace(cells)))
+    def _screen(self) -> RenderableType:
+        """Return the view, no higher than the terminal."""
+        cells, runs = self._cells, read_progress_files(self._folder)
+        runs = runs[: max(1, self.console.height // 3)]
+        count = len(cells)
+        while True:
+            view = self._view(fewer(cells, count) if count < len(cells) else cells, runs, len(cells) - count)
+            over = len(self.console.render_lines(view, pad=False)) - (self.console.height - 1)
+            if over <= 0 or count <= 1:
+                return view
+            count = max(1, count - max(1, over // 2))
+
+    def _view(
+        self, shown: Sequence[CellProgress], runs: Sequence[RunProgress], hidden: int = 0
+    ) -> RenderableType:
+        room, pace = self.console.width, ", ".join(self._pace(self._cells))
+        parts: list[RenderableType] = []
+        if self._best and any(cell.best is not None for cell in shown):
+            parts.append(Text(self._best))
+        parts.append(cell_table(shown, room, self._unit, "" if hidden else pace))
+        if hidden:
+            done, total = ended(self._cells), sum(cell.budget for cell in self._cells)
+            parts.append(
+                Text(
+                    f"and {hidden} more cells; {done}/{total} {self._unit} ended, {pace}", style="dim italic"
+                )
+            )
+        return Group(*parts, *run_lines(runs, room))
 
     def _tick(self) -> None:
         while not self._end.wait(PLAIN_EVERY):
             self.console.print(self.line(), highlight=False, soft_wrap=True)
-
-
-def table(cells: Sequence[CellProgress], room: int, caption: str = "") -> RenderableType:
-    """The cells as a table: how many configurations of the budget ended, and how."""
-    columns = ["cell", "done", "running", "stopped", "failed", "of", "best"]
-    rows = [
-        [
-            f"{cell.cell} (paused)" if cell.paused else cell.cell,
-            str(cell.completed),
-            str(cell.running or ""),
-            str(cell.stopped or ""),
-            str(cell.failed or ""),
-            str(cell.budget),
-            _best(cell),
-        ]
-        for cell in cells
-    ]
-    return named_table(columns, rows, room, caption)
-
-
-def _best(cell: CellProgress) -> str:
-    """The best value of a cell; where a class order is sought, which one it belongs to."""
-    if cell.best is None:
-        return ""
-    return f"{cell.best:.4f}" + (f" ({cell.seeks} order)" if cell.seeks else "")
-
-
-def _ended(cells: Sequence[CellProgress]) -> int:
-    return sum(cell.completed + cell.stopped + cell.failed for cell in cells)

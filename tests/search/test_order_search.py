@@ -15,7 +15,8 @@ from search.cells.queue import Cells
 from search.cells.standing import read_progress
 from search.cells.warm_start import observations
 from search.commands.status import show, status
-from search.display.live import Live, table
+from search.display.cells import cell_table
+from search.display.live import Live
 from search.lake.writer import recorded, start_tables
 from search.storage.run_folder import read_journal
 from spaces.resolved.run_spec import RunSpec
@@ -143,7 +144,7 @@ def test_no_stopper_acts_and_the_hardest_order_is_nobodys_best(tmp_path: Path) -
     with Cells(resolved, tmp_path, bases=False) as cells:
         Driver(cells, tmp_path).run(ending=planted)
         plain, hard = cells.progress()
-        line = Live(cells.progress).line()
+        line = Live(cells.progress, tmp_path).line()
     assert (plain.cell, plain.seeks, hard.seeks) == ("lwf@B0-5tasks", "", "hardest")
     assert hard.stopped == 0
     assert hard.best == min(value for _, _, value in told(tmp_path, HARD) if value is not None)
@@ -153,7 +154,7 @@ def test_no_stopper_acts_and_the_hardest_order_is_nobodys_best(tmp_path: Path) -
     assert best["cell"] == "lwf@B0-5tasks"
     assert f"best {plain.best:.4f} (lwf@B0-5tasks)" in line
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(*show(tmp_path), table([hard], 120))
+    console.print(*show(tmp_path), cell_table([hard], 120))
     assert f"{hard.best:.4f} (hardest order)" in console.export_text()
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from cl_core.errors import BadRequest
 from search.commands.outcome import next_command, outcome
 from search.cost.evaluation_cost import counts, seconds
-from search.display.live import table
+from search.display.cells import cell_table
 from search.display.named_table import named_table
 from search.jobs.progress import CellProgress
 from search.lake.writer import recorded
@@ -152,9 +152,9 @@ def test_columns_without_a_value_are_left_out() -> None:
     cell = CellProgress(CELL, budget=4, asked=4, running=0, completed=3, stopped=1, failed=0, best=None)
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(table([cell], 80))
+        console.print(cell_table([cell], 80))
     head = capture.get().splitlines()[1]
-    assert [word for word in head.split() if word.isalpha()] == ["cell", "done", "stopped", "of"]
+    assert [word for word in head.split() if word.isalpha()] == ["cell", "completed", "stopped", "trials"]
 
 
 def test_a_plan_counts_the_evaluation(tmp_path: Path) -> None:

@@ -14,22 +14,18 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 
 from cl_core.errors import BadRequest, RunError
 from cl_core.images.data_spec import DataSpec
 from cl_core.recipe import recipe_fields
 from cl_core.scenarios.scenarios import parse_scenario
 from cl_core.training.configuration import Configuration
-from search.amounts import clock
 from search.backends import allocation
 from search.backends.local import run_local
 from search.commands.listing import KINDS, listing
 from search.commands.study_keys import study_keys
 from search.commands.train import train
-from search.display.live import Live
 from search.jobs.dispatcher import Session, StorageError
-from search.jobs.progress import CellProgress
 from search.jobs.queue import Job
 from search.lake.writer import recorded as rows_of
 from search.lake.writer import start_tables, study_schemas
@@ -344,24 +340,16 @@ def test_settings_of_a_trial_are_sorted_by_what_they_belong_to() -> None:
             settings([bad])
 
 
-def test_a_trial_folder_takes_no_other_trial(tmp_path: Path) -> None:
+def test_the_folder_of_a_single_run_takes_no_other_run(tmp_path: Path) -> None:
     request = TrainRequest(
         "finetune", "digits", "B5-1tasks", ["recipe.epochs=1", "data.per_class=20"], out=tmp_path / "a"
     )
     first = train(request)
     assert train(request) == first
-    with pytest.raises(BadRequest, match="holds another trial"):
+    with pytest.raises(BadRequest, match="holds another run"):
         train(replace(request, seed=1))
     with pytest.raises(BadRequest, match="leaves nothing to measure on"):
         train(replace(request, out=None, validation=0.0))
-
-
-def test_progress_counts_what_ended_and_names_the_best() -> None:
-    cells = [CellProgress("a@s", 4, 3, 1, 1, 1, 0, 0.25), CellProgress("b@s", 4, 1, 0, 0, 0, 1, None)]
-    console = Console(file=sys.__stderr__, force_terminal=False)
-    live = Live(lambda: cells, "max", console)
-    assert live.line().startswith("3/8 ended, 1 running, 1 failed, best 0.2500 (a@s), 0 s")
-    assert [clock(s) for s in (5, 119.4, 600, 3 * 3600 + 61)] == ["5 s", "119 s", "10 min", "3 h 01 min"]
 
 
 def test_every_key_of_the_study_file_says_what_it_is() -> None:

@@ -1,0 +1,56 @@
+"""The table of cells: how many of a cell's trials, or runs, have ended, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import RenderableType
+
+from search.display.named_table import named_table
+from search.jobs.progress import CellProgress
+
+STYLES = {"completed": "green", "running": "yellow", "stopped": "cyan", "failed": "red"}
+
+
+def cell_table(
+    cells: Sequence[CellProgress], room: int, unit: str = "trials", caption: str = ""
+) -> RenderableType:
+    """Return the cells as a table `room` characters wide; `unit` names what is counted."""
+    columns = ["cell", "completed", "running", "stopped", "failed", unit, "best"]
+    rows = [
+        [
+            f"{cell.cell} (paused)" if cell.paused else cell.cell,
+            str(cell.completed),
+            str(cell.running or ""),
+            str(cell.stopped or ""),
+            str(cell.failed or ""),
+            str(cell.budget),
+            _best(cell),
+        ]
+        for cell in cells
+    ]
+    return named_table(columns, rows, room, caption, STYLES)
+
+
+def meaning_of_best(objective: str, split: str) -> str:
+    """Return a line that names the values in the column `best`."""
+    return f"best: {objective.replace('_', ' ')}, {split}"
+
+
+def ended(cells: Sequence[CellProgress]) -> int:
+    """Return how many trials, or runs, have ended."""
+    return sum(cell.completed + cell.stopped + cell.failed for cell in cells)
+
+
+def fewer(cells: Sequence[CellProgress], count: int) -> list[CellProgress]:
+    """Return `count` cells in their order: those that work first, then those that have most left to do."""
+    left = {cell.cell: cell.budget - ended([cell]) for cell in cells}
+    chosen = sorted(cells, key=lambda cell: (-cell.running, -left[cell.cell]))[:count]
+    return [cell for cell in cells if cell in chosen]
+
+
+def _best(cell: CellProgress) -> str:
+    """Return the best value of a cell; where class orders are searched, with the order it belongs to."""
+    if cell.best is None:
+        return ""
+    return f"{cell.best:.4f}" + (f" ({cell.seeks} order)" if cell.seeks else "")
