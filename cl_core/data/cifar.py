@@ -41,8 +41,8 @@ def _load(spec: DataSpec, name: str) -> Data:
     folder = root / _FOLDER[name]
     if not folder.is_dir() and not spec.download:
         raise BadRequest(
-            f"{name} was looked for in {folder} and is not there: add --download, or say where it is with "
-            "--set data.root=..."
+            f"{name} must be in {folder}: it is not. Add --set data.download=true to fetch it, or --set "
+            "data.root=DIR to name another folder"
         )
     make = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
     splits = []

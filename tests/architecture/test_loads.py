@@ -93,7 +93,6 @@ SHORT = {
     "pause": (["pause", "runs/short", "lwf@B0-5tasks"], 0),
     "a study with an unknown key": (["run", "wrong.yaml"], 2),
     "a study with a value out of range": (["run", "quickstart", "--set", "search.trials=-1"], 2),
-    "a study with an unknown method": (["run", "quickstart", "--set", "methods=[lwff]"], 2),
 }
 
 
@@ -107,7 +106,6 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.xfail(reason="imports are being moved", strict=False)
 @pytest.mark.parametrize(("arguments", "code"), SHORT.values(), ids=SHORT)
 def test_a_short_command_loads_nothing_heavy(arguments: list[str], code: int, started: Path) -> None:
     program = (

@@ -19,6 +19,7 @@ from tests.architecture.sources import FILES, module, name
 
 # Imports belong at the top of a file. Inside a function they stand where a verb loads what only it needs, and
 # for Ray, which is slow to load.
+NOT_YET = pytest.mark.xfail(reason="imports of search are being moved", strict=False)
 INNER = {"cl_core": 10, "spaces": 1, "search": 30, "analysis": 4}
 
 
@@ -27,18 +28,15 @@ def test_every_file_stands_in_a_room() -> None:
         assert floor(path) >= 0
 
 
-@pytest.mark.xfail(reason="rooms are being settled", strict=False)
 def test_imports_between_rooms_point_down() -> None:
     assert arrows_up() == []
 
 
-@pytest.mark.xfail(reason="rooms are being settled", strict=False)
 def test_no_modules_import_each_other_in_a_circle() -> None:
     assert circles() == []
 
 
-@pytest.mark.xfail(reason="rooms are being settled", strict=False)
-@pytest.mark.parametrize("package", INNER)
+@pytest.mark.parametrize("package", [pytest.param(p, marks=NOT_YET if p == "search" else ()) for p in INNER])
 def test_few_imports_stand_inside_functions(package: str) -> None:
     found = inner_imports(package)
     assert len(found) <= INNER[package], "\n".join(found)
