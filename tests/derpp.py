@@ -33,7 +33,7 @@ class DERpp(Method):
     class HP(Budget):
         """The two weights of the paper, and the budget of exemplars."""
 
-        alpha: float = hp(0.3, Float(0.01, 5, log=True), stability=True, doc="of the stored logits")
+        alpha: float = hp(0.1, Float(0.01, 5, log=True), stability=True, doc="of the stored logits")
         beta: float = hp(0.5, Float(0.1, 5, log=True), doc="of the exemplars' cross-entropy")
 
     def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:

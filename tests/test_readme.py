@@ -214,7 +214,7 @@ def test_a_study_of_a_page_is_a_study(page: str, text: str, folder: Path) -> Non
     (folder / "this.yaml").write_text(text, encoding="utf-8")
     study = load_study("this.yaml")
     classes = 100 if study.data.name == "cifar100" else 10
-    shown = dry_run(["run", "this.yaml"], {"classes": classes})
+    shown = dry_run(["run", "this.yaml", "--own-code"], {"classes": classes})
     assert all(label in shown for label in study.methods)
     assert all(scenario.name in shown for scenario in study.on(classes).specs())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,9 @@ def test_chf_relaxes_a_weight_that_has_no_teacher() -> None:
     chf = {"lrs": "1", "drop": 0.0, "attempts": 3}
     result = tiny.train(tiny.configuration(OWN, chf=chf, until=2)).results[1]
     assert result.hp["alpha"] in (5.0, 2.5, 1.25)
+
+
+def test_the_page_shows_this_method_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "cl_core/README.md").read_text(encoding="utf-8")
+    source = Path(inspect.getfile(DERpp)).read_text(encoding="utf-8")
+    assert f"```python\n{source}```\n" in page

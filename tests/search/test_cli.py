@@ -24,8 +24,8 @@ from cl_core.hparams import hparams
 from cl_core.method import METHODS
 from search.cli import app, main
 from spaces.study.study_file import load_study
+from tests import methods_table
 
-README = Path(__file__).parents[2] / "README.md"
 PARADIGMS = ["baseline", "regularisation", "data replay", "feature replay"]
 
 
@@ -647,16 +647,7 @@ def test_a_preset_is_described_by_its_file(tmp_path: Path) -> None:
 
 
 def test_the_readme_shows_the_methods_as_they_are() -> None:
-    text = README.read_text(encoding="utf-8").split("<!-- methods -->")[1].split("<!-- /methods -->")[0]
-    head, _, *rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in text.splitlines()
-        if line.startswith("|")
-    ]
-    shown = {row[0].strip("`"): dict(zip(head[1:], row[1:], strict=True)) for row in rows}
-    listed = json.loads(call("list", "methods", "--json").stdout)
-    assert shown == listed
-    assert list(shown) == list(listed)
+    assert methods_table.written() == methods_table.table(), "renew it: python -m tests.methods_table --write"
 
 
 def test_the_doctor_sees_versions_and_data(tmp_path: Path) -> None:
