@@ -159,7 +159,7 @@ class Method:
     def check_net(self, features: Tensor, maps: tuple[Tensor, ...]) -> None:
         """Raise BadRequest where this method cannot use a net that gives these, for two images of noise.
 
-        features [2, D]; maps one a checkpoint, [2, C, H, W], or none.
+        features [2, D]; maps one of each stage of the net, [2, C, H, W], or none.
         """
 
     def base(self) -> Base:

@@ -1,4 +1,4 @@
-"""Everything that a run carries: what survives a task as tensors, and what lives only during one."""
+"""The state of a run: tensors that survive a task, and tensors that live only during one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cl_core.nets.network import Frozen, LinearHead, Network
 
 
 class State:
-    """The network and what a method keeps beside it.
+    """The network and everything that a method keeps with it.
 
     `net`, `memories` (ranked row ids) and `kept` (named tensors: class means, prototypes, bias pairs) survive
-    a task and are saved at its boundary. `teacher` (the previous task's network), `copies` (further frozen
-    networks) and `local` (parameters) live during a task and are dropped before.
+    a task and are saved in checkpoints. `teacher` (the previous task's network), `copies` (further frozen
+    networks) and `local` (parameters) live during a task and are dropped before its checkpoint.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class State:
         self.teacher = Frozen(self.net)
 
     def drop_local(self) -> None:
-        """Forget what lives only during a task."""
+        """Drop what lives only during a task."""
         self.teacher = None
         self.copies.clear()
         self.local.clear()
 
     def check_kept(self, method: type) -> None:
-        """Raise RunError, which names where `method` is defined, unless all that is kept are tensors."""
+        """Raise RunError, naming the file of `method`, unless everything kept is a tensor."""
         for name, value in self.kept.items():
             if not isinstance(value, Tensor):
                 raise RunError(
@@ -61,7 +61,7 @@ class State:
                 )
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that survives a task, by name, on the CPU."""
+        """Return everything that survives a task, by name, on the CPU."""
         out = {f"net.{name}": t for name, t in self.net.state_dict().items()}
         out |= {f"kept.{name}": t for name, t in self.kept.items()}
         for name, memory in self.memories.items():
@@ -69,7 +69,7 @@ class State:
         return {name: t.detach().cpu().contiguous() for name, t in out.items()}
 
     def restore(self, tensors: dict[str, Tensor], seen: int) -> None:
-        """Take over what `tensors()` gave after a task with `seen` classes."""
+        """Restore what `tensors()` returned after a task with `seen` classes."""
         part = {n.removeprefix("net."): t for n, t in tensors.items() if n.startswith("net.")}
         self.net.load_state_dict(part)
         for head in self.net.heads():
@@ -84,10 +84,10 @@ class State:
             memory.rows = dict(sorted(rows.items()))
 
     def kept_bytes(self) -> int:
-        """Bytes of the named tensors kept beside the network."""
+        """Return the bytes of the named tensors in `kept`."""
         return sum(t.numel() * t.element_size() for t in self.kept.values())
 
 
 def same_tensors(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    """Whether two sets of named tensors are equal bit for bit."""
+    """Tell whether two sets of named tensors are equal bit for bit."""
     return a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)

@@ -1,4 +1,4 @@
-"""What a method is told about a task, and what passes between it and the trainer in a step."""
+"""The words of a task and of a step: Task, Out, Batch and Term."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ class Task:
 
 
 class Out(NamedTuple):
-    """What one forward gives."""
+    """The result of one forward pass of a network."""
 
-    features: Tensor  # [B, D] what the head reads
+    features: Tensor  # [B, D] input of the head
     logits: Tensor  # [B, seen]
-    maps: tuple[Tensor, ...]  # one a checkpoint, [B, C, H, W]; the last is what enters the pooling
+    maps: tuple[Tensor, ...]  # one of each stage of the net, [B, C, H, W]; the last enters the pooling
 
 
 class Batch(NamedTuple):
-    """One step's images after augmentation, and what the method drew for the step."""
+    """The images of one step after augmentation, with the method's random draws."""
 
     x: Tensor  # [B, C, H, W] float, normalised
     y: Tensor  # [B] int64, arrival order
@@ -69,5 +69,5 @@ class Term(NamedTuple):
 
 
 def no_rows() -> Tensor:
-    """An empty list of row ids."""
+    """Return an empty list of row ids."""
     return torch.empty(0, dtype=torch.int64)

@@ -136,11 +136,11 @@ def _check(method: str, hp: dict[str, Any]) -> tuple[list[str], dict[str, float]
 
 def _resumed(settings: Configuration) -> list[Any]:
     with tempfile.TemporaryDirectory() as folder:
-        boundaries = ResumeCheckpoints(CheckpointStore(Path(folder)))
-        begun = Training(settings, tiny.data(), resume=boundaries)
+        resume = ResumeCheckpoints(CheckpointStore(Path(folder)))
+        begun = Training(settings, tiny.data(), resume=resume)
         begun.next_task()
         begun.keep_resume_checkpoint()
-        taken_up = Training(settings, tiny.data(), resume=boundaries)
+        taken_up = Training(settings, tiny.data(), resume=resume)
         results = []
         while not taken_up.finished:
             results.append(tiny.trace(taken_up.next_task()))

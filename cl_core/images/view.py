@@ -116,8 +116,7 @@ class View:
         return channels * height * width
 
     def _hold_out(self, validation: float) -> dict[str, dict[int, Tensor]]:
-        # Drawn from the data's fingerprint alone, so the same rows are held out whatever the trial, seed or
-        # order.
+        # Drawn from the data's fingerprint alone: the same rows for every run, seed and class order.
         rows_left(self.data, validation)
         train, val = {}, {}
         for c, original in enumerate(self.order):

@@ -122,7 +122,7 @@ HEADS: dict[str, Callable[[int, int], nn.Module]] = {"linear": LinearHead, "cosi
 
 
 class Network(nn.Module):
-    """Backbone and head; one forward gives features, logits of the seen classes and every checkpoint's maps.
+    """Backbone and head; one forward gives features, logits of the seen classes and the maps of every stage.
 
     `head` answers, with one row a class. `side` holds further heads by name, which a loss calls on features.
     """

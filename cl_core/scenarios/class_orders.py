@@ -91,7 +91,7 @@ def by_task(order: Sequence[int], sizes: Sequence[int]) -> tuple[int, ...]:
 
 
 def shortened(name: str) -> str:
-    """`name`, or "list:" and a digest where a list is too long to stand in the name of a trial or cell."""
+    """Return `name`, or "list:" and a digest where a list is too long for the name of a run or cell."""
     if name.startswith(LIST) and len(name) > _LONGEST_LIST:
         return LIST + digest(name, 8)
     return name

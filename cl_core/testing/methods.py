@@ -114,7 +114,7 @@ def it_neither_reads_nor_moves_the_global_generators(method: str) -> None:
         random.setstate(kept[2])
 
 
-def a_run_resumed_at_any_boundary_equals_the_straight_one(method: str) -> None:
+def a_run_resumed_after_any_task_equals_the_straight_one(method: str) -> None:
     for hp in small.variants(method):
         for done in (1, 2, 3) if not hp else (2,):
             with tempfile.TemporaryDirectory() as folder:
@@ -171,7 +171,7 @@ def a_hyperparameter_changes_nothing_before_the_task_it_acts_from(method: str) -
                 for part in ("network", "phases", "evaluations"):
                     same = a.traces[t][part] == b.traces[t][part]
                     assert same, f"{name}: {other[name]!r} acts on task {t}, before {param.acts_from}"
-            if param.at_boundary:  # never the training of the task whose boundary it acts on
+            if param.at_boundary:  # never the training of the task at whose end it acts
                 assert a.results[0].network == b.results[0].network, f"{name} is not at_boundary"
                 assert a.results[0].phases == b.results[0].phases, f"{name} is not at_boundary"
 
@@ -371,7 +371,7 @@ METHOD_CONTRACTS: tuple[Contract, ...] = (
     it_refuses_an_unknown_hyperparameter_in_one_line,
     equal_runs_give_equal_bits_and_another_seed_gives_others,
     it_neither_reads_nor_moves_the_global_generators,
-    a_run_resumed_at_any_boundary_equals_the_straight_one,
+    a_run_resumed_after_any_task_equals_the_straight_one,
     a_shared_first_task_changes_nothing,
     a_hyperparameter_changes_nothing_before_the_task_it_acts_from,
     a_hyperparameter_changes_network_or_scores_in_the_task_it_acts_from,

@@ -107,9 +107,9 @@ def train(
     resume: bool = False,
     watch: Watch = ignore,
 ) -> Run:
-    """Train to the end, keeping boundaries where the run may resume."""
-    boundaries = ResumeCheckpoints(store) if store is not None and resume else None
-    training = Training(settings, source or data(), store, boundaries, watch=watch)
+    """Train to the end; with `resume`, keep resume checkpoints in `store`."""
+    own = ResumeCheckpoints(store) if store is not None and resume else None
+    training = Training(settings, source or data(), store, own, watch=watch)
     results, states = [], []
     while not training.finished:
         results.append(training.next_task())

@@ -1,7 +1,7 @@
-"""Addresses of checkpoints: what decided a network, digested, and nothing else.
+"""Addresses of checkpoints: a digest of everything that decided the tensors, and of nothing else.
 
-A first task is shared by all runs with one `base_identity` on machines of one numerics; later boundaries
-belong to a run.
+All runs with one `base_identity` on machines of one numerics share a base checkpoint. A resume checkpoint
+belongs to one run.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from cl_core.training.weights import file_digest
 
 
 def base_identity(configuration: Configuration, data: Data) -> dict[str, Any]:
-    """What decides the network of the first task, beside the machine, and nothing else.
+    """Return everything that decides the network of the first task, except the machine.
 
-    Of a run with `shared_base` it is what decides the network that all methods begin from.
+    With `shared_base` it is the network that all methods begin from.
     """
     if configuration.shared_base:
         return base_identity(configuration.plain(), data)
@@ -55,13 +55,13 @@ def base_identity(configuration: Configuration, data: Data) -> dict[str, Any]:
 
 
 def numerics_digest(configuration: Configuration) -> str:
-    """What decides the bits on this machine, beside configuration and code. Raises BadRequest."""
+    """Return the digest of a run's `numerics` on this machine. Raises BadRequest."""
     device, precision = resolve_device(configuration.device, configuration.precision)
     return digest(numerics(device, precision, configuration.threads))
 
 
 def base_checkpoint_key(configuration: Configuration, data: Data, numerics: str) -> str:
-    """The address of the first task's checkpoint on machines with these numerics (a `numerics_digest`)."""
+    """Return the address of the base checkpoint on machines with these numerics (a `numerics_digest`)."""
     identity = {**base_identity(configuration, data), "sources": sources_digest(), "numerics": numerics}
     return digest(identity)
 
@@ -69,17 +69,20 @@ def base_checkpoint_key(configuration: Configuration, data: Data, numerics: str)
 def resume_checkpoint_key(
     configuration: Configuration, data: Data, numerics: str, task: int, scope: str
 ) -> str:
-    """The address of a run's own boundary after `task`: all that decided its state, and whose it is."""
+    """Return the address of a run's resume checkpoint after `task`.
+
+    It follows everything that decided the state, and `scope`, the run's name.
+    """
     method, framework = METHODS[configuration.method](configuration.hp), configuration.framework()
     return digest(
         {
-            "checkpoint": "boundary",
+            "checkpoint": "resume",
             "scope": scope,
             "task": task,
             "unsealed": configuration.unsealed,
             "base": base_checkpoint_key(configuration, data, numerics),
             "method": method.digest(),
-            "own code": own_code(METHODS.module(configuration.method)),  # a shared base has none of it
+            "own code": own_code(METHODS.module(configuration.method)),  # not part of a shared base
             "chf": None if framework is None else to_dict(framework),
             "recipes": [recipe_dict(recipe) for recipe in configuration.recipes(data, method)],
             "order": configuration.order(data.num_classes, data.class_names),
@@ -90,7 +93,7 @@ def resume_checkpoint_key(
 
 @lru_cache(maxsize=1)
 def sources_digest() -> str:
-    """A digest of cl_core's sources: a change of the trainer must not meet checkpoints of the old one."""
+    """Return a digest of cl_core's sources, so that changed code never loads older checkpoints."""
     root = Path(__file__).parents[1]
     hasher = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
@@ -99,8 +102,9 @@ def sources_digest() -> str:
 
 
 def numerics(device: torch.device, precision: str, threads: int | None = None) -> dict[str, Any]:
-    """What decides the bits beside configuration and code: torch, NumPy (whose generators draw Beta
-    variables), device kind, threads, instruction set, dtype.
+    """Return what decides the bits of a run apart from its configuration and code.
+
+    NumPy counts because its generators draw the Beta variables.
     """
     kind = (
         torch.cuda.get_device_name(device)

@@ -1,8 +1,8 @@
-"""The checkpoint store: finished tasks, addressed by what decided them.
+"""The checkpoint store: the state after finished tasks, one file each.
 
 A checkpoint is one safetensors file `<root>/<key>.safetensors`: tensors, and in its metadata the plain
-values of its training. It is written aside and renamed, so it is there whole or not at all. First published
-wins.
+values of its training. It is written to a temporary file and renamed, so a reader finds all of it or
+nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cl_core.errors import RunError
 
 
 class Checkpoint(NamedTuple):
-    """A saved boundary."""
+    """The tensors saved after a task, with the record of the training."""
 
     tensors: dict[str, Tensor]
     meta: dict[str, Any]  # plain values
@@ -40,7 +40,7 @@ class CheckpointStore:
         self.root = root
 
     def path(self, key: str) -> Path:
-        """Where a checkpoint lies; keys are hexadecimal digests, so no path leaves the folder."""
+        """Return the path of a checkpoint. Keys are hexadecimal digests, so no path leaves the folder."""
         if not re.fullmatch(r"[0-9a-f]{16,64}", key):
             raise ValueError(f"a checkpoint key is a hexadecimal digest, not {key!r}")
         return self.root / f"{key}.safetensors"
@@ -49,7 +49,7 @@ class CheckpointStore:
         return self.path(key).exists()
 
     def load(self, key: str) -> Checkpoint | None:
-        """The checkpoint, or None where there is none; a damaged file is removed and counts as none."""
+        """Return the checkpoint, or None where there is none. A damaged file is removed and counts as none."""
         path = self.path(key)
         try:
             with safe_open(path, framework="pt", device="cpu") as file:
@@ -66,7 +66,7 @@ class CheckpointStore:
         return Checkpoint(tensors, meta)
 
     def save(self, key: str, checkpoint: Checkpoint) -> None:
-        """Publish a checkpoint. Raises RunError where the disk does not take it."""
+        """Save a checkpoint. Raises RunError where the disk refuses it."""
         metadata = {"checkpoint": json.dumps(checkpoint.meta), "digest": network_digest(checkpoint.tensors)}
         try:
             with aside(self.path(key)) as path:
@@ -77,13 +77,13 @@ class CheckpointStore:
             ) from error
 
     def remove(self, key: str) -> None:
-        """Forget a checkpoint and its lock. Its folder stays: another process may be about to write there."""
+        """Remove a checkpoint and its lock. Its folder stays, since another process may write there."""
         for path in (self.path(key), self.path(key).with_suffix(".lock")):
             path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Hold the right to train a checkpoint; the kernel drops it when the holder dies."""
+        """Hold the lock of a checkpoint while training it. It is released when the process dies."""
         path = self.path(key).with_suffix(".lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path):
@@ -92,14 +92,14 @@ class CheckpointStore:
 
 @dataclass(frozen=True)
 class ResumeCheckpoints:
-    """Where one run keeps the boundary it resumes from, and whose it is: equal runs do not share theirs."""
+    """The store of a run's resume checkpoints. `scope` keeps those of equal runs apart."""
 
     store: CheckpointStore
-    scope: str = ""  # the trial's name
+    scope: str = ""  # the run's name
 
 
 def network_digest(tensors: dict[str, Tensor]) -> str:
-    """A digest of the bits of named tensors."""
+    """Return a digest of the bits of named tensors."""
     hasher = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()

@@ -34,14 +34,6 @@ from tests import tiny
 BiC = METHODS["bic"]
 
 
-def _logits(seed: int, classes: int, rows: int = 4) -> Tensor:
-    return 2 * torch.randn(rows, classes, generator=torch.Generator().manual_seed(seed))
-
-
-def _batch(labels: list[int]) -> Batch:
-    return Batch(torch.zeros(len(labels), 3, 8, 8), torch.tensor(labels))
-
-
 def _state(z: Tensor, z_old: Tensor | None = None, pair: tuple[float, float] = (1.0, 0.0)) -> State:
     state = tiny.fixed_state(z, z_old, BiC.memories)
     state.local["pair"] = torch.nn.Parameter(torch.tensor([pair]))
@@ -72,14 +64,14 @@ def test_the_correction_by_hand() -> None:
 
 
 def test_alpha_one_and_beta_zero_change_no_bit() -> None:
-    z = _logits(0, 5)
+    z = tiny.logits(0, 5)
     pairs = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     assert torch.equal(bias_corrected(z, pairs, ((0, 3), (3, 5))), z)
 
 
 @pytest.mark.parametrize("pair", [(0.3, -4.0), (2.5, 7.0)])
 def test_the_correction_keeps_the_order_within_old_and_within_new(pair: tuple[float, float]) -> None:
-    z = _logits(0, 6, 50)
+    z = tiny.logits(0, 6, 50)
     corrected = bias_corrected(z, torch.tensor([[1.0, 0.0], pair]), ((0, 4), (4, 6)))
     for group in (slice(0, 4), slice(4, 6)):
         assert torch.equal(z[:, group].argsort(1), corrected[:, group].argsort(1))
@@ -104,23 +96,25 @@ def test_defect_mammoth_and_libcontinual_bic_weight_is_not_old_over_all(
 ) -> None:
     # mammoth's is 1/(t+1); LibContinual's t/(t+1) holds for equal tasks alone.
     seen, old = sum(sizes), sum(sizes[:-1])
-    state = _state(_logits(0, seen), _logits(1, old))
+    state = _state(tiny.logits(0, seen), tiny.logits(1, old))
     if len(sizes) > 2:
         state.kept["bias"] = torch.tensor([[1.0, 0.0]]).repeat(len(sizes) - 1, 1)
-    terms = BiC({}).loss(state, _batch([0, 1, seen - 1, seen - 2]), tiny.task(*sizes))
+    terms = BiC({}).loss(state, tiny.batch([0, 1, seen - 1, seen - 2]), tiny.task(*sizes))
     assert terms["kd"].weight == pytest.approx(weight)
     assert terms["ce"].weight == pytest.approx(1 - weight)
 
 
 def test_a_fixed_weight_is_taken_as_it_is() -> None:
-    state = _state(_logits(0, 5), _logits(1, 3))
-    terms = BiC({"kd_schedule": "fixed", "kd_lambda": 0.7}).loss(state, _batch([0, 1, 3, 4]), tiny.task(3, 2))
+    state = _state(tiny.logits(0, 5), tiny.logits(1, 3))
+    terms = BiC({"kd_schedule": "fixed", "kd_lambda": 0.7}).loss(
+        state, tiny.batch([0, 1, 3, 4]), tiny.task(3, 2)
+    )
     assert (terms["ce"].weight, terms["kd"].weight) == (pytest.approx(0.3), 0.7)
 
 
 def test_defect_mammoth_bic_distillation_carries_t_squared() -> None:
-    z, z_old = _logits(0, 5), _logits(1, 3)
-    terms = BiC({"temperature": 3.0}).loss(_state(z, z_old), _batch([0, 1, 3, 4]), tiny.task(3, 2))
+    z, z_old = tiny.logits(0, 5), tiny.logits(1, 3)
+    terms = BiC({"temperature": 3.0}).loss(_state(z, z_old), tiny.batch([0, 1, 3, 4]), tiny.task(3, 2))
     expected = F.cross_entropy(z[:, :3] / 3, (z_old / 3).softmax(1))
     assert terms["kd"].value.item() == pytest.approx(expected.item(), rel=1e-6)
     assert torch.equal(terms["ce"].value, F.cross_entropy(z, torch.tensor([0, 1, 3, 4])))
@@ -128,15 +122,15 @@ def test_defect_mammoth_bic_distillation_carries_t_squared() -> None:
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 4.0])
 def test_defect_avalanche_bic_softmax_over_the_batch_and_fixed_temperature(temperature: float) -> None:
-    z = _logits(0, 5).requires_grad_()
+    z = tiny.logits(0, 5).requires_grad_()
     state = _state(z, z[:, :3].detach())
-    kd = BiC({"temperature": temperature}).loss(state, _batch([0, 1, 3, 4]), tiny.task(3, 2))["kd"].value
+    kd = BiC({"temperature": temperature}).loss(state, tiny.batch([0, 1, 3, 4]), tiny.task(3, 2))["kd"].value
     # Targets that sum to one a sample: no gradient where the student is the teacher, at any temperature.
     assert torch.allclose(torch.autograd.grad(kd, z)[0], torch.zeros(4, 5), atol=1e-6)
 
 
 def test_the_teacher_answers_with_the_correction_of_its_newest_classes_alone() -> None:
-    z, z_old, b = _logits(0, 7), _logits(1, 5), _batch([0, 3, 5, 6])
+    z, z_old, b = tiny.logits(0, 7), tiny.logits(1, 5), tiny.batch([0, 3, 5, 6])
     state = _state(z, z_old)
     state.kept["bias"] = torch.tensor([[1.0, 0.0], [0.5, -1.0]])
     terms = BiC({}).loss(state, b, tiny.task(3, 2, 2))
@@ -148,7 +142,7 @@ def test_the_teacher_answers_with_the_correction_of_its_newest_classes_alone() -
 
 
 def test_per_task_layers_apply_to_the_student_of_stage_1_too() -> None:
-    z, z_old, b = _logits(0, 7), _logits(1, 5), _batch([0, 3, 5, 6])
+    z, z_old, b = tiny.logits(0, 7), tiny.logits(1, 5), tiny.batch([0, 3, 5, 6])
     state = _state(z, z_old)
     state.kept["bias"] = torch.tensor([[1.0, 0.0], [0.5, -1.0]])
     terms = BiC({"bias_layers": "per_task"}).loss(state, b, tiny.task(3, 2, 2))
@@ -169,15 +163,15 @@ def test_one_pair_is_live_or_one_a_task() -> None:
 
 
 def test_stage_2_begins_with_plain_cross_entropy() -> None:
-    z, labels = _logits(0, 5), [0, 1, 3, 4]
-    terms = BiC({}).bias_loss(_state(z), _batch(labels), tiny.task(3, 2))  # type: ignore[attr-defined]
+    z, labels = tiny.logits(0, 5), [0, 1, 3, 4]
+    terms = BiC({}).bias_loss(_state(z), tiny.batch(labels), tiny.task(3, 2))  # type: ignore[attr-defined]
     assert torch.equal(terms["bias_ce"].value, F.cross_entropy(z, torch.tensor(labels)))
     assert terms["beta_l2"].value.item() == 0
 
 
 def test_the_decay_is_beta_squared_over_two_and_spares_alpha() -> None:
-    state = _state(_logits(0, 5), pair=(3.0, 2.0))
-    terms = BiC({}).bias_loss(state, _batch([0, 1, 3, 4]), tiny.task(3, 2))  # type: ignore[attr-defined]
+    state = _state(tiny.logits(0, 5), pair=(3.0, 2.0))
+    terms = BiC({}).bias_loss(state, tiny.batch([0, 1, 3, 4]), tiny.task(3, 2))  # type: ignore[attr-defined]
     assert terms["beta_l2"].value.item() == 2.0
     assert terms["beta_l2"].weight == 0.1
     assert torch.autograd.grad(terms["beta_l2"].value, state.local["pair"])[0].tolist() == [[0.0, 2.0]]
@@ -187,7 +181,7 @@ def test_defect_pycil_bic_stage2_gets_probabilities_not_logits() -> None:
     # One old and one new class, the new logit 3 too high for both images: p_new = sigmoid(3).
     z, labels = torch.tensor([[0.0, 3.0], [0.0, 3.0]]), [0, 1]
     state = _state(z)
-    ce = BiC({}).bias_loss(state, _batch(labels), tiny.task(1, 1))["bias_ce"].value  # type: ignore[attr-defined]
+    ce = BiC({}).bias_loss(state, tiny.batch(labels), tiny.task(1, 1))["bias_ce"].value  # type: ignore[attr-defined]
     ((alpha, beta),) = torch.autograd.grad(ce, state.local["pair"])[0].tolist()
     p = 1 / (1 + math.exp(-3))
     assert beta == pytest.approx(p - 0.5, abs=1e-6)
@@ -454,8 +448,8 @@ def test_unequal_tasks_run_to_the_end() -> None:
 def test_without_distillation_cross_entropy_has_weight_1_and_the_teacher_is_not_asked(
     hp: dict[str, Any],
 ) -> None:
-    z, b = _logits(0, 5), _batch([0, 1, 3, 4])
-    state = _state(z, _logits(1, 3))
+    z, b = tiny.logits(0, 5), tiny.batch([0, 1, 3, 4])
+    state = _state(z, tiny.logits(1, 3))
     terms = BiC({"distill": False, **hp}).loss(state, b, tiny.task(3, 2))
     assert list(terms) == ["ce"]
     assert terms["ce"].weight == 1.0
@@ -465,8 +459,8 @@ def test_without_distillation_cross_entropy_has_weight_1_and_the_teacher_is_not_
 
 
 def test_without_distillation_per_task_layers_still_correct_the_student_of_stage_1() -> None:
-    z, b = _logits(0, 7), _batch([0, 3, 5, 6])
-    state = _state(z, _logits(1, 5))
+    z, b = tiny.logits(0, 7), tiny.batch([0, 3, 5, 6])
+    state = _state(z, tiny.logits(1, 5))
     state.kept["bias"] = torch.tensor([[1.0, 0.0], [0.5, -1.0]])
     student = torch.cat([z[:, :3], 0.5 * z[:, 3:5] - 1.0, z[:, 5:]], dim=1)
     for layers, logits in (("per_task", student), ("single_last", z)):

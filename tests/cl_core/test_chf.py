@@ -257,7 +257,7 @@ def test_a_resumed_run_equals_the_straight_one(method: str, done: int, tmp_path:
     assert [tiny.trace(second.next_task()) for _ in range(done, 3)] == straight.traces[done:]
 
 
-def test_a_boundary_belongs_to_its_options_and_the_first_task_to_all() -> None:
+def test_a_resume_checkpoint_belongs_to_its_options_and_the_first_task_to_all() -> None:
     made = [tiny.configuration("lwf", chf=chf) for chf in (None, {}, {"drop": 0.1}, {"drop": 0.2})]
     trainings = [Training(each, tiny.data()) for each in made]
     assert len({t.base_key() for t in trainings}) == 1

@@ -30,14 +30,6 @@ from tests import tiny
 EEIL = METHODS["eeil"]
 
 
-def _logits(seed: int, classes: int, rows: int = 4) -> Tensor:
-    return 2 * torch.randn(rows, classes, generator=torch.Generator().manual_seed(seed))
-
-
-def _batch(labels: list[int]) -> Batch:
-    return Batch(torch.zeros(len(labels), 3, 8, 8), torch.tensor(labels))
-
-
 def _state(z: Tensor, z_old: Tensor, z_stage1: Tensor | None = None) -> State:
     state = tiny.fixed_state(z, z_old, EEIL.memories)
     if z_stage1 is not None:
@@ -96,7 +88,7 @@ def _labels(training: Training, rows: Tensor) -> list[int]:
 
 
 def test_stage_1_is_cross_entropy_over_all_and_a_softmax_of_its_own_for_every_old_head() -> None:
-    z, z_old, b, task = _logits(0, 7), _logits(1, 5), _batch([0, 4, 5, 6]), tiny.task(3, 2, 2)
+    z, z_old, b, task = tiny.logits(0, 7), tiny.logits(1, 5), tiny.batch([0, 4, 5, 6]), tiny.task(3, 2, 2)
     terms = EEIL({"kd_weight": 0.5, "temperature": 3.0}).loss(_state(z, z_old), b, task)
     assert {name: term.weight for name, term in terms.items()} == {"ce": 1.0, "kd": 0.5}
     assert torch.equal(terms["ce"].value, F.cross_entropy(z, b.y))
@@ -117,8 +109,8 @@ def test_the_default_weight_is_the_paper_s_one_a_head_without_t_squared() -> Non
 
 
 def test_facil_eeil_off_by_one_heads_is_not_ours() -> None:
-    z, z_old = _logits(0, 5).requires_grad_(), _logits(1, 3)
-    value = EEIL({}).loss(_state(z, z_old), _batch([0, 1, 3, 4]), tiny.task(3, 2))["kd"].value
+    z, z_old = tiny.logits(0, 5).requires_grad_(), tiny.logits(1, 3)
+    value = EEIL({}).loss(_state(z, z_old), tiny.batch([0, 1, 3, 4]), tiny.task(3, 2))["kd"].value
     assert torch.equal(value, kd(z[:, :3], z_old, 2.0))
     (gradient,) = torch.autograd.grad(value, z)
     assert gradient[:, :3].all()
@@ -129,23 +121,23 @@ def test_facil_eeil_off_by_one_heads_is_not_ours() -> None:
 
 
 def test_inclearn_eeil_distillation_divided_by_heads_is_not_ours() -> None:
-    z, z_old, task = _logits(0, 8), _logits(1, 6), tiny.task(2, 2, 2, 2)
-    value = EEIL({}).loss(_state(z, z_old), _batch([6, 7, 0, 3]), task)["kd"].value
+    z, z_old, task = tiny.logits(0, 8), tiny.logits(1, 6), tiny.task(2, 2, 2, 2)
+    value = EEIL({}).loss(_state(z, z_old), tiny.batch([6, 7, 0, 3]), task)["kd"].value
     each = [kd(z[:, a : a + 2], z_old[:, a : a + 2], 2.0).item() for a in (0, 2, 4)]
     assert value.item() == pytest.approx(sum(each), rel=1e-5)
 
 
 def test_facil_eeil_bce_on_probabilities_is_not_ours() -> None:
     # The gradient of T^2 KL: T (p - q) / B a logit.
-    z, z_old = _logits(0, 5).requires_grad_(), _logits(1, 3)
-    value = EEIL({}).loss(_state(z, z_old), _batch([0, 1, 3, 4]), tiny.task(3, 2))["kd"].value
+    z, z_old = tiny.logits(0, 5).requires_grad_(), tiny.logits(1, 3)
+    value = EEIL({}).loss(_state(z, z_old), tiny.batch([0, 1, 3, 4]), tiny.task(3, 2))["kd"].value
     (gradient,) = torch.autograd.grad(value, z)
     p, q = (z[:, :3] / 2).softmax(1), (z_old / 2).softmax(1)
     assert torch.allclose(gradient[:, :3], 2 * (p - q) / 4, atol=1e-6)
 
 
 def test_a_constant_on_one_head_changes_no_distillation() -> None:
-    z, z_old, stage1, b = _logits(0, 6), _logits(1, 4), _logits(2, 6), _batch([0, 2, 4, 5])
+    z, z_old, stage1, b = tiny.logits(0, 6), tiny.logits(1, 4), tiny.logits(2, 6), tiny.batch([0, 2, 4, 5])
     task = tiny.task(2, 2, 2)
     moved = z + torch.tensor([0.0, 0.0, 3.0, 3.0, -2.0, -2.0])
     a, c = (EEIL({}).loss(_state(x, z_old), b, task) for x in (z, moved))
@@ -157,8 +149,8 @@ def test_a_constant_on_one_head_changes_no_distillation() -> None:
 
 
 def test_ssil_repo_eeil_slices_of_equal_tasks_is_not_ours() -> None:
-    z, z_old, stage1 = _logits(0, 8), _logits(1, 6), _logits(2, 8)
-    b, task = _batch([0, 5, 6, 7]), tiny.task(5, 1, 2)
+    z, z_old, stage1 = tiny.logits(0, 8), tiny.logits(1, 6), tiny.logits(2, 8)
+    b, task = tiny.batch([0, 5, 6, 7]), tiny.task(5, 1, 2)
     state = _state(z, z_old, stage1)
     value = EEIL({}).loss(state, b, task)["kd"].value
     assert torch.equal(value, grouped_kd(z, z_old, 2.0, ((0, 5), (5, 6))))
@@ -172,12 +164,12 @@ def test_ssil_repo_eeil_slices_of_equal_tasks_is_not_ours() -> None:
 
 def test_stage_2_distils_exactly_one_head_more_than_stage_1() -> None:
     z, z_old, b, task = (
-        _logits(0, 7).requires_grad_(),
-        _logits(1, 5),
-        _batch([0, 4, 5, 6]),
+        tiny.logits(0, 7).requires_grad_(),
+        tiny.logits(1, 5),
+        tiny.batch([0, 4, 5, 6]),
         tiny.task(3, 2, 2),
     )
-    state = _state(z, z_old, _logits(2, 7))
+    state = _state(z, z_old, tiny.logits(2, 7))
 
     def heads(terms: dict[str, Term]) -> list[bool]:
         total = torch.stack([t.value for name, t in terms.items() if name != "ce"]).sum()
@@ -190,8 +182,8 @@ def test_stage_2_distils_exactly_one_head_more_than_stage_1() -> None:
 
 @pytest.mark.parametrize("teacher", ["post_stage1", "previous_task"])
 def test_whose_outputs_the_heads_keep_in_stage_2(teacher: str) -> None:
-    z, z_old, stage1 = _logits(0, 7), _logits(1, 5), _logits(2, 7)
-    b, task = _batch([0, 4, 5, 6]), tiny.task(3, 2, 2)
+    z, z_old, stage1 = tiny.logits(0, 7), tiny.logits(1, 5), tiny.logits(2, 7)
+    b, task = tiny.batch([0, 4, 5, 6]), tiny.task(3, 2, 2)
     terms = _balanced({"balanced_teacher": teacher}, _state(z, z_old, stage1), b, task)
     target = stage1 if teacher == "post_stage1" else z_old
     assert torch.equal(terms["kd"].value, grouped_kd(z, target, 2.0, ((0, 3), (3, 5))))
@@ -201,8 +193,10 @@ def test_whose_outputs_the_heads_keep_in_stage_2(teacher: str) -> None:
 
 
 def test_stage_2_begins_with_no_distillation_to_do() -> None:
-    z = _logits(0, 7).requires_grad_()
-    terms = _balanced({}, _state(z, _logits(1, 5), z.detach()), _batch([0, 4, 5, 6]), tiny.task(3, 2, 2))
+    z = tiny.logits(0, 7).requires_grad_()
+    terms = _balanced(
+        {}, _state(z, tiny.logits(1, 5), z.detach()), tiny.batch([0, 4, 5, 6]), tiny.task(3, 2, 2)
+    )
     for name in ("kd", "kd_new"):
         assert terms[name].value.item() == pytest.approx(0.0, abs=1e-6)
         (gradient,) = torch.autograd.grad(terms[name].value, z, retain_graph=True)
@@ -327,8 +321,8 @@ def test_without_balanced_epochs_there_is_stage_1_alone() -> None:
 
 
 def test_without_distillation_both_stages_lose_it_and_no_frozen_network_answers() -> None:
-    z, b, task = _logits(0, 7), _batch([0, 4, 5, 6]), tiny.task(3, 2, 2)
-    state = _state(z, _logits(1, 5), _logits(2, 7))
+    z, b, task = tiny.logits(0, 7), tiny.batch([0, 4, 5, 6]), tiny.task(3, 2, 2)
+    state = _state(z, tiny.logits(1, 5), tiny.logits(2, 7))
     method = EEIL({"distill": False})
     for terms in (method.loss(state, b, task), _balanced({"distill": False}, state, b, task)):
         assert list(terms) == ["ce"]
@@ -353,7 +347,7 @@ def test_without_distillation_and_stage_2_it_is_replay_bit_for_bit() -> None:
 
 def _noise(kind: str, epoch: int, before: int = 0, batch: int = 128, **hp: float) -> list[Tensor]:
     """What the noise adds to the gradients of a net of 5 open classes of 7: head rows, then other weights."""
-    state = tiny.fixed_state(_logits(0, 7), memories=EEIL.memories)
+    state = tiny.fixed_state(tiny.logits(0, 7), memories=EEIL.memories)
     params = [*state.head.rows(), nn.Parameter(torch.zeros(200, 200))]
     for p in params:
         p.grad = torch.ones_like(p)
@@ -428,8 +422,10 @@ def test_a_head_of_one_class_is_recorded() -> None:
     assert EEIL({}).note(tiny.task(3, 1)) is not None
     assert EEIL({}).note(tiny.task(1, 3)) is not None
     assert EEIL({"distill": False}).note(tiny.task(3, 1)) is None
-    z = _logits(0, 4).requires_grad_()
-    terms = _balanced({}, _state(z, _logits(1, 3), _logits(2, 4)), _batch([0, 1, 3, 3]), tiny.task(3, 1))
+    z = tiny.logits(0, 4).requires_grad_()
+    terms = _balanced(
+        {}, _state(z, tiny.logits(1, 3), tiny.logits(2, 4)), tiny.batch([0, 1, 3, 3]), tiny.task(3, 1)
+    )
     assert terms["kd_new"].value.item() == 0.0
     assert torch.autograd.grad(terms["kd_new"].value, z)[0].isfinite().all()
 

@@ -16,23 +16,14 @@ from cl_core.blocks.exemplars import class_means, features_of
 from cl_core.blocks.losses import kd
 from cl_core.memory import Memory
 from cl_core.method import METHODS
-from cl_core.task import Batch
 from tests import tiny
 
 ICaRL = METHODS["icarl"]
 LN2 = math.log(2)
 
 
-def _logits(seed: int, classes: int, rows: int = 4) -> Tensor:
-    return 2 * torch.randn(rows, classes, generator=torch.Generator().manual_seed(seed))
-
-
-def _batch(labels: list[int]) -> Batch:
-    return Batch(torch.zeros(len(labels), 3, 8, 8), torch.tensor(labels))
-
-
 def _terms(z: Tensor, z_old: Tensor | None, labels: list[int], *sizes: int, **hp: Any) -> dict[str, Any]:
-    return ICaRL(hp).loss(tiny.fixed_state(z, z_old), _batch(labels), tiny.task(*sizes))
+    return ICaRL(hp).loss(tiny.fixed_state(z, z_old), tiny.batch(labels), tiny.task(*sizes))
 
 
 # The loss
@@ -59,7 +50,7 @@ def test_an_increment_s_loss_by_hand() -> None:
 
 
 def test_the_two_terms_sum_to_equation_1() -> None:
-    z, z_old = _logits(0, 5), _logits(1, 3)
+    z, z_old = tiny.logits(0, 5), tiny.logits(1, 3)
     labels = [3, 4, 0, 2]
     target = torch.cat([z_old.sigmoid(), F.one_hot(torch.tensor(labels), 5)[:, 3:].float()], dim=1)
     expected = F.binary_cross_entropy_with_logits(z, target, reduction="sum") / 4
@@ -69,7 +60,7 @@ def test_the_two_terms_sum_to_equation_1() -> None:
 
 
 def test_an_exemplar_s_label_among_old_classes_does_not_matter() -> None:
-    z, z_old = _logits(0, 5), _logits(1, 3)
+    z, z_old = tiny.logits(0, 5), tiny.logits(1, 3)
     a, b = (_terms(z, z_old, labels, 3, 2) for labels in ([0, 1, 2, 3], [2, 2, 0, 3]))
     assert all(torch.equal(a[n].value, b[n].value) for n in a)
     other = _terms(z, z_old, [0, 1, 2, 4], 3, 2)
@@ -77,14 +68,14 @@ def test_an_exemplar_s_label_among_old_classes_does_not_matter() -> None:
 
 
 def test_where_the_student_is_the_teacher_the_old_outputs_have_a_loss_and_no_gradient() -> None:
-    z = _logits(0, 5).requires_grad_()
+    z = tiny.logits(0, 5).requires_grad_()
     old = _terms(z, z[:, :3].detach(), [3, 4, 3, 4], 3, 2)["bce_old"].value
     assert old.item() > 0.1
     assert torch.allclose(torch.autograd.grad(old, z)[0], torch.zeros(4, 5), atol=1e-7)
 
 
 def test_the_cross_entropy_form_has_all_seen_labels_and_softened_distillation() -> None:
-    z, z_old, labels = _logits(0, 5), _logits(1, 3), [0, 4, 3, 2]
+    z, z_old, labels = tiny.logits(0, 5), tiny.logits(1, 3), [0, 4, 3, 2]
     terms = _terms(z, z_old, labels, 3, 2, loss="ce", kd_weight=0.5, temperature=3.0)
     assert torch.equal(terms["ce"].value, F.cross_entropy(z, torch.tensor(labels)))
     assert torch.equal(terms["kd"].value, kd(z[:, :3], z_old, 3.0))
@@ -117,7 +108,7 @@ def test_nearest_mean_by_hand() -> None:
 
 
 def test_nearest_mean_ignores_the_scale_of_features_and_equals_the_cosine_to_unit_means() -> None:
-    features, means = _logits(0, 8, 50), F.normalize(_logits(1, 8, 6), dim=1)
+    features, means = tiny.logits(0, 8, 50), F.normalize(tiny.logits(1, 8, 6), dim=1)
     scores = nearest_mean(features, means)
     assert torch.allclose(nearest_mean(17 * features, means), scores, atol=1e-5)
     assert torch.equal(scores.argmax(1), (F.normalize(features, dim=1) @ means.T).argmax(1))
@@ -206,9 +197,9 @@ def test_both_rules_are_counted_and_the_choice_says_which_is_the_method_s() -> N
 
 
 def test_without_distillation_the_labels_of_exemplars_make_it_plain_bce_over_all_seen_classes() -> None:
-    z, labels = _logits(0, 5), [3, 0, 4, 2]
+    z, labels = tiny.logits(0, 5), [3, 0, 4, 2]
     for reduction, divisor in (("sum", 4), ("mean", 400)):
-        terms = _terms(z, _logits(1, 3), labels, 3, 2, distill=False, reduction=reduction, old_weight=7.0)
+        terms = _terms(z, tiny.logits(1, 3), labels, 3, 2, distill=False, reduction=reduction, old_weight=7.0)
         target = F.one_hot(torch.tensor(labels), 5).float()
         expected = F.binary_cross_entropy_with_logits(z, target, reduction="sum") / divisor
         assert [(name, term.weight) for name, term in terms.items()] == [("bce", 1.0), ("bce_old", 1.0)]
@@ -216,20 +207,20 @@ def test_without_distillation_the_labels_of_exemplars_make_it_plain_bce_over_all
 
 
 def test_without_distillation_an_exemplar_s_label_among_old_classes_matters() -> None:
-    z, z_old = _logits(0, 5), _logits(1, 3)
+    z, z_old = tiny.logits(0, 5), tiny.logits(1, 3)
     a, b = (_terms(z, z_old, labels, 3, 2, distill=False) for labels in ([0, 1, 2, 3], [2, 2, 0, 3]))
     assert torch.equal(a["bce"].value, b["bce"].value)
     assert not torch.equal(a["bce_old"].value, b["bce_old"].value)
 
 
 def test_without_targets_the_old_outputs_have_no_loss_and_exemplars_stay_negatives_of_new_classes() -> None:
-    z = _logits(0, 5).requires_grad_()
-    terms = _terms(z, _logits(1, 3), [3, 0, 4, 2], 3, 2, distill=False, old_targets="none")
+    z = tiny.logits(0, 5).requires_grad_()
+    terms = _terms(z, tiny.logits(1, 3), [3, 0, 4, 2], 3, 2, distill=False, old_targets="none")
     assert list(terms) == ["bce"]
     gradient = torch.autograd.grad(terms["bce"].value, z)[0]
     assert not gradient[:, :3].any()
     assert (gradient[[1, 3], 3:] > 0).all()
-    kept = _terms(z, _logits(1, 3), [3, 0, 4, 2], 3, 2)["bce"].value
+    kept = _terms(z, tiny.logits(1, 3), [3, 0, 4, 2], 3, 2)["bce"].value
     assert torch.equal(terms["bce"].value, kept)
 
 
@@ -242,15 +233,15 @@ def test_without_distillation_the_cross_entropy_form_is_replay_with_another_answ
 
 @pytest.mark.parametrize("hp", [{}, {"old_targets": "none"}, {"loss": "ce"}], ids=str)
 def test_without_distillation_the_teacher_is_not_asked(hp: dict[str, Any]) -> None:
-    state = tiny.fixed_state(_logits(0, 5), _logits(1, 3))
-    terms = ICaRL({"distill": False, **hp}).loss(state, _batch([3, 0, 4, 2]), tiny.task(3, 2))
+    state = tiny.fixed_state(tiny.logits(0, 5), tiny.logits(1, 3))
+    terms = ICaRL({"distill": False, **hp}).loss(state, tiny.batch([3, 0, 4, 2]), tiny.task(3, 2))
     assert "kd" not in terms
     assert state.teacher is not None
     assert not state.teacher.net.asked
 
 
 def test_without_distillation_the_first_task_is_that_of_the_sigmoid_family() -> None:
-    z = _logits(0, 3)
+    z = tiny.logits(0, 3)
     for targets in ("labels", "none"):
         terms = _terms(z, None, [0, 1, 2, 0], 3, distill=False, old_targets=targets)
         assert list(terms) == ["bce"]

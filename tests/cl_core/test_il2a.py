@@ -20,16 +20,13 @@ from cl_core.method import METHODS
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
+from cl_core.training.events import Event
 from cl_core.training.trainer import Training
 from tests import tiny
 
 IL2A = METHODS["il2a"]
 STREAMS = Streams(0, 1)
 TRUE_FEATURES: dict[str, Any] = {"proto_transform": "evaluation"}
-
-
-def _normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _images(labels: list[int]) -> Batch:
@@ -42,16 +39,16 @@ def _state(f: Tensor, f_old: Tensor | None, old: int, new: int, pair_rows: bool 
     """Networks that answer with features f, f_old [N, 2], a linear head, pair rows, means and covariances."""
     n = old + new
     state = tiny.fixed_state(torch.zeros(len(f), n), f_old)
-    state.head.weight.data.copy_(_normal(10, n, 2))
-    state.head.bias.data.copy_(_normal(11, n))
+    state.head.weight.data.copy_(tiny.normal(10, n, 2))
+    state.head.bias.data.copy_(tiny.normal(11, n))
     state.head.seen = n
     state.net.features, state.net.logits = f, F.linear(f, state.head.weight, state.head.bias)
     if pair_rows:
-        state.local["pair_weight"] = torch.nn.Parameter(_normal(12, pairs(new), 2))
-        state.local["pair_bias"] = torch.nn.Parameter(_normal(13, pairs(new)))
+        state.local["pair_weight"] = torch.nn.Parameter(tiny.normal(12, pairs(new), 2))
+        state.local["pair_bias"] = torch.nn.Parameter(tiny.normal(13, pairs(new)))
     if old:
-        state.kept["prototypes"] = _normal(14, old, 2)
-        state.kept["covariances"] = torch.stack([covariance(_normal(20 + c, 5, 2)) for c in range(old)])
+        state.kept["prototypes"] = tiny.normal(14, old, 2)
+        state.kept["covariances"] = torch.stack([covariance(tiny.normal(20 + c, 5, 2)) for c in range(old)])
     return state
 
 
@@ -60,19 +57,16 @@ def _terms(s: State, labels: list[int], classes: list[int], *sizes: int, **hp: A
     return IL2A(hp).loss(s, batch, tiny.task(*sizes))
 
 
-def _trained(hp: dict[str, Any] | None = None, **rest: Any) -> list[tuple[Training, Task, dict[str, Tensor]]]:
-    """The parameters that lived during each task of a tiny run, as they were when it had been trained."""
+def _trained(hp: dict[str, Any] | None = None, **rest: Any) -> list[tuple[State, Task, dict[str, Tensor]]]:
+    """The parameters that lived during each task of a tiny run, as they were after its training."""
     seen = []
-    trained = Training._train
 
-    def noted(self: Training, task: Task, g: Streams) -> Any:
-        result = trained(self, task, g)
-        seen.append((self, task, {name: p.detach().clone() for name, p in self.state.local.items()}))
-        return result
+    def watch(event: Event) -> None:
+        if event.kind == "phase ends":
+            local = {name: p.detach().clone() for name, p in event.state.local.items()}
+            seen.append((event.state, event.task, local))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "_train", noted)
-        tiny.train(tiny.configuration("il2a", hp, **rest))
+    tiny.train(tiny.configuration("il2a", hp, **rest), watch=watch)
     return seen
 
 
@@ -133,7 +127,7 @@ def test_partners_are_permutations_of_the_batch() -> None:
 
 
 def _augmented(labels: list[int], *sizes: int, local: bool = True, **hp: Any) -> Batch:
-    s = _state(_normal(0, 1, 2), None, sum(sizes[:-1]), sizes[-1], pair_rows=local)
+    s = _state(tiny.normal(0, 1, 2), None, sum(sizes[:-1]), sizes[-1], pair_rows=local)
     return IL2A(hp).augment(s, _images(labels), tiny.task(*sizes), STREAMS)
 
 
@@ -144,7 +138,7 @@ def test_outputs_are_ordered_old_then_new_then_pairs() -> None:
     assert b.y[4:].min() >= 6
     assert b.y[4:].max() < 6 + 3
     assert torch.equal(b.x[:4], _images([0] * 4).x)
-    f = _normal(0, len(b.y), 2)
+    f = tiny.normal(0, len(b.y), 2)
     s = _state(f, None, 3, 3)
     ce = IL2A({}).loss(s, b, tiny.task(3, 3))["ce"].value
     w = torch.cat([s.head.weight, s.local["pair_weight"]])
@@ -157,7 +151,7 @@ def test_a_batch_of_one_class_has_no_mixture_and_a_finite_loss() -> None:
     b = _augmented([1, 1, 1], 3)
     assert torch.equal(b.y, torch.tensor([1, 1, 1]))
     assert b.x.shape == (3, 3, 8, 8)
-    ce = IL2A({}).loss(_state(_normal(0, 3, 2), None, 0, 3), b, tiny.task(3))["ce"].value
+    ce = IL2A({}).loss(_state(tiny.normal(0, 3, 2), None, 0, 3), b, tiny.task(3))["ce"].value
     assert ce.isfinite()
 
 
@@ -181,7 +175,7 @@ def test_without_class_augmentation_there_are_images_and_classes_alone() -> None
 def test_pair_rows_live_for_one_task_begin_anew_and_train() -> None:
     found = _trained()
     shapes = [tuple(local["pair_weight"].shape) for _, _, local in found]
-    dim = found[0][0].state.head.weight.shape[1]
+    dim = found[0][0].head.weight.shape[1]
     assert shapes == [(3, dim), (1, dim), (1, dim)]
     training = Training(tiny.configuration("il2a"), tiny.data())
     for t, (_, task, local) in enumerate(found):
@@ -193,7 +187,7 @@ def test_pair_rows_live_for_one_task_begin_anew_and_train() -> None:
         assert not torch.equal(begun, local["pair_weight"])
         if t == 2:
             assert not torch.equal(begun, found[1][2]["pair_weight"])
-    assert not found[0][0].state.local
+    assert not found[0][0].local
 
 
 def test_the_head_has_a_row_a_class_and_no_answer_is_a_pair() -> None:
@@ -225,7 +219,7 @@ def test_one_new_class_has_no_pairs_and_says_so() -> None:
 
 
 def test_the_covariance_is_numpy_s_and_zero_for_one_sample() -> None:
-    f = _normal(0, 9, 4)
+    f = tiny.normal(0, 9, 4)
     assert np.allclose(covariance(f).numpy(), np.cov(f.double().numpy().T), atol=1e-6)
     assert covariance(f).dtype == torch.float32
     one = covariance(f[:1])
@@ -255,7 +249,7 @@ def test_defect_official_il2a_covariance_stack_order() -> None:
             for name in ("kept.prototypes", "kept.covariances"):
                 assert torch.equal(state[name][:old], states[t - 1][name])
     # And the loss reads the row of the class it drew.
-    s, labels, sizes = _state(_normal(0, 2, 2), _normal(1, 2, 2), 5, 2), [5, 6], (3, 2, 2)
+    s, labels, sizes = _state(tiny.normal(0, 2, 2), tiny.normal(1, 2, 2), 5, 2), [5, 6], (3, 2, 2)
     before = _terms(s, labels, [0, 0], *sizes)["semantic"].value
     for c in range(5):
         kept = {name: t.clone() for name, t in s.kept.items()}
@@ -287,9 +281,9 @@ def test_the_semantic_logits_by_hand() -> None:
 
 
 def test_the_variance_of_the_true_class_is_zero_and_none_is_negative() -> None:
-    f = _normal(0, 6, 12, 5)
+    f = tiny.normal(0, 6, 12, 5)
     sigma, y = torch.stack([covariance(each) for each in f]), torch.tensor([0, 1, 2, 3, 4, 0])
-    mu, w, bias = _normal(1, 6, 5), _normal(2, 7, 5), _normal(3, 7)
+    mu, w, bias = tiny.normal(1, 6, 5), tiny.normal(2, 7, 5), tiny.normal(3, 7)
     spread = 2 * (semantic_logits(mu, sigma, y, w, bias, 1.0) - F.linear(mu, w, bias))
     assert not spread[torch.arange(6), y].any()
     assert spread.min() >= 0
@@ -297,7 +291,7 @@ def test_the_variance_of_the_true_class_is_zero_and_none_is_negative() -> None:
 
 
 def test_without_variance_the_semantic_term_is_cross_entropy_on_the_prototypes() -> None:
-    s, classes = _state(_normal(0, 2, 2), _normal(1, 2, 2), 3, 2), [0, 2, 1, 1]
+    s, classes = _state(tiny.normal(0, 2, 2), tiny.normal(1, 2, 2), 3, 2), [0, 2, 1, 1]
     mu, c = s.kept["prototypes"][classes], torch.tensor(classes)
     z = F.linear(mu, s.head.weight, s.head.bias)
     plain = F.cross_entropy(z / 0.1, c)
@@ -308,7 +302,7 @@ def test_without_variance_the_semantic_term_is_cross_entropy_on_the_prototypes()
 
 
 def test_the_semantic_term_divides_by_tau_after_adding_the_variance() -> None:
-    s, classes = _state(_normal(0, 2, 2), _normal(1, 2, 2), 3, 2), [0, 2, 1, 1]
+    s, classes = _state(tiny.normal(0, 2, 2), tiny.normal(1, 2, 2), 3, 2), [0, 2, 1, 1]
     c = torch.tensor(classes)
     mu, sigma = s.kept["prototypes"][classes], s.kept["covariances"][classes]
     w, bias = s.head.weight, s.head.bias
@@ -325,10 +319,10 @@ def test_the_semantic_term_divides_by_tau_after_adding_the_variance() -> None:
 
 
 def test_the_semantic_gradient_is_that_of_finite_differences() -> None:
-    f = _normal(0, 3, 6, 4).double()
+    f = tiny.normal(0, 3, 6, 4).double()
     sigma = torch.stack([covariance(each) for each in f]).double()
-    mu, y = _normal(1, 3, 4).double(), torch.tensor([0, 2, 1])
-    w, bias = _normal(2, 5, 4).double().requires_grad_(), _normal(3, 5).double().requires_grad_()
+    mu, y = tiny.normal(1, 3, 4).double(), torch.tensor([0, 2, 1])
+    w, bias = tiny.normal(2, 5, 4).double().requires_grad_(), tiny.normal(3, 5).double().requires_grad_()
     assert torch.autograd.gradcheck(
         lambda w, bias: F.cross_entropy(semantic_logits(mu, sigma, y, w, bias, 2.5) / 0.5, y), (w, bias)
     )
@@ -357,7 +351,7 @@ def test_the_semantic_term_reaches_the_head_and_neither_backbone_nor_pairs() -> 
 
 
 def test_the_first_task_is_cross_entropy_alone_whatever_acts_later() -> None:
-    s = _state(_normal(0, 3, 2), None, 0, 3)
+    s = _state(tiny.normal(0, 3, 2), None, 0, 3)
     expected = F.cross_entropy(
         torch.cat([s.net.logits, F.linear(s.net.features, *s.local.values())], dim=1) / 0.1,  # type: ignore[arg-type, list-item]
         torch.tensor([0, 2, 4]),
@@ -369,7 +363,7 @@ def test_the_first_task_is_cross_entropy_alone_whatever_acts_later() -> None:
 
 
 def test_the_feature_distance_covers_mixed_images_and_is_no_mean() -> None:
-    f, f_old = _normal(0, 7, 2), _normal(1, 7, 2)
+    f, f_old = tiny.normal(0, 7, 2), tiny.normal(1, 7, 2)
     s = _state(f, f_old, 3, 3)
     terms = _terms(s, [3, 4, 5, 6, 7, 8, 6], [0], 3, 3)  # four of the seven are mixtures
     assert terms["feature_kd"].value.item() == pytest.approx((f - f_old).square().sum().sqrt().item())
@@ -382,8 +376,8 @@ def test_the_feature_distance_covers_mixed_images_and_is_no_mean() -> None:
 
 def test_without_distillation_mixtures_and_semantic_term_stay_and_no_teacher_is_asked() -> None:
     args = ([3, 4, 5, 6, 7, 8, 6], [0, 1], 3, 3)
-    full = _terms(_state(_normal(0, 7, 2), _normal(1, 7, 2), 3, 3), *args)
-    s = _state(_normal(0, 7, 2), _normal(1, 7, 2), 3, 3)
+    full = _terms(_state(tiny.normal(0, 7, 2), tiny.normal(1, 7, 2), 3, 3), *args)
+    s = _state(tiny.normal(0, 7, 2), tiny.normal(1, 7, 2), 3, 3)
     terms = _terms(s, *args, distill=False)
     assert list(terms) == ["ce", "semantic"]
     assert all(torch.equal(terms[name].value, full[name].value) for name in terms)

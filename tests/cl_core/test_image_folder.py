@@ -270,10 +270,10 @@ def test_a_cache_that_cannot_be_written_to_costs_only_the_decoding(
 def test_a_full_disk_costs_only_the_decoding(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(file: object, part: object) -> None:
+    def full(file: object, header: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache, "_put", full)
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
     assert folder(root).train.x[:, 0, 0, 0].tolist() == [40, 50, 60, 10, 20, 30]
     assert [p.suffix for p in (tmp_path / "cache").iterdir()] == [".lock"]
 

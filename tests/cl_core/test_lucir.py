@@ -16,19 +16,11 @@ from cl_core.method import METHODS
 from cl_core.nets.network import CosineHead
 from cl_core.rng import Streams
 from cl_core.state import State
-from cl_core.task import Batch, Task, Term
+from cl_core.task import Task, Term
 from cl_core.training.trainer import Training
 from tests import tiny
 
 LUCIR = METHODS["lucir"]
-
-
-def _normal(seed: int, rows: int, columns: int) -> Tensor:
-    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
-
-
-def _batch(labels: list[int]) -> Batch:
-    return Batch(torch.zeros(len(labels), 3, 8, 8), torch.tensor(labels))
 
 
 def _state(f: Tensor, f_old: Tensor | None, weight: Tensor, eta: float = 1.0) -> State:
@@ -44,14 +36,14 @@ def _state(f: Tensor, f_old: Tensor | None, weight: Tensor, eta: float = 1.0) ->
 
 
 def _terms(s: State, labels: list[int], *sizes: int, **hp: Any) -> dict[str, Term]:
-    return LUCIR(hp).loss(s, _batch(labels), tiny.task(*sizes))
+    return LUCIR(hp).loss(s, tiny.batch(labels), tiny.task(*sizes))
 
 
 # The cosines
 
 
 def test_cosines_lie_between_minus_one_and_one_and_ignore_lengths() -> None:
-    f, w = _normal(0, 6, 4), _normal(1, 5, 4)
+    f, w = tiny.normal(0, 6, 4), tiny.normal(1, 5, 4)
     head = _state(f, None, w).net.head
     cosines = head.similarity(f)  # type: ignore[operator]
     assert cosines.abs().max() <= 1 + 1e-6
@@ -62,7 +54,7 @@ def test_cosines_lie_between_minus_one_and_one_and_ignore_lengths() -> None:
 
 @pytest.mark.parametrize("eta", [1.0, 4.0, 30.0])
 def test_the_scale_changes_the_loss_and_no_answer(eta: float) -> None:
-    f, w = _normal(0, 6, 4), _normal(1, 5, 4)
+    f, w = tiny.normal(0, 6, 4), tiny.normal(1, 5, 4)
     labels = [0, 1, 2, 3, 4, 0]
     one, many = _state(f, None, w), _state(f, None, w, eta)
     assert torch.equal(one.net.head(f).argmax(1), many.net.head(f).argmax(1))
@@ -101,7 +93,7 @@ def test_the_scale_decays() -> None:
 
 
 def test_the_first_task_is_cross_entropy_alone_whatever_acts_later() -> None:
-    f, w, labels = _normal(0, 4, 3), _normal(1, 3, 3), [0, 1, 2, 0]
+    f, w, labels = tiny.normal(0, 4, 3), tiny.normal(1, 3, 3), [0, 1, 2, 0]
     expected = F.cross_entropy(F.cosine_similarity(f[:, None], w[None], dim=2), torch.tensor(labels))
     for hp in ({}, {"kd_weight": 30.0, "margin": 1.0, "margin_weight": 10.0, "n_negatives": 5}):
         terms = _terms(_state(f, None, w), labels, 3, **hp)
@@ -130,7 +122,7 @@ def test_an_increment_s_terms_by_hand() -> None:
 
 
 def test_the_less_forget_term_ignores_lengths_and_rests_at_equality() -> None:
-    f, f_old, w = _normal(0, 4, 3), _normal(1, 4, 3), _normal(2, 4, 3)
+    f, f_old, w = tiny.normal(0, 4, 3), tiny.normal(1, 4, 3), tiny.normal(2, 4, 3)
     a = _terms(_state(f, f_old, w), [2, 3, 0, 1], 2, 2)["feature_kd"].value
     b = _terms(_state(8 * f, f_old / 4, w), [2, 3, 0, 1], 2, 2)["feature_kd"].value
     assert a.item() == pytest.approx(b.item(), rel=1e-5)
@@ -149,14 +141,14 @@ def test_the_weight_grows_with_the_root_of_old_over_new_classes(
     sizes: tuple[int, ...], expected: float
 ) -> None:
     classes = sum(sizes)
-    s = _state(_normal(0, 2, 3), _normal(1, 2, 3), _normal(2, classes, 3))
+    s = _state(tiny.normal(0, 2, 3), tiny.normal(1, 2, 3), tiny.normal(2, classes, 3))
     assert _terms(s, [0, classes - 1], *sizes)["feature_kd"].weight == pytest.approx(expected, abs=1e-3)
     assert _terms(s, [0, classes - 1], *sizes, kd_schedule="const")["feature_kd"].weight == 5.0
 
 
 def test_the_weight_doubles_when_old_over_new_quadruples() -> None:
     def weight(*sizes: int) -> float:
-        s = _state(_normal(0, 1, 3), _normal(1, 1, 3), _normal(2, sum(sizes), 3))
+        s = _state(tiny.normal(0, 1, 3), tiny.normal(1, 1, 3), tiny.normal(2, sum(sizes), 3))
         return float(_terms(s, [0], *sizes)["feature_kd"].weight)
 
     assert weight(4, 1) == pytest.approx(2 * weight(1, 1))
@@ -177,7 +169,7 @@ def test_the_margin_by_hand() -> None:
 
 
 def test_samples_of_new_classes_get_no_gradient_from_the_margin() -> None:
-    cosines = _normal(0, 4, 5).tanh().requires_grad_()
+    cosines = tiny.normal(0, 4, 5).tanh().requires_grad_()
     value = margin_ranking(cosines, torch.tensor([0, 3, 1, 4]), 2, 2, 1.0)
     gradient = torch.autograd.grad(value, cosines)[0]
     assert not gradient[[1, 3]].any()
@@ -193,21 +185,21 @@ def test_a_margin_that_is_kept_costs_nothing() -> None:
 
 
 def test_a_batch_without_old_samples_has_no_margin_and_a_finite_gradient() -> None:
-    cosines = _normal(0, 3, 5).tanh().requires_grad_()
+    cosines = tiny.normal(0, 3, 5).tanh().requires_grad_()
     value = margin_ranking(cosines, torch.tensor([2, 3, 4]), 2, 2, 0.5)
     assert value.item() == 0
     assert not torch.autograd.grad(value, cosines)[0].any()
 
 
 def test_the_margin_s_gradient_is_that_of_finite_differences() -> None:
-    cosines = _normal(0, 6, 7).double().tanh().requires_grad_()
+    cosines = tiny.normal(0, 6, 7).double().tanh().requires_grad_()
     y = torch.tensor([0, 1, 5, 2, 6, 0])
     assert torch.autograd.gradcheck(lambda c: margin_ranking(c, y, 3, 2, 0.5), cosines)
 
 
 @pytest.mark.parametrize("negatives", [2, 5])
 def test_more_negatives_than_new_classes_are_all_of_them(negatives: int) -> None:
-    cosines, y = _normal(0, 4, 4).tanh(), torch.tensor([0, 1, 2, 3])
+    cosines, y = tiny.normal(0, 4, 4).tanh(), torch.tensor([0, 1, 2, 3])
     one = margin_ranking(cosines, y, 3, 1, 0.5)
     assert torch.equal(margin_ranking(cosines, y, 3, negatives, 0.5), one)
 
@@ -278,7 +270,7 @@ def test_without_imprinting_new_rows_are_random() -> None:
 
 
 def test_without_distillation_the_margin_stays_and_the_official_form_drops_it() -> None:
-    f, f_old, w = _normal(0, 4, 3), _normal(1, 4, 3), _normal(2, 4, 3)
+    f, f_old, w = tiny.normal(0, 4, 3), tiny.normal(1, 4, 3), tiny.normal(2, 4, 3)
     full = _terms(_state(f, f_old, w), [2, 3, 0, 1], 2, 2)
     assert list(full) == ["ce", "margin", "feature_kd"]
     for hp, names in (
@@ -353,7 +345,7 @@ def test_defect_mammoth_lucir_second_task_is_not_distilled() -> None:
 
 
 def test_defect_mammoth_lucir_future_classes_in_the_cross_entropy() -> None:
-    f, w = _normal(0, 4, 3), _normal(1, 6, 3)
+    f, w = tiny.normal(0, 4, 3), tiny.normal(1, 6, 3)
     s = _state(f, f.clone(), w)
     s.head.seen = 4
     labels = [0, 1, 2, 3]
@@ -367,7 +359,7 @@ def test_defect_mammoth_lucir_future_classes_in_the_cross_entropy() -> None:
 
 
 def test_defect_inclearn_ucir_margin_is_another_than_told() -> None:
-    f, w = _normal(0, 4, 3), _normal(1, 5, 3)
+    f, w = tiny.normal(0, 4, 3), tiny.normal(1, 5, 3)
     cosines = F.cosine_similarity(f[:, None], w[None], dim=2)
     y = torch.tensor([0, 1, 2, 0])
     for margin in (0.05, 0.2, 0.5, 1.0):
@@ -380,7 +372,7 @@ def test_defect_inclearn_ucir_margin_is_another_than_told() -> None:
 
 
 def test_defect_inclearn_ucir_weight_counts_new_classes_among_the_old() -> None:
-    s = _state(_normal(0, 1, 3), _normal(1, 1, 3), _normal(2, 5, 3))
+    s = _state(tiny.normal(0, 1, 3), tiny.normal(1, 1, 3), tiny.normal(2, 5, 3))
     assert _terms(s, [0], 4, 1)["feature_kd"].weight == 10.0  # 5 sqrt(4/1), not 5 sqrt(5/1)
 
 

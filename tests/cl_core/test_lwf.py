@@ -17,14 +17,6 @@ from tests import tiny
 LwF = METHODS["lwf"]
 
 
-def _logits(seed: int, classes: int, rows: int = 4) -> Tensor:
-    return 2 * torch.randn(rows, classes, generator=torch.Generator().manual_seed(seed))
-
-
-def _batch(labels: list[int]) -> Batch:
-    return Batch(torch.zeros(len(labels), 3, 8, 8), torch.tensor(labels))
-
-
 def _gradient(method: Method, s: State, b: Batch, task: Task, z: Tensor) -> Tensor:
     total = torch.zeros(())
     for term in method.loss(s, b, task).values():
@@ -33,9 +25,9 @@ def _gradient(method: Method, s: State, b: Batch, task: Task, z: Tensor) -> Tens
 
 
 def test_the_loss_is_cross_entropy_on_new_classes_and_weighted_distillation_of_old_ones() -> None:
-    z, z_old = _logits(0, 5), _logits(1, 3)
+    z, z_old = tiny.logits(0, 5), tiny.logits(1, 3)
     terms = LwF({"kd_weight": 0.5, "temperature": 3.0}).loss(
-        tiny.fixed_state(z, z_old), _batch([3, 4, 4, 3]), tiny.task(3, 2)
+        tiny.fixed_state(z, z_old), tiny.batch([3, 4, 4, 3]), tiny.task(3, 2)
     )
     assert terms["ce"].value.item() == pytest.approx(
         torch.nn.functional.cross_entropy(z[:, 3:], torch.tensor([0, 1, 1, 0])).item()
@@ -51,9 +43,9 @@ def test_the_default_weight_is_the_paper_s_one_without_t_squared() -> None:
 
 
 def test_the_first_task_has_no_distillation() -> None:
-    z = _logits(0, 3)
+    z = tiny.logits(0, 3)
     for hp in ({}, {"temperature": 4.0, "kd_weight": 8.0, "warmup": 0.5, "ce_scope": "all_seen"}):
-        terms = LwF(hp).loss(tiny.fixed_state(z), _batch([0, 1, 2, 0]), tiny.task(3))
+        terms = LwF(hp).loss(tiny.fixed_state(z), tiny.batch([0, 1, 2, 0]), tiny.task(3))
         assert list(terms) == ["ce"]
         assert torch.equal(
             terms["ce"].value, torch.nn.functional.cross_entropy(z, torch.tensor([0, 1, 2, 0]))
@@ -62,9 +54,9 @@ def test_the_first_task_has_no_distillation() -> None:
 
 @pytest.mark.parametrize("scope", ["new_only", "all_seen"])
 def test_without_distillation_the_step_is_fine_tuning_s(scope: str) -> None:
-    z, b, task = _logits(0, 5).requires_grad_(), _batch([3, 4, 4, 3]), tiny.task(3, 2)
+    z, b, task = tiny.logits(0, 5).requires_grad_(), tiny.batch([3, 4, 4, 3]), tiny.task(3, 2)
     lwf = LwF({"ce_scope": scope})
-    ce = lwf.loss(tiny.fixed_state(z, _logits(1, 3)), b, task)["ce"]
+    ce = lwf.loss(tiny.fixed_state(z, tiny.logits(1, 3)), b, task)["ce"]
     tuned = METHODS["finetune"]({"ce_scope": scope}).loss(tiny.fixed_state(z), b, task)["ce"]
     assert torch.equal(ce.value, tuned.value)
     own, other = (torch.autograd.grad(t.value, z)[0] for t in (ce, tuned))
@@ -72,7 +64,7 @@ def test_without_distillation_the_step_is_fine_tuning_s(scope: str) -> None:
 
 
 def test_per_task_softmax_is_blind_to_a_constant_on_one_task_and_joint_is_not() -> None:
-    z, z_old, b = _logits(0, 6), _logits(1, 4), _batch([4, 5, 4, 5])
+    z, z_old, b = tiny.logits(0, 6), tiny.logits(1, 4), tiny.batch([4, 5, 4, 5])
     moved = z + torch.tensor([0.0, 0.0, 3.0, 3.0, 0.0, 0.0])
     task = tiny.task(2, 2, 2)
     for softmax, same in (("per_task", True), ("joint", False)):
@@ -86,9 +78,9 @@ def test_per_task_softmax_is_blind_to_a_constant_on_one_task_and_joint_is_not() 
 
 
 def test_distillation_pulls_old_logits_alone_and_cross_entropy_new_ones_alone() -> None:
-    z = _logits(0, 5).requires_grad_()
-    b, task = _batch([3, 4, 4, 3]), tiny.task(3, 2)
-    terms = LwF({}).loss(tiny.fixed_state(z, _logits(1, 3)), b, task)
+    z = tiny.logits(0, 5).requires_grad_()
+    b, task = tiny.batch([3, 4, 4, 3]), tiny.task(3, 2)
+    terms = LwF({}).loss(tiny.fixed_state(z, tiny.logits(1, 3)), b, task)
     ce, distilled = (torch.autograd.grad(terms[n].value, z, retain_graph=True)[0] for n in ("ce", "kd"))
     assert not ce[:, :3].any()
     assert ce[:, 3:].all()
@@ -97,8 +89,8 @@ def test_distillation_pulls_old_logits_alone_and_cross_entropy_new_ones_alone() 
 
 
 def test_defect_mammoth_lwf_teacher_sees_other_views_than_the_student() -> None:
-    state = tiny.fixed_state(_logits(0, 5), _logits(1, 3))
-    b = _batch([3, 4, 4, 3])
+    state = tiny.fixed_state(tiny.logits(0, 5), tiny.logits(1, 3))
+    b = tiny.batch([3, 4, 4, 3])
     LwF({}).loss(state, b, tiny.task(3, 2))
     assert state.teacher is not None
     assert state.net.asked[0] is b.x  # type: ignore[index, union-attr]
@@ -106,8 +98,10 @@ def test_defect_mammoth_lwf_teacher_sees_other_views_than_the_student() -> None:
 
 
 def test_defect_avalanche_lwf_cross_entropy_over_all_units() -> None:
-    z = _logits(0, 5).requires_grad_()
-    gradient = _gradient(LwF({}), tiny.fixed_state(z, z[:, :3].detach()), _batch([3] * 4), tiny.task(3, 2), z)
+    z = tiny.logits(0, 5).requires_grad_()
+    gradient = _gradient(
+        LwF({}), tiny.fixed_state(z, z[:, :3].detach()), tiny.batch([3] * 4), tiny.task(3, 2), z
+    )
     # The teacher agrees on the old logits, so nothing pushes them down.
     assert torch.allclose(gradient[:, :3], torch.zeros(4, 3), atol=1e-6)
     assert gradient[:, 3:].all()
@@ -166,8 +160,8 @@ def test_with_distillation_off_a_run_is_fine_tuning_s_in_the_same_scope(scope: s
 
 
 def test_with_distillation_off_the_teacher_is_not_asked() -> None:
-    state = tiny.fixed_state(_logits(0, 5), _logits(1, 3))
-    terms = LwF({"distill": False}).loss(state, _batch([3, 4, 4, 3]), tiny.task(3, 2))
+    state = tiny.fixed_state(tiny.logits(0, 5), tiny.logits(1, 3))
+    terms = LwF({"distill": False}).loss(state, tiny.batch([3, 4, 4, 3]), tiny.task(3, 2))
     assert list(terms) == ["ce"]
     assert state.teacher is not None
     assert not state.teacher.net.asked

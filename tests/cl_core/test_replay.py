@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from cl_core.blocks.distillation import DISTILLATIONS
 from cl_core.blocks.losses import kd, separated
 from cl_core.hparams import hparams
 from cl_core.method import METHODS
-from cl_core.task import Batch
 from cl_core.training.events import Event
 from tests import tiny
 
 Replay = METHODS["replay"]
 Y = torch.tensor([3, 0, 4, 2])
-
-
-def _logits(seed: int, classes: int) -> Tensor:
-    return 2 * torch.randn(4, classes, generator=torch.Generator().manual_seed(seed))
-
-
-def _batch(y: Tensor = Y) -> Batch:
-    return Batch(torch.zeros(len(y), 3, 8, 8), y)
 
 
 def test_the_defaults_are_twenty_exemplars_a_class_by_herding_a_global_softmax_and_no_distillation() -> None:
@@ -48,9 +38,9 @@ def test_it_offers_the_losses_of_distill() -> None:
 
 @pytest.mark.parametrize("softmax", ["global", "separated"])
 def test_without_distillation_there_is_cross_entropy_alone_and_the_teacher_is_not_asked(softmax: str) -> None:
-    z = _logits(0, 5)
-    state = tiny.fixed_state(z, _logits(1, 3))
-    terms = Replay({"softmax": softmax}).loss(state, _batch(), tiny.task(3, 2))
+    z = tiny.logits(0, 5)
+    state = tiny.fixed_state(z, tiny.logits(1, 3))
+    terms = Replay({"softmax": softmax}).loss(state, tiny.batch(Y), tiny.task(3, 2))
     assert list(terms) == ["ce"]
     expected = F.cross_entropy(z, Y) if softmax == "global" else separated(z, Y, tiny.task(3, 2))
     assert torch.equal(terms["ce"].value, expected)
@@ -60,27 +50,29 @@ def test_without_distillation_there_is_cross_entropy_alone_and_the_teacher_is_no
 
 @pytest.mark.parametrize("softmax", ["global", "separated"])
 def test_a_distillation_is_added_on_all_images_and_leaves_the_cross_entropy_alone(softmax: str) -> None:
-    z, z_old, task = _logits(0, 5), _logits(1, 3), tiny.task(3, 2)
+    z, z_old, task = tiny.logits(0, 5), tiny.logits(1, 3), tiny.task(3, 2)
     method = Replay({"softmax": softmax, "loss": "kl", "kd_weight": 2.0, "temperature": 3.0})
-    terms = method.loss(tiny.fixed_state(z, z_old), _batch(), task)
+    terms = method.loss(tiny.fixed_state(z, z_old), tiny.batch(Y), task)
     assert list(terms) == ["ce", "kd"]
     # The mean runs over the batch of new images and exemplars alike.
     assert torch.equal(terms["kd"].value, kd(z[:, :3], z_old, 3.0))
     assert terms["kd"].weight == 2 * DISTILLATIONS["kl"].weight
-    plain = Replay({"softmax": softmax}).loss(tiny.fixed_state(z), _batch(), task)
+    plain = Replay({"softmax": softmax}).loss(tiny.fixed_state(z), tiny.batch(Y), task)
     assert torch.equal(terms["ce"].value, plain["ce"].value)
 
 
 def test_separated_softmax_leaves_old_logits_of_new_images_to_the_distillation_alone() -> None:
-    z, task = _logits(0, 5).requires_grad_(), tiny.task(3, 2)
+    z, task = tiny.logits(0, 5).requires_grad_(), tiny.task(3, 2)
     method = Replay({"softmax": "separated", "loss": "kl"})
-    terms = method.loss(tiny.fixed_state(z, _logits(1, 3)), _batch(), task)
+    terms = method.loss(tiny.fixed_state(z, tiny.logits(1, 3)), tiny.batch(Y), task)
     ce, distilled = (torch.autograd.grad(terms[n].value, z, retain_graph=True)[0] for n in ("ce", "kd"))
     new = task.old <= Y
     assert not ce[new][:, :3].any()
     assert distilled[new][:, :3].all()
     assert not distilled[:, 3:].any()
-    globally = Replay({"loss": "kl"}).loss(tiny.fixed_state(z, _logits(1, 3)), _batch(), task)["ce"].value
+    globally = (
+        Replay({"loss": "kl"}).loss(tiny.fixed_state(z, tiny.logits(1, 3)), tiny.batch(Y), task)["ce"].value
+    )
     pushed = torch.autograd.grad(globally, z)[0]
     assert (pushed[new][:, :3] > 0).all(), "under the global softmax new images push old logits down"
 
@@ -88,15 +80,15 @@ def test_separated_softmax_leaves_old_logits_of_new_images_to_the_distillation_a
 @pytest.mark.parametrize("softmax", ["global", "separated"])
 @pytest.mark.parametrize("labels", [[3, 4, 4, 3], [0, 1, 2, 0]])
 def test_a_batch_without_old_or_without_new_images_is_finite(softmax: str, labels: list[int]) -> None:
-    z = _logits(0, 5).requires_grad_()
-    features = _logits(2, 6)
+    z = tiny.logits(0, 5).requires_grad_()
+    features = tiny.logits(2, 6)
     for loss in ("kl", "logit-l2", "feature-l2"):
-        state = tiny.fixed_state(z, _logits(1, 3))
+        state = tiny.fixed_state(z, tiny.logits(1, 3))
         assert state.teacher is not None
         state.net.features = features
         state.teacher.net.features = features + 1
         terms = Replay({"softmax": softmax, "loss": loss}).loss(
-            state, _batch(torch.tensor(labels)), tiny.task(3, 2)
+            state, tiny.batch(torch.tensor(labels)), tiny.task(3, 2)
         )
         total = torch.stack([t.value * t.weight for t in terms.values()]).sum()
         assert total.isfinite()

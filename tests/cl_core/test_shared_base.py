@@ -23,7 +23,7 @@ from tests import tiny
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> CheckpointStore:
-    return CheckpointStore(tmp_path_factory.mktemp("tasks"))
+    return CheckpointStore(tmp_path_factory.mktemp("checkpoints"))
 
 
 @pytest.mark.parametrize("method", METHODS.names())
@@ -53,7 +53,7 @@ def test_the_base_recipe_is_the_study_s_and_the_increments_keep_the_method_s() -
     assert alone.recipes(tiny.data(), METHODS[alone.method](alone.hp))[0].optimizer == "adam"
 
 
-def test_training_the_base_alone_publishes_the_plain_stage(tmp_path: Path) -> None:
+def test_training_the_base_alone_publishes_the_plain_checkpoint(tmp_path: Path) -> None:
     checkpoints = CheckpointStore(tmp_path)
     Training(tiny.configuration("lucir", shared_base=True), tiny.data(), checkpoints).train_base()
     (path,) = tmp_path.rglob("*.safetensors")

@@ -26,16 +26,8 @@ SSIL = METHODS["ss_il"]
 LN2 = math.log(2)
 
 
-def _logits(seed: int, classes: int, rows: int = 4) -> Tensor:
-    return 2 * torch.randn(rows, classes, generator=torch.Generator().manual_seed(seed))
-
-
-def _batch(labels: list[int]) -> Batch:
-    return Batch(torch.zeros(len(labels), 3, 8, 8), torch.tensor(labels))
-
-
 def _terms(z: Tensor, z_old: Tensor | None, labels: list[int], *sizes: int, **hp: Any) -> dict[str, Term]:
-    return SSIL(hp).loss(tiny.fixed_state(z, z_old), _batch(labels), tiny.task(*sizes))
+    return SSIL(hp).loss(tiny.fixed_state(z, z_old), tiny.batch(labels), tiny.task(*sizes))
 
 
 def _steps(**hp: Any) -> dict[tuple[int, int], list[Tensor]]:
@@ -73,8 +65,8 @@ def test_the_cross_entropy_by_hand_is_a_mean_over_new_and_replayed_samples() -> 
 
 
 def test_replayed_samples_leave_new_logits_alone_and_new_samples_old_ones() -> None:
-    z = _logits(0, 5).requires_grad_()
-    ce = _terms(z, _logits(1, 3), [3, 0, 4, 2], 3, 2)["ce"].value
+    z = tiny.logits(0, 5).requires_grad_()
+    ce = _terms(z, tiny.logits(1, 3), [3, 0, 4, 2], 3, 2)["ce"].value
     gradient = torch.autograd.grad(ce, z)[0]
     is_new = torch.tensor([True, False, True, False])
     assert not gradient[is_new, :3].any()
@@ -85,8 +77,8 @@ def test_replayed_samples_leave_new_logits_alone_and_new_samples_old_ones() -> N
 
 @pytest.mark.parametrize("labels", [[3, 4, 3, 4], [0, 1, 2, 0]])
 def test_a_batch_of_new_samples_alone_or_of_exemplars_alone_is_finite(labels: list[int]) -> None:
-    z = _logits(0, 5).requires_grad_()
-    terms = _terms(z, _logits(1, 3), labels, 3, 2)
+    z = tiny.logits(0, 5).requires_grad_()
+    terms = _terms(z, tiny.logits(1, 3), labels, 3, 2)
     gradient = torch.autograd.grad(terms["ce"].value + terms["kd"].value, z)[0]
     assert gradient.isfinite().all()
     part = z[:, 3:] if labels[0] > 2 else z[:, :3]
@@ -95,7 +87,7 @@ def test_a_batch_of_new_samples_alone_or_of_exemplars_alone_is_finite(labels: li
 
 
 def test_the_first_task_is_plain_cross_entropy_whatever_the_increments_do() -> None:
-    z, labels = _logits(0, 3), [0, 1, 2, 0]
+    z, labels = tiny.logits(0, 3), [0, 1, 2, 0]
     for hp in ({}, {"kd_weight": 9.0, "temperature": 4.0, "distill": False, "lr_task_decay": "none"}):
         terms = _terms(z, None, labels, 3, **hp)
         assert list(terms) == ["ce"]
@@ -104,10 +96,10 @@ def test_the_first_task_is_plain_cross_entropy_whatever_the_increments_do() -> N
 
 
 def test_one_new_class_falls_back_to_all_seen_classes_and_says_so() -> None:
-    z, labels = _logits(0, 4), [3, 0, 1, 3]
+    z, labels = tiny.logits(0, 4), [3, 0, 1, 3]
     # The softmax of one class is constant: its cross-entropy is zero and teaches nothing.
     assert F.cross_entropy(z[:, 3:], torch.zeros(4, dtype=torch.int64)).item() == 0
-    terms = _terms(z, _logits(1, 3), labels, 3, 1)
+    terms = _terms(z, tiny.logits(1, 3), labels, 3, 1)
     assert torch.equal(terms["ce"].value, F.cross_entropy(z, torch.tensor(labels)))
     assert SSIL({}).note(tiny.task(3, 1)) is not None
     assert SSIL({}).note(tiny.task(3, 2)) is None
@@ -130,7 +122,7 @@ def test_the_distillation_by_hand_carries_t_squared_and_weight_1() -> None:
 
 
 def test_the_distillation_is_blind_to_a_constant_on_one_task_and_a_joint_one_is_not() -> None:
-    z, z_old = _logits(0, 6), _logits(1, 4)
+    z, z_old = tiny.logits(0, 6), tiny.logits(1, 4)
     moved = z + torch.tensor([0.0, 0.0, 3.0, 3.0, 0.0, 0.0])
     a, b = (_terms(logits, z_old, [4, 0, 2, 5], 2, 2, 2)["kd"].value for logits in (z, moved))
     assert torch.allclose(a, b, atol=1e-5)
@@ -138,13 +130,13 @@ def test_the_distillation_is_blind_to_a_constant_on_one_task_and_a_joint_one_is_
 
 
 def test_with_one_old_task_the_distillation_is_the_joint_one() -> None:
-    z, z_old = _logits(0, 5), _logits(1, 3)
+    z, z_old = tiny.logits(0, 5), tiny.logits(1, 3)
     assert torch.equal(_terms(z, z_old, [3, 0, 4, 2], 3, 2)["kd"].value, kd(z[:, :3], z_old, 2.0))
 
 
 def test_the_distillation_grows_with_the_number_of_old_tasks() -> None:
     # The same two logits in every old task: each adds the same divergence.
-    pair, pair_old = _logits(0, 2), _logits(1, 2)
+    pair, pair_old = tiny.logits(0, 2), tiny.logits(1, 2)
     one, three = (
         _terms(pair.repeat(1, n + 1), pair_old.repeat(1, n), [0, 1, 0, 1], *[2] * (n + 1))["kd"].value
         for n in (1, 3)
@@ -153,8 +145,8 @@ def test_the_distillation_grows_with_the_number_of_old_tasks() -> None:
 
 
 def test_the_distillation_sees_both_halves_of_the_batch_and_divides_by_all() -> None:
-    z = _logits(0, 5).requires_grad_()
-    z_old = _logits(1, 3)
+    z = tiny.logits(0, 5).requires_grad_()
+    z_old = tiny.logits(1, 3)
     value = _terms(z, z_old, [3, 4, 0, 1], 3, 2)["kd"].value
     gradient = torch.autograd.grad(value, z)[0]
     assert gradient[:, :3].all()  # of new samples (0, 1) and of exemplars (2, 3)
@@ -164,14 +156,14 @@ def test_the_distillation_sees_both_halves_of_the_batch_and_divides_by_all() -> 
 
 
 def test_where_the_student_is_the_teacher_the_distillation_and_its_gradient_are_zero() -> None:
-    z = _logits(0, 7).requires_grad_()
+    z = tiny.logits(0, 7).requires_grad_()
     value = _terms(z, z[:, :5].detach(), [0, 3, 5, 6], 3, 2, 2)["kd"].value
     assert value.item() == pytest.approx(0, abs=1e-6)
     assert torch.allclose(torch.autograd.grad(value, z)[0], torch.zeros(4, 7), atol=1e-6)
 
 
 def test_student_and_teacher_see_the_same_views_in_one_forward() -> None:
-    state, b = tiny.fixed_state(_logits(0, 5), _logits(1, 3)), _batch([3, 4, 0, 1])
+    state, b = tiny.fixed_state(tiny.logits(0, 5), tiny.logits(1, 3)), tiny.batch([3, 4, 0, 1])
     SSIL({}).loss(state, b, tiny.task(3, 2))
     assert state.teacher is not None
     for net in (state.net, state.teacher.net):
@@ -180,13 +172,13 @@ def test_student_and_teacher_see_the_same_views_in_one_forward() -> None:
 
 
 def test_without_distillation_the_separated_softmax_is_left_and_the_teacher_is_not_asked() -> None:
-    z, labels = _logits(0, 5), [3, 0, 4, 2]
-    state = tiny.fixed_state(z, _logits(1, 3))
-    terms = SSIL({"distill": False}).loss(state, _batch(labels), tiny.task(3, 2))
+    z, labels = tiny.logits(0, 5), [3, 0, 4, 2]
+    state = tiny.fixed_state(z, tiny.logits(1, 3))
+    terms = SSIL({"distill": False}).loss(state, tiny.batch(labels), tiny.task(3, 2))
     assert list(terms) == ["ce"]
-    assert torch.equal(terms["ce"].value, _terms(z, _logits(1, 3), labels, 3, 2)["ce"].value)
+    assert torch.equal(terms["ce"].value, _terms(z, tiny.logits(1, 3), labels, 3, 2)["ce"].value)
     plain = METHODS["replay"]({"softmax": "separated"}).loss(
-        tiny.fixed_state(z), _batch(labels), tiny.task(3, 2)
+        tiny.fixed_state(z), tiny.batch(labels), tiny.task(3, 2)
     )
     assert torch.equal(terms["ce"].value, plain["ce"].value)
     assert state.teacher is not None
@@ -257,7 +249,7 @@ def test_defect_official_ss_il_modulo_targets() -> None:
 
 
 def test_defect_ssil_repo_slices_assume_equal_tasks() -> None:
-    z, z_old = _logits(0, 7), _logits(1, 5)
+    z, z_old = tiny.logits(0, 7), tiny.logits(1, 5)
     value = _terms(z, z_old, [5, 6, 0, 4], 3, 2, 2)["kd"].value
     own = kd(z[:, :3], z_old[:, :3], 2.0) + kd(z[:, 3:5], z_old[:, 3:], 2.0)
     equal = kd(z[:, :2], z_old[:, :2], 2.0) + kd(z[:, 2:4], z_old[:, 2:4], 2.0)

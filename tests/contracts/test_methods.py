@@ -87,7 +87,7 @@ def test_no_stream_is_named_after_a_method(method: str, monkeypatch: pytest.Monk
 
 
 @every_method
-def test_a_run_keeps_one_boundary_and_forgets_it_at_the_end(method: str, tmp_path: Path) -> None:
+def test_a_run_keeps_one_resume_checkpoint_and_forgets_it_at_the_end(method: str, tmp_path: Path) -> None:
     training = tiny.train(tiny.configuration(method), store=CheckpointStore(tmp_path), resume=True).training
     base = f"{training.base_key()}.safetensors"
     names = {p.name for p in tmp_path.rglob("*.safetensors")}

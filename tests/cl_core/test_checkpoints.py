@@ -24,7 +24,7 @@ KEY = digest("a checkpoint")
 OTHER = digest("another")
 
 
-def _stage(value: float = 1.0) -> Checkpoint:
+def _checkpoint(value: float = 1.0) -> Checkpoint:
     tensors = {
         "weight": torch.full((3, 2), value),
         "count": torch.tensor(4),
@@ -37,17 +37,17 @@ def _files(root: Path) -> list[str]:
     return sorted(p.name for p in root.rglob("*") if p.is_file())
 
 
-def test_a_stage_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     assert KEY not in store
     assert store.load(KEY) is None
-    store.save(KEY, _stage())
+    store.save(KEY, _checkpoint())
     assert KEY in store
     loaded = store.load(KEY)
     assert loaded is not None
-    assert loaded.meta == _stage().meta
-    assert loaded.tensors.keys() == _stage().tensors.keys()
-    for name, tensor in _stage().tensors.items():
+    assert loaded.meta == _checkpoint().meta
+    assert loaded.tensors.keys() == _checkpoint().tensors.keys()
+    for name, tensor in _checkpoint().tensors.items():
         assert torch.equal(loaded.tensors[name], tensor)
         assert loaded.tensors[name].dtype == tensor.dtype
     assert _files(tmp_path) == [f"{KEY}.safetensors"]
@@ -55,15 +55,15 @@ def test_a_stage_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_saving_again_replaces(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
-    store.save(KEY, _stage(1.0))
-    store.save(KEY, _stage(2.0))
+    store.save(KEY, _checkpoint(1.0))
+    store.save(KEY, _checkpoint(2.0))
     loaded = store.load(KEY)
     assert loaded is not None
     assert loaded.tensors["weight"].unique().tolist() == [2.0]
 
 
 @pytest.mark.parametrize("moment", ["write", "rename"])
-def test_a_save_that_dies_leaves_no_stage(
+def test_a_save_that_dies_leaves_no_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     store = CheckpointStore(tmp_path)
@@ -78,15 +78,15 @@ def test_a_save_that_dies_leaves_no_stage(
     else:
         monkeypatch.setattr(Path, "replace", die)
     with pytest.raises(RunError, match=r"checkpoints must be writable: .*No space left") as caught:
-        store.save(KEY, _stage())
+        store.save(KEY, _checkpoint())
     assert "\n" not in str(caught.value)
     assert KEY not in store
     assert _files(tmp_path) == []
 
 
-def test_what_lies_aside_is_no_stage(tmp_path: Path) -> None:
+def test_what_lies_aside_is_no_checkpoint(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
-    store.save(KEY, _stage())
+    store.save(KEY, _checkpoint())
     path = store.path(KEY)
     path.rename(path.with_name(f".{KEY}.123"))
     assert KEY not in store
@@ -96,26 +96,26 @@ def test_what_lies_aside_is_no_stage(tmp_path: Path) -> None:
 @pytest.mark.parametrize("length", [0, 7, 8, 100, -1])
 def test_a_damaged_file_counts_as_none_and_is_removed(tmp_path: Path, length: int) -> None:
     store = CheckpointStore(tmp_path)
-    store.save(KEY, _stage())
+    store.save(KEY, _checkpoint())
     path = store.path(KEY)
     path.write_bytes(path.read_bytes()[:length])
     assert store.load(KEY) is None
     assert KEY not in store
-    store.save(KEY, _stage())
+    store.save(KEY, _checkpoint())
     assert store.load(KEY) is not None
 
 
 @pytest.mark.parametrize("content", [b"not a tensor", b"\xff" * 300, b"\x02\0\0\0\0\0\0\0{}"])
 def test_another_kind_of_file_counts_as_none(tmp_path: Path, content: bytes) -> None:
     store = CheckpointStore(tmp_path)
-    store.save(KEY, _stage())
+    store.save(KEY, _checkpoint())
     store.path(KEY).write_bytes(content)
     assert store.load(KEY) is None
 
 
 def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
-    store.save(KEY, _stage())
+    store.save(KEY, _checkpoint())
     trap = tmp_path / "trap"
 
     class Trap:
@@ -132,7 +132,7 @@ def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
 )
 def test_no_key_leaves_the_folder(tmp_path: Path, key: str) -> None:
     store = CheckpointStore(tmp_path / "checkpoints")
-    for use in (store.load, store.path, store.remove, lambda k: store.save(k, _stage())):
+    for use in (store.load, store.path, store.remove, lambda k: store.save(k, _checkpoint())):
         with pytest.raises(ValueError, match="hexadecimal"):
             use(key)
     assert list(tmp_path.iterdir()) == []
@@ -143,11 +143,11 @@ def test_every_key_lies_below_the_root(tmp_path: Path) -> None:
     assert path == tmp_path / f"{KEY}.safetensors"
 
 
-def test_removing_takes_stage_and_lock_and_nothing_else(tmp_path: Path) -> None:
+def test_removing_takes_checkpoint_and_lock_and_nothing_else(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     neighbour = KEY[:2] + OTHER[2:]
     for key in (KEY, neighbour):
-        store.save(key, _stage())
+        store.save(key, _checkpoint())
         with store.lock(key):
             pass
     store.remove(KEY)
@@ -157,11 +157,11 @@ def test_removing_takes_stage_and_lock_and_nothing_else(tmp_path: Path) -> None:
     assert not [name for name in _files(tmp_path) if name.startswith(KEY)]
 
 
-def test_removing_a_stage_does_not_pull_the_folder_from_under_a_writer(
+def test_removing_a_checkpoint_does_not_pull_the_folder_from_under_a_writer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, neighbour = CheckpointStore(tmp_path), KEY[:2] + OTHER[2:]
-    store.save(neighbour, _stage())
+    store.save(neighbour, _checkpoint())
     write = cl_core.training.checkpoints.save_file
 
     def interrupted(*args: Any, **kwargs: Any) -> None:
@@ -169,11 +169,11 @@ def test_removing_a_stage_does_not_pull_the_folder_from_under_a_writer(
         write(*args, **kwargs)
 
     monkeypatch.setattr(cl_core.training.checkpoints, "save_file", interrupted)
-    store.save(KEY, _stage())
+    store.save(KEY, _checkpoint())
     assert KEY in store
 
 
-def test_only_one_at_a_time_holds_a_stage(tmp_path: Path) -> None:
+def test_only_one_at_a_time_holds_a_checkpoint(tmp_path: Path) -> None:
     inside, most = [0], [0]
 
     def work() -> None:
@@ -283,7 +283,7 @@ def test_the_classes_that_follow_the_first_task_may_come_in_any_order(tmp_path: 
     assert other.resume_checkpoint_key(1) != own.resume_checkpoint_key(1)
 
 
-def test_a_change_of_a_pixel_is_another_stage() -> None:
+def test_a_change_of_a_pixel_is_another_checkpoint() -> None:
     import dataclasses
 
     from cl_core.images.dataset import Images
@@ -296,7 +296,7 @@ def test_a_change_of_a_pixel_is_another_stage() -> None:
     assert other.base_key() != own.base_key()
 
 
-def test_a_damaged_base_stage_is_trained_again(tmp_path: Path) -> None:
+def test_a_damaged_base_checkpoint_is_trained_again(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     settings = tiny.configuration("lwf")
     first = tiny.train(settings, store=store)
@@ -308,7 +308,7 @@ def test_a_damaged_base_stage_is_trained_again(tmp_path: Path) -> None:
     assert tiny.train(settings, store=store).results[0].shared
 
 
-def test_a_flipped_bit_in_a_stage_counts_as_none(tmp_path: Path) -> None:
+def test_a_flipped_bit_in_a_checkpoint_counts_as_none(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     store.save(KEY, Checkpoint({"w": torch.arange(64.0)}, {"images": 1}))
     content = bytearray(store.path(KEY).read_bytes())
@@ -318,7 +318,7 @@ def test_a_flipped_bit_in_a_stage_counts_as_none(tmp_path: Path) -> None:
     assert KEY not in store
 
 
-def test_equal_runs_of_two_trials_do_not_share_their_boundaries(tmp_path: Path) -> None:
+def test_equal_runs_of_two_names_do_not_share_their_resume_checkpoints(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     runs = [
         Training(tiny.configuration("lwf"), tiny.data(), store, ResumeCheckpoints(store, t))
@@ -347,7 +347,7 @@ def test_the_base_key_follows_the_code_of_a_net_of_ones_own(
     assert keys[0] == keys[1] != keys[2]
 
 
-def test_with_a_shared_base_a_boundary_follows_the_code_of_a_method_of_ones_own(
+def test_with_a_shared_base_a_resume_checkpoint_follows_the_code_of_a_method_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
