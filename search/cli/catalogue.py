@@ -57,13 +57,13 @@ def describe(
     """Describe a method, a part, a preset's file, or every key of a study."""
     with errors():
         if name == "study":
-            from search.commands.study_keys import study_keys
+            from spaces.study.keys import study_keys
 
             keys = study_keys()
             if as_json:
                 say_json(keys)
                 return
-            print_table(["key", "type", "default", "description"], [list(key.values()) for key in keys])
+            print_table(["key", "type", "default", "meaning"], [list(key.values()) for key in keys])
         elif name in presets.names():
             if not as_json:
                 typer.echo(presets.text(name), nl=False)

@@ -1,4 +1,4 @@
-"""How much a study may spend: when it is spent, nothing more is asked and running tasks end."""
+"""Limits of a study's spending. At a limit no new run starts, and running tasks finish."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ _SPAN = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(s|min|m|h|d)\s*")
 
 
 class BudgetPart(Part):
-    """What a study may spend. What is left out has no limit."""
+    """The limits of a study's spending. By default there are none."""
 
     gpu_hours: float | None = Field(
-        default=None, gt=0, description="GPUs times hours, over all commands on the run's folder"
+        default=None, gt=0, description="GPU hours of all commands on the run folder together"
     )
-    wall: str | None = Field(default=None, description="time of one command, such as 90min, 3h50min or 2d")
+    wall: str | None = Field(
+        default=None, description="time limit of one command, such as 90min, 3h50min or 2d"
+    )
     until: str | None = Field(
-        default=None, description="a moment, such as 2027-01-31T18:00; without a zone, this machine's"
+        default=None, description="date and time of the end, such as 2027-01-31T18:00; local time by default"
     )
 
     @field_validator("wall")
@@ -51,20 +53,20 @@ class BudgetPart(Part):
 
 
 def seconds_in(text: str) -> float:
-    """A span such as "90min" or "3h50min" in seconds. Raises BadRequest."""
+    """Return a time span such as "90min" or "3h50min" in seconds. Raises BadRequest."""
     total, at = 0.0, 0
     while found := _SPAN.match(text, at):
         total, at = total + float(found[1]) * _UNITS[found[2]], found.end()
     if at != len(text) or total <= 0:
-        raise BadRequest(f"budget.wall must be a span such as 45s, 90min, 3h50min or 2d, not {text!r}")
+        raise BadRequest(f"budget.wall must be a time span, not {text!r}: write 45s, 90min, 3h50min or 2d")
     return total
 
 
 def moment(text: str) -> float:
-    """A date and time as ISO 8601 writes it, as Unix time. Raises BadRequest."""
+    """Return an ISO 8601 date and time as Unix time. Raises BadRequest."""
     try:
         return datetime.datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):
         raise BadRequest(
-            f"budget.until must be a date and time such as 2027-01-31T18:00, not {text!r}"
+            f"budget.until must be a date and time, not {text!r}: write it as 2027-01-31T18:00"
         ) from None

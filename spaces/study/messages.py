@@ -1,4 +1,4 @@
-"""What is wrong with a study file, in one line of our own words instead of pydantic's."""
+"""Error messages of a study file: one line in our words instead of pydantic's."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MESSAGES: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def known_keys(model: type[BaseModel], plain: Mapping[str, Any], prefix: str = "") -> None:
-    """Raise BadRequest for a key that `model` lacks, with the nearest one it has; parts are looked into."""
+    """Raise BadRequest for a key that `model` or one of its parts lacks, with the nearest one."""
     for key, inner in plain.items():
         if key not in model.model_fields:
             raise unknown("study key", f"{prefix}{key}", [f"{prefix}{name}" for name in model.model_fields])
@@ -43,7 +43,7 @@ def known_keys(model: type[BaseModel], plain: Mapping[str, Any], prefix: str = "
 
 
 def one_line(error: ValidationError) -> str:
-    """The first complaint of pydantic in our words."""
+    """Return the first error of pydantic in our words."""
     first = error.errors(include_url=False)[0]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, BadRequest):
@@ -61,13 +61,13 @@ def one_line(error: ValidationError) -> str:
 
 
 def cut(value: object) -> str:
-    """A value as a complaint shows it: on one line, not too long, without a URL's password."""
+    """Return a value as a message shows it: one line, not too long, without a URL's password."""
     shown = without_passwords(" ".join(repr(value).split()))
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 
 def _is_branch(part: object) -> bool:
-    """Whether a part of pydantic's location is the name of a union's branch, not a key."""
+    """Return true if a part of pydantic's location names a branch of a union, not a key."""
     return isinstance(part, str) and (part in ("str", "[key]") or part.startswith(("dict[", "function-")))
 
 

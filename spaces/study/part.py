@@ -1,4 +1,4 @@
-"""What every part of a study file is: a model that refuses unknown keys and wrong types."""
+"""Base of every part of a study file: a model that refuses unknown keys and wrong types."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Part(BaseModel):
-    """A part of a study file: unknown keys and wrong types are refused."""
+    """A part of a study file. It refuses unknown keys and wrong types."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)

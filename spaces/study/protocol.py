@@ -1,12 +1,12 @@
-"""How configurations are chosen, and what the choice has looked at: the protocols of a study.
+"""Protocols of a study: on what trials are selected, and what the selection has seen.
 
-validation   all tasks, on rows held out of the training split: hindsight, for all tasks are known
-first-k      the first k tasks alone, then all tasks with what was chosen
-gtep         one half of the classes, or one data set; what was chosen is judged on another
+validation   all tasks, on rows held out of the training split; this is hindsight, as all tasks are known
+first-k      the first k tasks only; the selected trial then trains all tasks
+gtep         one half of the classes, or one data set; the selected trial is judged on the other
              (Cha & Cho, Hyperparameters in Continual Learning: a Reality Check, arXiv 2403.09066)
-chf          task by task, from past data alone, inside each run (De Lange et al., A Continual Learning
+chf          task by task, from past data only, inside each run (De Lange et al., A Continual Learning
              Survey, TPAMI 2021, the continual hyperparameter framework)
-oracle-test  on the test split: an upper bound, labelled wherever its numbers stand
+oracle-test  on the test split; an upper bound, labelled wherever its numbers are shown
 shared-base  as validation, with one first task for all methods
 """
 
@@ -24,27 +24,34 @@ from spaces.study.data import DataPart, data_from_name
 from spaces.study.messages import known_keys, one_line
 from spaces.study.part import Part
 
-MOST_REPEATS = 1_000  # class orders or seeds of a configuration
+MOST_REPEATS = 1_000  # class orders or seeds of a trial
 OTHER_HALF = "other half"
 
 
 def _as_text(value: object) -> object:
-    if isinstance(value, int | float) and not isinstance(value, bool):  # a factor alone
+    if isinstance(value, int | float) and not isinstance(value, bool):  # a single factor
         return str(value)
     return ",".join(map(str, value)) if isinstance(value, list) else value
 
 
 class ChfPart(Part):
-    """How hyperparameters are chosen task by task."""
+    """The task-by-task choice of hyperparameters."""
 
     lrs: Annotated[str, BeforeValidator(_as_text)] = Field(
-        default="0.1,0.3,1,3", description="factors of the learning rate that are tried"
+        default="0.1,0.3,1,3", description="factors of the learning rate to try"
     )
     drop: float = Field(
-        default=0.2, ge=0, lt=1, description="share of the plain accuracy on a task that stability may cost"
+        default=0.2,
+        ge=0,
+        lt=1,
+        description="share of the plain accuracy on a new task that stability may cost",
     )
-    decay: float = Field(default=0.5, gt=0, lt=1, description="factor that relaxes the stability")
-    attempts: int = Field(default=6, ge=1, le=100, description="times that the stability is relaxed")
+    decay: float = Field(
+        default=0.5, gt=0, lt=1, description="factor by which each attempt relaxes the stability"
+    )
+    attempts: int = Field(
+        default=6, ge=1, le=100, description="number of times that the stability is relaxed"
+    )
 
     @model_validator(mode="after")
     def _factors(self) -> ChfPart:
@@ -53,17 +60,19 @@ class ChfPart(Part):
         except ValueError:
             known = []
         if not known or not all(0 < factor < float("inf") for factor in known):
-            raise BadRequest(f"protocol.chf.lrs must be positive numbers as in 0.1,0.3,1,3, not {self.lrs!r}")
+            raise BadRequest(
+                f"protocol.chf.lrs must be positive numbers, not {self.lrs!r}: write 0.1,0.3,1,3"
+            )
         return self
 
 
 def _evaluate_on(value: object) -> object:
-    """A data part, where one is named; its complaints name the whole key."""
+    """Read a data part; its error messages name the whole key."""
     if value is None or value == OTHER_HALF or isinstance(value, DataPart):
         return None if value == OTHER_HALF else value
     plain = data_from_name(value)
     if not isinstance(plain, Mapping):
-        raise BadRequest(f"protocol.evaluate_on must be a data set, or {OTHER_HALF}, not {value!r}")
+        raise BadRequest(f"protocol.evaluate_on must be a data set or {OTHER_HALF!r}, not {value!r}")
     known_keys(DataPart, plain, "protocol.evaluate_on.")
     try:
         return DataPart.model_validate(dict(plain))
@@ -72,35 +81,35 @@ def _evaluate_on(value: object) -> object:
 
 
 class ProtocolPart(Part):
-    """On which rows, class orders and seeds a configuration is judged."""
+    """The rows, class orders and seeds on which trials are judged."""
 
     select_on: Literal["validation", "first-k", "gtep", "chf", "oracle-test", "shared-base"] = Field(
         default="validation",
-        description="what decides: validation (rows held out of the training split), the same over the "
-        "first-k tasks, on half of the classes (gtep), task by task from past data (chf), the test split "
-        "(oracle-test, labelled everywhere), or validation with one first task for all (shared-base)",
+        description="how trials are selected: on held-out training rows (validation), on the first k tasks "
+        "(first-k), on half of the classes (gtep), task by task (chf), on the test split (oracle-test), or "
+        "as validation with one first task for all methods (shared-base)",
     )
-    first: int | None = Field(default=None, ge=2, description="of first-k: the number of tasks k")
+    first: int | None = Field(default=None, ge=2, description="for first-k: the number of tasks k")
     evaluate_on: Annotated[DataPart | None, BeforeValidator(_evaluate_on)] = Field(
         default=None,
-        description=f"of gtep: data as under `data` on which choices are judged; left out, the {OTHER_HALF} "
-        "of the classes",
+        description="for gtep: data to judge selected trials on, with the keys of `data`; by default the "
+        f"{OTHER_HALF} of the classes",
     )
-    chf: ChfPart | None = Field(default=None, description="of chf: how hyperparameters are chosen")
+    chf: ChfPart | None = Field(default=None, description="for chf: how hyperparameters are chosen")
     validation: float = Field(
-        default=0.1, gt=0, lt=1, description="share of each class's training rows held out"
+        default=0.1, gt=0, lt=1, description="share of each class's training rows that is held out"
     )
     orders: int = Field(
         default=1,
         ge=1,
         le=MOST_REPEATS,
-        description="class orders a configuration: natural, then seed:1, seed:2, ...",
+        description="class orders of each trial: the scenario's own, then seed:1, seed:2, ...",
     )
     seeds: int = Field(
-        default=1, ge=1, le=MOST_REPEATS, description="training seeds a configuration: 0, 1, ..."
+        default=1, ge=1, le=MOST_REPEATS, description="training seeds of each trial: 0, 1, ..."
     )
     aggregate: Literal["mean", "worst"] = Field(
-        default="mean", description="of its objectives over class orders and seeds"
+        default="mean", description="how objectives are aggregated over class orders and seeds"
     )
 
     @model_validator(mode="before")
@@ -111,53 +120,51 @@ class ProtocolPart(Part):
         select = value.get("select_on", "validation")
         if select == "test":
             raise BadRequest(
-                "protocol.select_on test would choose by the numbers that are reported: take validation, or "
-                "oracle-test, which is labelled as such everywhere"
+                "protocol.select_on must not be test, because the test numbers are reported: take "
+                "validation, or oracle-test, which is labelled everywhere"
             )
         for key, owner in (("first", "first-k"), ("evaluate_on", "gtep"), ("chf", "chf")):
             if value.get(key) is not None and select != owner:
                 raise BadRequest(
-                    f"protocol.{key} belongs to select_on {owner}, but select_on is {select}: leave one out"
+                    f"protocol.{key} needs select_on {owner}, but select_on is {select}: remove one of them"
                 )
         if select == "first-k" and value.get("first") is None:
-            raise BadRequest("protocol.select_on first-k needs the number of tasks: set protocol.first to 3")
+            raise BadRequest("protocol.select_on first-k needs a number of tasks: set protocol.first to 3")
         if select == "chf" and value.get("chf") is None:
             return {**value, "chf": {}}
         return value
 
     @property
     def split(self) -> str:
-        """The split whose counts decide."""
+        """The split that decides the selection."""
         return "test" if self.select_on == "oracle-test" else "val"
 
     @property
     def causal(self) -> str:
-        """What the choice has looked at, in one line."""
+        """The data that the selection has seen, in one line."""
         return {
-            "validation": "non-causal: configurations are judged after all tasks",
-            "first-k": f"causal after task {self.first}: configurations are judged by the first "
-            f"{self.first} tasks",
-            "gtep": "tuned on other data: configurations are judged on "
+            "validation": "non-causal: trials are judged after all tasks",
+            "first-k": f"causal after task {self.first}: trials are judged by the first {self.first} tasks",
+            "gtep": "tuned on other data: trials are judged on "
             + ("the other half of the classes" if self.evaluate_on is None else self.evaluate_on.name)
-            + " only after the choice",
+            + " only after the selection",
             "chf": "causal: past data only, task by task",
-            "oracle-test": "non-causal: configurations are judged after all tasks, on the test split itself",
-            "shared-base": "non-causal: configurations are judged after all tasks; one first task for all "
-            "methods",
+            "oracle-test": "non-causal: trials are judged after all tasks, on the test split itself",
+            "shared-base": "non-causal: trials are judged after all tasks; one first task for all methods",
         }[self.select_on]
 
     @property
     def said(self) -> str:
-        """The protocol with what it has looked at, in one line."""
+        """The protocol and what it has seen, in one line."""
         return f"{self.select_on}, {self.causal}"
 
     @property
     def label(self) -> str:
-        """What has to stand by every number of the protocol; empty where nothing has to."""
+        """The label of every number of the protocol; empty if it needs none."""
         return ORACLE if self.select_on == "oracle-test" else ""
 
     def fixed(self) -> dict[str, Any]:
-        """What may not change when a run is continued; keys of other protocols are left out."""
+        """Return what may not change when a run folder is continued, without keys of other protocols."""
         plain = self.model_dump(exclude={"orders", "seeds"})
         if self.evaluate_on is not None:
             plain["evaluate_on"] = self.evaluate_on.spec().identity()
@@ -165,16 +172,19 @@ class ProtocolPart(Part):
 
 
 class FinalPart(Part):
-    """How the chosen configurations are trained again for the sealed test."""
+    """The final runs: selected trials and defaults, trained again for the sealed test."""
 
-    orders: int = Field(default=5, ge=1, le=MOST_REPEATS, description="class orders")
+    orders: int = Field(default=5, ge=1, le=MOST_REPEATS, description="class orders of each final run")
     seeds: int = Field(
-        default=1, ge=1, le=MOST_REPEATS, description="training seeds, none of which the search has used"
+        default=1,
+        ge=1,
+        le=MOST_REPEATS,
+        description="training seeds of each final run; the search has used none of them",
     )
 
 
 def check_protocol(protocol: ProtocolPart, stopper: str, scenario: str, tasks: int) -> int:
-    """How many tasks a run of the search trains on a scenario. Raises BadRequest where that cannot be."""
+    """Return the number of tasks that a run of the search trains. Raises BadRequest for an impossible one."""
     select = protocol.select_on
     if protocol.first is not None and protocol.first > tasks:
         raise BadRequest(
@@ -183,25 +193,25 @@ def check_protocol(protocol: ProtocolPart, stopper: str, scenario: str, tasks: i
         )
     if select == "chf" and stopper != "none":
         raise BadRequest(
-            f"search.stopper {stopper} compares configurations, but under protocol.select_on chf a cell has "
-            "one, chosen task by task: set search.stopper to none"
+            f"search.stopper {stopper} compares trials, but under protocol.select_on chf a cell has one: set "
+            "search.stopper to none"
         )
     if protocol.first == 2 and stopper in ("asha", "hyperband", "median"):
         raise BadRequest(
-            f"search.stopper {stopper} stops nothing before the end of the second task, which is the last "
-            "under protocol.first 2: set first to 3 or more, or search.stopper to none"
+            f"search.stopper {stopper} stops no trial before the end of its second task, which is the last "
+            "under protocol.first 2: set protocol.first to 3 or more, or search.stopper to none"
         )
     return protocol.first or tasks
 
 
 def tuning_data(data: DataPart, protocol: ProtocolPart) -> DataSpec:
-    """The images on which configurations are searched."""
+    """Return the images of the search."""
     halves = protocol.select_on == "gtep" and protocol.evaluate_on is None
     return data.spec("tune" if halves else None)
 
 
 def judging_data(data: DataPart, protocol: ProtocolPart) -> DataSpec:
-    """The images on which chosen configurations are judged."""
+    """Return the images on which selected trials are judged."""
     if protocol.evaluate_on is not None:
         return protocol.evaluate_on.spec()
     return data.spec("evaluate" if protocol.select_on == "gtep" else None)

@@ -1,4 +1,4 @@
-"""How each cell is searched, as a study file says it."""
+"""The part of a study file that says how each cell is searched."""
 
 from __future__ import annotations
 
@@ -10,46 +10,53 @@ from pydantic import Field, field_validator, model_validator
 from cl_core.errors import BadRequest, unknown
 from cl_core.metrics import OBJECTIVES
 from spaces.study.part import Part
-from spaces.study.strategies import LEARNING, SAMPLERS, STOPPERS, arguments, described
+from spaces.study.strategies import LEARNING, SAMPLERS, STOPPERS, arguments
 
-MOST_TRIALS = 1_000_000  # a cell; beyond it stands a slip of the hand, not a search
+MOST_TRIALS = 1_000_000  # of a cell; a larger number is a typing error
 
 
 class SearchPart(Part):
-    """How each cell is searched."""
+    """The search of each cell: sampler, objectives, stopper."""
 
     sampler: Literal["random", "grid", "tpe", "gp", "nsga2"] = Field(
-        default="tpe", description="who proposes configurations"
+        default="tpe", description="what proposes the values of each trial"
     )
-    sampler_args: dict[str, Any] = Field(default={}, description=f"of the sampler. {described(SAMPLERS)}")
-    trials: int = Field(
-        default=20, ge=1, le=MOST_TRIALS, description="configurations a cell; every cell gets the same number"
+    sampler_args: dict[str, Any] = Field(
+        default={}, description="arguments of the sampler; all defaults are stored"
     )
-    seed: int = Field(default=0, ge=0, description="of the sampler; training seeds are in `protocol`")
+    trials: int = Field(default=20, ge=1, le=MOST_TRIALS, description="number of trials of each cell")
+    seed: int = Field(
+        default=0, ge=0, description="seed of the sampler; `protocol.seeds` sets the training seeds"
+    )
     objective: dict[str, Literal["max", "min"]] = Field(
         default={"average_incremental_accuracy": "max"},
         min_length=1,
-        description="a metric on the validation rows, or a cost: max or min; of several, a Pareto front",
+        description="metric or cost: max or min; several give a Pareto front, the first one ranks",
     )
     stopper: Literal["none", "asha", "hyperband", "median", "wilcoxon"] = Field(
         default="none",
-        description="stops trials that fall behind in the accuracy over their increments, from the end of "
-        "their second task on; wilcoxon: a race over class orders",
+        description="rule that stops trials with a low accuracy over their increments, from the end of "
+        "their second task on; wilcoxon compares trials over class orders",
     )
-    stopper_args: dict[str, Any] = Field(default={}, description=f"of the stopper. {described(STOPPERS)}")
+    stopper_args: dict[str, Any] = Field(
+        default={}, description="arguments of the stopper; all defaults are stored"
+    )
     audit: float = Field(
-        default=0.0, ge=0, lt=1, description="share of the trials to be stopped that run on, as a check"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the trials to be stopped that still run to their end, to check the stopper",
     )
     start_from: list[str] = Field(
         default=["paper"],
-        description="paper: the published defaults are tried first; another run's folder: its trials are "
-        "known to the sampler; [] for nothing",
+        description="paper: the first trial has the published defaults; a run folder: the sampler learns "
+        "from its trials; [] for neither",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _all_arguments(cls, value: object) -> object:
-        """Put every argument of sampler and stopper in its place, so that all are stored."""
+        """Fill in every argument of sampler and stopper, so that all are stored."""
         if not isinstance(value, Mapping):
             return value
         out = dict(value)
@@ -85,7 +92,8 @@ class SearchPart(Part):
         for start in value:
             if not start.strip() or value.count(start) > 1:
                 raise BadRequest(
-                    f"search.start_from takes paper and folders of other runs, each once, not {value!r}"
+                    f"search.start_from must list paper and other run folders, each once, not {value!r}: "
+                    "remove empty and repeated entries"
                 )
         return value
 
@@ -93,17 +101,17 @@ class SearchPart(Part):
     def _fits_together(self) -> SearchPart:
         if self.audit and self.stopper == "none":
             raise BadRequest(
-                f"search.audit {self.audit:g} lets trials run on that would be stopped, but search.stopper "
-                "is none: choose one, or leave audit out"
+                f"search.audit {self.audit:g} needs a stopper, but search.stopper is none: choose one, or "
+                "remove audit"
             )
         if self.sources and self.sampler not in LEARNING:
             raise BadRequest(
-                f"search.start_from {self.sources[0]} informs {' and '.join(LEARNING)}, but search.sampler "
-                f"{self.sampler} does not learn from it: change the sampler, or leave it out"
+                f"search.start_from {self.sources[0]} needs a sampler that learns, but search.sampler is "
+                f"{self.sampler}: take {' or '.join(LEARNING)}, or remove the folder"
             )
         return self
 
     @property
     def sources(self) -> list[str]:
-        """The folders of other runs that the search starts from."""
+        """The other run folders that the sampler learns from."""
         return [start for start in self.start_from if start != "paper"]

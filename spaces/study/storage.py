@@ -1,4 +1,4 @@
-"""Where a run is kept, as a study file says it; a password is never among what is kept."""
+"""The part of a study file that says where a run folder is kept. It never stores a password."""
 
 from __future__ import annotations
 
@@ -12,31 +12,34 @@ from spaces.study.storage_url import split_password
 
 
 class StoragePart(Part):
-    """Where a run's folder lies."""
+    """The place of a run folder, its checkpoints and its Optuna studies."""
 
     @field_validator("root", "checkpoints")
     @classmethod
     def _mounted(cls, value: str | None) -> str | None:
         if value is not None and "://" in value:
-            raise BadRequest(f"storage takes folders that are local or mounted here, not {value!r}: mount it")
+            raise BadRequest(
+                f"storage.root and storage.checkpoints must be local or mounted folders, not "
+                f"{value!r}: mount it"
+            )
         return value
 
     root: str = Field(
-        default="runs/", min_length=1, description="the run's folder is made in here, named as the study"
+        default="runs/", min_length=1, description="parent folder; the run folder in it has the study's name"
     )
     checkpoints: str | None = Field(
         default=None,
         min_length=1,
-        description="a checkpoint store shared with other runs; left out, the run's own",
+        description="checkpoint store shared with other studies; by default checkpoints/ in the run folder",
     )
     share: bool = Field(
         default=True,
-        description="train a first task once for all runs that share it; off, each trains its own",
+        description="train a first task once for all runs that have the same one",
     )
     optuna: str | None = Field(
         default=None,
-        description="journal or sqlite (a file in the run's folder), sqlite:///path, or "
-        "postgresql://user@host/database (password: ~/.pgpass or PGPASSWORD); left out, journal",
+        description="Optuna's studies: journal or sqlite (a file in the run folder), sqlite:///path, or "
+        "postgresql://user@host/database (password in ~/.pgpass or PGPASSWORD); by default journal",
     )
     _password: str | None = PrivateAttr(default=None)
 
@@ -54,5 +57,5 @@ class StoragePart(Part):
 
     @property
     def password(self) -> str | None:
-        """The password that stood in the URL of `optuna`; it is in no dump of this part."""
+        """The password from the URL of `optuna`. No dump of this part holds it."""
         return self._password

@@ -1,10 +1,10 @@
-"""Where Optuna keeps a run's studies: what `storage.optuna` may say, and passwords out of sight.
+"""Values of `storage.optuna`, the place of Optuna's studies, and passwords kept out of sight.
 
-    journal, sqlite                     a file in the run's folder
+    journal, sqlite                     a file in the run folder
     sqlite:///path                      a file that several runs may share
     postgresql://user@host/database     a server that several runs may share
 
-A password in a URL is kept apart from it: the URL without it is what is stored and shown.
+A password in a URL is kept apart. Only the URL without it is stored and shown.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FILES = ("journal", "sqlite")
 SCHEMES = ("postgresql", "postgresql+psycopg", "postgresql+psycopg2")
 SQLITE = "sqlite:///"
 FORMS = "journal, sqlite, sqlite:///path or postgresql://user@host/database"
-BETTER = "put the password into ~/.pgpass or PGPASSWORD"
+BETTER = "put the password in ~/.pgpass or PGPASSWORD"
 
 _HOST = re.compile(r"[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.%]+\]")
 _USER_INFO = re.compile(r"(://[^\s:/@]*):\S*@")
@@ -27,7 +27,7 @@ _IN_QUERY = re.compile(r"([?&]\w*password=)[^&\s]*", re.IGNORECASE)
 
 
 def without_passwords(text: str) -> str:
-    """A text as it may be shown: what stands for a password in its URLs is covered.
+    """Return a text with the passwords in its URLs covered.
 
     >>> without_passwords("--set storage.optuna=postgresql://ann:secret@db:5432/studies")
     '--set storage.optuna=postgresql://ann:***@db:5432/studies'
@@ -36,10 +36,10 @@ def without_passwords(text: str) -> str:
 
 
 def split_password(value: str) -> tuple[str, str | None]:
-    """A value of `storage.optuna` as it is stored, and the password that stood in it.
+    """Return a value of `storage.optuna` as it is stored, and the password that it held.
 
-    A relative path of sqlite is made absolute: the run is looked at from other folders too.
-    Raises BadRequest, without the password, for what is none.
+    A relative path of sqlite is made absolute, because commands read the run folder from other folders too.
+    Raises BadRequest for an invalid value, without its password.
     """
     if value in FILES:
         return value, None
@@ -52,7 +52,7 @@ def split_password(value: str) -> tuple[str, str | None]:
 
 
 def sqlite_path(url: str) -> Path:
-    """The file of a sqlite:/// URL."""
+    """Return the file of a sqlite:/// URL."""
     return Path(url.removeprefix(SQLITE))
 
 
@@ -78,17 +78,17 @@ def _postgresql(value: str) -> tuple[str, str | None]:
     if not _HOST.fullmatch(host) or not re.fullmatch(r"[^/@:]+", database) or parts.fragment:
         raise _unreadable(scheme)
     if any("password" in name.lower() for name, _ in query):
-        raise BadRequest(f"storage.optuna takes no password after its question mark: {BETTER}")
+        raise BadRequest(f"storage.optuna must have no password after its question mark: {BETTER}")
     where = f"{host}:{port}" if port is not None else host
     plain = f"{scheme}://{user + '@' if user else ''}{where}/{database}"
     return plain + (f"?{parts.query}" if parts.query else ""), unquote(password) if colon else None
 
 
 def _unreadable(scheme: str) -> BadRequest:
-    # What cannot be read may hold a password anywhere, so nothing of it is shown.
+    # An unreadable URL may hold a password anywhere, so no part of it is shown.
     return BadRequest(
-        f"storage.optuna must be a URL as in {scheme}://user@host:5432/database: write what is special in a "
-        f"password as %40, %2F, ..., or {BETTER}"
+        f"storage.optuna must be a URL as in {scheme}://user@host:5432/database: write special "
+        f"characters of a password as %40, %2F, ..., or {BETTER}"
     )
 
 

@@ -1,7 +1,7 @@
-"""What samplers and stoppers may be told, and which spaces and protocols each can do.
+"""Arguments of samplers and stoppers, and the spaces and protocols that each can handle.
 
-A study stores every argument with its value, also those that nobody gave: a default of Optuna's that changes
-with its next version changes no study. Names are Optuna's where it has the argument.
+A study stores every argument with its value. So a default that changes in a later version of Optuna changes
+no study. Names are Optuna's where it has the argument.
 """
 
 from __future__ import annotations
@@ -17,61 +17,68 @@ from spaces.space.space import Space
 from spaces.study.messages import one_line
 from spaces.study.part import Part
 
-LEARNING = ("tpe", "gp")  # samplers that learn from trials which another run told
+LEARNING = ("tpe", "gp")  # samplers that can learn from the trials of another run folder
 
 
 class NoArgs(Part):
-    """There is nothing to tell it."""
+    """No arguments."""
 
 
 class TpeArgs(Part):
     """The tree-structured Parzen estimator. Stopped trials rank below completed ones."""
 
-    n_startup_trials: int = Field(default=10, ge=0, description="random configurations before it learns")
-    n_ei_candidates: int = Field(default=24, ge=1, description="candidates an ask")
-    multivariate: bool = Field(default=True, description="all hyperparameters of a branch at once")
-    group: bool = Field(default=True, description="one model a branch of a conditional space")
-    constant_liar: bool = Field(default=True, description="keep away from what is under way")
+    n_startup_trials: int = Field(default=10, ge=0, description="random trials at the start")
+    n_ei_candidates: int = Field(default=24, ge=1, description="candidates for each trial")
+    multivariate: bool = Field(default=True, description="model all hyperparameters of a branch together")
+    group: bool = Field(default=True, description="one model for each branch; needs multivariate")
+    constant_liar: bool = Field(default=True, description="avoid the values of running trials")
 
 
 class GpArgs(Part):
     """A Gaussian process. It learns from completed trials alone."""
 
-    n_startup_trials: int = Field(default=10, ge=0, description="random configurations before it learns")
-    deterministic_objective: bool = Field(default=False, description="no noise in the objective")
+    n_startup_trials: int = Field(default=10, ge=0, description="random trials at the start")
+    deterministic_objective: bool = Field(default=False, description="assume an objective without noise")
 
 
 class Nsga2Args(Part):
     """A genetic algorithm. It learns from completed trials alone."""
 
-    population_size: int = Field(default=10, ge=2, description="configurations a generation")
-    crossover_prob: float = Field(default=0.9, ge=0, le=1, description="of two parents, else a copy of one")
-    swapping_prob: float = Field(default=0.5, ge=0, le=1, description="of a value from the other parent")
+    population_size: int = Field(default=10, ge=2, description="trials in a generation")
+    crossover_prob: float = Field(
+        default=0.9, ge=0, le=1, description="probability of two parents; otherwise one is copied"
+    )
+    swapping_prob: float = Field(
+        default=0.5, ge=0, le=1, description="probability that a value comes from the other parent"
+    )
     mutation_prob: float | None = Field(
-        default=None, ge=0, le=1, description="of a value drawn anew; left out, one over the number of values"
+        default=None,
+        ge=0,
+        le=1,
+        description="probability of a new random value; by default 1 / number of values",
     )
 
 
 class HalvingArgs(Part):
-    """Successive halving, and hyperband over several of it."""
+    """Successive halving, and hyperband, which runs several halvings."""
 
-    reduction_factor: int = Field(default=3, ge=2, description="one in so many goes on at a rung")
+    reduction_factor: int = Field(default=3, ge=2, description="at a rung, 1 in this many trials continues")
     gentle: bool = Field(
         default=True,
-        description="after one increment of many only the last are stopped, and more at the next rung",
+        description="stop only the worst trials after the first of many increments, and more at later rungs",
     )
 
 
 class MedianArgs(Part):
-    """Worse than the median of completed trials at the same task."""
+    """Stop a trial below the median of completed trials at the same task."""
 
-    n_startup_trials: int = Field(default=5, ge=1, description="completed trials before it stops any")
+    n_startup_trials: int = Field(default=5, ge=1, description="completed trials before the first stop")
 
 
 class RaceArgs(Part):
-    """A one-sided Wilcoxon test against the best configuration over the class orders that both have seen."""
+    """A one-sided Wilcoxon test against the best trial, over the class orders that both have trained."""
 
-    p_threshold: float = Field(default=0.1, gt=0, lt=1, description="stop below this p")
+    p_threshold: float = Field(default=0.1, gt=0, lt=1, description="stop below this p-value")
 
 
 SAMPLERS: dict[str, type[Part]] = {
@@ -91,9 +98,9 @@ STOPPERS: dict[str, type[Part]] = {
 
 
 def arguments(key: str, name: str, model: type[Part], given: Mapping[str, Any]) -> dict[str, Any]:
-    """All arguments of a sampler or stopper, by `given` over its defaults.
+    """Return all arguments of a sampler or stopper: its defaults, replaced by those in `given`.
 
-    Raises BadRequest for an argument that it does not take, and for a value out of range.
+    Raises BadRequest for an unknown argument, and for a value out of range.
     """
     for argument in given:
         if argument not in model.model_fields:
@@ -107,24 +114,14 @@ def arguments(key: str, name: str, model: type[Part], given: Mapping[str, Any]) 
     return out
 
 
-def described(known: Mapping[str, type[Part]]) -> str:
-    """Every argument with its default, as `describe study` prints it."""
-    parts = [
-        f"{name}: " + ", ".join(f"{key} {field.default}" for key, field in model.model_fields.items())
-        for name, model in known.items()
-        if model.model_fields
-    ]
-    return "; ".join(parts)
-
-
 def check_sampler(sampler: str, space: Space) -> None:
-    """Raise BadRequest where a sampler cannot do a space."""
+    """Raise BadRequest where a sampler cannot handle a space."""
     if sampler == "grid":
         space.points()
     if sampler == "gp" and space.conditional:
         raise BadRequest(
             f"search.sampler gp needs a space without branches, but {space.conditional[0]} acts only in one: "
-            "fix the choice it hangs on, or use tpe"
+            "fix the choice that it depends on, or use tpe"
         )
 
 
@@ -134,11 +131,11 @@ OF_INCREMENTS = (
     "backward_transfer",
     "old_new_gap",
 )
-"""Objectives that a single task leaves undefined."""
+"""Objectives that are undefined for a single task."""
 
 
 def check_objectives(objectives: Iterable[str], scenario: str, tasks: int) -> None:
-    """Raise BadRequest where an objective would be no number at the end of every run."""
+    """Raise BadRequest where an objective is undefined, because the scenario has one task."""
     for name in objectives:
         if tasks == 1 and name in OF_INCREMENTS:
             raise BadRequest(
@@ -148,7 +145,7 @@ def check_objectives(objectives: Iterable[str], scenario: str, tasks: int) -> No
 
 
 def check_stopper(stopper: str, args: Mapping[str, Any], scenario: str, tasks: int, orders: int) -> None:
-    """Raise BadRequest where a stopper could never stop anything."""
+    """Raise BadRequest where a stopper could never stop a trial."""
     if stopper == "none":
         return
     if tasks == 1:
@@ -157,11 +154,10 @@ def check_stopper(stopper: str, args: Mapping[str, Any], scenario: str, tasks: i
             f"{scenario} has one task: set search.stopper to none"
         )
     if stopper == "wilcoxon":
-        # The smallest p of n pairs is 2^-n; one more order is what a stop saves.
+        # The smallest p-value of n pairs is 2^-n. One order more, or a stop would save nothing.
         least = math.floor(-math.log2(args["p_threshold"])) + 2
         if orders < least:
             raise BadRequest(
-                f"search.stopper wilcoxon compares class orders, and at p_threshold {args['p_threshold']:g} "
-                f"stops nothing with fewer than {least}, but protocol.orders is {orders}: set it to {least} "
-                "or more"
+                f"search.stopper wilcoxon at p_threshold {args['p_threshold']:g} needs {least} class "
+                f"orders, but protocol.orders is {orders}: set it to {least} or more"
             )

@@ -1,4 +1,4 @@
-"""The study file: what is searched, on what, how. One model for each part, every key with its meaning."""
+"""The study file: one model for each part, and every key with its meaning."""
 
 from __future__ import annotations
 
@@ -30,35 +30,38 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class Entry(Part):
-    """One label of `methods`. Every other key is a hyperparameter: a value fixes it, a domain narrows it."""
+    """One label of `methods`. Other keys are hyperparameters: a value fixes one, a range narrows it."""
 
-    method: str = Field(description="the method; left out, the label is its name")
-    recipe: dict[str, Any] = Field(default={}, description="like the study's recipe, for this label alone")
-    hp: dict[str, Any] = Field(default={}, description="written beside these: name: value, or name: domain")
+    method: str = Field(description="the method, or your own as module:Class; by default the label")
+    recipe: dict[str, Any] = Field(default={}, description="as the study's recipe, for this label only")
+    hp: dict[str, Any] = Field(
+        default={},
+        description="hyperparameter, written beside method and recipe: a value, or a range to search",
+    )
 
     def to_plain(self) -> dict[str, Any]:
-        """As a study file writes it."""
+        """Return the entry as a study file writes it."""
         out: dict[str, Any] = {"method": self.method}
         if self.recipe:
             out["recipe"] = copy.deepcopy(self.recipe)
         return {**out, **copy.deepcopy(self.hp)}
 
 
-LEAST_CPU, LEAST_GPU = 0.25, 0.05  # of a run
+LEAST_CPU, LEAST_GPU = 0.25, 0.05  # of one run
 
 
 class ResourcesPart(Part):
-    """What one run may use, and how many run at a time."""
+    """The resources of one run, and the number of runs at a time."""
 
     cpu: float | None = Field(
-        default=None, description=f"CPUs a run, also its threads; {LEAST_CPU} or more; left out, 1"
+        default=None, description=f"CPUs of one run, and its threads; {LEAST_CPU} or more; by default 1"
     )
     gpu: float | None = Field(
         default=None,
-        description=f"GPUs a run, e.g. 0.25; 0, or {LEAST_GPU} or more; left out, all are shared",
+        description=f"GPUs of one run, such as 0.25; 0, or {LEAST_GPU} or more; by default all are shared",
     )
     concurrent: int | None = Field(
-        default=None, ge=1, le=10_000, description="runs at a time; left out, as many as fit"
+        default=None, ge=1, le=10_000, description="runs at a time; by default as many as fit"
     )
 
     @field_validator("cpu")
@@ -66,8 +69,8 @@ class ResourcesPart(Part):
     def _cpu_of_a_process(cls, value: float | None) -> float | None:
         if value is not None and not LEAST_CPU <= value < math.inf:
             raise BadRequest(
-                f"resources.cpu must be {LEAST_CPU} or more, not {value:g}: every run is a process with a "
-                "thread of its own; take 0.5 for two runs a CPU"
+                f"resources.cpu must be {LEAST_CPU} or more, not {value:g}, because every run is a process: "
+                "take 0.5 for two runs on a CPU"
             )
         return value
 
@@ -76,8 +79,8 @@ class ResourcesPart(Part):
     def _gpu_of_a_process(cls, value: float | None) -> float | None:
         if value and not LEAST_GPU <= value < math.inf:
             raise BadRequest(
-                f"resources.gpu must be 0, or {LEAST_GPU} or more, not {value:g}: every run takes memory of "
-                "the GPU before its first image; take 0.25 for four runs a GPU"
+                f"resources.gpu must be 0, or {LEAST_GPU} or more, not {value:g}, because every run needs "
+                "GPU memory: take 0.25 for four runs on a GPU"
             )
         return value
 
@@ -85,28 +88,35 @@ class ResourcesPart(Part):
 class Study(Part):
     """A study file."""
 
-    study: str = Field(description="the study's name: letters, digits, dot, dash and underscore")
+    study: str = Field(
+        description="letters, digits, dot, dash, underscore; by default the name of the study file"
+    )
     data: Annotated[DataPart, BeforeValidator(data_from_name)] = Field(
-        description="a data set's name, or a mapping with its name"
+        description="name of a data set, or a mapping with the keys below"
     )
     scenarios: list[str | dict[str, Any]] = Field(
         min_length=1,
-        description="B0-10tasks, B50-inc5, or {base, increments, class_order, name}; {grid: {base: [0, 4], "
-        "increment: [1, 2], class_order: [...]}} for every combination; class_order hardest or easiest: the "
-        "order alone is searched",
+        description="how the classes arrive: names such as B0-10tasks and B50-inc5, or mappings; see "
+        "Scenarios",
     )
     methods: dict[str, Entry] = Field(
-        min_length=1, description="a list of names, or label: {method, recipe, <hyperparameter>: ...}"
+        min_length=1, description="list of names, or mapping from label to the keys below"
     )
     recipe: dict[str, Any] = Field(
-        default={}, description="recipe fields, net and init; under base and increment for those tasks alone"
+        default={},
+        description="training recipe: the fields below, net and init; base and increment hold fields for "
+        "those tasks only",
     )
-    search: SearchPart = Field(default=SearchPart(), description="how each cell is searched")
-    protocol: ProtocolPart = Field(default=ProtocolPart(), description="on what a configuration is judged")
-    final: FinalPart = Field(default=FinalPart(), description="how chosen configurations are trained again")
-    budget: BudgetPart = Field(default=BudgetPart(), description="what the study may spend")
-    resources: ResourcesPart = Field(default=ResourcesPart(), description="what one run may use")
-    storage: StoragePart = Field(default=StoragePart(), description="where the run's folder lies")
+    search: SearchPart = Field(default=SearchPart(), description="the search of each cell")
+    protocol: ProtocolPart = Field(default=ProtocolPart(), description="how trials are judged and selected")
+    final: FinalPart = Field(
+        default=FinalPart(), description="the final runs, which `cl-search evaluate` trains"
+    )
+    budget: BudgetPart = Field(
+        default=BudgetPart(), description="limits of the spending; at a limit no new run starts"
+    )
+    resources: ResourcesPart = Field(default=ResourcesPart(), description="resources of one run")
+    storage: StoragePart = Field(default=StoragePart(), description="where the run folder is kept")
 
     @field_validator("study")
     @classmethod
@@ -120,12 +130,14 @@ class Study(Part):
             for name in value:
                 if not isinstance(name, str):
                     raise BadRequest(
-                        f"methods must be a list of names, or a mapping by label, not {name!r} in a list"
+                        "methods must be a list of names or a mapping by label, but the list holds "
+                        f"{name!r}: write it as label: {{method: name}}"
                     )
             if len(set(value)) < len(value):
                 twice = next(name for name in value if value.count(name) > 1)
                 raise BadRequest(
-                    f"methods names {twice!r} twice: give each a label, as in {{a: {{method: {twice}}}}}"
+                    f"methods names {twice!r} twice: give each its own label, as in "
+                    f"{{a: {{method: {twice}}}}}"
                 )
             value = dict.fromkeys(value)
         if isinstance(value, Mapping):
@@ -142,52 +154,56 @@ class Study(Part):
         other = self.protocol.evaluate_on
         if other is not None and other.spec().identity() == self.data.spec().identity():
             raise BadRequest(
-                "protocol.evaluate_on must be other images than those of data: name others, "
-                "or leave it out for the other half of the classes"
+                "protocol.evaluate_on must not be the images of data: name others, or remove it for the "
+                "other half of the classes"
             )
         return self
 
     @property
     def tuning_data(self) -> DataSpec:
-        """The images on which configurations are searched."""
+        """The images of the search."""
         return tuning_data(self.data, self.protocol)
 
     @property
     def judging_data(self) -> DataSpec:
-        """The images on which chosen configurations are judged."""
+        """The images on which selected trials are judged."""
         return judging_data(self.data, self.protocol)
 
     def specs(self) -> list[ScenarioSpec]:
-        """The scenarios, in the study's order, grids spread out."""
+        """Return the scenarios in the study's order, with grids expanded."""
         return scenarios_of(self.scenarios)
 
     def on(self, classes: int) -> Study:
-        """The same study for data of so many classes: grids spread out, splits that a grid gives twice
-        once. Raises BadRequest where a combination does not fit."""
+        """Return the study for so many classes: grids are expanded, and equal splits of a grid count once.
+
+        Raises BadRequest where a combination does not fit.
+        """
         specs = scenarios_of(self.scenarios, classes)
         return self.model_copy(update={"scenarios": [spec.to_dict() for spec in specs]})
 
     def left_to_chf(self, label: str, hyperparameter: str) -> bool:
-        """Whether a label's hyperparameter is chosen task by task: under chf, unless the study fixes it."""
+        """Return true if chf chooses a hyperparameter task by task, as it does unless the study fixes it."""
         said = self.methods[label].hp
         chf = self.protocol.select_on == "chf"
         return chf and (hyperparameter not in said or isinstance(said[hyperparameter], Mapping))
 
     def with_trials(self, trials: int) -> Study:
-        """The same study with another number of trials a cell."""
+        """Return the study with another number of trials for each cell."""
         if not 1 <= trials <= MOST_TRIALS:
-            raise BadRequest(f"search.trials must lie in [1, {MOST_TRIALS}], not {trials}")
+            raise BadRequest(
+                f"search.trials must lie in [1, {MOST_TRIALS}], not {trials}: take a number in it"
+            )
         return self.model_copy(update={"search": self.search.model_copy(update={"trials": trials})})
 
     def to_plain(self) -> dict[str, Any]:
-        """As a study file, with every default spelled out."""
+        """Return the study as a study file writes it, with every default."""
         out = self.model_dump()
         out["methods"] = {label: entry.to_plain() for label, entry in self.methods.items()}
         out["scenarios"] = [spec.to_dict() for spec in self.specs()]
         return out
 
     def fixed_part(self) -> dict[str, Any]:
-        """What may not change when a run is continued, as dotted key -> value."""
+        """Return what may not change when a run folder is continued, as dotted key -> value."""
         plain = self.to_plain()
         plain["data"] = {k: v for k, v in plain["data"].items() if k not in ("root", "download")}
         plain["search"].pop("trials")
@@ -196,7 +212,7 @@ class Study(Part):
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted key -> value."""
+    """Return nested mappings as dotted key -> value."""
     out: dict[str, Any] = {}
     for key, inner in value.items():
         if isinstance(inner, Mapping):
@@ -212,23 +228,23 @@ def _checked_name(what: str, value: object) -> str:
             f": write mine: {{method: {value!r}}}" if what == "label" and ":" in str(value) else ": rename it"
         )
         raise BadRequest(
-            f"a {what} has letters, digits, '.', '_' and '-', and begins with a letter or digit, "
+            f"a {what} must begin with a letter or digit and have only letters, digits, '.', '_' and '-', "
             f"not {value!r}{own}"
         )
     return value
 
 
 def _entry(label: str, given: object) -> dict[str, Any]:
-    """An entry of `methods` split into what `Entry` holds."""
+    """Return an entry of `methods` split into the fields of `Entry`."""
     if given is None:
         given = {}
     if not isinstance(given, Mapping):
-        raise BadRequest(f"methods.{label} must be a mapping of hyperparameters or nothing, not {given!r}")
+        raise BadRequest(f"methods.{label} must be a mapping of hyperparameters or empty, not {given!r}")
     if isinstance(given.get("hp"), Mapping) and set(given) <= {"method", "recipe", "hp"}:
         given = {**{k: v for k, v in given.items() if k != "hp"}, **given["hp"]}
     hp = {key: value for key, value in given.items() if key not in ("method", "recipe")}
     for key in hp:
         if not isinstance(key, str):
-            raise BadRequest(f"methods.{label}: {key!r} is no hyperparameter's name")
+            raise BadRequest(f"methods.{label}: the name of a hyperparameter must be a text, not {key!r}")
     recipe = given.get("recipe")
     return {"method": given.get("method", label), "recipe": {} if recipe is None else recipe, "hp": hp}

@@ -1,4 +1,4 @@
-"""Reading a study: a preset, a YAML file or a mapping, with overrides on top, checked into a `Study`.
+"""Read a study from a preset, a YAML file or a mapping, with overrides, and check it.
 
 study = load_study("quickstart", ["search.trials=10"])
 """
@@ -18,13 +18,13 @@ from spaces import presets
 from spaces.study.messages import cut, known_keys, one_line
 from spaces.study.study import Study
 
-RESOLVED = "resolved"  # the key of study.yaml under which a run notes what it found
+RESOLVED = "resolved"  # the key of study.yaml under which a run records what it found
 
 
 def load_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Study:
-    """A preset by name, a YAML file, or a mapping; `overrides` are "a.b=value" with YAML values.
+    """Return a study from a preset's name, a YAML file or a mapping; `overrides` are "a.b=value".
 
-    Raises BadRequest, one line, for whatever is wrong with it.
+    Raises BadRequest, one line, for any error in it.
     """
     plain = read_study(source)
     for override in overrides:
@@ -33,7 +33,7 @@ def load_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
 
 
 def read_study(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    """The plain values of a study, not checked yet. Raises BadRequest when it cannot be read."""
+    """Return the plain values of a study, unchecked. Raises BadRequest if it cannot be read."""
     if isinstance(source, Mapping):
         return copy.deepcopy({k: v for k, v in source.items() if k != RESOLVED})
     name = str(source)
@@ -49,7 +49,7 @@ def read_study(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def existing_study(folder: Path) -> dict[str, Any] | None:
-    """The study.yaml of a run's folder; None where there is none. Raises BadRequest when it is damaged."""
+    """Return the study.yaml of a run folder, or None. Raises BadRequest if it is damaged."""
     path = folder / "study.yaml"
     if not path.exists():
         return None
@@ -60,7 +60,7 @@ def existing_study(folder: Path) -> dict[str, Any] | None:
 
 
 def standing_study(existing: Mapping[str, Any]) -> Study:
-    """The study that a folder's study.yaml describes. Raises BadRequest when it is damaged."""
+    """Return the study that a folder's study.yaml describes. Raises BadRequest if it is damaged."""
     try:
         return parse_study({k: v for k, v in existing.items() if k != RESOLVED})
     except BadRequest as error:
@@ -68,7 +68,7 @@ def standing_study(existing: Mapping[str, Any]) -> Study:
 
 
 def parse_study(plain: Mapping[str, Any]) -> Study:
-    """A study from plain values. Raises BadRequest, one line, with the dotted key."""
+    """Return a study from plain values. Raises BadRequest, one line, with the dotted key."""
     known_keys(Study, plain)
     try:
         return Study.model_validate(dict(plain))
@@ -80,12 +80,12 @@ def apply_override(plain: dict[str, Any], override: str) -> None:
     """Set "a.b=value" in plain values, in place; the value is as `read_value` reads it. Raises BadRequest."""
     path, equals, text = override.partition("=")
     if not equals or not path.strip():
-        raise BadRequest(f"--set takes key=value, as in --set search.trials=10, not {cut(override)}")
+        raise BadRequest(f"--set must be key=value, not {cut(override)}: write --set search.trials=10")
     if path.strip().startswith("hp."):
         name, labels = path.strip().removeprefix("hp."), plain.get("methods")
         label = next(iter(labels), "lwf") if isinstance(labels, Mapping | list) else "lwf"
         raise BadRequest(
-            f"--set {cut(override)}: a study sets a hyperparameter under its method's label, as in --set "
+            f"--set {cut(override)}: a hyperparameter must be set under its label: write --set "
             f"methods.{label}.{name}={text}"
         )
     value = read_value(text, f"--set {path}")
@@ -93,7 +93,9 @@ def apply_override(plain: dict[str, Any], override: str) -> None:
     while True:
         key, rest = _next_key(at, rest)
         if not key:
-            raise BadRequest(f"--set {cut(override)}: a part of the key is empty")
+            raise BadRequest(
+                f"--set {cut(override)}: no part of the key may be empty: write --set search.trials=10"
+            )
         if not rest:
             at[key] = value
             return
@@ -107,9 +109,10 @@ def apply_override(plain: dict[str, Any], override: str) -> None:
             inner = {}
         if not isinstance(inner, dict):
             raise BadRequest(
-                f"--set {cut(override)}: {done} is {cut(inner)}, not a mapping, so it has no {rest}"
+                f"--set {cut(override)}: {done} must be a mapping to have {rest}, but is "
+                f"{cut(inner)}: set {done}"
             )
-        at[key] = at = dict(inner)  # of its own: a YAML alias makes one mapping stand in several places
+        at[key] = at = dict(inner)  # a copy, because a YAML alias puts one mapping in several places
 
 
 def _text(path: Path) -> str:
@@ -118,7 +121,7 @@ def _text(path: Path) -> str:
     except FileNotFoundError:
         known = ", ".join(presets.names())
         raise BadRequest(
-            f"there is no study file {str(path)!r}: check the path, or use a preset ({known})"
+            f"study file {str(path)!r} does not exist: check the path, or use a preset ({known})"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
@@ -128,13 +131,13 @@ def _text(path: Path) -> str:
 def _mapping(value: object, source: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadRequest(
-            f"{source}: a study file is a mapping of keys such as data, scenarios, methods, not {cut(value)}"
+            f"{source}: a study file must be a mapping, not {cut(value)}: give it data, scenarios and methods"
         )
     return value
 
 
 def _next_key(at: Mapping[str, Any], rest: str) -> tuple[str, str]:
-    """The longest key of `at` that `rest` begins with (labels may hold dots), else its first part."""
+    """Return the longest key of `at` that begins `rest`, as labels may hold dots; else its first part."""
     fits = [k for k in at if isinstance(k, str) and (rest == k or rest.startswith(f"{k}."))]
     key = max(fits, key=len) if fits else rest.split(".")[0]
     return key, rest[len(key) + 1 :]

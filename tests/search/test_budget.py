@@ -107,7 +107,7 @@ def test_a_budget_that_could_not_be_kept_is_a_bad_request() -> None:
         5400,
     ]
     for bad in ("", "3", "h", "-3h", "3 hours", "0s"):
-        with pytest.raises(BadRequest, match=r"budget.wall must be a span"):
+        with pytest.raises(BadRequest, match=r"budget.wall must be a time span"):
             seconds_in(bad)
     assert (
         Budget(BudgetPart(until="2020-01-01"), Path("nowhere")).over == "budget.until 2020-01-01 is reached"

@@ -236,7 +236,7 @@ def test_a_real_run_over_postgresql_survives_a_kill_and_a_lost_server(
         shown = process.communicate()[0]
     refused = call(*command, password=False)
     assert refused.returncode == 2
-    assert "no password supplied: put the password into ~/.pgpass or PGPASSWORD" in refused.stderr
+    assert "no password supplied: put the password in ~/.pgpass or PGPASSWORD" in refused.stderr
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     with started(*command, password=True) as process:
         until(lambda: any(other.glob("tables/runs/bic*.parquet")))

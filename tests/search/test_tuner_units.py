@@ -17,13 +17,11 @@ import torch
 
 from cl_core.errors import BadRequest, RunError
 from cl_core.images.data_spec import DataSpec
-from cl_core.recipe import recipe_fields
 from cl_core.scenarios.scenarios import parse_scenario
 from cl_core.training.configuration import Configuration
 from search.backends import allocation
 from search.backends.local import run_local
 from search.commands.listing import KINDS, listing
-from search.commands.study_keys import study_keys
 from search.commands.train import train
 from search.jobs.dispatcher import Session, StorageError
 from search.jobs.queue import Job
@@ -350,19 +348,6 @@ def test_the_folder_of_a_single_run_takes_no_other_run(tmp_path: Path) -> None:
         train(replace(request, seed=1))
     with pytest.raises(BadRequest, match="leaves nothing to measure on"):
         train(replace(request, out=None, validation=0.0))
-
-
-def test_every_key_of_the_study_file_says_what_it_is() -> None:
-    keys = {key["key"]: key for key in study_keys()}
-    assert keys["recipe.last_batch"]["type"] == "{keep, complete, drop}"
-    assert {key for key in keys if key.startswith("recipe.")} == {
-        f"recipe.{name}" for name in recipe_fields()
-    }
-    assert keys["search.trials"]["default"] == "20"
-    assert keys["search.trials"]["type"] == "int"
-    assert keys["study"]["default"] == "required"
-    assert "methods.<label>.<hyperparameter>" in keys
-    assert [name for name, key in keys.items() if not key["description"]] == []
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

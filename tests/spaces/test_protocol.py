@@ -51,19 +51,22 @@ def first_run(study: ResolvedStudy) -> RunSpec:
     [
         ({"select_on": "test"}, "take validation, or oracle-test"),
         ({"select_on": "vaildation"}, "did you mean 'validation'"),
-        ({"select_on": "first-k"}, "needs the number of tasks: set protocol.first to 3"),
-        ({"first": 3}, "protocol.first belongs to select_on first-k, but select_on is validation"),
+        ({"select_on": "first-k"}, "needs a number of tasks: set protocol.first to 3"),
+        ({"first": 3}, "protocol.first needs select_on first-k, but select_on is validation"),
         ({"select_on": "first-k", "first": 1}, "protocol.first must be at least 2"),
         ({"select_on": "first-k", "first": 6}, "protocol.first 6 is more than the 5 tasks of scenario"),
-        ({"evaluate_on": "cifar10"}, "protocol.evaluate_on belongs to select_on gtep"),
+        ({"evaluate_on": "cifar10"}, "protocol.evaluate_on needs select_on gtep"),
         (
             {"select_on": "gtep", "evaluate_on": {"nmae": "x"}},
             "unknown study key 'protocol.evaluate_on.nmae'",
         ),
         ({"select_on": "gtep", "evaluate_on": {"root": "x"}}, "protocol.evaluate_on.name is missing"),
-        ({"select_on": "gtep", "evaluate_on": 3}, "must be a data set, or other half, not 3"),
-        ({"select_on": "gtep", "evaluate_on": {"name": "digits", "root": "/x"}}, "must be other images"),
-        ({"chf": {}}, "protocol.chf belongs to select_on chf"),
+        ({"select_on": "gtep", "evaluate_on": 3}, "must be a data set or 'other half', not 3"),
+        (
+            {"select_on": "gtep", "evaluate_on": {"name": "digits", "root": "/x"}},
+            "not be the images of data",
+        ),
+        ({"chf": {}}, "protocol.chf needs select_on chf"),
         ({"select_on": "chf", "chf": {"lrs": "0.1,none"}}, "protocol.chf.lrs must be positive numbers"),
         ({"select_on": "chf", "chf": {"decay": 1.0}}, "protocol.chf.decay must be less than 1"),
     ],
@@ -127,7 +130,7 @@ def test_a_single_factor_of_the_learning_rate_may_stand_alone() -> None:
     ("protocol", "stopper", "says"),
     [
         ({"select_on": "chf"}, "asha", "under protocol.select_on chf a cell has one"),
-        ({"select_on": "first-k", "first": 2}, "median", "set first to 3 or more"),
+        ({"select_on": "first-k", "first": 2}, "median", "set protocol.first to 3 or more"),
     ],
 )
 def test_a_stopper_that_has_nothing_to_stop_is_refused(
