@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from search.commands.describe import listing
+from search.commands.listing import listing
 
 README = Path(__file__).parents[1] / "README.md"
 MARKS = ("<!-- methods -->\n", "<!-- /methods -->")
