@@ -62,7 +62,7 @@ def print_forecast(found: Forecast) -> None:
         [
             [
                 cell.cell,
-                *map(str, (cell.trials, cell.runs, cell.tasks, cell.first_tasks)),
+                *map(str, (cell.trials, cell.runs, cell.tasks, cell.base_tasks)),
                 clock(sum(cell.seconds) / 2),
                 size(cell.kept_bytes),
             ]
@@ -73,7 +73,7 @@ def print_forecast(found: Forecast) -> None:
     low, high = found.hours
     gpu = "" if total["gpu_hours"] is None else f", {total['gpu_hours']:.2g} GPU-hours"
     shared = total["tasks_shared"] or 0
-    flying = max((cell.boundary_bytes for cell in found.cells), default=0) * found.concurrent
+    flying = max((cell.resume_bytes for cell in found.cells), default=0) * found.concurrent
     runs = sum(cell.evaluation_runs for cell in found.cells)
     time = sum(cell.evaluation_seconds for cell in found.cells)
     evaluation = [

@@ -1,4 +1,4 @@
-"""What is printed on a terminal that does not know every character: no command may end for one."""
+"""Output on terminals that lack characters: no command may fail because of one."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _ASCII = "cl_search_ascii"
 
 
 def plain_output() -> None:
-    """Let stdout and stderr write a plain text for what their encoding lacks: - for an en dash, \\u4e2d."""
+    """Let stdout and stderr replace characters that their encoding lacks: - for an en dash."""
     codecs.register_error("plain", _plain)
     codecs.register(_ascii)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # The parser takes ASCII for a mistake and writes UTF-8 in its stead, so it must not see the name.
+            # The parser takes ASCII for a mistake and writes UTF-8 instead, so it must not see the name.
             ascii_only = codecs.lookup(stream.encoding).name == "ascii"
             stream.reconfigure(errors="plain", encoding=_ASCII if ascii_only else None)
 
@@ -43,7 +43,7 @@ def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def _ascii(name: str) -> codecs.CodecInfo | None:
-    """ASCII under another name."""
+    """Give ASCII under another name."""
     if name != _ASCII:
         return None
     known = codecs.lookup("ascii")

@@ -1,1 +1,1 @@
-"""One file a verb: carry it out; `search.cli` parses and prints."""
+"""Verbs carried out, one file each; `search.cli` parses and prints."""

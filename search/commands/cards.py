@@ -17,14 +17,14 @@ SHAPE = (3, 32, 32)  # of the image that a net's card is made with
 
 
 def registries() -> dict[str, Registry[Any]]:
-    """Every kind of part, by its word in messages."""
+    """Return the registries by kind: method, net, data set, view."""
     return {registry.kind: registry for registry in (METHODS, NETS, DATASETS, VIEWS)}
 
 
 def kind_of(name: str) -> str:
-    """The kind of the part called `name`: method, net, data set or view.
+    """Return the kind of the part called `name`: method, net, data set or view.
 
-    Of `module:attribute`, it is told by class and signature. Raises BadRequest where it is none.
+    Of `module:attribute`, class and signature decide. Raises BadRequest where they fit no kind.
     """
     known = registries()
     if ":" in name:
@@ -60,7 +60,7 @@ def _kind_of_code(item: object) -> str | None:
 
 
 def card(kind: str, name: str) -> dict[str, Any]:
-    """What is known of a net, a data set or a view, as plain values. Raises BadRequest."""
+    """Return the card of a net, a data set or a view as plain values. Raises BadRequest."""
     item = registries()[kind][name]
     out: dict[str, Any] = {
         kind: name,
@@ -77,8 +77,10 @@ def card(kind: str, name: str) -> dict[str, Any]:
 
 
 def method_card(name: str) -> dict[str, Any]:
-    """A method's card as plain values; its base family and recipes are those of the default
-    hyperparameters. Raises BadRequest for a name that is none."""
+    """Return a method's card as plain values. Raises BadRequest for an unknown name.
+
+    Base family and recipes are those of the default hyperparameters.
+    """
     cls = METHODS[name]
     made = cls()
     base = made.base()

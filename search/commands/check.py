@@ -1,4 +1,4 @@
-"""The contracts of one part, run on it: `check`."""
+"""`check`: the contracts of one part."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from search.commands.cards import SHAPE, kind_of
 
 
 def check(name: str, root: str | None = None, run: Path | None = None) -> Iterator[Outcome]:
-    """Each contract's outcome, one after the other; `root` is that of a data set, `run` the folder of the run
-    that a view is drawn for. Raises BadRequest."""
+    """Give each contract's outcome as it is known. Raises BadRequest.
+
+    `root` is the folder of a data set's files, `run` the run folder that a view is drawn for.
+    """
     kind = kind_of(name)
     if kind == "method":
         METHODS[name]

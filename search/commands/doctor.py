@@ -1,4 +1,4 @@
-"""What this installation has: versions, devices, a place to write, data."""
+"""`doctor`: versions, devices, storage and data of this installation."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ PACKAGES = (
     "scikit-learn",
     "safetensors",
 )
-LOCAL = ("digits", "cifar10", "cifar100", "tiny-imagenet", "imagenet100")  # those that need no further word
+LOCAL = ("digits", "cifar10", "cifar100", "tiny-imagenet", "imagenet100")  # data sets that need no settings
 
 
 def examine(root: str | None = None, out: Path = Path("runs")) -> dict[str, Any]:
-    """Everything that is looked at, as plain values. `root` is where data is looked for instead of ~/data."""
+    """Return all findings as plain values. `root` is the folder of the data instead of ~/data."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     place = out.absolute()
     while not place.is_dir():
@@ -65,22 +65,22 @@ def examine(root: str | None = None, out: Path = Path("runs")) -> dict[str, Any]
 
 
 def _optuna(place: Path) -> dict[str, str]:
-    """Where Optuna's studies of a run in `place` could be kept; a database is asked for by its URL alone."""
-    kind, here = network_type(place), "usable, in the run's folder"
+    """Return which storages of Optuna's studies a run folder in `place` could use."""
+    kind, here = network_type(place), "usable, in the run folder"
     local = own_place() if kind else None
     if kind and local is not None:
-        here = f"usable, in {local} with a copy in the run's folder ({kind})"
+        here = f"usable, in {local} with a copy in the run folder ({kind})"
     on_network = f"not usable: {place} lies on {kind} and there is no local disk: set XDG_STATE_HOME"
     known = [f"{name} {version}" for name in DRIVERS if (version := _driver(name))]
     return {
-        "journal": here if not kind or local else f"usable, in the run's folder on {kind}",
+        "journal": here if not kind or local else f"usable, in the run folder on {kind}",
         "sqlite": f"{here}, SQLite {sqlite3.sqlite_version}" if not kind or local else on_network,
         "postgresql": f"usable with {known[0]}" if known else f"not usable: {EXTRA}",
     }
 
 
 def _driver(name: str) -> str | None:
-    """The version of a package that speaks to PostgreSQL; one that cannot be loaded is none."""
+    """Return the version of a PostgreSQL driver; None where it cannot be loaded."""
     try:
         return str(importlib.import_module(name).__version__).split()[0]
     except ImportError:
@@ -95,7 +95,7 @@ def _version(package: str) -> str | None:
 
 
 def _found(name: str, root: str | None) -> dict[str, Any]:
-    """Whether a data set is there and readable; one image a class is decoded at most."""
+    """Tell whether a data set is found and readable; a few images per class are decoded."""
     try:
         data = load(DataSpec(name, root=root if name != "digits" else None, per_class=2))
     except BadRequest as error:

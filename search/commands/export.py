@@ -1,9 +1,7 @@
-"""What a run has chosen, to take away: `export`. Per cell a study file that trains the choice again exactly,
-and a model of it that was trained as for the final evaluation, on all tasks and on all training rows of the
-images that choices are judged on.
+"""`export`: each cell's selected trial as a study file and as a model.
 
-Nothing is measured on the way: the test split stays sealed, and no row is held out but those that chf chooses
-by inside the run.
+The model is trained as for the final evaluation: on all tasks and all training rows. Nothing is measured, the
+test split stays sealed, and no row is held out except those that chf needs.
 """
 
 from __future__ import annotations
@@ -16,23 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from filelock import FileLock, Timeout
 
 from analysis import Results, open_results
 from analysis.selection.selection import Cell, cells
-from cl_core.aside import aside
 from cl_core.errors import BadRequest, unknown
-from cl_core.hparams import hparams
 from cl_core.images.dataset import Data
-from cl_core.method import METHODS
 from cl_core.model.model import read_card, save_model
 from cl_core.own_code import check, only
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.code import code_digest
 from cl_core.training.configuration import Configuration
 from cl_core.training.trainer import Training
-from cl_core.yaml_text import write_yaml
+from search.commands.best_study import run_to_export, write_best_study
 from search.lake.rows import versions
 from search.preparation.recorded_run import recorded_spec
 from search.storage.code_record import told_of_run
@@ -40,16 +34,15 @@ from search.storage.places import check_writable
 from search.worker.runner import cached_data
 from spaces.resolved.run_spec import evaluated
 from spaces.study.study import Study
-from spaces.study.study_file import parse_study, standing_study
+from spaces.study.study_file import standing_study
 
-STUDY_FILE, MODEL = "best.yaml", "model.safetensors"
+MODEL = "model.safetensors"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9._-]*")
-_PARTS = ("base", "increment")
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written for one cell: the choice's number, and where its files lie."""
+    """The files of one cell, and the number of its selected trial."""
 
     cell: str
     trial: int
@@ -65,12 +58,12 @@ def export(
     say: Callable[[str], None] = lambda line: None,
     own_code: bool = False,
 ) -> list[Exported]:
-    """Write `<out>/<cell>/best.yaml`, and with `model` `<out>/<cell>/model.safetensors`, for the choice of
-    `cells`, or of every cell that has one. `out` is `export/` in the run's folder unless said.
+    """Write `<out>/<cell>/best.yaml`, and with `model` `<out>/<cell>/model.safetensors`, for each cell.
 
-    A model that stands there and is of the same choice is not trained again; one that was interrupted goes on
-    after its last finished task. Code that the folder names as module:attribute is imported only with
-    `own_code`. Raises BadRequest before any work, RunError where training fails.
+    `cells` defaults to all with a selected trial, `out` to `export/` in the run folder. An
+    existing model of the same trial is not trained again; an interrupted one continues after its last
+    finished task. Code that the folder names as module:attribute is imported only with `own_code`. Raises
+    BadRequest before any work, RunError where training fails.
     """
     with only(None if own_code else ()):
         return _export(folder, cells, out, model, say)
@@ -81,9 +74,9 @@ def _export(
 ) -> list[Exported]:
     results = open_results(folder)
     if not results.study.plain:
-        raise BadRequest(f"{folder} holds a single trial and no study: export takes the folder of a `run`")
+        raise BadRequest(f"{folder} holds a single run and no study: export takes the folder of a `run`")
     study = standing_study(results.study.plain)
-    chosen = _chosen(results, cells)
+    chosen = _wanted(results, cells)
     for cell in chosen:  # before a folder is made
         check("method", run_to_export(cell)["method"])
         if model:
@@ -93,7 +86,7 @@ def _export(
     data = _data(results, study) if model else None
     done = []
     with _alone(place):
-        files = [_write_study(results, study, cell, place) for cell in chosen]
+        files = [write_best_study(study, cell, place) for cell in chosen]
         for cell, path in zip(chosen, files, strict=True):
             made = None
             if data is not None:
@@ -102,8 +95,8 @@ def _export(
     return done
 
 
-def _chosen(results: Results, wanted: Sequence[str]) -> list[Cell]:
-    """The cells to export, each with a choice and a name that makes one folder."""
+def _wanted(results: Results, wanted: Sequence[str]) -> list[Cell]:
+    """Return the cells to export, each with a selected trial and a name that makes one folder."""
     known = {cell.name: cell for cell in cells(results)}
     for name in wanted:
         if name not in known:
@@ -111,32 +104,19 @@ def _chosen(results: Results, wanted: Sequence[str]) -> list[Cell]:
     chosen = [known[name] for name in dict.fromkeys(wanted)] if wanted else list(known.values())
     for cell in chosen:
         if wanted and cell.selected.empty:
-            raise BadRequest(f"no run of {cell.name} has completed, so nothing is chosen: run it first")
+            raise BadRequest(f"no run of {cell.name} has completed, so no trial is selected: run it first")
         if not _NAME.fullmatch(cell.name):
             raise BadRequest(
                 f"{cell.name!r} in the tables of {results.folder} is no cell's name: it is damaged"
             )
     chosen = [cell for cell in chosen if len(cell.selected)]
     if not chosen:
-        raise BadRequest(f"no run in {results.folder} has completed, so nothing is chosen: run it first")
+        raise BadRequest(f"no run in {results.folder} has completed, so no trial is selected: run it first")
     return chosen
 
 
-def run_to_export(cell: Cell) -> dict[str, Any]:
-    """The run of the choice that comes first: in the scenario's own class order, with the smallest seed."""
-    runs = cell.selected.sort_values("run", key=lambda names: names.str.len(), kind="stable")
-    return {str(name): _plain(value) for name, value in runs.iloc[0].items()}
-
-
-def _plain(value: Any) -> Any:
-    """A value of a frame as Python has it; None where it is missing."""
-    if pd.isna(value):
-        return None
-    return value.item() if hasattr(value, "item") else value
-
-
 def _data(results: Results, study: Study) -> Data:
-    """The images that choices are judged on. Raises BadRequest where those of the search are others now."""
+    """Return the images to train on. Raises BadRequest where those of the search have changed."""
     data = cached_data(study.tuning_data)
     found = results.study.resolved.fingerprint
     if found and found != data.fingerprint:
@@ -145,76 +125,6 @@ def _data(results: Results, study: Study) -> Data:
             "now): restore them, or export with --no-model"
         )
     return cached_data(study.judging_data)
-
-
-# The study file
-
-
-def _write_study(results: Results, study: Study, cell: Cell, place: Path) -> Path:
-    plain = fixed(study, cell.label, cell.scenario, run_to_export(cell))
-    parse_study(plain)  # whatever the tables hold, what is written can be read
-    path = place / cell.name / STUDY_FILE
-    number = run_to_export(cell)["trial"]
-    what = "every value fixed" if study.protocol.chf is None else "what chf leaves is chosen again"
-    head = f"# The choice of {cell.name}, no. {number} of study {study.study}: {what}.\n"
-    head += f"# {study.protocol.label}\n" if study.protocol.label else ""
-    try:
-        with aside(path) as hidden:
-            hidden.write_text(head + write_yaml(plain), encoding="utf-8")
-    except OSError as error:
-        raise BadRequest(
-            f"--out must be writable: {path}: {error.strerror or error}; name another"
-        ) from error
-    return path
-
-
-def fixed(study: Study, label: str, scenario: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A study file of one cell with one configuration: that of a row of the `trials` table.
-
-    What may be left to a default is written out: every hyperparameter that acts (under chf, which chooses the
-    others again, those that the study fixes), every recipe field for the first task and for the others, net,
-    class order and threads. Protocol and data are the study's.
-    """
-    specs = {spec.name: spec for spec in study.specs()}
-    if scenario not in specs or label not in study.methods:
-        raise BadRequest(f"study.yaml knows no cell {label}@{scenario}: restore it from a copy")
-    method, plain = row["method"], study.to_plain()
-    values = {name[3:]: value for name, value in row.items() if name.startswith("hp.") and value is not None}
-    known = hparams(METHODS[method].HP)
-    acting = {
-        name: param.domain.check(name, values[name])  # a frame holds whole numbers as others where some lack
-        for name, param in known.items()
-        if name in values and param.active(values) and not study.left_to_chf(label, name)
-    }
-    recipe: dict[str, Any] = {"net": row["net"]}
-    init = {**study.recipe, **study.methods[label].recipe}.get("init")
-    if init is not None:
-        recipe["init"] = init
-    for part in _PARTS:
-        stem = f"recipe.{part}."
-        fields = {n[len(stem) :]: v for n, v in row.items() if n.startswith(stem) and v is not None}
-        recipe[part] = fields
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", f"{study.study}-{label}-{scenario}-{row['trial']}")
-    resources = {"cpu": row["threads"] or study.resources.cpu, "gpu": study.resources.gpu}
-    return {
-        "study": name,
-        "data": plain["data"],
-        "scenarios": [specs[scenario].to_dict()],
-        "methods": {label: {"method": method, **acting}},
-        "recipe": recipe,
-        "search": {
-            "sampler": "random",
-            "trials": 1,
-            "objective": plain["search"]["objective"],
-            "start_from": ["paper"],
-        },
-        "protocol": plain["protocol"],
-        "final": plain["final"],
-        "resources": resources,
-    }
-
-
-# The model
 
 
 def _model(
@@ -249,13 +159,13 @@ def _model(
             if read_card(path).origin == origin:
                 return path
         except BadRequest:
-            pass  # it is written anew
+            pass  # a damaged file is written again
     store = CheckpointStore(path.parent / "checkpoints")
     training = Training(
         configuration, data, None, ResumeCheckpoints(store, f"export/{cell.name}"), share=False, measure=False
     )
     if training.done:
-        say(f"{cell.name}: goes on after task {training.done} of {training.tasks}")
+        say(f"{cell.name}: continues after task {training.done} of {training.tasks}")
     while not training.finished:
         result = training.next_task()
         training.keep_resume_checkpoint()
@@ -268,9 +178,7 @@ def _model(
 
 
 def _everything(folder: Path, study: Study, cell: Cell, row: Mapping[str, Any]) -> Configuration:
-    """The choice trained as for the final evaluation, with the test split sealed: in the scenario's class
-    order, on whatever device is here.
-    """
+    """Return the final evaluation's configuration in the scenario's class order, the test split sealed."""
     spec = {spec.name: spec for spec in study.specs()}[cell.scenario]
     return dataclasses.replace(
         evaluated(recorded_spec(folder, row).configuration, "final", study.judging_data),

@@ -16,19 +16,18 @@ from cl_core.scenarios.scenarios import SCENARIOS
 from spaces import presets
 
 PARADIGMS = ("baseline", "regularisation", "data replay", "feature replay")
-"""In the survey's order; a method of one's own may bring another, which comes after them."""
+"""Paradigms in the survey's order. Those of other packages' methods come after them."""
 
 
 def listing(kind: str) -> Mapping[str, Any]:
-    """Every item of a kind, with a sentence; a method with its taxonomy. Raises BadRequest for a kind that
-    is none."""
+    """Return the parts of a kind with a sentence each; methods with their taxonomy. Raises BadRequest."""
     if kind not in KINDS:
         raise unknown("list", kind, KINDS)
     return KINDS[kind]()
 
 
 def taxonomy() -> dict[str, dict[str, str]]:
-    """Every method with its place in the survey's taxonomy, by paradigm, then by name."""
+    """Return every method with its place in the survey's taxonomy, by paradigm, then by name."""
 
     def place(name: str) -> tuple[int, str, str]:
         paradigm = METHODS[name].paradigm
@@ -60,7 +59,7 @@ def _nets() -> dict[str, str]:
 
 
 def _sentences(registry: Registry[Any]) -> dict[str, str]:
-    """Every item's first sentence; of what cannot be used, why."""
+    """Return every part's first sentence; of a broken one, the reason."""
     broken = {name: f"broken: {line}" for name, line in registry.broken().items()}
     return {name: _sentence(registry[name]) for name in registry} | broken
 
@@ -88,6 +87,6 @@ KINDS: dict[str, Callable[[], Mapping[str, Any]]] = {
 
 
 def _sentence(item: object) -> str:
-    """The first sentence of a docstring."""
+    """Return the first sentence of a docstring."""
     text = inspect.getdoc(item) or ""
     return " ".join(text.split("\n\n")[0].split())

@@ -1,4 +1,4 @@
-"""What came out of a study, cell by cell: what `run` and `evaluate` end with, and which command is next."""
+"""The table of cells that `run` and `evaluate` end with, and the command that comes next."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from search.display.named_table import named_table
 
 @dataclass(frozen=True)
 class Outcome:
-    """A table of cells, whose rows are on one split, with what to read before and after it."""
+    """A table of cells on one split, with a heading and lines below it."""
 
     heading: str
     columns: Sequence[str]
@@ -33,7 +33,7 @@ class Outcome:
     lines: Sequence[str]
 
     def shown(self, room: int) -> Iterator[RenderableType]:
-        """Everything, `room` characters wide."""
+        """Yield heading, table and lines, `room` characters wide."""
         yield Text(self.heading)
         if self.rows:
             yield named_table(self.columns, self.rows, room)
@@ -45,15 +45,14 @@ class Outcome:
 
 
 def outcome(folder: Path) -> Outcome:
-    """What the runs of a folder say: on test rows where every cell has final runs, else on those by which
-    configurations were chosen."""
+    """Return the outcome of a run folder: on test rows where there are final runs, else on selection rows."""
     results = open_results(folder)
     name, direction = results.study.objective
     found = cells(results)
     final = any((cell.best["purpose"] == "final").any() for cell in found)
     split = "test" if final or results.study.protocol.label else "validation"
     rows = [_row(results, cell, name, final) for cell in found if len(cell.best)]
-    rows, columns = _without_empty([["no.", "selected", "default", "finetune", "joint"], *rows])
+    rows, columns = _without_empty([["trial", "selected", "default", "finetune", "joint"], *rows])
     lines = [f"{cell.name}: nothing to select, {_ended(cell)}" for cell in found if not len(cell.best)]
     lines += [_sought(results, cell, name) for cell in order_searches(results) if len(cell.best)]
     waiting = [cell.name for cell in found if not len(cell.final) and len(cell.selected)]
@@ -74,14 +73,14 @@ def outcome(folder: Path) -> Outcome:
 
 
 def next_command(folder: Path) -> str | None:
-    """What to do next: evaluate what was selected, then export it; None where nothing is."""
+    """Return the next command: evaluate, then export; None where no trial is selected."""
     found = [cell for cell in cells(open_results(folder)) if len(cell.selected)]
     if not found:
         return None
     verb = "export" if all(len(cell.final) for cell in found) else "evaluate"
     why = {
-        "evaluate": "trains what was selected again, and opens the test set",
-        "export": "writes each cell's study file, and its model trained on all rows",
+        "evaluate": "train the selected trials again and open the test set",
+        "export": "write each cell's study file, and its model trained on all rows",
     }[verb]
     return f"next: {shlex.join(['cl-search', verb, str(folder)])} ({why})"
 
@@ -104,7 +103,7 @@ def _mean(results: Results, runs: pd.DataFrame, name: str) -> Mean:
 
 
 def _without_empty(table: list[list[str]]) -> tuple[list[list[str]], list[str]]:
-    """Rows and columns; without the default where it was selected everywhere."""
+    """Return rows and columns without empty ones, and without the default where it is always selected."""
     head, *rows = table
     columns = ["cell", *head]
     if all(row[3] == "same" for row in rows):
@@ -118,7 +117,7 @@ def _without_empty(table: list[list[str]]) -> tuple[list[list[str]], list[str]]:
 
 
 def _values(results: Results, cell: Cell) -> str:
-    """The searched values of the selected configuration that act; empty where it is the published one."""
+    """Return the searched values of the selected trial that act; empty for the published default."""
     same = set(cell.selected["run"]) == set(cell.default["run"])
     space = (spaces(results) or {}).get(cell.name, ())
     if same or not len(cell.selected):
@@ -151,7 +150,7 @@ def _short(value: Any) -> str:
 
 
 def _cut(text: str, room: int) -> str:
-    """A list of values, as far as it has room."""
+    """Cut a list of values to the room."""
     if len(text) <= room:
         return text
     parts = text.split(", ")

@@ -1,4 +1,4 @@
-"""What a saved model says of images: `predict`."""
+"""`predict`: the classes of images by a saved model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AT_ONCE = 1024  # images
 
 @dataclass
 class Predictions:
-    """The answers in the order of the images, and one line for each image that could not be read."""
+    """The answers in the order of the images, and a line for each unreadable image."""
 
     score: str  # what the scores are: probability, sigmoid, distance, ...
     answers: list[tuple[Path, Answer]] = field(default_factory=list)
@@ -31,10 +31,10 @@ class Predictions:
 
 
 def predict(model: Path, images: Sequence[Path], top: int = 1, own_code: bool = False) -> Predictions:
-    """The `top` classes of each image by the model in a file, in the order of `images`; folders stand for the
-    images below them, sorted by path.
+    """Return the `top` classes of each image by the model in a file, in the order of `images`.
 
-    Raises BadRequest before any answer where a name leads nowhere or a folder holds no image.
+    A folder stands for the images below it, sorted by path. Raises BadRequest before any answer for a path
+    that does not exist or a folder without images.
     """
     notes: list[str] = []
     paths = [path for given in images for path in _images(given, notes)]
@@ -54,7 +54,7 @@ def predict(model: Path, images: Sequence[Path], top: int = 1, own_code: bool = 
 
 
 def _remedy(path: Path) -> str:
-    """What helps with a file of text, which may be a list of images."""
+    """Return a hint for a text file, which may list images."""
     try:
         with path.expanduser().open("rb") as file:
             start = file.read(1000)
@@ -67,7 +67,7 @@ def _remedy(path: Path) -> str:
 
 
 def _images(given: Path, notes: list[str]) -> list[Path]:
-    """The image itself, or those below a folder, found as a data set's are; `notes` has what is left out."""
+    """Return the image itself, or those below a folder; `notes` gets what is left out."""
     place = given.expanduser()
     if not place.exists():
         raise BadRequest(f"there is no image or folder {given}: check the path")

@@ -1,4 +1,4 @@
-"""What `run` and `evaluate` return: counts, errors and the report."""
+"""The summary that `run` and `evaluate` return: counts, errors and the report."""
 
 from __future__ import annotations
 

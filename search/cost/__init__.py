@@ -1,1 +1,1 @@
-"""Cost of a study before it is run."""
+"""Cost of a study before it runs: forecast, probe, rehearsal."""

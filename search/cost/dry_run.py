@@ -1,4 +1,4 @@
-"""A run gone through without training: how many image-steps each of its tasks has, and what else it reads.
+"""Image-steps of a run, counted by a rehearsal without training.
 
 The method's own phases are counted, on the study's labels with blank images and a net that has no weights, so
 the counts are exact for any method and cost a moment.
@@ -34,7 +34,7 @@ SIDE = 4  # pixels of a blank image
 
 @dataclass(frozen=True)
 class TaskCount:
-    """What one task of a run does; under chf what it does at most."""
+    """Counts of one task of a run; under chf the largest possible ones."""
 
     images: int  # image-steps of training
     own: int  # those of them that remain where the first task's network is there already
@@ -45,7 +45,7 @@ class TaskCount:
 
 
 class _Passed:
-    """A count that copies of a network share."""
+    """Count shared by copies of a network."""
 
     def __init__(self) -> None:
         self.images = 0
@@ -55,7 +55,7 @@ class _Passed:
 
 
 class _Blank(nn.Module):
-    """The mean of an image as its features; counts the images that pass."""
+    """Backbone that returns the mean of an image and counts the images."""
 
     def __init__(self, passed: _Passed) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class _Blank(nn.Module):
 
 @dataclass(frozen=True)
 class _Done:
-    """What learning a task once takes."""
+    """Counts of learning a task once."""
 
     images: int
     epochs: int
@@ -78,7 +78,7 @@ class _Done:
 
 
 def rehearse(configuration: Configuration, data: Data) -> list[TaskCount]:
-    """The counts of every task of a run on `data`. Raises BadRequest as the run would.
+    """Return the counts of every task of a run on `data`. Raises BadRequest as the run would.
 
     Under chf every learning rate and every attempt is counted: how many it takes is not known before.
     """
@@ -136,7 +136,7 @@ def _learn(
     passed: _Passed,
     left: Callable[[Phase], Phase | None] = lambda phase: phase,
 ) -> _Done:
-    """A task from its begin to its end; `left` gives what is trained of a phase."""
+    """Rehearse a task; `left` gives the part of a phase that is trained."""
     passed.images = images = epochs = 0
     method.begin(state, task, view, g)
     for whole in method.phases(state, task, view, g):
@@ -150,7 +150,7 @@ def _learn(
 
 
 def _state(method: Method, classes: int, passed: _Passed) -> State:
-    """The state of a run that begins, with a net that has no weights."""
+    """Return the state at the start of a run, with a net without weights."""
     base = method.base()
 
     def make() -> Network:
@@ -161,7 +161,7 @@ def _state(method: Method, classes: int, passed: _Passed) -> State:
 
 
 def _blank(data: Data) -> Data:
-    """The same labels; the fingerprint is kept, so that the same rows are held out."""
+    """Return blank images with the same labels and fingerprint, so that the same rows are held out."""
 
     def blank(images: Images) -> Images:
         return Images(np.zeros((len(images), SIDE, SIDE, 1), np.uint8), images.y)
@@ -173,7 +173,7 @@ def _blank(data: Data) -> Data:
 
 
 def _with_counts_of(configuration: Configuration, data: Data) -> Method:
-    """The method, with a budget in bytes of stored pixels turned into the same number of blank images."""
+    """Return the method; a budget in bytes becomes the same number of blank images."""
     method = METHODS[configuration.method](configuration.hp)
     if not isinstance(method.hp, Budget) or method.hp.budget != "bytes":
         return method

@@ -1,4 +1,4 @@
-"""The cost of an evaluation, said before it starts: its runs, and their time by those of the search."""
+"""The cost of an evaluation before it starts: its runs, and their time by the runs of the search."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from spaces.resolved.study import ResolvedStudy
 
 
 def counts(study: ResolvedStudy, same: bool) -> tuple[int, int]:
-    """Final and reference runs of a cell; `same` where the choice is the published default itself."""
+    """Count final and reference runs of a cell; `same` where the published default is selected."""
     protocol, final = study.study.protocol, study.study.final
     orders = 0 if protocol.chf is not None else max(protocol.orders, final.orders)
     return final.orders * final.seeds * (1 if same else 2), orders * final.seeds
 
 
 def cost(run: Prepared, specs: Sequence[RunSpec], local: bool) -> str:
-    """One line on runs still to start, `specs`, and about how long they take."""
+    """Return a line on `specs`, the runs still to start, and about how long they take."""
     finals = [spec for spec in specs if spec.purpose == "final"]
     parts = []
     if finals:
-        parts.append(f"{len(finals)} final (choice and default, on {_orders(finals)})")
+        parts.append(f"{len(finals)} final (selected trial and default, on {_orders(finals)})")
     if again := [spec for spec in specs if spec.purpose != "final"]:
-        parts.append(f"{len(again)} reference (the choice on the search's split, on {_orders(again)})")
+        parts.append(f"{len(again)} reference (selected trial on the search's split, on {_orders(again)})")
     cells = len({spec.cell for spec in specs})
     line = f"{len(specs)} runs of {cells} cell{'s' if cells != 1 else ''} to train: {', '.join(parts)}"
     whole = seconds(specs, recorded(run.folder), run.study.study.protocol.validation)
@@ -34,16 +34,16 @@ def cost(run: Prepared, specs: Sequence[RunSpec], local: bool) -> str:
         return line
     at_once = 1 if local else min(run.plan.concurrent, len(specs))
     beside = f", {at_once} at a time {clock(whole / at_once)}" if at_once > 1 else ""
-    return f"{line}; about {clock(whole)} on one worker{beside}, by what the search recorded"
+    return f"{line}; about {clock(whole)} on one worker{beside}, by the times of the search"
 
 
 def seconds(
     specs: Sequence[RunSpec], rows: Mapping[str, Mapping[str, Any]], validation: float
 ) -> float | None:
-    """Of training `specs` on one worker; None where a cell has no completed run to go by.
+    """Return the seconds of training `specs` on one worker; None where a cell has no completed run.
 
-    `rows` are the recorded runs; the search held the share `validation` of the training rows out. A run takes
-    what those of its configuration took, else those of its cell, for each training row and task.
+    `rows` are the recorded runs; the search held out the share `validation` of the training rows. A run takes
+    as long per training row and task as those of its trial did, else those of its cell.
     """
     known: dict[str, list[tuple[int, float]]] = {}
     for row in rows.values():

@@ -1,8 +1,8 @@
-"""What a study is going to cost, before it is run: `plan`. And afterwards, planned against spent.
+"""Forecast of a study's cost before it runs.
 
-Counts are exact where the study decides them: runs, tasks, and the first tasks that are shared unless what is
-searched changes them; times and bytes come from a short probe of each label. What a stopper saves cannot be
-foreseen, nor when chf is content: there, a plan is an upper bound.
+Counts are exact where the study decides them: runs, tasks, and shared base tasks that no search changes.
+Times and bytes come from a short probe of each label. Early stopping and CHF's attempts cannot be predicted,
+so for them the forecast is an upper bound.
 """
 
 from __future__ import annotations
@@ -26,39 +26,39 @@ from search.backends.allocation import Plan as Resources
 from search.backends.allocation import unguided
 from search.cost.dry_run import TaskCount, rehearse
 from search.cost.evaluation_cost import counts
-from search.cost.preview import configurations, first_tasks
+from search.cost.preview import base_tasks, likely_trials
 from search.cost.probe import Pace, probe
 from search.lake.writer import study_schemas
 from search.preparation.prepared import Prepared
 from spaces.resolved.cell import Cell
 from spaces.resolved.study import ResolvedStudy
 
-DRAWN = 4  # configurations of a cell whose image-steps are counted, the first among them
+DRAWN = 4  # trials of a cell whose image-steps are counted, the first included
 PROBE = 40.0  # seconds
 
 
 @dataclass(frozen=True)
 class CellForecast:
-    """What one cell is going to take. Seconds are those of one worker, by each of the two probes."""
+    """The cost of one cell. Seconds are those of one worker, by each of the two probes."""
 
     cell: str
     trials: int
     runs: int
     tasks: int  # of all runs, shared ones included
-    first_tasks: int  # to be trained: those of earlier cells, and those that stand already, are not
+    base_tasks: int  # to train, without those of earlier cells and existing ones
     seconds: tuple[float, float]
     longest_run: float
     checkpoint_bytes: int
-    boundary_bytes: int
+    resume_bytes: int
     table_bytes: int
     kept_bytes: int  # by the method at the end of a run: exemplars, prototypes; no networks
-    evaluation_runs: int = 0  # of `evaluate` afterwards; at most, as the choice may be the default
+    evaluation_runs: int = 0  # of `evaluate` at most, as the default may be selected
     evaluation_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a study is going to take, cell by cell and in all."""
+    """The cost of a study, cell by cell and in all."""
 
     study: str
     identity: str
@@ -72,9 +72,9 @@ class Forecast:
 
     @property
     def total(self) -> dict[str, float | None]:
-        """The quantities of `analysis.lake.spending`."""
+        """Return the quantities of `analysis.lake.spending`."""
         runs, tasks = (sum(getattr(c, name) for c in self.cells) for name in ("runs", "tasks"))
-        first = sum(c.first_tasks for c in self.cells)
+        first = sum(c.base_tasks for c in self.cells)
         hours = float(np.mean(self.hours))
         longest = max((c.longest_run for c in self.cells), default=0.0) / 3600
         out: dict[str, float | None] = dict.fromkeys(QUANTITIES)
@@ -92,26 +92,26 @@ class Forecast:
 
     @property
     def hours(self) -> tuple[float, float]:
-        """Of one worker, by each of the two probes, the shorter first."""
+        """Return the hours of one worker by each of the two probes, the shorter first."""
         low, high = sorted(sum(c.seconds[k] for c in self.cells) / 3600 for k in (0, 1))
         return low, high
 
     @property
     def saved(self) -> float:
-        """The share of task trainings that need not be done because first tasks are shared."""
+        """Return the share of task trainings that shared base tasks save."""
         tasks = sum(c.tasks for c in self.cells)
         shared = self.total["tasks_shared"] or 0
         return shared / tasks if tasks else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can carry."""
+        """Return plain values for JSON."""
         return {**asdict(self), "total": self.total, "hours": list(self.hours), "saved": self.saved}
 
 
 def forecast(
     prepared: Prepared, seconds: float = PROBE, say: Callable[[str], None] = lambda line: None
 ) -> Forecast:
-    """What the study is going to take here; its probes last about `seconds` in all, or a few steps each.
+    """Forecast the cost of the study here. Its probes last about `seconds` in all, or a few steps each.
 
     Raises BadRequest before any work, RunError where a probe fails.
     """
@@ -141,7 +141,7 @@ def forecast(
 
 
 def write(plan: Forecast, folder: Path) -> Path:
-    """Leave the plan in a run's folder. Raises BadRequest where that cannot be written."""
+    """Write the forecast into a run folder. Raises BadRequest."""
     path = folder / PLAN
     try:
         with aside(path) as hidden:
@@ -152,7 +152,7 @@ def write(plan: Forecast, folder: Path) -> Path:
 
 
 def _probe(study: ResolvedStudy, cell: Cell, seconds: float) -> tuple[Pace, Pace]:
-    spec = study.run_specs(cell, 0, configurations(study, cell, 1)[0])[0]
+    spec = study.run_specs(cell, 0, likely_trials(study, cell, 1)[0])[0]
     return probe(spec, study.data, study_schemas(study.methods), seconds)
 
 
@@ -160,9 +160,9 @@ def _cell(prepared: Prepared, cell: Cell, paces: tuple[Pace, Pace], known: set[s
     study = prepared.study
     order, seed = study.runs(cell)[0]
     runs = cell.budget * len(study.runs(cell))
-    drawn = configurations(study, cell, min(cell.budget, DRAWN))
+    drawn = likely_trials(study, cell, min(cell.budget, DRAWN))
     counted = [rehearse(study.configuration(cell, config, order, seed), study.data) for config in drawn]
-    first = first_tasks(study, cell, prepared.checkpoints, known) if study.study.storage.share else runs
+    first = base_tasks(study, cell, prepared.checkpoints, known) if study.study.storage.share else runs
     by_pace = [np.array([_seconds(pace, counts) for counts in counted]) for pace in paces]
     seconds = [runs * (own[:, 1].mean()) + first * own[:, 0].mean() for own in by_pace]
     pace = paces[0]
@@ -180,18 +180,18 @@ def _cell(prepared: Prepared, cell: Cell, paces: tuple[Pace, Pace], known: set[s
         trials=cell.budget,
         runs=runs,
         tasks=runs * cell.tasks,
-        first_tasks=first,
+        base_tasks=first,
         seconds=(float(seconds[0]), float(seconds[1])),
         longest_run=float(max(own.sum(axis=1).max() for own in by_pace)),
         checkpoint_bytes=pace.checkpoint_bytes * first if study.study.storage.share else 0,
-        boundary_bytes=pace.boundary_bytes,
+        resume_bytes=pace.resume_bytes,
         table_bytes=round(runs * np.mean([_table_bytes(pace, counts, cell, splits) for counts in counted])),
         kept_bytes=round(np.mean(kept)),
     )
 
 
 def _seconds(pace: Pace, counts: Sequence[TaskCount]) -> tuple[float, float]:
-    """Of training what is shared of the first task, and of all else that a run does."""
+    """Return the seconds of the shared part of the base task, and of the rest of a run."""
     base = (counts[0].images - counts[0].own) * pace.image[0]
     later = counts[0].own * pace.image[0] + sum(count.images for count in counts[1:]) * pace.image[1]
     passed = sum(count.forwards + count.evaluated for count in counts)
@@ -199,7 +199,7 @@ def _seconds(pace: Pace, counts: Sequence[TaskCount]) -> tuple[float, float]:
 
 
 def _table_bytes(pace: Pace, counts: Sequence[TaskCount], cell: Cell, splits: int) -> float:
-    """Of one run's rows; long files are packed better than the probe's short ones, so this is rather much."""
+    """Return the bytes of one run's rows, an upper bound: long files compress better than the probe's."""
     seen = np.cumsum(cell.sizes[: cell.tasks])
     pairs = np.minimum(splits * seen**2, [count.evaluated for count in counts]).sum()
     rows = {
@@ -212,7 +212,7 @@ def _table_bytes(pace: Pace, counts: Sequence[TaskCount], cell: Cell, splits: in
 
 
 def _notes(study: ResolvedStudy, resources: Resources, paces: Mapping[str, tuple[Pace, Pace]]) -> list[str]:
-    """How sure the figures are."""
+    """Return notes on how reliable the figures are."""
     apart = max(
         (
             abs(a.image[k] - b.image[k]) / max(a.image[k], b.image[k])
@@ -224,8 +224,8 @@ def _notes(study: ResolvedStudy, resources: Resources, paces: Mapping[str, tuple
     out = [f"the two probes of a label differ by {apart:.0%} in the time of an image-step at most"]
     if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > 1.5 * resources.machine_cpus:
         out.append(
-            f"this machine is busy (load {load:.0f} on {resources.machine_cpus} CPUs): the times hold only "
-            "while it is as busy: plan again when it is idle"
+            f"this machine is busy (load {load:.0f} on {resources.machine_cpus} CPUs): plan again "
+            "when it is idle"
         )
     if resources.concurrent > 1:
         out.append(
@@ -234,7 +234,7 @@ def _notes(study: ResolvedStudy, resources: Resources, paces: Mapping[str, tuple
         )
     if study.study.search.stopper != "none":
         out.append(
-            f"what the stopper {study.study.search.stopper} saves is not foreseen: this is an upper bound"
+            f"savings of search.stopper {study.study.search.stopper} are not predicted: an upper bound"
         )
     if (chf := study.study.protocol.chf) is not None:
         rates = len(chf.lrs.split(","))
@@ -252,8 +252,8 @@ def _notes(study: ResolvedStudy, resources: Resources, paces: Mapping[str, tuple
     )
     if costly:
         out.append(
-            f"{', '.join(costly)} decides the cost and is searched: the mean of a few random configurations "
-            "stands for those that will be asked"
+            f"{', '.join(costly)} decides the cost and is searched: the forecast takes the mean of a "
+            "few random trials"
         )
     limits = study.study.budget
     if limits.gpu_hours or limits.wall or limits.until:

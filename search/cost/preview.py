@@ -1,5 +1,4 @@
-"""What a study is going to ask, as far as that is known before: configurations, the first tasks that they
-share, and whether its sampler gets to learn anything."""
+"""Trials of a study before it runs, as far as they are known, and the base tasks that they share."""
 
 from __future__ import annotations
 
@@ -16,11 +15,11 @@ from spaces.resolved.cell import Cell
 from spaces.resolved.study import ResolvedStudy
 from spaces.space.space import Values
 
-KEYED = 1000  # configurations of a cell whose first tasks are looked at one by one
+KEYED = 1000  # trials of a cell whose base tasks are looked at one by one
 
 
 class _Dice:
-    """Draws at random what a sampler would be asked for; in each cell other values, as samplers do."""
+    """Random values in place of a sampler; each cell draws other ones."""
 
     def __init__(self, seed: int, cell: str) -> None:
         self._rng = np.random.default_rng(int(digest([seed, cell], 8), 16))
@@ -37,8 +36,8 @@ class _Dice:
         return choices[int(self._rng.integers(len(choices)))]
 
 
-def configurations(study: ResolvedStudy, cell: Cell, count: int) -> list[Values]:
-    """The first configurations of a cell: those that are planned, then random ones in the sampler's place."""
+def likely_trials(study: ResolvedStudy, cell: Cell, count: int) -> list[Values]:
+    """Return the first trials of a cell: the planned ones, then random ones in place of the sampler."""
     dice = _Dice(study.study.search.seed, cell.name)
     out = []
     for number in range(count):
@@ -47,20 +46,21 @@ def configurations(study: ResolvedStudy, cell: Cell, count: int) -> list[Values]
     return out
 
 
-def first_tasks(study: ResolvedStudy, cell: Cell, checkpoints: Path, known: set[str]) -> int:
-    """How many first tasks the cell has to train that are neither in `known`, to which they are added, nor in
-    the store `checkpoints`.
+def base_tasks(study: ResolvedStudy, cell: Cell, checkpoints: Path, known: set[str]) -> int:
+    """Count the base tasks that the cell has to train, and add them to `known`.
+
+    Those in `known` already, and those in the store `checkpoints`, are not counted.
     """
     looked = min(cell.budget, KEYED)
     new, later = 0, 0
     seen: set[str] = set()
-    for number, config in enumerate(configurations(study, cell, looked)):
+    for number, values in enumerate(likely_trials(study, cell, looked)):
         keys: set[str] = set()
         for order, seed in study.runs(cell):
-            configuration = study.configuration(cell, config, order, seed)
+            configuration = study.configuration(cell, values, order, seed)
             key = base_key(configuration, study.data)
             if key in seen:
-                break  # as the first, so the others of this configuration
+                break  # if the first run shares its base task, so do the others of this trial
             keys.add(key)
             if key not in known and not base_ready(configuration, study.data, checkpoints):
                 known.add(key)

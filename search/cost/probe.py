@@ -1,4 +1,4 @@
-"""How fast a run is here: a few steps of its first two tasks, through the runner that will carry it out."""
+"""Speed of a run here: a few steps of its first two tasks, through the runner that will carry it out."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ MOST = 2048  # images by which evaluation is timed
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds and bytes of one run's parts. Task 0 is the first; 1 stands for all later ones."""
+    """Seconds and bytes of one run's parts. Task 0 is the base task; 1 stands for all later ones."""
 
     image: tuple[float, float]  # seconds an image-step of training, of tasks 0 and 1
     forward: float  # seconds an image in evaluation
-    task: float  # seconds of a task beside these: rows written, boundary kept
+    task: float  # seconds of a task beside these: rows and checkpoint written
     run: float  # seconds to set a run up
     checkpoint_bytes: int  # of a shared first task
-    boundary_bytes: int  # of what a run resumes from
-    kept_bytes: float  # a class, kept beside network and exemplars
+    resume_bytes: int  # of a resume checkpoint
+    kept_bytes: float  # per class, besides network and exemplars
     run_bytes: int  # of a run's files in the tables, before the first row
     row_bytes: Mapping[str, float]  # table -> bytes a row
     terms: tuple[float, float]  # rows of `phases` an epoch, of tasks 0 and 1
@@ -50,11 +50,11 @@ class Pace:
 
 
 def probe(spec: RunSpec, data: Data, schemas: Schemas, seconds: float) -> tuple[Pace, Pace]:
-    """Two probes of one run, of about `seconds` together. Raises RunError where it fails.
+    """Probe one run twice, for about `seconds` in all. Raises RunError where it fails.
 
-    Rows and epochs are cut, nothing else: net, batch, device, threads and the method's phases are the run's
-    own. Under chf the method is probed as it is without: its attempts cost alike. The very first steps of a
-    process are slow, so a short one goes before.
+    Only rows and epochs are cut: net, batch, device, threads and the method's phases are the run's own. Under
+    chf the method is probed without it, since its attempts cost the same. The first steps of a process are
+    slow, so a short probe goes before.
     """
     configuration = dataclasses.replace(spec.configuration, chf=None)
     spec = dataclasses.replace(spec, configuration=configuration)
@@ -78,8 +78,7 @@ def probe(spec: RunSpec, data: Data, schemas: Schemas, seconds: float) -> tuple[
 
 
 def _cut(configuration: Configuration, data: Data) -> Data:
-    """Training rows for some steps of the first two tasks; of later classes, and of the test split where it
-    is open, next to none."""
+    """Cut the data to some steps of the first two tasks, and to almost no rows of later classes and test."""
     method = METHODS[configuration.method](configuration.hp)
     sizes = configuration.scenario.sizes(data.num_classes)
     order = configuration.order(data.num_classes, data.class_names)
@@ -99,7 +98,7 @@ def _cut(configuration: Configuration, data: Data) -> Data:
 
 
 def _some(images: Images, wanted: Mapping[int, int]) -> Images:
-    """At most so many images of each class."""
+    """Take at most so many images of each class."""
     parts = []
     for c, n in wanted.items():
         rows = np.flatnonzero(images.y == c)
@@ -109,7 +108,7 @@ def _some(images: Images, wanted: Mapping[int, int]) -> Images:
 
 
 def _once(spec: RunSpec, data: Data, schemas: Schemas, epochs: int) -> Pace:
-    """One probe."""
+    """Run one probe."""
     recipe: dict[str, Any] = dict(spec.configuration.recipe)
     for part in ("base", "increment"):
         recipe[part] = {**(recipe.get(part) or {}), "epochs": epochs}
@@ -161,14 +160,14 @@ def _pace(
     ]
     # An empty file of a table has its schema and nothing else; a run's own has that too.
     fixed = sum(min(empty[table], size) for table, size in files.items())
-    boundary = checkpoints / f"{own}.safetensors"
+    resume = checkpoints / f"{own}.safetensors"
     return Pace(
         image=(image[0], image[-1]),
         forward=forward,
         task=max(0.0, float(np.mean(beside))),
         run=setup,
         checkpoint_bytes=base,
-        boundary_bytes=boundary.stat().st_size if boundary.exists() else base,
+        resume_bytes=resume.stat().st_size if resume.exists() else base,
         kept_bytes=(last.kept_bytes - last.exemplar_bytes) / seen,
         run_bytes=fixed + max(0, files["runs"] - empty["runs"]),
         row_bytes={t: max(0, files[t] - empty[t]) / n for t, n in lines.items()},
@@ -179,7 +178,7 @@ def _pace(
 
 @torch.no_grad()
 def _forward(runner: Runner) -> float:
-    """Seconds an image of the method's own answers."""
+    """Return the seconds per image of the method's own answers."""
     training = runner.training
     sizes = training.sizes[: training.done]
     rows = training.view.rows(range(sum(sizes)))[:MOST]
@@ -197,7 +196,7 @@ def _forward(runner: Runner) -> float:
 
 @contextlib.contextmanager
 def _said() -> Any:
-    """What a failing run prints."""
+    """Give the output of a failing run."""
     text = io.StringIO()
     with contextlib.redirect_stderr(text):
         yield text

@@ -259,7 +259,7 @@ def test_an_evaluated_run_comes_out_the_same_again(judged: Path, purpose: str) -
 
 
 def test_what_cannot_be_evaluated_is_refused_in_one_line(searched: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadRequest, match="needs the folder of a run"):
+    with pytest.raises(BadRequest, match="needs a run folder"):
         evaluate(tmp_path / "none", local=True)
     with pytest.raises(BadRequest, match="an evaluation may change final"):
         evaluate(searched, ["recipe.epochs=3"], local=True)

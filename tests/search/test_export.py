@@ -267,7 +267,7 @@ def test_an_interrupted_export_goes_on_and_comes_to_the_same(
     monkeypatch.setattr(Training, "next_task", real)
     said: list[str] = []
     export(run, ["bic@B4-inc3"], tmp_path, say=said.append)
-    assert said[0] == "bic@B4-inc3: goes on after task 2 of 3"
+    assert said[0] == "bic@B4-inc3: continues after task 2 of 3"
     name = Path("bic@B4-inc3", "model.safetensors")
     assert (tmp_path / name).read_bytes() == (exported / name).read_bytes()
     assert sorted(p.name for p in (tmp_path / "bic@B4-inc3").iterdir()) == ["best.yaml", "model.safetensors"]

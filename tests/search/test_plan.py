@@ -145,7 +145,7 @@ def test_what_a_method_keeps_is_foreseen(finished: Path) -> None:
 def test_a_plan_of_what_has_run_counts_nothing_that_stands_already(finished: Path) -> None:
     again = forecast(prepare(STUDY, finished, local=True), 0.1)
     # Checkpoints belong to machines of one kind and one number of threads: here all stand.
-    assert sum(cell.first_tasks for cell in again.cells) == 0
+    assert sum(cell.base_tasks for cell in again.cells) == 0
 
 
 def test_a_first_task_that_is_not_shared_is_trained_by_every_run(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_searched_first_tasks_are_counted_one_by_one(tmp_path: Path) -> None:
     recipe = {"net": "convnet-small", "epochs": 1, "lr": {"float": [0.01, 0.2], "log": True}}
     study = {**STUDY, "methods": ["finetune"], "scenarios": ["B0-5tasks"], "recipe": recipe}
     plan = forecast(prepare(study, tmp_path, local=True), 0.1)
-    assert plan.cells[0].first_tasks == 4  # 2 learning rates x 2 orders
+    assert plan.cells[0].base_tasks == 4  # 2 learning rates x 2 orders
 
 
 def test_a_sampler_that_learns_nothing_is_told(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_every_protocol_can_be_planned(protocol: dict[str, Any], tasks: int, tmp
     study = {**STUDY, "methods": ["icarl"], "scenarios": ["B0-5tasks"], "protocol": protocol}
     plan = forecast(prepare(study, tmp_path / "run", local=True), 0.1)
     assert plan.cells[0].tasks == tasks
-    assert plan.cells[0].first_tasks == 1
+    assert plan.cells[0].base_tasks == 1
     assert any("chf learns a task with 4" in note for note in plan.notes) == ("chf" in protocol)
     run_study(study, tmp_path / "run", local=True)
     now = spent(open_results(tmp_path / "run"))
@@ -261,4 +261,4 @@ def test_cells_that_draw_for_themselves_share_no_first_task_by_accident(tmp_path
     }
     plan = forecast(prepare({**study, "search": {"trials": 4}}, tmp_path / "run", local=True), 0.1)
     # Both begin with the published rate, under 2 orders; the 3 rates after it are each cell's own.
-    assert [cell.first_tasks for cell in plan.cells] == [4 * 2, 3 * 2]
+    assert [cell.base_tasks for cell in plan.cells] == [4 * 2, 3 * 2]
