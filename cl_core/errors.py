@@ -1,9 +1,9 @@
-"""What can go wrong, as one small tree.
+"""The errors, as one small tree.
 
     ClSearchError
-    ├── BadRequest         something was asked that cannot be done; raised before any work; the CLI ends with
+    ├── BadRequest         a request that cannot be carried out; raised before any work; the CLI ends with
     2
-    └── RunError         one run failed; the sweep goes on; the CLI ends with 1
+    └── RunError         one run failed; the study continues; the CLI ends with 1
         └── NonFiniteLoss  a loss term became NaN or infinite
 
 A message is one line: the rule, the value, the remedy.

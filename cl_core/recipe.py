@@ -1,4 +1,4 @@
-"""How a phase is optimised: epochs, batch, optimiser, learning rate and its schedule.
+"""The optimisation of a phase: epochs, batch, optimiser, learning rate and its schedule.
 
 Milestones are fractions of the phase's epochs, so `epochs: 2` scales everything. A recipe is resolved in
 layers, later ones win: these defaults, the data set's, the base family's (first task) or the method's

@@ -135,7 +135,7 @@ class ClassRow(Identity):
 
 @dataclass(frozen=True)
 class ConfusionRow(Identity):
-    """How often `true_class` was answered with `predicted_class`; zero counts are left out."""
+    """The number of images of `true_class` answered with `predicted_class`; zero counts are left out."""
 
     split: str
     after_task: int

@@ -1,8 +1,8 @@
 """One registry for everything that has a name: methods, data sets, nets, presets, views.
 
-A built-in item is a file in the registry's package, found when it is first asked for; nothing is imported
+A built-in item is a file in the registry's package, imported at its first use and not
 before. Others come from an entry point of an installed distribution (group `cl_search.<kind>`) or as
-`module:attribute`. A file or an entry point that cannot be used stops nobody but who asks for it.
+`module:attribute`. A broken file or entry point is an error only for a run that names it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Registry(Generic[T]):
         return sorted({*ours, *(point.name for point in self._points())} - self._broken.keys())
 
     def broken(self) -> dict[str, str]:
-        """What cannot be used, by name, each with one line that names file and error; loads entry points."""
+        """Return the broken items by name, each with a line on file and error. Loads entry points."""
         for name in self.names():
             with contextlib.suppress(BadRequest):
                 self[name]

@@ -96,7 +96,7 @@ def held_folders(at: Path, held: Mapping[str, str], trained: Iterable[str], kept
 
 
 def _on_splits(root: Path, split: str | None) -> list[str]:
-    """What to say of the folders beside train."""
+    """Return a note on the folders beside train."""
     out = []
     if split is not None and split != TEST[0]:
         out.append(

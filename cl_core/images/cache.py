@@ -1,11 +1,11 @@
 """Image files decoded once: uint8 arrays on disk that every worker maps into its memory.
 
 The folder is `$CL_SEARCH_CACHE`, else `$XDG_CACHE_HOME/cl-search`, else `~/.cache/cl-search`. An entry is
-found by the digest of its manifest (name, size and time of change of every file used) and of how the files
-are decoded, so a changed file or another size makes another entry. It consists of `<key>.train.npy`, perhaps
-`<key>.test.npy`, and `<key>.json` with the statistics, the fingerprint and what is said of the sizes, written
-last. Whatever is there and does not fit is written again; a folder that cannot be written to costs only the
-decoding.
+found by the digest of its manifest (name, size and time of change of every file) and of the decoding options.
+So a changed file or another size makes another entry. It consists of `<key>.train.npy`, perhaps
+`<key>.test.npy`, and `<key>.json` with the statistics, the fingerprint and the count of resized images,
+written last. A damaged entry is written again. Where the folder is not writable, images are decoded in each
+process.
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ Decoder = Callable[[bytes, int], tuple[Array, tuple[int, int]]]
 
 @dataclass(frozen=True)
 class Decoded:
-    """What the cache gives: memory-mapped splits, statistics of the training pixels, the fingerprint, and how
-    many images had another size, with an example."""
+    """Decoded images: memory-mapped splits, statistics of the training pixels, and the fingerprint.
+
+    `resized` counts the images that had another size; `example` is the first such size.
+    """
 
     train: Images
     test: Images | None
@@ -54,7 +56,7 @@ class Decoded:
     example: str = ""
 
     def notes(self, spec: DataSpec) -> tuple[str, ...]:
-        """One line where images were resized and nobody has said to what."""
+        """Return one line where images were resized and `data.size` is not set."""
         if spec.size is not None or not self.resized:
             return ()
         size = self.train.x.shape[1]
@@ -83,7 +85,7 @@ class _Sizes:
 
 
 def cache_folder() -> Path:
-    """Where decoded images are kept."""
+    """Return the folder of decoded images."""
     if chosen := os.environ.get("CL_SEARCH_CACHE"):
         return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
@@ -102,7 +104,7 @@ def decoded(
     """The images of `train` and `test` as [N, size, size, 3] uint8, from the cache or decoded now.
 
     `options` names everything besides `size` that the result of `decode` depends on. Several processes that
-    ask at once decode once. Raises BadRequest naming a file that is missing or is not an image.
+    need the same images decode them once. Raises BadRequest naming a file that is missing or is not an image.
     """
     splits = {"train": train} if test is None else {"train": train, "test": test}
     work = _Work(files, splits, class_names, size, decode)
@@ -113,16 +115,16 @@ def decoded(
     try:
         base.mkdir(parents=True, exist_ok=True)
         with FileLock(base / f"{key}.lock"):
-            if (found := _open(base, key, work)) is not None:  # somebody else was first
+            if (found := _open(base, key, work)) is not None:  # another process was first
                 return found
             _write(base, key, work)
-    except (OSError, NotImplementedError):  # read-only, full, or without locks: the work is done all the same
+    except (OSError, NotImplementedError):  # read-only, full, or without locks: decode in memory
         return work.in_memory()
     return _open(base, key, work) or work.in_memory()
 
 
 class _Work:
-    """What is to be decoded, and the decoding."""
+    """The image files of one entry, and their decoding."""
 
     def __init__(
         self,
@@ -180,7 +182,7 @@ class _Work:
         return sha.hexdigest(), moments, sizes
 
     def summary(self, described: Mapping[str, tuple[str, Moments, _Sizes]]) -> dict[str, Any]:
-        """What is stored beside the arrays."""
+        """Return the JSON values stored beside the arrays."""
         mean, std = described["train"][1].statistics()
         parts = [(self.shape(split), found[0], self.labels[split]) for split, found in described.items()]
         sizes = _Sizes(self.size)

@@ -21,8 +21,7 @@ class DataSpec:
     the side of the square images in pixels; `classes` keeps the first N classes in the data set's order;
     `per_class` keeps at most that many training images of each class, evenly spaced in file order (the test
     split is not cut); `half` keeps one of two halves of the classes, "tune" or "evaluate" (see
-    `half_of_classes`); `download` allows fetching what is missing. Raises BadRequest on values that cannot be
-    meant.
+    `half_of_classes`); `download` allows fetching what is missing. Raises BadRequest on values out of range.
     """
 
     name: str
@@ -57,7 +56,7 @@ class DataSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | str) -> DataSpec:
-        """From a mapping of the fields, or the name alone. Raises BadRequest on an unknown key."""
+        """Make a request from a mapping of its fields, or from the name alone. Raises BadRequest."""
         if isinstance(values, str):
             return cls(values)
         if not isinstance(values, Mapping) or "name" not in values:
@@ -69,10 +68,10 @@ class DataSpec:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; what is not set is left out."""
+        """Return plain values without those that are not set."""
         out = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {key: value for key, value in out.items() if value is not None and value is not False}
 
     def identity(self) -> dict[str, Any]:
-        """What decides the data, for digests: `root` and `download` only say where they come from."""
+        """Return what decides the data, for digests: not `root` and `download`, which name their place."""
         return {key: value for key, value in self.to_dict().items() if key not in ("root", "download")}

@@ -31,7 +31,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Augment:
-    """What may be done to a training image without changing its class.
+    """Changes of a training image that keep its class.
 
     `crop`: pixels of zero padding on each side, from which a window of the old size is cut at random.
     `flip`: mirror left and right with probability one half.
@@ -46,9 +46,9 @@ class Data:
     """A data set. Every class 0..K-1 has a training image, and a test image unless the test split is absent.
 
     `mean` and `std` are of x / 255, one value a channel. `augment`, `net` and `recipe` (keys of `Recipe`) are
-    what a run uses unless it says otherwise. `fingerprint` is the SHA-256 of pixels, labels and class names,
-    wherever they lie. `notes` are lines on how the images were found, to be shown before work; no digest
-    has them. Raises BadRequest when the parts do not fit together.
+    a run's defaults. `fingerprint` is the SHA-256 of pixels, labels and class names,
+    wherever they lie. `notes` are lines to show before work; they enter no digest. Raises
+    BadRequest when the parts do not fit together.
     """
 
     name: str

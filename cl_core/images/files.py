@@ -1,4 +1,4 @@
-"""Where image files are read from: a folder, or a zip archive."""
+"""The source of image files: a folder, or a zip archive."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Item:
 
 
 class Files(Protocol):
-    """Where image files are read from."""
+    """A source of image files."""
 
     def read(self, name: str) -> bytes: ...
 

@@ -1,7 +1,7 @@
-"""The image files below a folder, `<split>/<class>/*`, and a count of what is passed over.
+"""The image files below a folder, `<split>/<class>/*`, and a count of the files skipped.
 
-Folders within a class folder are part of it. Passed over are hidden names, what other programs leave (such as
-`__MACOSX`), links to folders inside a class, what is no file, and files without an image's ending.
+Folders within a class folder are part of it. Skipped are hidden names, files of other programs (such as
+`__MACOSX`), links to folders inside a class, and files without an image's ending.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Listing:
         return (said,)
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
-        """What is in a folder, by name, without what is hidden or another program's own, which is counted."""
+        """Return the entries of a folder by name, without hidden and foreign ones, which are counted."""
         try:
             with os.scandir(self.root / folder) as found:
                 entries = sorted(found, key=lambda entry: entry.name)

@@ -39,7 +39,7 @@ arrays; see `load`."""
 
 
 def load(spec: DataSpec | str) -> Data:
-    """The data that `spec` asks for: found, decoded, cut to its classes and images, resized.
+    """Return the data that `spec` names: decoded, cut to its classes and images, resized.
 
     A data set of one's own, by `module:function` or an entry point, is a function of the root, of the whole
     request (a parameter named `spec`) or of nothing. It returns Data, or (x, y) of the training and of the
@@ -72,7 +72,7 @@ def load(spec: DataSpec | str) -> Data:
 
 
 def _made(loader: Loader, spec: DataSpec) -> tuple[Any, str]:
-    """What a loader returns for `spec`, and where it is defined."""
+    """Return the result of a loader for `spec`, and the place of its definition."""
     arguments = {"spec": (spec,), "root": (spec.root,), "nothing": ()}[_takes(loader) or "root"]
     where = defined_at(loader)
     try:
@@ -92,7 +92,7 @@ def _made(loader: Loader, spec: DataSpec) -> tuple[Any, str]:
 
 
 def keep_classes(available: int, spec: DataSpec) -> int:
-    """How many of the `available` classes `spec` keeps. Raises BadRequest when it asks for more."""
+    """Return the number of `available` classes that `spec` keeps. Raises BadRequest when it asks for more."""
     if spec.classes is not None and spec.classes > available:
         raise BadRequest(
             f"data.classes is {spec.classes}, but {spec.name!r} has {available} classes: ask for at most that"
@@ -101,11 +101,12 @@ def keep_classes(available: int, spec: DataSpec) -> int:
 
 
 def half_of_classes(classes: int, half: str) -> Array:
-    """The class ids of one half of `classes` classes, ascending: hyperparameters are chosen on "tune", and
-    methods compared on "evaluate" (Cha & Cho, arXiv 2403.09066, who take two data sets).
+    """Return the class ids of one half of `classes` classes, ascending.
 
-    The halves share no class. They are drawn from the number of classes alone, so every run, seed and machine
-    has the same; of an odd number "tune" has one more. Raises BadRequest on fewer than four classes.
+    Hyperparameters are chosen on "tune", and methods compared on "evaluate" (Cha & Cho, arXiv 2403.09066,
+    with two data sets). The halves share no class and follow from the number of classes alone, so they are
+    equal for every run, seed and machine. Of an odd number "tune" has one more. Raises BadRequest on fewer
+    than four classes.
     """
     if classes < 4:
         raise BadRequest(
@@ -165,7 +166,7 @@ def _rows_of(y: Array, label: int, per_class: int | None) -> Array:
 
 
 def _takes(loader: Callable[..., Any]) -> str | None:
-    """The argument that a loader wants: "spec", "root", "nothing", or None where it wants more than one."""
+    """Return the argument of a loader: "spec", "root", "nothing", or None where it needs more than one."""
     try:
         signature = inspect.signature(loader)
     except (TypeError, ValueError):  # some callables written in C have no signature

@@ -51,7 +51,7 @@ def as_pixels(name: str, value: Any) -> Array:
 
 
 def _conversion(x: Array) -> str:
-    """How to bring `x` to uint8 without losing what it shows."""
+    """Return the words for a conversion of `x` to uint8 that keeps its content."""
     if x.dtype == np.bool_:
         return "as in x.astype('uint8') * 255"
     if not np.issubdtype(x.dtype, np.integer):

@@ -80,7 +80,7 @@ class _Store:
 
 
 class View:
-    """What the trainer and the methods read images through; nothing else touches the data set.
+    """The images of a run, for the trainer and the methods; nothing else reads the data set.
 
     Classes are numbered in arrival order. Raises BadRequest where a class has too few images for a validation
     row.

@@ -47,7 +47,7 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Card:
-    """What a model is, as plain values. `origin` says where it comes from; nothing is rebuilt from it."""
+    """The description of a model as plain values. `origin` records its run and is not read back."""
 
     class_names: list[str]  # of the seen classes, in arrival order
     sizes: list[int]  # classes of each task
@@ -197,7 +197,7 @@ def _made(place: Path, card: Card, tensors: dict[str, Tensor], where: torch.devi
 
 
 def read_card(path: Path) -> Card:
-    """What a model's file says of it, without its tensors. Raises BadRequest."""
+    """Read the card of a model's file, without its tensors. Raises BadRequest."""
     return _opened(path, lambda file: _card(path, file.metadata()))
 
 

@@ -41,7 +41,7 @@ maps).
 
 
 class Head(Protocol):
-    """What the trainer needs of a head beyond being a module on features [B, D]."""
+    """The interface of a head, a module on features [B, D], for the trainer."""
 
     weight: nn.Parameter  # [N, D]
     seen: int

@@ -1,4 +1,4 @@
-"""What every data set of four classes or more promises, whatever its files."""
+"""The contracts of a data set of four classes or more."""
 
 from __future__ import annotations
 

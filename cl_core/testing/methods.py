@@ -1,4 +1,4 @@
-"""What every method keeps, whichever it is: on runs of a tenth of a second, with every choice."""
+"""The contracts of a method, on runs of a tenth of a second, with every choice."""
 
 from __future__ import annotations
 

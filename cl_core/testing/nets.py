@@ -1,4 +1,4 @@
-"""What every backbone keeps, with images of one shape [C, H, W]."""
+"""The contracts of a backbone, with images of one shape [C, H, W]."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class Run:
 
     @property
     def traces(self) -> list[Any]:
-        """What must be equal bit for bit in equal runs, task by task."""
+        """The values that equal runs share bit for bit, task by task."""
         return [trace(result) for result in self.results]
 
 

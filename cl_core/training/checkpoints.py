@@ -49,7 +49,7 @@ class CheckpointStore:
         return self.path(key).exists()
 
     def load(self, key: str) -> Checkpoint | None:
-        """Return the checkpoint, or None where there is none. A damaged file is removed and counts as none."""
+        """Return the checkpoint, or None. A damaged file counts as none and is removed."""
         path = self.path(key)
         try:
             with safe_open(path, framework="pt", device="cpu") as file:

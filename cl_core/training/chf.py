@@ -11,7 +11,7 @@ De Lange et al., A continual learning survey: Defying forgetting in classificati
 
 Nothing is read but the task's own rows and the state. The accuracy on the new task is that of the method's
 primary classifier among all classes seen (of fine-tuning, the head): the survey knows the task of a test
-image, but here a class that is never answered is not learnt, however well it is told from its own task's.
+image; here a class counts as learnt only if it is answered among all classes.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ Accuracy = Callable[[Method, Task], float]
 
 
 def strongest(method: Method, fixed: Collection[str] = ()) -> dict[str, float]:
-    """The stability hyperparameters that act in this method, at the upper end of their domains; those that
-    are `fixed` keep their value and are left out."""
+    """Return the active stability hyperparameters, but those `fixed`, at the upper end of their domains."""
     values = method.values()
     known = hparams(type(method).HP).values()
     return {
@@ -50,7 +49,7 @@ def strongest(method: Method, fixed: Collection[str] = ()) -> dict[str, float]:
 
 
 def idle(method: Method, fixed: Collection[str] = ()) -> str | None:
-    """The part of the framework that finds nothing to act on in a method, in words; None where all acts."""
+    """Return a line on the part of CHF that changes nothing of a method, or None."""
     if method.restarts:
         return f"chf sets nothing of {method.name}, which trains every task anew"
     if not strongest(method, fixed):

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Configuration:
-    """Everything that decides a run's numbers. `to_dict` and `from_dict` are exact inverses over JSON.
+    """All values that decide a run's numbers. `to_dict` and `from_dict` are exact inverses over JSON.
 
     `recipe` holds recipe fields for all tasks and, under "base" and "increment", those for the first task and
     for the others. `net` None means the data set's. `device` and `precision` "auto" mean the GPU with bf16 if
-    there is one. With `until` the run ends after so many tasks of the scenario, and is so far that of the
-    whole scenario: class order, width of the head and checkpoints are the same. With `shared_base` every
-    method begins its increments from one network of the first task, that of `plain` (see `shared_base`).
-    With `chf`, options of `CHF`, learning rate and stability are set task by task.
+    there is one. With `until` the run ends after that many tasks of the scenario; so far, class order, width
+    of the head and checkpoints are those of the whole scenario. With `shared_base` every method
+    begins its increments from one network of the first task, that of `plain` (see `shared_base`). With `chf`,
+    options of `CHF`, learning rate and stability are set task by task.
     """
 
     method: str
@@ -72,15 +72,15 @@ class Configuration:
         )
 
     def plain(self) -> Configuration:
-        """Fine-tuning in this method's place: its first task is the one that `shared_base` shares."""
+        """Return the configuration of fine-tuning, whose first task `shared_base` shares."""
         return replace(self, method="finetune", hp={}, shared_base=False)
 
     def parts(self, data: Data) -> tuple[str, str, str]:
-        """The names of method, net and data set, whose code this run is made of."""
+        """Return the names of method, net and data set."""
         return self.method, self.net or data.net, self.data.name
 
     def framework(self) -> CHF | None:
-        """What sets learning rate and stability task by task, if anything does. Raises BadRequest."""
+        """Return the options of CHF, or None without it. Raises BadRequest."""
         if self.chf is None:
             return None
         if not isinstance(self.chf, Mapping):
@@ -113,7 +113,7 @@ class Configuration:
         return base, base if method.restarts else increment
 
     def digest(self, data: Data) -> str:
-        """Equal for runs with equal numbers on one machine: leaves out where the data lies."""
+        """Return a digest, equal for runs with equal numbers on one machine, wherever the data lies."""
         plain = self.to_dict()
         plain["data"] = data.fingerprint
         return digest(plain)

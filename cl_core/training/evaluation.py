@@ -1,4 +1,4 @@
-"""Evaluation gives counts: every metric is a group-by over them."""
+"""Evaluation: counts of answers, from which every metric is computed."""
 
 from __future__ import annotations
 
@@ -87,10 +87,9 @@ def evaluate(method: Method, s: State, task: Task, data: View, split: str) -> li
 
 @torch.no_grad()
 def teacher_agreement(s: State, task: Task, data: View, split: str) -> float | None:
-    """The share of `split`'s images of old classes on which the network and its teacher name the same old
-    class.
+    """Return the share of images of old classes on which network and teacher name the same old class.
 
-    None without a teacher. How strictly a distillation binds is read off it.
+    None without a teacher. It shows how strongly a distillation binds.
     """
     if s.teacher is None:
         return None

@@ -1,4 +1,4 @@
-"""What a phase is trained on and with: the rows of an epoch, the optimiser, and the head's rows that stay."""
+"""The rows of an epoch, the optimiser of a phase, and the rows of the head that stay fixed."""
 
 from __future__ import annotations
 

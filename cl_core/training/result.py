@@ -1,4 +1,4 @@
-"""What one task leaves behind."""
+"""The results of one task."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PhaseValue:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What one task left behind."""
+    """The results of one task."""
 
     task: int
     network: str  # digest of the network's bits
@@ -65,12 +65,12 @@ class Trained:
 
     @classmethod
     def from_meta(cls, meta: Mapping[str, Any]) -> Trained:
-        """What `to_meta` described."""
+        """Make the record that `to_meta` described."""
         return cls(tuple(PhaseValue(**p) for p in meta["phases"]), meta["images"], meta["seconds"])
 
 
 class Learnt(NamedTuple):
-    """A task as it was learnt: with which method's values, by which recipe, at what cost."""
+    """A task after its training: the method with its values, the recipe, and the cost."""
 
     method: Method
     task: Task

@@ -53,12 +53,12 @@ def learn_first_task(
 
 
 def takes_the_head(method: Method) -> bool:
-    """Whether the method's first task is the plain one, head included, so that nothing is left to train."""
+    """Tell whether the method's first task is the plain one, head included, with nothing left to train."""
     return dataclasses.replace(method.base(), last_relu=True).key() == Base().key()
 
 
 def idle(method: Method) -> str | None:
-    """In words, that the method trains the shared first task anyway; None where it trains another."""
+    """Return a line where the method's own first task is the shared one, else None."""
     if not takes_the_head(method) or method.base().recipe:
         return None
     return f"shared-base changes nothing of {method.name}: its first task is the plain one"

@@ -1,4 +1,4 @@
-"""The objective of a step from what a method's loss returns; what is no loss is told in one line."""
+"""The objective of a step: the weighted sum of the terms of a method's loss, checked."""
 
 from __future__ import annotations
 
