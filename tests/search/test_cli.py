@@ -257,9 +257,9 @@ def test_what_is_hardly_meant_is_noted_on_stderr(tmp_path: Path) -> None:
     study = write(tmp_path, methods={"replay": {"exemplars_total": 5}})
     dry = call("run", study, "--dry-run", "--out", tmp_path / "run")
     assert dry.exit_code == 0
-    note = "note: replay: hp.exemplars_total never acts"
+    note = "note: replay: hp.exemplars_total has no effect"
     assert dry.stderr.startswith(note)
-    assert "never acts" not in dry.stdout
+    assert "has no effect" not in dry.stdout
     run = call("run", study, "--local", "--out", tmp_path / "run", "--set", "search.trials=1")
     assert run.exit_code == 0
     assert run.stderr.count(note) == 1
@@ -318,8 +318,8 @@ def test_a_search_without_a_test_split_is_told_so_before_it_begins(tmp_path: Pat
     )
     said = call("run", study, "--dry-run", "--out", tmp_path / "run").stderr
     assert said == (
-        "note: data set 'image-folder' has no test split, which `evaluate` needs. Add one now: a run that "
-        "has begun takes no other images.\n"
+        "note: data set 'image-folder' has no test split, which `evaluate` needs. Add one now: a run folder "
+        "cannot change its images later.\n"
     )
 
 
@@ -359,7 +359,7 @@ def test_a_report_that_cannot_be_written_after_the_work_is_no_bad_request(
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", str(finished), str(copy)], check=True)
     (copy / "report.html").unlink()
-    monkeypatch.setattr("analysis.report.page.write_report", full)
+    monkeypatch.setattr("search.commands.summary.write_report", full)
     result = call("run", finished.parent / "small.yaml", "--local", "--out", copy)
     assert result.exit_code == 1
     assert result.stderr.startswith("error: the runs have ended, but the report is not written: cannot write")
@@ -436,7 +436,7 @@ def test_a_damaged_study_or_journal_is_said_in_one_line(finished: Path, tmp_path
 
 def test_status_counts_and_names_the_best(finished: Path) -> None:
     shown = call("status", finished).stdout
-    assert "finished, 2 completed" in shown
+    assert "finished, 2 runs completed" in shown
     assert "best so far:" in shown
     state = json.loads(call("status", finished, "--json").stdout)
     assert state["runs"] == {"completed": 2, "stopped": 0, "failed": 0}

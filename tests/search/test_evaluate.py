@@ -266,7 +266,7 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(searched: Path, tmp_pat
     empty = shutil.copytree(searched, tmp_path / "empty")
     for path in (empty / "tables" / "runs").glob("*@*.parquet"):
         path.unlink()
-    with pytest.raises(BadRequest, match="needs completed configurations"):
+    with pytest.raises(BadRequest, match="needs completed trials"):
         evaluate(empty, local=True)
     assert not (empty / LEDGER).exists()
 

@@ -241,7 +241,7 @@ def test_a_plan_that_cannot_be_is_refused_before_any_work(tmp_path: Path) -> Non
     out = tmp_path / "out"
     assert "--probe-seconds must be above 0" in refused("plan", path, "--out", out, "--probe-seconds", "0")
     assert "did you mean 'lwf'" in refused("plan", path, "--set", "methods=[lfw]", "--out", out)
-    assert "holds no run and no plan" in refused("plan", tmp_path)
+    assert "holds no run and no forecast" in refused("plan", tmp_path)
     assert not out.exists()
     out.mkdir()
     (out / "plan.json").write_text("[1]")
