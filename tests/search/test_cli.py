@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 from PIL import Image
 from rich.console import Console
@@ -717,3 +719,9 @@ def test_the_shell_completes_names_and_folders_of_runs(
     asked = {"_CL_SEARCH_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
     done = CliRunner().invoke(app, [], env=asked, prog_name="cl-search")
     assert done.stdout.split() == found
+
+
+def test_the_page_of_the_search_has_every_verb() -> None:
+    page = (Path(__file__).parents[2] / "search" / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"`([a-z]+)[^`]*`", page.split("| verb | does |")[1].split("\n\n")[0])
+    assert set(typer.main.get_command(app).commands) <= set(shown)
