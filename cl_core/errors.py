@@ -43,6 +43,16 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def named_line(error: BaseException) -> str:
+    """The type and the first line of an exception.
+
+    >>> named_line(ValueError("no number"))
+    'ValueError: no number'
+    """
+    text, name = first_line(error), type(error).__name__
+    return name if text == name else f"{name}: {text}"
+
+
 def defined_at(item: object) -> str:
     """File and line at which a class or a function is defined; the name of its type where none is known.
 

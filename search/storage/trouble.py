@@ -17,12 +17,6 @@ _STORAGE = {
 }
 
 
-def first_line(error: BaseException) -> str:
-    """One line that names an error."""
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
-
-
 def is_storage(error: BaseException) -> bool:
     """Whether the storage failed, not the run: every other run would fail alike, so the study has to end."""
     return isinstance(error, OSError) and error.errno in _STORAGE
