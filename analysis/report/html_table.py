@@ -1,9 +1,9 @@
-"""A frame as an HTML table of the report. Text is escaped."""
+"""The cells of a frame as the report's table shows them; `templates/table.html` lays them out."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -17,11 +17,46 @@ VERDICTS = {
 }
 
 
-def table(frame: pd.DataFrame, group: str = "scenario", heading: Sequence[str] = ()) -> str:
-    """A frame as an HTML table, a line where column `group` changes, with the columns of `heading` on it.
+@dataclass(frozen=True)
+class GridCell:
+    """One cell: text, its kind (num, text, text long), a badge's colour, a half width, and its extent."""
 
-    Numbers to the right, a column `x ±` inside column `x`, missing values a dash. Columns of two levels get
-    two header rows, and the first column stays in sight.
+    text: str
+    kind: str
+    badge: str = ""
+    half: str = ""
+    rows: int = 1
+    columns: int = 1
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """One row of the body; `heading` is written across the table above it, `group` draws a line above it."""
+
+    cells: list[GridCell]
+    heading: list[str]
+    group: bool
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A whole table. A `spread` one has two header rows and keeps its first column in sight."""
+
+    head: list[list[GridCell]]
+    rows: list[GridRow]
+    columns: int
+    spread: bool
+
+    @property
+    def wide(self) -> bool:
+        """Tell whether the columns need the narrow style."""
+        return self.columns > 12
+
+
+def grid(frame: pd.DataFrame, group: str = "scenario", heading: Sequence[str] = ()) -> Grid:
+    """Lay out a frame: a line where column `group` changes, with the columns of `heading` across the table.
+
+    Numbers go to the right, a column `x ±` into column `x`, and a missing value is a dash.
     """
     spread = frame.columns.nlevels > 1
     half = {c: (*c[:-1], f"{c[-1]} ±") if spread else f"{c} ±" for c in frame.columns}
@@ -32,60 +67,52 @@ def table(frame: pd.DataFrame, group: str = "scenario", heading: Sequence[str] =
     numeric = {c for c in names if pd.api.types.is_numeric_dtype(frame[c]) or frame[c].isna().all()}
     kinds = {c: "num" if c in numeric else _text_kind(frame[c]) for c in names}
     digits = {c: _digits(frame[c]) for c in numeric}
-    body = []
+    rows = []
     previous = None
     for row in frame.to_dict("records"):
-        cells_ = []
+        cells = []
         for c in names:
-            shown = _number(row[c], digits[c]) if c in numeric else _badge(row[c]) or _text(row[c])
             width = row.get(half[c])
-            shown += (
-                "" if width is None or pd.isna(width) else f"<small>± {_number(width, digits[c])}</small>"
+            cells.append(
+                GridCell(
+                    _number(row[c], digits[c]) if c in numeric else _text(row[c]),
+                    kinds[c],
+                    "" if c in numeric else _badge(row[c]),
+                    "" if width is None or pd.isna(width) else _number(width, digits[c]),
+                )
             )
-            cells_.append(f'<td class="{kinds[c]}">{shown}</td>')
         value = row.get(key)
-        mark = " class=group" if previous is not None and value != previous else ""
-        if heading and value != previous:
-            parts = [f"<span>{_text(row[name])}</span>" for name in heading]
-            body.append(f'<tr class="heading"><th colspan={len(names)}>{" ".join(parts)}</th></tr>')
-            mark = ""
-        body.append(f"<tr{mark}>{''.join(cells_)}</tr>")
+        new = value != previous
+        above = [_text(row[name]) for name in heading] if new else []
+        rows.append(GridRow(cells, above, previous is not None and new and not above))
         previous = value
-    wide = " wide" if len(names) > 12 else ""
-    sticky = " spread" if spread else ""
-    inner = f"<thead>{_head(names, kinds)}</thead><tbody>{''.join(body)}</tbody>"
-    return f'<div class="table{wide}{sticky}"><table>{inner}</table></div>'
+    return Grid(_head(names, kinds), rows, len(names), spread)
 
 
 def _badge(value: Any) -> str:
-    """A verdict stands out; nothing for any other text."""
+    """The colour of a verdict; empty for any other text."""
     if not isinstance(value, str):
         return ""
-    mark = "none" if value.startswith(TOO_FEW) else VERDICTS.get(value)
-    return f'<span class="badge {mark}">{html.escape(value)}</span>' if mark else ""
+    return "none" if value.startswith(TOO_FEW) else VERDICTS.get(value, "")
 
 
-def _head(names: Sequence[Any], kinds: Mapping[Any, str]) -> str:
+def _head(names: Sequence[Any], kinds: Mapping[Any, str]) -> list[list[GridCell]]:
     """The header row, or two: groups of columns over columns."""
     if not names or not isinstance(names[0], tuple):
-        cells_ = (f'<th class="{kinds[c]}">{html.escape(str(c))}</th>' for c in names)
-        return f"<tr>{''.join(cells_)}</tr>"
+        return [[GridCell(str(c), kinds[c]) for c in names]]
     upper, lower = [], []
     for title in dict.fromkeys(c[0] for c in names):
         mine = [c for c in names if c[0] == title]
-        if not title:
-            upper += [f'<th rowspan=2 class="{kinds[c]}">{html.escape(c[1])}</th>' for c in mine]
-            continue
-        upper.append(f'<th colspan={len(mine)} class="over">{html.escape(title)}</th>')
-        first = " first"
-        for c in mine:
-            lower.append(f'<th class="{kinds[c]}{first}">{html.escape(c[1])}</th>')
-            first = ""
-    return f"<tr>{''.join(upper)}</tr><tr>{''.join(lower)}</tr>"
+        if title:
+            upper.append(GridCell(title, "over", columns=len(mine)))
+            lower += [GridCell(c[1], kinds[c]) for c in mine]
+        else:
+            upper += [GridCell(c[1], kinds[c], rows=2) for c in mine]
+    return [upper, lower]
 
 
 def _text_kind(values: pd.Series) -> str:
-    """Long texts are broken into lines, short ones are not."""
+    """The style of a text column: long texts are broken into lines, short ones are not."""
     longest = max((len(str(v)) for v in values.dropna()), default=0)
     return "text" if longest <= 40 else "text long"
 
@@ -108,6 +135,4 @@ def _number(value: Any, digits: int) -> str:
 
 
 def _text(value: Any) -> str:
-    return (
-        "–" if value is None or (not isinstance(value, str) and pd.isna(value)) else html.escape(str(value))
-    )
+    return "–" if value is None or (not isinstance(value, str) and pd.isna(value)) else str(value)

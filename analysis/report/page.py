@@ -7,23 +7,25 @@ and renamed. A view that breaks shows its error in its section; the page is writ
 from __future__ import annotations
 
 import contextlib
-import html
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import plotly.offline
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from analysis.lake.ledger import openings, told
 from analysis.lake.open import open_results
 from analysis.lake.results import Results
 from analysis.lake.run_folder import REPORT
 from analysis.lake.several_runs import Runs
-from analysis.report.css import CSS
 from analysis.report.figure import POLICY, SEALED, embedded
-from analysis.report.html_table import table
-from analysis.report.section import ROWS, VIEWS, Section, Table
+from analysis.report.html_table import grid
+from analysis.report.section import ROWS, VIEWS, Section
 from analysis.selection.mixture import mixtures, rows_of
 from analysis.selection.sanity import checks
 from analysis.selection.selection import cells, order_searches, split_of
@@ -88,30 +90,58 @@ def write_report(
 
 
 def render(results: Results) -> str:
-    """The page as text."""
+    """Return the page as text."""
     known = {*VIEWS.names(), *VIEWS.broken()}
     names = [n for n in ORDER if n in known] + sorted(known - {*ORDER})
-    sections = [(name, section(results, name)) for name in names]
-    sections = [(name, part) for name, part in sections if not (part.optional and part.bare)]
-    label = _label(results)
-    body = [_html(name, part, label) for name, part in sections]
-    drawn = any(part.figure is not None for _, part in sections)
-    title = str(results.study.name or results.folder.resolve().name)
-    contents = "".join(f'<a href="#{_id(name)}">{html.escape(part.title)}</a>' for name, part in sections)
-    script = f"{SEALED}<script>{plotly.offline.get_plotlyjs()}</script>" if drawn else ""
+    found = [(name, section(results, name)) for name in names]
+    sections = [_shown(name, part) for name, part in found if not (part.optional and part.bare)]
+    drawn = any(one["figure"] for one in sections)
     parts = results.parts if isinstance(results, Runs) else [results]
-    beside = "" if len(parts) == 1 else " of " + ", ".join(html.escape(str(part.folder)) for part in parts)
+    runs = results.runs
+    failed = runs[runs["status"] == "failed"]
+    warnings = [*results.study.resolved.warnings, *mixtures(rows_of(runs))]
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        f"<title>{html.escape(title)} · cl-search</title><style>{CSS}</style>{script}</head><body>"
-        f"<header><h1>{html.escape(title)}</h1>{label}{_header(results)}<nav>{contents}</nav></header>"
-        f"<main>{''.join(body)}</main>"
-        "<footer>Written by cl-search. Accuracies are fractions; tasks count from 0; every figure is "
-        f"computed from the counts in <code>tables/</code>{beside or ' beside this page'}."
-        "</footer></body></html>\n"
+        _environment()
+        .get_template("page.html")
+        .render(
+            marks=MARK,
+            grid=grid,
+            page={
+                "title": results.study.name or results.folder.resolve().name,
+                "policy": Markup(POLICY),
+                "script": Markup(f"{SEALED}<script>{plotly.offline.get_plotlyjs()}</script>")
+                if drawn
+                else "",
+                "labels": list(
+                    dict.fromkeys(label for part in parts if (label := part.study.protocol.label))
+                ),
+                "facts": _facts(results),
+                "sanity": _sanity(results),
+                "failed": list(zip(failed["run"], failed["error"], strict=True)),
+                "notes": [*(f"Warning: {text}" for text in warnings), *results.notices],
+                "sections": sections,
+                "beside": "beside this page"
+                if len(parts) == 1
+                else "of " + ", ".join(str(part.folder) for part in parts),
+            },
+        )
     )
+
+
+@cache
+def _environment() -> Environment:
+    """The templates of the page. Every text is escaped unless it is Markup."""
+    loader = PackageLoader("analysis.report")
+    out = Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=StrictUndefined)
+    out.filters["formula"] = _formula
+    return out
+
+
+def _shown(name: str, part: Section) -> dict[str, Any]:
+    """A section with its anchor and its figure as the template takes them."""
+    anchor = re.sub(r"[^A-Za-z0-9]+", "-", name)
+    figure = None if part.figure is None else Markup(embedded(part.figure, f"figure-{anchor}"))
+    return {"id": anchor, "part": part, "figure": figure}
 
 
 def section(results: Results, name: str) -> Section:
@@ -131,7 +161,8 @@ def section(results: Results, name: str) -> Section:
     return Section(title, f"This view failed: {rule}")
 
 
-def _header(results: Results) -> str:
+def _facts(results: Results) -> dict[str, str]:
+    """The lines at the head of the page, by name."""
     data, trials = results.study.data, results.runs
     name = str(data.get("name") or ", ".join(map(str, dict.fromkeys(trials["dataset"]))))
     extra = {k: v for k, v in data.items() if k in ("size", "classes", "per_class") and v}
@@ -139,7 +170,7 @@ def _header(results: Results) -> str:
     running = set(results.tasks["run"]) - set(trials["run"])
     counts = [f"{int(status.get(k, 0)):,} {k}" for k in ("completed", "stopped", "failed")]
     counts += [f"{len(running):,} unfinished"] if running else []
-    facts = {
+    return {
         "data": " ".join([name or "unknown", *(f"{k.replace('_', ' ')} {v}" for k, v in extra.items())]),
         "net": ", ".join(map(str, dict.fromkeys(trials["net"]))),
         "scenarios": ", ".join(results.scenarios),
@@ -151,24 +182,6 @@ def _header(results: Results) -> str:
         "devices": ", ".join(sorted({str(d) for d in trials["device"].dropna()})),
         "study digest": results.study.resolved.identity,
     }
-    items = "".join(
-        f"<div{' class=whole' if len(v) > 200 else ''}><dt>{html.escape(k)}</dt>"
-        f"<dd>{html.escape(v)}</dd></div>"
-        for k, v in facts.items()
-        if v.strip()
-    )
-    failed = trials[trials["status"] == "failed"]
-    errors = "".join(
-        f"<li><code>{html.escape(str(t))}</code> {html.escape(str(e))}</li>"
-        for t, e in zip(failed["run"].head(5), failed["error"].head(5), strict=True)
-    )
-    more = f"<li>and {len(failed) - 5} more</li>" if len(failed) > 5 else ""
-    summary = f"<summary>{len(failed)} failed</summary>"
-    trouble = f'<details class="note bad" open>{summary}<ul>{errors}{more}</ul></details>'
-    said = [*results.study.resolved.warnings, *mixtures(rows_of(trials))]
-    warnings = [f"Warning: {text}" for text in said]
-    notes = "".join(f'<p class="note">{html.escape(text)}</p>' for text in [*warnings, *results.notices])
-    return f"<dl>{items}</dl>{_sanity(results)}{trouble if len(failed) else ''}{notes}"
 
 
 def _protocol(results: Results) -> str:
@@ -186,37 +199,16 @@ def _test_set(results: Results) -> str:
     return told(found)
 
 
-def _label(results: Results) -> str:
-    """What has to stand by every number of the study, as a paragraph; nothing where nothing has to."""
-    parts = results.parts if isinstance(results, Runs) else [results]
-    said = dict.fromkeys(label for part in parts if (label := part.study.protocol.label))
-    return "".join(f'<p class="note bad">{html.escape(text)}</p>' for text in said)
-
-
-def _sanity(results: Results) -> str:
+def _sanity(results: Results) -> dict[str, Any]:
+    """The check of every scenario's references, or the reason why there is none."""
     try:
-        found = checks(results)
+        rows = checks(results)
     except BadRequest as error:
-        return f'<p class="note bad">Sanity: {html.escape(str(error))}</p>'
-    if not found:
+        return {"rows": [], "text": f"Sanity: {error}", "bad": True}
+    if not rows:
         ended = "No run of a cell that compares methods" if order_searches(results) else "No run"
-        return f'<p class="note">{ended} has ended yet.</p>'
-    split = split_of(results, [cell for cell in cells(results) if len(cell.best)])
-    lines = []
-    for row in found:
-        parts = []
-        for key, verb in (("finetune", "fine-tuning forgets"), ("joint", "joint learns")):
-            mark, text = row[key], row[f"{key} text"]
-            badge = f'<span class="badge {MARK[mark]}">{html.escape(mark)}</span>'
-            parts.append(f"<td>{verb} {badge} <small>{html.escape(text)}</small></td>")
-        lines.append(f"<tr><th>{html.escape(row['scenario'])}</th>{''.join(parts)}</tr>")
-    return (
-        f'<div class="sanity"><table>{"".join(lines)}</table>'
-        f"<p>On {ROWS[split]}. A study counts as run only if fine-tuning forgets (its "
-        "accuracy on the first task’s classes at least halves by the end) and joint training learns (its "
-        "last accuracy is "
-        "above fine-tuning’s and twice chance).</p></div>"
-    )
+        return {"rows": [], "text": f"{ended} has ended yet.", "bad": False}
+    return {"rows": rows, "split": ROWS[split_of(results, [c for c in cells(results) if len(c.best)])]}
 
 
 def _versions(results: Results) -> str:
@@ -229,42 +221,6 @@ def _versions(results: Results) -> str:
     return ", ".join(f"{k} {v}" for k, v in found.items()) if isinstance(found, Mapping) else ""
 
 
-def _html(name: str, part: Section, label: str = "") -> str:
-    """One section of the page; `label` stands by its figure and by each of its tables."""
-    out = [f'<section id="{_id(name)}"><h2>{html.escape(part.heading)}</h2>']
-    out += [_paragraph(text) for text in re.split(r"\n\s*\n", part.text.strip()) if text]
-    if part.figure is not None:
-        out.append(f'{label}<div class="figure">')
-        out.append(embedded(part.figure, f"figure-{_id(name)}"))
-        out.append("</div>")
-    if part.formulas or part.n:
-        lines = [f"<li>{_formula(f)}</li>" for f in part.formulas]
-        count = f'<p class="n">{html.escape(part.n)}</p>' if part.n else ""
-        out.append(f'<div class="formulas"><ul>{"".join(lines)}</ul>{count}</div>')
-    if part.table is not None:
-        out += [label, table(part.table)]
-    out += [_further(one, label) for one in part.tables]
-    return "".join([*out, "</section>"])
-
-
-def _paragraph(text: str) -> str:
-    kind = ' class="note bad"' if text.startswith("Warning:") else ""
-    return f"<p{kind}>{html.escape(text)}</p>"
-
-
-def _further(one: Table, label: str = "") -> str:
-    """A table below its title, or behind it."""
-    title, text = html.escape(one.title), f"<p>{html.escape(one.text)}</p>" if one.text else ""
-    body = text + label + table(one.frame, one.group, one.heading)
-    if one.folded:
-        return f"<details><summary>{title}</summary>{body}</details>"
-    return f"<h3>{title}</h3>{body}"
-
-
-def _formula(text: str) -> str:
+def _formula(text: str) -> Markup:
     """A formula with its subscripts `_x` and `_{...}`."""
-    return re.sub(r"_(?:\{([^}]*)\}|([A-Za-z0-9]))", r"<sub>\1\2</sub>", html.escape(text))
-
-
-def _id(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "-", name)
+    return Markup(re.sub(r"_(?:\{([^}]*)\}|([A-Za-z0-9]))", r"<sub>\1\2</sub>", str(escape(text))))

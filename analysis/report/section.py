@@ -9,6 +9,7 @@ A view is a function `(results) -> Section` in a file of `analysis/views`, one q
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -61,6 +62,11 @@ class Section:
     def heading(self) -> str:
         """The title with the rows that the section is about."""
         return f"{self.title}, on {ROWS[self.split]}" if self.split and not self.bare else self.title
+
+    @property
+    def paragraphs(self) -> list[str]:
+        """The paragraphs of the text."""
+        return [text for text in re.split(r"\n\s*\n", self.text.strip()) if text]
 
     @property
     def bare(self) -> bool:

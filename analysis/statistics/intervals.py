@@ -46,18 +46,13 @@ def mean(values: Iterable[float | None], error: float = 0.0, confidence: float =
     n = len(known)
     if n < 2:
         return Mean(float(known[0]) if n else None, None, n)
-    upper = 0.5 + confidence / 2
-    half = max(stats.t.ppf(upper, n - 1) * _spread(known), stats.norm.ppf(upper) * error)
+    student = stats.t.interval(confidence, n - 1)[1] * stats.sem(known)
+    half = max(student, stats.norm.interval(confidence)[1] * error)
     return Mean(float(known.mean()), float(half), n)
 
 
 def _known(values: Iterable[float | None]) -> NDArray[np.float64]:
     return np.array([v for v in values if v is not None and np.isfinite(v)], dtype=np.float64)
-
-
-def _spread(known: NDArray[np.float64]) -> float:
-    """The standard error of the mean by the spread of two values or more."""
-    return float(known.std(ddof=1) / np.sqrt(len(known)))
 
 
 def _tail(distance: float, spread: float, error: float, n: int) -> float:
@@ -118,7 +113,7 @@ def outcomes(
     known = _known(values)
     if len(known) < FEWEST:
         return NOTHING
-    centre, spread = float(known.mean()), _spread(known)
+    centre, spread = float(known.mean()), float(stats.sem(known))
 
     def tail(distance: float) -> float:
         return _tail(distance, spread, error, len(known))
@@ -185,7 +180,7 @@ def p_of_zero(values: Iterable[float | None], error: float = 0.0) -> float | Non
     known = _known(values)
     if len(known) < FEWEST:
         return None
-    return _tail(abs(float(known.mean())), _spread(known), error, len(known))
+    return _tail(abs(float(known.mean())), float(stats.sem(known)), error, len(known))
 
 
 def too_few(n: int) -> str:

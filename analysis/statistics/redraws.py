@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 Array = NDArray[np.float64]
 
@@ -52,7 +53,7 @@ def by_order(groups: Array, worst: bool, margin: float, draw: np.random.Generato
 def order_errors(groups: Array) -> Array:
     """[n]: the standard error of each configuration's mean by the spread of its class orders; `groups`
     [n, orders]."""
-    out: Array = groups.std(axis=1, ddof=1) / np.sqrt(groups.shape[1])
+    out: Array = stats.sem(groups, axis=1)
     return out
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy import stats
 
 from analysis.statistics.counting_error import Counted, share
 from analysis.statistics.intervals import (
@@ -118,6 +119,16 @@ def test_exact_differences_that_are_all_equal_decide_by_the_bounds_alone():
     assert reading(outcomes([-0.006] * 3)) == "contradicted"
     assert reading(outcomes([0.0] * 3)) == "equivalent"
     assert reading(outcomes([0.005] * 3)) == "undecided"  # neither inside nor beyond
+
+
+def test_intervals_and_p_values_are_those_of_scipy_s_test_of_one_sample():
+    values = np.random.default_rng(0).normal(0.01, 0.02, 7)
+    found = stats.ttest_1samp(values, 0.0)
+    assert p_of_zero(values) == pytest.approx(found.pvalue, rel=1e-12)
+    low, high = found.confidence_interval(0.95)
+    assert mean(values).half == pytest.approx((high - low) / 2, rel=1e-12)
+    above = stats.ttest_1samp(values, SMALLEST, alternative="greater").pvalue
+    assert outcomes(values)["holds"] == pytest.approx(min(1.0, 2 * above), rel=1e-12)
 
 
 def test_the_p_value_is_the_larger_of_student_s_and_that_of_the_counts():

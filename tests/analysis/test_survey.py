@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from analysis import open_results, write_report
-from analysis.report.html_table import table
+from analysis.report.html_table import grid
 from analysis.report.page import render
 from analysis.report.section import VIEWS
 from analysis.selection.selection import cells
@@ -436,8 +436,8 @@ def test_a_wide_table_scrolls_in_itself_with_its_first_column_in_sight(wide):
     part = page[page.index('<section id="survey">') :]
     part = part[: part.index("</section>")]
     assert part.count('class="table wide spread"') == 2
-    assert f'<th colspan=7 class="over">{NONE} · common</th>' in part
-    assert '<th rowspan=2 class="text">label</th>' in part
+    assert f'<th colspan="7" class="over">{NONE} · common</th>' in part
+    assert '<th rowspan="2" class="text">label</th>' in part
     style = page[page.index("<style>") : page.index("</style>")]
     assert re.search(r"\.table \{ overflow-x: auto", style)
     assert re.search(r"\.table\.spread th:first-child[^}]*position: sticky; left: 0", style)
@@ -464,10 +464,12 @@ def test_long_texts_are_broken_and_numbers_keep_their_interval_in_two_levels():
     import pandas as pd
 
     columns = pd.MultiIndex.from_tuples([("", "label"), ("s", "x"), ("s", "x ±")])
-    text = table(pd.DataFrame([["<a>" + "b" * 50, 0.5, 0.01]], columns=columns))
-    assert '<td class="text long">&lt;a&gt;' in text
-    assert '<td class="num">0.500<small>± 0.010</small></td>' in text
-    assert "x ±" not in text
+    found = grid(pd.DataFrame([["<a>" + "b" * 50, 0.5, 0.01]], columns=columns))
+    (row,) = found.rows
+    assert [(one.kind, one.half) for one in row.cells] == [("text long", ""), ("num", "0.010")]
+    assert row.cells[1].text == "0.500"
+    assert [one.text for one in found.head[1]] == ["x"]
+    assert found.spread
 
 
 def test_two_runs_of_one_study_fill_one_column_and_what_was_run_twice_counts_once(tmp_path):
