@@ -19,7 +19,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from cl_core.errors import ClSearchError
+from cl_core.errors import ClSearchError, named_line
 from search.backends.allocation import Plan, check_cluster
 from search.backends.ray_address import cluster_address
 from search.backends.ray_environment import ray_environment
@@ -28,7 +28,6 @@ from search.jobs.dispatcher import Session
 from search.jobs.interrupts import raise_interrupt, terminable
 from search.storage.places import ray_temporary
 from search.storage.scratch import scratch
-from search.storage.trouble import first_line
 from search.worker.worker import Answer
 
 MAX_FAILURES = 2  # times a worker may die under one run before the run counts as failed
@@ -150,7 +149,7 @@ def _reason(trial: Any) -> str:
     """One line on why a worker did not answer."""
     error = trial.get_pickled_error()
     if isinstance(error, ray.exceptions.RayTaskError):
-        return first_line(getattr(error, "cause", None) or error)
+        return named_line(getattr(error, "cause", None) or error)
     return f"the worker process died {MAX_FAILURES + 1} times (killed, or out of memory)"
 
 
@@ -186,7 +185,7 @@ def _start(settings: dict[str, Any]) -> None:
         ray.init(**settings)
     except Exception as error:
         where = settings.get("_temp_dir") or f"the cluster at {cluster_address()}"
-        raise ClSearchError(f"Ray did not start ({first_line(error)}): look at {where}") from error
+        raise ClSearchError(f"Ray did not start ({named_line(error)}): look at {where}") from error
 
 
 @contextlib.contextmanager

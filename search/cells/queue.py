@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from cl_core.errors import ClSearchError
+from cl_core.errors import ClSearchError, named_line
 from search.cells.audit import mark
 from search.cells.cell_study import CellStudy
 from search.cells.recovery import configurations, increments_of
@@ -33,7 +33,6 @@ from search.storage.database import damaged
 from search.storage.journal import DamagedStudies
 from search.storage.repair import set_aside
 from search.storage.run_folder import JOURNAL, Studies, acquire, open_studies
-from search.storage.trouble import first_line
 from search.worker.runner import INCREMENTS
 from spaces.resolved.study import ResolvedStudy
 from spaces.study.budget import BudgetPart
@@ -246,8 +245,8 @@ class Cells:
             if isinstance(error, ClSearchError):
                 raise
             if studies.file is None:
-                raise damaged(self.study.study.storage.optuna, first_line(error)) from error
-            raise DamagedStudies(studies.file, first_line(error)) from error
+                raise damaged(self.study.study.storage.optuna, named_line(error)) from error
+            raise DamagedStudies(studies.file, named_line(error)) from error
         except BaseException:
             studies.close()
             raise

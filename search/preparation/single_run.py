@@ -8,8 +8,7 @@ from typing import Any
 
 from analysis.lake.run_folder import STUDY
 from cl_core.aside import aside
-from cl_core.errors import BadRequest
-from search.storage.trouble import first_line
+from cl_core.errors import BadRequest, named_line
 from spaces.resolved.run_spec import RunSpec
 
 SPEC = "run.json"  # in the folder of a single run: its RunSpec
@@ -31,7 +30,7 @@ def asked_of(folder: Path) -> RunSpec:
     try:
         return RunSpec.from_dict(_read_json(folder / SPEC))
     except (KeyError, TypeError) as error:
-        raise BadRequest(f"{folder / SPEC} is damaged ({first_line(error)}): name another folder") from error
+        raise BadRequest(f"{folder / SPEC} is damaged ({named_line(error)}): name another folder") from error
 
 
 def _identity(spec: RunSpec) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from cl_core.errors import ClSearchError
+from cl_core.errors import ClSearchError, named_line
 from cl_core.training.configuration import Configuration
 from search.lake.writer import drop_run, study_schemas, write_rows
-from search.storage.trouble import first_line, storage_trouble
+from search.storage.trouble import storage_trouble
 from search.worker.logs import log_file, recorded, stamp
 from search.worker.runner import Progress, Runner, end_from_rows, train_base
 from spaces.resolved.run_spec import RunSpec
@@ -134,7 +134,7 @@ class Work:
         if self._runner is not None:
             return self._answer(self._runner.fail(error))
         traceback.print_exc()
-        reason = str(error) if isinstance(error, ClSearchError) else first_line(error)
+        reason = str(error) if isinstance(error, ClSearchError) else named_line(error)
         if self.order.kind != "base":
             _write_failure(self.order, reason)
         return Answer(self.order.job, -1, 0, (), "failed", reason)

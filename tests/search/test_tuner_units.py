@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from cl_core.errors import BadRequest, RunError
+from cl_core.errors import BadRequest, RunError, named_line
 from cl_core.images.data_spec import DataSpec
 from cl_core.scenarios.scenarios import parse_scenario
 from cl_core.training.configuration import Configuration
@@ -28,7 +28,7 @@ from search.jobs.queue import Job
 from search.lake.writer import recorded as rows_of
 from search.lake.writer import start_tables, study_schemas
 from search.preparation.train_request import TrainRequest, settings
-from search.storage.trouble import first_line, is_storage, storage_trouble
+from search.storage.trouble import is_storage, storage_trouble
 from search.worker import worker
 from search.worker.logs import checked_run, log_file, recorded
 from search.worker.worker import NO_STORAGE, Answer, Order, Work, end_run
@@ -317,7 +317,7 @@ def test_what_a_disk_says_is_told_from_what_a_run_says(tmp_path: Path) -> None:
     assert storage_trouble(tmp_path) is None
     assert storage_trouble(tmp_path / "gone") == "No such file or directory"
     assert not list(tmp_path.iterdir())
-    assert first_line(ValueError("one\ntwo")) == "ValueError: one"
+    assert named_line(ValueError("one\ntwo")) == "ValueError: one"
     assert NO_STORAGE not in ("completed", "stopped", "failed")
 
 
