@@ -10,16 +10,42 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from cl_core.errors import BadRequest, defined_at, located, unknown
 from cl_core.own_code import REFERENCE, check
 
 T = TypeVar("T")
+
+_REGISTER = re.compile(r'^@(?:\w+\.)?register\((?:"([^"]+)"\))?', re.MULTILINE)
+_MADE: dict[tuple[str, str], Registry[Any]] = {}  # by kind and package
+
+
+def listed(kind: str, package: str) -> list[str] | None:
+    """Return the names of a kind as its package's files register them, without an import.
+
+    A registry that is made already answers itself, as a program may have registered more. Names that cannot
+    be used are included. Return None where a file computes a name.
+    """
+    if (made := _MADE.get((kind, package))) is not None:
+        return sorted({*made.names(), *made._broken})
+    spec = importlib.util.find_spec(package)
+    found = {point.name for point in _entry_points(kind)}
+    for folder in (spec and spec.submodule_search_locations) or ():
+        for path in Path(folder).glob("*.py"):
+            found |= set(_REGISTER.findall(path.read_text(encoding="utf-8")))
+    return None if "" in found else sorted(found)
+
+
+def _entry_points(kind: str) -> Iterable[importlib.metadata.EntryPoint]:
+    return importlib.metadata.entry_points(group=f"cl_search.{kind.replace(' ', '_')}")
 
 
 def not_callable(item: object) -> str | None:
@@ -42,6 +68,7 @@ class Registry(Generic[T]):
         self._broken: dict[str, str] = {}  # name -> one line
         self._modules: dict[str, str] = {}  # of those that come from an entry point
         self._loaded = False
+        _MADE[kind, package] = self
 
     def register(self, name: str) -> Callable[[T], T]:
         """A decorator that registers what it decorates under `name`."""
@@ -58,7 +85,7 @@ class Registry(Generic[T]):
         """Every name known, sorted; imports the package's modules, and no entry point."""
         self._load()
         ours = self._items.keys() - self._modules.keys()  # an entry point counts while it is installed
-        return sorted({*ours, *(point.name for point in self._points())} - self._broken.keys())
+        return sorted({*ours, *(point.name for point in _entry_points(self.kind))} - self._broken.keys())
 
     def broken(self) -> dict[str, str]:
         """Return the broken items by name, each with a line on file and error. Loads entry points."""
@@ -110,11 +137,8 @@ class Registry(Generic[T]):
                 self._judge(new)
         self._loaded = True
 
-    def _points(self) -> Iterable[importlib.metadata.EntryPoint]:
-        return importlib.metadata.entry_points(group=f"cl_search.{self.kind.replace(' ', '_')}")
-
     def _from_entry_point(self, name: str) -> None:
-        for point in self._points():
+        for point in _entry_points(self.kind):
             if point.name != name:
                 continue
             of = f" of {point.dist.name}" if point.dist else ""

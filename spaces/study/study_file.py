@@ -16,6 +16,7 @@ from cl_core.errors import BadRequest, unknown
 from cl_core.yaml_text import read_value, read_yaml
 from spaces import presets
 from spaces.study.messages import cut, known_keys, one_line
+from spaces.study.names import check_names
 from spaces.study.study import Study
 
 RESOLVED = "resolved"  # the key of study.yaml under which a run records what it found
@@ -29,7 +30,9 @@ def load_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     plain = read_study(source)
     for override in overrides:
         apply_override(plain, override)
-    return parse_study(plain)
+    study = parse_study(plain)
+    check_names(study)
+    return study
 
 
 def read_study(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
