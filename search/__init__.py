@@ -1,5 +1,4 @@
-"""How a study is searched. Nobody imports this package but its users; nothing is imported until it is asked
-for."""
+"""The search of a study. Names are imported at their first use; no other package imports this one."""
 
 from __future__ import annotations
 

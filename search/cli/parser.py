@@ -71,7 +71,7 @@ Sets = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Set one value. Repeat it for more, as in --set search.trials=10 --set data.root=~/data.",
+        help="Set one value, as in data.root=~/data. Repeat it for more values.",
     ),
 ]
 OwnCode = Annotated[

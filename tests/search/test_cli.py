@@ -47,7 +47,7 @@ def refused(*arguments: object) -> str:
 
 
 def write(folder: Path, **changes: Any) -> Path:
-    """A study file: one cell, two configurations, a second of training."""
+    """A study file: one cell, two trials, a second of training."""
     study = {
         "study": "small",
         "data": {"name": "digits", "per_class": 30},
@@ -255,7 +255,7 @@ def test_a_dry_run_of_the_defaults_names_no_search(tmp_path: Path) -> None:
     assert "kd_weight" in shown
 
 
-def test_what_is_hardly_meant_is_noted_on_stderr(tmp_path: Path) -> None:
+def test_probable_mistakes_are_noted_on_stderr(tmp_path: Path) -> None:
     study = write(tmp_path, methods={"replay": {"exemplars_total": 5}})
     dry = call("run", study, "--dry-run", "--out", tmp_path / "run")
     assert dry.exit_code == 0
@@ -368,7 +368,7 @@ def test_a_report_that_cannot_be_written_after_the_work_is_no_bad_request(
     assert result.stderr.count("\n") == 1
 
 
-def test_a_trial_follows_a_protocol_and_ends_where_asked(tmp_path: Path) -> None:
+def test_a_single_run_follows_a_protocol_and_ends_after_the_tasks_asked_for(tmp_path: Path) -> None:
     base = ["train", "--method", "lwf", "--data", "digits", "--scenario", "B0-5tasks", "--until", "2"]
     base += ["--set", "recipe.epochs=1", "--set", "data.per_class=30"]
     out = tmp_path / "chf"
@@ -394,7 +394,7 @@ def test_a_trial_follows_a_protocol_and_ends_where_asked(tmp_path: Path) -> None
         ("shared-base", "note: shared-base changes nothing of finetune: its first task is the plain one"),
     ],
 )
-def test_a_trial_says_where_its_protocol_finds_nothing_to_act_on(protocol: str, line: str) -> None:
+def test_a_single_run_says_where_its_protocol_changes_nothing(protocol: str, line: str) -> None:
     result = call(
         *("train", "--method", "finetune", "--data", "digits", "--scenario", "B0-5tasks", "--until", "2"),
         *("--set", "recipe.epochs=1", "--set", "data.per_class=30", "--protocol", protocol),
@@ -404,7 +404,7 @@ def test_a_trial_says_where_its_protocol_finds_nothing_to_act_on(protocol: str, 
     assert result.stderr.count("\n") == 1
 
 
-def test_a_trial_s_file_of_an_older_version_is_the_same_trial(tmp_path: Path) -> None:
+def test_a_single_run_s_file_of_an_older_version_is_the_same_run(tmp_path: Path) -> None:
     base = ["train", "--method", "finetune", "--data", "digits", "--scenario", "B0-1tasks", "--out"]
     base += [tmp_path / "run", "--set", "recipe.epochs=1", "--set", "data.per_class=30"]
     assert call(*base).exit_code == 0
@@ -500,7 +500,7 @@ def test_a_failed_run_ends_the_command_with_1_and_a_line(tmp_path: Path) -> None
     assert list(state["errors"]) == ["wild@B0-5tasks/0"]
 
 
-def test_a_trial_prints_json_alone_and_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_run_prints_json_alone_and_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = ["train", "--method", "lwf", "--data", "digits", "--scenario", "B4-inc3", "--seed", "1"]
     arguments += ["--set", "hp.kd_weight=1", "--set", "recipe.epochs=1", "--set", "data.per_class=30"]
@@ -517,7 +517,7 @@ def test_a_trial_prints_json_alone_and_keeps_nothing(tmp_path: Path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
-def test_a_trial_is_kept_where_asked_with_its_model(tmp_path: Path) -> None:
+def test_a_single_run_is_kept_where_asked_with_its_model(tmp_path: Path) -> None:
     from safetensors import safe_open
 
     base = ["train", "--method", "finetune", "--data", "digits", "--scenario", "B0-5tasks"]
@@ -565,7 +565,7 @@ def test_a_trial_is_kept_where_asked_with_its_model(tmp_path: Path) -> None:
         (["--data", "cifar10", "--set", "data.root=/nowhere"], "/nowhere"),
     ],
 )
-def test_a_bad_trial_is_refused_in_one_line(changes: Sequence[str], says: str) -> None:
+def test_a_bad_single_run_is_refused_in_one_line(changes: Sequence[str], says: str) -> None:
     base = ["train", "--method", "lwf", "--data", "digits", "--scenario", "B0-5tasks", "--json"]
     assert says in refused(*base, *changes)
 
