@@ -25,6 +25,8 @@ from cl_core.errors import BadRequest
 from cl_core.hparams import hparams
 from cl_core.method import METHODS
 from search.cli import app, main
+from search.preparation import prepared
+from search.storage import run_folder
 from spaces.study.study_file import load_study
 from tests import methods_table
 
@@ -500,7 +502,9 @@ def test_a_failed_run_ends_the_command_with_1_and_a_line(tmp_path: Path) -> None
     assert list(state["errors"]) == ["wild@B0-5tasks/0"]
 
 
-def test_a_single_run_prints_json_alone_and_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_run_prints_json_alone_and_keeps_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = ["train", "--method", "lwf", "--data", "digits", "--scenario", "B4-inc3", "--seed", "1"]
     arguments += ["--set", "hp.kd_weight=1", "--set", "recipe.epochs=1", "--set", "data.per_class=30"]
@@ -725,3 +729,28 @@ def test_the_page_of_the_search_has_every_verb() -> None:
     page = (Path(__file__).parents[2] / "search" / "README.md").read_text(encoding="utf-8")
     shown = re.findall(r"`([a-z]+)[^`]*`", page.split("| verb | does |")[1].split("\n\n")[0])
     assert set(typer.main.get_command(app).commands) <= set(shown)
+
+
+@pytest.mark.parametrize(("meanwhile", "times"), [("", 1), ("# grown by another command\n", 2)])
+def test_a_continued_run_resolves_its_study_again_only_where_the_folder_changed_before_its_lock(
+    meanwhile: str, times: int, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(finished), str(copy)], check=True)
+    resolved: list[Any] = []
+    keep, lock = prepared.resolve, run_folder.held
+
+    def counted(*arguments: Any) -> Any:
+        resolved.append(keep(*arguments))
+        return resolved[-1]
+
+    def held(folder: Path) -> Any:
+        with (folder / "study.yaml").open("a") as file:
+            file.write(meanwhile)
+        return lock(folder)
+
+    monkeypatch.setattr("search.preparation.prepared.resolve", counted)
+    monkeypatch.setattr("search.commands.run.held", held)
+    result = call("run", finished.parent / "small.yaml", "--local", "--out", copy)
+    assert "nothing to do" in result.stdout, result.output
+    assert len(resolved) == times
