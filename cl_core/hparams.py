@@ -125,15 +125,13 @@ Domain = Float | Int | Choice | Fractions | Factors
 
 @dataclass(frozen=True)
 class HParam:
-    """One hyperparameter: what it may be, and when it acts.
+    """One hyperparameter: its values, and when it acts.
 
-    `acts_from` is the first task whose network or scores it changes. `at_boundary` marks what changes only
-    what is computed from the finished network of a task (memory, class means, the rule that answers), never
-    the training of that task. `when` names the branch in which it acts: {"loss": ("ce",)}. `searched` says
-    whether a study searches it unless told otherwise; every hyperparameter can be searched. `stability`
-    marks the weight of a term that holds the network to what it knew, by a teacher or by what is stored: the
-    larger, the less is forgotten and the less is learnt, so that a framework may take it at its upper end and
-    relax it (`cl_core.training.chf`).
+    `acts_from` is the first task whose network or scores it changes. With `at_boundary` it changes only what
+    is computed after a task (memory, class means, the rule that answers), never the training of that task.
+    `when` names the branch in which it acts: {"loss": ("ce",)}. With `searched` off a study searches it only
+    if it says so. `stability` marks the weight of a term that holds the network to the past, by a teacher or
+    by stored data. `cl_core.training.chf` starts such a weight at its upper end and relaxes it.
     """
 
     name: str
@@ -148,7 +146,7 @@ class HParam:
     stability: bool
 
     def active(self, values: Mapping[str, Value]) -> bool:
-        """Whether the branch of `when` is taken under `values`."""
+        """Return True if `values` take the branch of `when`."""
         return all(values[name] in allowed for name, allowed in self.when.items())
 
 

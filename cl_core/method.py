@@ -1,8 +1,7 @@
-"""What a method is: hyperparameters, and the hooks in which it differs from fine-tuning.
+"""The base class of methods: hyperparameters, and hooks that differ from fine-tuning.
 
-A method derives from `Method` directly, never from another method; what methods share are plain functions
-(`losses`, `memory`, `classifiers`). The trainer owns every loop: a method yields phases and returns loss
-terms.
+A method derives from `Method` directly, never from another method. Shared code is in the functions of
+`cl_core.blocks`. The trainer owns every loop: a method yields phases and returns loss terms.
 """
 
 from __future__ import annotations
@@ -63,11 +62,10 @@ OnGrad = Callable[[Sequence[nn.Parameter], int, int, torch.Generator], None]
 
 @dataclass(frozen=True)
 class Base:
-    """What decides the first task's training besides data, net and recipe.
+    """The part of a method that decides the training of the first task, besides data, net and recipe.
 
-    Methods with equal `Base` train the same first task bit for bit and share it. `side_heads` names the heads
-    that training needs beside the one that answers, with their rows a class. `recipe` holds the family's own
-    recipe defaults; a study's recipe overrides them.
+    Methods with equal `Base` train the same first task bit for bit and share it. `side_heads` names further
+    heads for training, with their rows per class. `recipe` holds defaults; a study's recipe overrides them.
     """
 
     family: str = "plain"  # cross-entropy over the classes of the task
@@ -90,9 +88,11 @@ class Base:
 
 @dataclass(frozen=True)
 class Rows:
-    """A source of training rows for a phase. With `batch` it fills that many places of every step, else
-    the recipe's batch. The first source of a phase makes its epochs, whose last step `recipe.last_batch`
-    decides; others are repeated for as long as it lasts, with as many places in every step."""
+    """A source of training rows for a phase, with `batch` rows per step (default: the recipe's batch).
+
+    The first source of a phase makes its epochs; `recipe.last_batch` decides their last step. The others are
+    repeated as long as it lasts, with as many rows in every step.
+    """
 
     ids: Tensor  # [n] int64, on the CPU
     batch: int | None = None
@@ -102,12 +102,11 @@ class Rows:
 class Phase:
     """One stretch of training within a task.
 
-    `params` are the parameters that train (all of the network's by default); of the head, only the rows
-    [head_rows[0], head_rows[1]) do, and the others are bitwise unchanged afterwards. With `train_mode` off
-    the network stays in evaluation mode, so that no BatchNorm statistic moves. With `augment` off images
-    are read as in evaluation and the method draws nothing. `on_grad` may change the gradients of a step: it
-    is given the parameters that train, the 0-based epoch, the number of the step's images and a generator of
-    that step.
+    `params` are the parameters that train, by default all of the network's. With `head_rows`, only these rows
+    [start, stop) of the head train; the others stay equal bit for bit. With `train_mode` off the network
+    stays in evaluation mode, so no BatchNorm statistic moves. With `augment` off images are read as in
+    evaluation, and the method draws nothing. `on_grad` may change the gradients of a step. Its arguments are
+    the parameters that train, the 0-based epoch, the number of images and a generator of the step.
     """
 
     name: str
@@ -132,10 +131,12 @@ class Method:
     level: ClassVar[str]  # of the distillation: logits | features | data | none
     kind: ClassVar[str]  # probability matching | logit matching | instance feature | ... | none
     memories: ClassVar[tuple[str, ...]] = ("exemplars",)
-    teacher: ClassVar[bool] = False  # whether the previous network is kept frozen during a task
-    images_a_class: ClassVar[int] = 1  # training images that every class must have, validation rows left out
-    restarts: ClassVar[bool] = False  # whether every task trains anew, with the first task's recipe
-    answers_with: ClassVar[tuple[str, ...] | None] = None  # of `State.kept`, what `scores` reads; None: any
+    teacher: ClassVar[bool] = False  # on: keep the previous network frozen during a task
+    images_a_class: ClassVar[int] = 1  # training images that every class needs, without validation rows
+    restarts: ClassVar[bool] = False  # on: every task trains anew, with the first task's recipe
+    answers_with: ClassVar[tuple[str, ...] | None] = (
+        None  # the names in `State.kept` that `scores` reads; None: all
+    )
 
     @dataclass(frozen=True)
     class HP:
@@ -151,13 +152,13 @@ class Method:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a method is stateless: {name!r} belongs into State")
 
-    # What the study asks before any work.
+    # Before any work.
 
     def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
-        """Raise BadRequest where this method cannot run on tasks of these sizes and images [C, H, W]."""
+        """Raise BadRequest if the method cannot run on tasks of these sizes and images [C, H, W]."""
 
     def check_net(self, features: Tensor, maps: tuple[Tensor, ...]) -> None:
-        """Raise BadRequest where this method cannot use a net that gives these, for two images of noise.
+        """Raise BadRequest where this method cannot use a net that gives these, for two noise images.
 
         features [2, D]; maps one of each stage of the net, [2, C, H, W], or none.
         """
@@ -178,10 +179,10 @@ class Method:
         """The name of the classifier that is the method's own."""
         return "head"
 
-    # What happens within a task, in this order.
+    # Within a task, in this order.
 
     def begin(self, s: State, task: Task, data: View, g: Streams) -> None:
-        """Before training: freeze the teacher where there is one, open the head's rows."""
+        """Before training: freeze the teacher if the method has one, and open the head's rows."""
         if task.index and self.teacher:
             s.remember_teacher()
         s.head.open(task.old, task.seen, g("head"))
@@ -189,7 +190,7 @@ class Method:
             head.open(task.old, task.seen, g("head", name))  # type: ignore[operator]
 
     def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
-        """The phases of a task; what follows a yield runs when that phase has been trained."""
+        """The phases of a task; code after a yield runs when that phase has been trained."""
         yield Phase("train", (Rows(task.rows),), task.recipe, self.loss)
 
     def augment(self, s: State, batch: Batch, task: Task, g: Streams) -> Batch:
