@@ -1,5 +1,4 @@
-"""What may be searched: the space of each method, study files, presets. Nothing is imported until it is
-asked for."""
+"""Study files and search spaces: read a study, resolve it on its data. Names are imported on first use."""
 
 from __future__ import annotations
 

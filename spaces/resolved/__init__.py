@@ -1,1 +1,1 @@
-"""A study resolved on its data: cells, spaces, budgets."""
+"""A study on its data: cells, runs, checks, warnings and study.yaml."""

@@ -23,8 +23,7 @@ from spaces.study.study import Entry, Study
 
 @dataclass(frozen=True)
 class Cell:
-    """A label on a scenario: one search of its own. `budget` counts configurations; `note` says why it is
-    smaller."""
+    """One label on one scenario. `budget` counts trials; `note` says why it is smaller than the study's."""
 
     name: str
     label: str
@@ -35,7 +34,7 @@ class Cell:
     note: str
     sizes: tuple[int, ...]  # classes of each task
     init: str | None = None
-    until: int | None = None  # the search trains only so many tasks
+    until: int | None = None  # the number of tasks that the search trains, if not all
 
     @property
     def tasks(self) -> int:
@@ -44,11 +43,11 @@ class Cell:
 
     @property
     def seeks(self) -> str:
-        """Which class order is searched, hardest or easiest; empty where hyperparameters are."""
+        """The class order that is searched, hardest or easiest; empty if hyperparameters are."""
         return seeks(self.scenario)
 
     def nets(self, data: Data) -> tuple[str, ...]:
-        """Every network that a run may have: those that are searched, the fixed one, or that of the data."""
+        """Return every network that a run may have: the searched ones, the fixed one, or the data set's."""
         known = {p.name: p for p in self.space.parameters}.get("recipe.net")
         if known is None:
             return (data.net,)
@@ -56,12 +55,12 @@ class Cell:
 
     @property
     def searched(self) -> str:
-        """What is searched, in words."""
+        """The searched space in words."""
         return f"class orders, for the {self.seeks}" if self.seeks else str(self.space)
 
 
 def cell_of(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data: Data) -> Cell:
-    """The cell of a label and a scenario on `data`. Raises BadRequest for what it cannot be searched with."""
+    """Return the cell of a label and a scenario on `data`. Raises BadRequest."""
     recipe = _merged(study.recipe, entry.recipe)
     space = space_of(
         entry.method,
@@ -77,7 +76,7 @@ def cell_of(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data
     tasks = check_protocol(protocol, search.stopper, scenario.name, len(sizes))
     check_objectives(search.objective, scenario.name, tasks)
     if seeks(scenario):
-        # No stopper acts there: the order whose runs fall behind is the one that is wanted.
+        # No stopper acts: an order that falls behind may be the one that is sought.
         check_order_search(scenario, sizes, search.sampler, search.objective)
         space = order_space(space, data.num_classes)
     else:
@@ -89,7 +88,7 @@ def cell_of(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data
         raise BadRequest(f"{label}: {error}") from error
     init = recipe.get("init")
     if init is not None and not isinstance(init, str):
-        raise BadRequest(f"recipe.init must be the path of a safetensors file, not {init!r}")
+        raise BadRequest(f"recipe.init must be a text, not {init!r}: give the path of a safetensors file")
     budget, note = study.search.trials, ""
     if protocol.select_on == "chf":
         fixed = tuple(dataclasses.replace(p, domain=None) for p in space.parameters)
@@ -103,7 +102,7 @@ def cell_of(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data
 
 
 def _merged(study: Mapping[str, Any], label: Mapping[str, Any]) -> dict[str, Any]:
-    """The study's recipe with a label's own on top, key by key."""
+    """Return the study's recipe with a label's own on top, key by key."""
     out = copy.deepcopy(dict(study))
     for key, value in label.items():
         if key in PARTS and isinstance(value, Mapping) and isinstance(out.get(key), Mapping):

@@ -1,7 +1,7 @@
-"""Continuing a study in the folder that it was begun in: what may grow, and what may not change.
+"""Continue a study in its run folder: what may grow, and what may not change.
 
-Trials, methods, scenarios, class orders and seeds may grow. Where data lies, resources and storage may be
-anything, but for the place of Optuna's studies. All else stays as it was.
+Trials, methods, scenarios, class orders and seeds may grow. The place of the data, resources and storage may
+change, except the place of Optuna's studies. Everything else must stay the same.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from spaces.study.study_file import standing_study
 
 
 def grown(existing: Mapping[str, Any], new: Study) -> Study:
-    """`new` grown by the study that stands in a folder, whose study.yaml is `existing`.
+    """Return `new` grown by the study of a run folder, whose study.yaml is `existing`.
 
-    The larger number of trials, orders and seeds wins; methods and scenarios are united, the old ones
-    first. Raises BadRequest naming the first key that may not change.
+    The larger number of trials, orders and seeds wins. Methods and scenarios are united, the old ones first.
+    Raises BadRequest, which names the first key that may not change.
     """
     old = standing_study(existing)
     _same(old.fixed_part(), new.fixed_part(), "")
     if old.search.stopper != "none":
-        # Runs are compared by their place among those of a configuration, which more of them would move.
+        # Stoppers compare runs by their position in the trial, which more runs would move.
         for key in ("orders", "seeds"):
             before, now = getattr(old.protocol, key), getattr(new.protocol, key)
             if now > before:
@@ -66,18 +66,18 @@ def grown(existing: Mapping[str, Any], new: Study) -> Study:
 
 
 def _same_studies(old: StoragePart, new: StoragePart) -> StoragePart:
-    """The storage of `new`, with Optuna's studies where `old` has them. Raises BadRequest."""
+    """Return the storage of `new`, with Optuna's studies at the place of `old`. Raises BadRequest."""
     before, now = old.optuna or "journal", new.optuna or old.optuna or "journal"
     if _place(before) != _place(now):
         raise BadRequest(
-            f"storage.optuna was {before} when this folder was begun and is {now} now: set it back, or write "
-            "the new place into its study.yaml where the studies have been moved"
+            f"storage.optuna was {before} when this folder was begun and is {now} now: set it back, or, if "
+            "the studies were moved, write the new place in the folder's study.yaml"
         )
     return new.model_copy(update={"optuna": new.optuna or old.optuna})
 
 
 def _place(optuna: str) -> str:
-    """Where the studies lie, by whichever driver they are reached."""
+    """Return the place of the studies, without the driver."""
     scheme, colon, rest = optuna.partition("://")
     return scheme.split("+")[0] + colon + rest
 

@@ -1,4 +1,4 @@
-"""What a study met when it was begun: versions, hardware, the time."""
+"""The environment of a study: versions, hardware, time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a study's numbers depend on."""
+    """Return the versions that a study's numbers depend on."""
     out = {"python": platform.python_version()}
     for name in ("torch", "ray", "optuna", "cl-search"):
         try:
@@ -21,7 +21,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """What this machine has."""
+    """Return the CPUs and GPUs of this machine."""
     import torch
 
     gpus = (
@@ -33,5 +33,5 @@ def hardware() -> dict[str, Any]:
 
 
 def now() -> str:
-    """The time in UTC, as ISO 8601 writes it."""
+    """Return the time in UTC in ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,8 +1,8 @@
 """The search space of a method, derived from the metadata beside its hyperparameters and the recipe's.
 
-Without a word from the study file, hyperparameters marked `searched` are searched over their whole domain
-and all others keep their default; recipe fields are searched only where the study gives a domain. A method
-that restarts at every task has no recipe for increments.
+By default, hyperparameters marked `searched` are searched over their whole domain, and the others keep
+their default. Recipe fields are searched only where the study gives a domain. A method that restarts at
+every task has no recipe for increments.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def space_of(
     data_net: str = "convnet",
     where: str = "",
 ) -> Space:
-    """The space of `method` (a name, or module:attribute).
+    """Return the space of `method` (a name, or module:attribute).
 
-    `given` fixes or narrows hyperparameters; `recipe` does so for recipe fields, `net`, and under "base"
-    and "increment" for the first task and for the others. `data_recipe` and `data_net` are the data set's
-    defaults; `where` names the place in the study file for messages. Raises BadRequest for unknown names,
-    and values or domains out of range; what is given but could never act is in `Space.inert`.
+    `given` fixes or narrows hyperparameters. `recipe` does so for recipe fields and `net`, and under "base"
+    and "increment" for the first task and the others. `data_recipe` and `data_net` are the data set's
+    defaults; `where` is the place in the study file for messages. Raises BadRequest for unknown names, and
+    for values or domains out of range. Settings that can never act are in `Space.inert`.
     """
     cls = METHODS[method]
     where = where or f"methods.{method}"
@@ -47,16 +47,16 @@ def space_of(
         "base": [data_recipe or {}, made.base().recipe],
         "increment": [data_recipe or {}, made.recipe()],
     }
-    said = _recipe(recipe or {}, layers, data_net)
-    if cls.restarts:  # it trains every task with the first one's recipe; the others' is for other methods
-        said = [p for p in said if not p.name.startswith(INCREMENT)]
-    return Space((*own, *said), inert)
+    fields = _recipe(recipe or {}, layers, data_net)
+    if cls.restarts:  # every task is trained with the first one's recipe
+        fields = [p for p in fields if not p.name.startswith(INCREMENT)]
+    return Space((*own, *fields), inert)
 
 
 def _hyperparameters(
     known: Mapping[str, HParam], given: Given, where: str, method: str
 ) -> tuple[list[Parameter], dict[str, str]]:
-    """The parameters "hp.*", those that others depend on first; the branches of what never acts."""
+    """Return the parameters "hp.*" in the order of their dependence, and the branches of inactive ones."""
     for name in given:
         if name not in known:
             raise unknown(f"hyperparameter of {method}", name, known)
@@ -66,9 +66,9 @@ def _hyperparameters(
         hparam = known[name]
         when = {f"hp.{controller}": allowed for controller, allowed in hparam.when.items()}
         if name in given:
-            said = narrow(f"{where}.{name}", hparam.domain, given[name])
-            default = said.default if said.domain is None else hparam.default
-            domain = said.domain
+            narrowed = narrow(f"{where}.{name}", hparam.domain, given[name])
+            default = narrowed.default if narrowed.domain is None else hparam.default
+            domain = narrowed.domain
         else:
             default = hparam.default
             domain = (
@@ -83,7 +83,7 @@ def _hyperparameters(
 
 
 def _in_order(known: Mapping[str, HParam]) -> list[str]:
-    """Names in the order of definition, moved only where a `when` names a later one."""
+    """Return names in the order of definition; one that a `when` names moves before its dependent."""
     order: list[str] = []
 
     def place(name: str) -> None:
@@ -98,7 +98,7 @@ def _in_order(known: Mapping[str, HParam]) -> list[str]:
 
 
 def _reachable(when: Mapping[str, tuple[Value, ...]], before: Mapping[str, Parameter]) -> bool:
-    """Whether some configuration takes the branch."""
+    """Return true if some trial takes the branch."""
     for name, allowed in when.items():
         controller = before.get(name.removeprefix("hp."))
         if controller is None:
@@ -110,8 +110,7 @@ def _reachable(when: Mapping[str, tuple[Value, ...]], before: Mapping[str, Param
 
 
 def _recipe(recipe: Given, layers: Mapping[str, Sequence[Mapping[str, Value]]], net: str) -> list[Parameter]:
-    """The parameters "recipe.*" that the study gives; their default is what would be in force without a
-    search."""
+    """Return the parameters "recipe.*" that the study gives. Their default is the value without a search."""
     fields = hparams(Recipe)
     known = [*recipe_fields(), *PARTS, "net", "init"]
     out: list[Parameter] = []
@@ -129,7 +128,7 @@ def _recipe(recipe: Given, layers: Mapping[str, Sequence[Mapping[str, Value]]], 
         if values is None:
             continue
         if not isinstance(values, Mapping):
-            raise BadRequest(f"recipe.{part} must be a mapping of recipe fields, not {values!r}")
+            raise BadRequest(f"recipe.{part} must be a mapping, not {values!r}: give it recipe fields")
         for key, value in values.items():
             if key not in fields:
                 raise unknown(f"key of recipe.{part}", key, fields)
@@ -143,7 +142,7 @@ def _field(name: str, hparam: HParam, given: object) -> Parameter:
 
 
 def _net(given: object, default: str) -> Parameter:
-    """The network: a name, module:attribute, or {choice: [..]} of them."""
+    """Return the network parameter: a name, module:attribute, or {choice: [..]} of them."""
     options = given.get("choice") if isinstance(given, Mapping) else [given]
     if not isinstance(options, list | tuple) or not options or not all(isinstance(o, str) for o in options):
         raise BadRequest(f"recipe.net must be a network's name or {{choice: [names]}}, not {given!r}")
@@ -157,7 +156,7 @@ def _net(given: object, default: str) -> Parameter:
 def _published(
     parameter: Parameter, fixed: Mapping[str, Value], layers: Mapping[str, Sequence[Mapping[str, Value]]]
 ) -> Parameter:
-    """`parameter` with the default that the layers of the recipe give."""
+    """Return `parameter` with the default that the layers of the recipe give."""
     *_, field = parameter.name.split(".")
     part = "increment" if parameter.name.startswith(INCREMENT) else "base"
     common = {name.split(".")[1]: value for name, value in fixed.items() if name.count(".") == 1}

@@ -1,4 +1,4 @@
-"""A cell's searched parameters as study.yaml states them, from which reports rebuild the space."""
+"""The searched parameters of a cell as study.yaml holds them. Reports rebuild the space from them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from spaces.space.space import Parameter, Space
 
 
 def plain_parameters(method: str, space: Space) -> list[dict[str, Any]]:
-    """Every searched parameter of `space`, in its order, as plain values.
+    """Return every searched parameter of `space`, in its order, as plain values.
 
     `name`, `column` (of the tables), `kind` (float, int or choice), `low`, `high` and `log` or `choices`,
-    `default` (the published one), `when` (only in a branch: column -> values) and `whole`, the domain that
-    the method itself has, where it has one that could be named here.
+    `default` (the published one), `when` (only in a branch: column -> values) and `whole`, the method's own
+    domain, unless it is neither float, int nor choice.
     """
     known = {p.name: p for p in space.parameters}
     return [_plain(method, p, known) for p in space.searched]
@@ -36,8 +36,10 @@ def _plain(method: str, p: Parameter, known: Mapping[str, Parameter]) -> dict[st
 
 
 def _open(p: Parameter, known: Mapping[str, Parameter]) -> dict[str, tuple[Value, ...]]:
-    """What of a branch is not settled by the study: a fixed value that is there allows it, or the space would
-    lack the parameter."""
+    """Return the part of a branch that trials decide.
+
+    A fixed value always allows the branch; otherwise the space would lack the parameter.
+    """
     out: dict[str, tuple[Value, ...]] = {}
     for name, allowed in p.when.items():
         out |= {name: allowed} if known[name].searched else _open(known[name], known)
@@ -52,8 +54,11 @@ def _domain(domain: Float | Int | Choice) -> dict[str, Any]:
 
 
 def _column(name: str, names: set[str]) -> str:
-    """Where the tables hold a parameter's value: a recipe field stands there for base and increments apart,
-    and follows "recipe.lr" in the part that the study does not set as well."""
+    """Return the column of the tables that holds a parameter's value.
+
+    Tables hold a recipe field for base and increments apart. "recipe.lr" is found in a part for which the
+    study gives no own value.
+    """
     kind, *rest = name.split(".")
     if kind != "recipe" or len(rest) > 1:
         return name

@@ -1,12 +1,11 @@
-"""Splits as a search axis: grids of scenarios, and class orders as something to search.
+"""Scenarios as a search axis: grids of scenarios, and class orders to search.
 
 A scenario `{grid: {base: [0, 4], increment: [1, 2], class_order: [natural, "seed:1"]}}` stands for every
-combination. A scenario whose class order is `hardest` or `easiest` is searched over class orders alone: a
-configuration is a random key in [0, 1] for each class, and the order is that of the keys (Bean, Genetic
-Algorithms and Random Keys for Sequencing and Optimization, ORSA J. Computing 1994), so that every sampler of
-real numbers can search permutations. Within a task, classes stand in the data set's own order: what counts
-is the split, so that equal splits are one configuration, and the first task is shared where its classes
-agree.
+combination. If its class order is `hardest` or `easiest`, class orders are searched instead of
+hyperparameters. A trial is then a random key in [0, 1] for each class, and the keys' order is the class
+order (Bean, Genetic Algorithms and Random Keys for Sequencing and Optimization, ORSA J. Computing 1994). So
+every sampler of real numbers can search permutations. Within a task, classes keep the data set's order:
+trials with equal tasks are equal, and first tasks with equal classes are shared.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from spaces.space.space import Parameter, Space, Values
 
 GRID = "grid"
 SPLITS = ("increment", "tasks", "increments")
-MOST_SCENARIOS = 1_000  # of one grid; beyond it stands a slip of the hand
-KEY = "order."  # of a parameter: the random key of a class
+MOST_SCENARIOS = 1_000  # of one grid; a larger number is a typing error
+KEY = "order."  # prefix of a parameter that is the random key of a class
 
 TURNED = {"max": "min", "min": "max"}
 
@@ -33,18 +32,18 @@ TURNED = {"max": "min", "min": "max"}
 def scenarios_of(
     entries: Sequence[str | Mapping[str, Any]], classes: int | None = None
 ) -> list[ScenarioSpec]:
-    """The scenarios of a study's list in order, a grid's combinations in its place.
+    """Return the scenarios of a study's list in order, with each grid replaced by its combinations.
 
-    A combination of a grid that stands already counts once; where the number of `classes` is known, so do
-    two combinations with the same tasks and class order. Raises BadRequest, also where a combination does
-    not fit so many classes.
+    A combination that is already in the list counts once. With a number of `classes`, two combinations with
+    the same tasks and class order count once as well. Raises BadRequest, also where a combination does not
+    fit the classes.
     """
     out: list[ScenarioSpec] = []
     for entry in entries:
         if not (isinstance(entry, Mapping) and GRID in entry):
             spec = parse_scenario(entry)
             if spec.name in {other.name for other in out}:
-                raise BadRequest(f"scenarios names {spec.name!r} twice: remove one, or give one another name")
+                raise BadRequest(f"scenarios names {spec.name!r} twice: remove one, or rename one")
             out.append(spec)
             continue
         seen: set[tuple[tuple[int, ...], str]] = set()
@@ -52,72 +51,73 @@ def scenarios_of(
             split = (spec.sizes(classes), spec.class_order) if classes else ((), spec.name)
             if spec not in out and split not in seen:
                 if spec.name in {other.name for other in out}:
-                    raise BadRequest(
-                        f"scenarios names {spec.name!r} twice, once in a grid: give the other another name"
-                    )
+                    raise BadRequest(f"scenarios names {spec.name!r} twice, once in a grid: rename the other")
                 out.append(spec)
             seen.add(split)
     return out
 
 
 def _combinations(entry: Mapping[str, Any]) -> Iterator[ScenarioSpec]:
-    """Every combination of a grid's values: bases outside, then what follows them, class orders inside."""
+    """Yield every combination of a grid's values: bases outside, class orders inside."""
     if len(entry) > 1:
         other = next(key for key in entry if key != GRID)
-        raise BadRequest(f"a scenario with a grid has no other key, and got {other!r}: move it into the grid")
+        raise BadRequest(
+            f"a scenario with a grid must have no other key, not {other!r}: move it into the grid"
+        )
     given = entry[GRID]
     known = ("base", *SPLITS, "class_order")
     if not isinstance(given, Mapping):
         raise BadRequest(
-            f"a grid of scenarios is a mapping such as {{base: [0, 4], increment: [1, 2]}}, not {given!r}"
+            f"a grid of scenarios must be a mapping, not {given!r}: write {{base: [0, 4], increment: [1, 2]}}"
         )
     for key in given:
         if key not in known:
             raise unknown("key of a grid of scenarios", key, known)
-    said = [key for key in SPLITS if given.get(key) is not None]
-    if len(said) != 1:
+    ways = [key for key in SPLITS if given.get(key) is not None]
+    if len(ways) != 1:
         raise BadRequest(
-            f"a grid of scenarios needs exactly one of {', '.join(SPLITS)}, and got "
-            f"{' and '.join(said) or 'none'}: as in {{base: [0, 4], increment: [1, 2]}}"
+            f"a grid of scenarios must have exactly one of {', '.join(SPLITS)}, not "
+            f"{' and '.join(ways) or 'none'}: write {{base: [0, 4], increment: [1, 2]}}"
         )
     axes = {
         "base": _values("base", given.get("base", 0)),
-        said[0]: _values(said[0], given[said[0]]),
+        ways[0]: _values(ways[0], given[ways[0]]),
         "class_order": _values("class_order", given.get("class_order", "natural")),
     }
     count = math.prod(map(len, axes.values()))
     if count > MOST_SCENARIOS:
-        raise BadRequest(f"a grid of scenarios must stay below {MOST_SCENARIOS}, and stands for {count}")
+        raise BadRequest(
+            f"a grid of scenarios must have at most {MOST_SCENARIOS} combinations, not {count}: shorten it"
+        )
     for values in itertools.product(*axes.values()):
         yield parse_scenario(dict(zip(axes, values, strict=True)))
 
 
 def _values(key: str, given: object) -> list[Any]:
-    """The values of one key of a grid: a list, or one value; a flat list of increments is one."""
+    """Return the values of one key of a grid; a flat list of increments is one value."""
     if not isinstance(given, list | tuple):
         return [given]
     if key == "increments" and given and not any(isinstance(value, list | tuple) for value in given):
         return [list(given)]
     if not given:
-        raise BadRequest(f"{key} of a grid of scenarios must not be empty: give it a value, or leave it out")
+        raise BadRequest(f"{key} of a grid of scenarios must not be empty: give it a value, or remove it")
     return list(given)
 
 
 def seeks(scenario: ScenarioSpec) -> str:
-    """Which class order is searched, hardest or easiest; empty where the order is given."""
+    """Return the class order that is searched, hardest or easiest; empty if the order is given."""
     return scenario.class_order if scenario.class_order in SOUGHT else ""
 
 
 def directions(objectives: Mapping[str, str], sought: str) -> dict[str, str]:
-    """What the search of a cell optimises: the study's objectives, turned where the hardest order is
-    sought."""
+    """Return the directions of a cell's search: those of the study, reversed for the hardest order."""
     return {name: TURNED[way] if sought == "hardest" else way for name, way in objectives.items()}
 
 
 def order_space(space: Space, classes: int) -> Space:
-    """`space` with every hyperparameter at its first value, and a random key for each class.
+    """Return `space` with every hyperparameter fixed to its default, and a random key for each class.
 
-    The keys' defaults, i / classes, give the natural order.
+    The default keys, i / classes, give the natural order.
     """
     fixed = [Parameter(name, value) for name, value in space.defaults().items()]
     keys = [
@@ -127,42 +127,42 @@ def order_space(space: Space, classes: int) -> Space:
     return Space((*fixed, *keys), space.inert, tuple(space.moved))
 
 
-def order_of(config: Mapping[str, Value], sizes: Sequence[int]) -> str:
-    """The class order of a configuration's keys, written out; equal keys by class."""
-    keys = {int(name[len(KEY) :]): float(value) for name, value in config.items() if name.startswith(KEY)}
+def order_of(values: Mapping[str, Value], sizes: Sequence[int]) -> str:
+    """Return the class order of a trial's keys, written out. Equal keys are ordered by class."""
+    keys = {int(name[len(KEY) :]): float(value) for name, value in values.items() if name.startswith(KEY)}
     return listed(by_task(sorted(keys, key=lambda c: (keys[c], c)), sizes))
 
 
 def keys_of(order: str, classes: int) -> dict[str, float]:
-    """Keys that give a class order. Raises BadRequest for one that is none."""
+    """Return keys that give a class order. Raises BadRequest for an invalid order."""
     return {f"{KEY}{c}": place / classes for place, c in enumerate(class_order(order, classes))}
 
 
-def as_order(config: Mapping[str, Value], sizes: Sequence[int]) -> Values:
-    """A configuration with the class order in the place of its keys, where it has any: what identifies it."""
-    rest = {name: value for name, value in config.items() if not name.startswith(KEY)}
-    return rest if len(rest) == len(config) else {**rest, "class_order": order_of(config, sizes)}
+def as_order(values: Mapping[str, Value], sizes: Sequence[int]) -> Values:
+    """Return what identifies a trial: its values, with a class order in place of the keys."""
+    rest = {name: value for name, value in values.items() if not name.startswith(KEY)}
+    return rest if len(rest) == len(values) else {**rest, "class_order": order_of(values, sizes)}
 
 
 def number_of_splits(sizes: Sequence[int]) -> int:
-    """How many class orders differ in which task brings which class."""
+    """Return the number of class orders that differ in the classes of a task."""
     return math.factorial(sum(sizes)) // math.prod(map(math.factorial, sizes))
 
 
 def check_order_search(
     scenario: ScenarioSpec, sizes: Sequence[int], sampler: str, objectives: Mapping[str, str]
 ) -> None:
-    """Raise BadRequest where no search for a class order can be made."""
-    said = f"scenario {scenario.name} searches for the {scenario.class_order} class order"
+    """Raise BadRequest where class orders cannot be searched."""
+    search = f"scenario {scenario.name} searches for the {scenario.class_order} class order"
     if len(sizes) == 1:
-        raise BadRequest(f"{said}, but has one task, which every order makes alike: split the classes")
+        raise BadRequest(f"{search}, but has one task, which is equal for every order: split the classes")
     if len(objectives) > 1:
         raise BadRequest(
-            f"{said} by one objective, but search.objective names {len(objectives)}: keep one, or make it a "
-            "study of its own"
+            f"{search} by one objective, but search.objective names {len(objectives)}: keep one, or move it "
+            "to another study"
         )
     if sampler == "grid":
         raise BadRequest(
-            f"{said}, of which there is no grid: set search.sampler to tpe, gp, random or nsga2, or write "
-            "orders out in a grid of scenarios"
+            f"{search}, for which there is no grid: set search.sampler to tpe, gp, random or nsga2, or list "
+            "the orders in a grid of scenarios"
         )

@@ -1,9 +1,8 @@
 """A search space: parameters with domains, values that are fixed, and branches in which a parameter acts.
 
-There is one description and two renderings: `sample_with` asks an Optuna trial for the active parameters
-only (define by run), `rows` says the same in words. A configuration is a flat mapping from parameter names
-to values: those sampled and those fixed, without the ones whose branch is not taken. Names are
-"hp.kd_weight", "recipe.lr" (base and increments), "recipe.base.lr", "recipe.increment.lr", "recipe.net".
+A trial's `Values` map parameter names to values, sampled and fixed ones, without inactive parameters.
+`sample_with` asks an Optuna trial for the active parameters only (define by run). Names are "hp.kd_weight",
+"recipe.lr" (base task and increments), "recipe.base.lr", "recipe.increment.lr", "recipe.net".
 """
 
 from __future__ import annotations
@@ -32,27 +31,27 @@ class Suggests(Protocol):
 
 @dataclass(frozen=True)
 class Parameter:
-    """What is known of one name of a space. `domain` is None where the value is fixed to `default`."""
+    """One name of a space. `domain` is None where the value is fixed to `default`."""
 
     name: str
     default: Value
     domain: Float | Int | Choice | None = None
-    when: When = field(default_factory=dict)  # full names -> the values under which this one acts
+    when: When = field(default_factory=dict)  # other names -> their values under which this one acts
     doc: str = ""
 
     @property
     def searched(self) -> bool:
-        """Whether a trial chooses the value."""
+        """True if a trial chooses the value."""
         return self.domain is not None
 
 
 @dataclass(frozen=True)
 class Space:
-    """Parameters in an order in which whatever a `when` names comes first."""
+    """Parameters in order: those that a `when` names come before the one that it belongs to."""
 
     parameters: tuple[Parameter, ...]
-    inert: Mapping[str, str] = field(default_factory=dict)  # given, but never acting: name -> its branch
-    displaced: tuple[tuple[str, Value, Value], ...] = ()  # as `moved`, of what is fixed now
+    inert: Mapping[str, str] = field(default_factory=dict)  # given, but never active: name -> its branch
+    displaced: tuple[tuple[str, Value, Value], ...] = ()  # as `moved`, for parameters that are fixed now
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -68,38 +67,38 @@ class Space:
         """The parameters that a trial chooses."""
         return tuple(p for p in self.parameters if p.searched)
 
-    def active(self, parameter: Parameter, config: Mapping[str, Value]) -> bool:
-        """Whether the branch of `parameter` is taken under the values before it."""
-        return all(name in config and config[name] in allowed for name, allowed in parameter.when.items())
+    def active(self, parameter: Parameter, values: Mapping[str, Value]) -> bool:
+        """Return true if `parameter` acts under the values before it."""
+        return all(name in values and values[name] in allowed for name, allowed in parameter.when.items())
 
     def sample_with(self, trial: Suggests) -> Values:
-        """A configuration whose active parameters `trial` suggests; inactive ones are never asked for."""
-        config: Values = {}
+        """Return values; `trial` suggests the searched ones, and inactive parameters are left out."""
+        values: Values = {}
         for p in self.parameters:
-            if not self.active(p, config):
+            if not self.active(p, values):
                 continue
             match p.domain:
                 case None:
-                    config[p.name] = p.default
+                    values[p.name] = p.default
                 case Float(low, high, log):
-                    config[p.name] = trial.suggest_float(p.name, low, high, log=log)
+                    values[p.name] = trial.suggest_float(p.name, low, high, log=log)
                 case Int(low, high, log):
-                    config[p.name] = trial.suggest_int(p.name, low, high, log=log)
+                    values[p.name] = trial.suggest_int(p.name, low, high, log=log)
                 case Choice():
-                    config[p.name] = trial.suggest_categorical(p.name, list(p.domain.options))
-        return config
+                    values[p.name] = trial.suggest_categorical(p.name, list(p.domain.options))
+        return values
 
     def defaults(self) -> Values:
-        """The published defaults, moved into narrowed domains."""
-        config: Values = {}
+        """Return the published defaults, moved into narrowed domains."""
+        values: Values = {}
         for p in self.parameters:
-            if self.active(p, config):
-                config[p.name] = p.default if p.domain is None else inside(p.domain, p.default)
-        return config
+            if self.active(p, values):
+                values[p.name] = p.default if p.domain is None else inside(p.domain, p.default)
+        return values
 
     @property
     def moved(self) -> list[tuple[str, Value, Value]]:
-        """(name, published default, value taken) where a narrowed domain does not hold the default."""
+        """(name, published default, value taken) for each default outside its narrowed domain."""
         first = self.defaults()
         return list(self.displaced) + [
             (p.name, p.default, first[p.name])
@@ -109,7 +108,7 @@ class Space:
 
     @property
     def conditional(self) -> tuple[str, ...]:
-        """The searched parameters that some configurations lack."""
+        """The searched parameters that act in some trials only."""
         out: list[str] = []
         known = {p.name: p for p in self.parameters}
         lacking: set[str] = set()
@@ -123,41 +122,42 @@ class Space:
                 out.append(p.name)
         return tuple(out)
 
-    def validate(self, config: Mapping[str, object]) -> Values:
-        """`config` with values of the right types.
+    def validate(self, values: Mapping[str, object]) -> Values:
+        """Return `values` with the right types.
 
-        Raises BadRequest for an unknown name, a value outside its domain, a name whose branch is not taken,
-        one missing.
+        Raises BadRequest for an unknown or inactive name, a missing one, and a value outside its domain.
         """
         known = {p.name for p in self.parameters}
-        for name in config:
+        for name in values:
             if name not in known:
                 raise unknown("parameter", name, known)
         out: Values = {}
         for p in self.parameters:
             active = self.active(p, out)
-            if p.name not in config:
+            if p.name not in values:
                 if active:
                     raise BadRequest(
-                        f"{p.name} is missing: give it a value in {text(p.domain or Choice(p.default))}"
+                        f"{p.name} is missing: give it a value in {p.domain or Choice(p.default)}"
                     )
                 continue
             if not active:
-                raise BadRequest(f"{p.name} does not act here, only where {condition(p.when)}: leave it out")
-            out[p.name] = (p.domain or Choice(p.default)).check(p.name, config[p.name])
+                raise BadRequest(f"{p.name} acts only where {condition(p.when)}: remove it")
+            out[p.name] = (p.domain or Choice(p.default)).check(p.name, values[p.name])
         return out
 
-    def searched_in(self, config: Mapping[str, Value]) -> Values:
-        """The sampled part of a configuration, without what is fixed."""
-        return {p.name: config[p.name] for p in self.searched if p.name in config}
+    def searched_in(self, values: Mapping[str, Value]) -> Values:
+        """Return the sampled values, without the fixed ones."""
+        return {p.name: values[p.name] for p in self.searched if p.name in values}
 
     def size(self) -> int | None:
-        """The number of configurations; None where there are infinitely many."""
+        """Return the number of different trials; None if there are infinitely many."""
         return self._size(0, {})
 
     def points(self) -> Iterator[Values]:
-        """Every configuration once, the last parameter changing fastest. Raises BadRequest where there are
-        too many."""
+        """Yield the values of every trial once, the last parameter changing fastest.
+
+        Raises BadRequest where there are infinitely many.
+        """
         for p in self.searched:
             if isinstance(p.domain, Float) and values_of(p.domain) is None:
                 raise BadRequest(
@@ -166,52 +166,40 @@ class Space:
                 )
         return self._points(0, {})
 
-    def rows(self) -> list[tuple[str, str, str, str]]:
-        """(name, domain or fixed value, default, branch) of every parameter, in words."""
-        return [
-            (
-                p.name,
-                text(p.domain) if p.domain else f"= {p.default}",
-                f"{inside(p.domain, p.default)}" if p.domain else "",
-                condition(p.when),
-            )
-            for p in self.parameters
-        ]
-
     def __str__(self) -> str:
-        searched = [f"{p.name} {text(p.domain)}" for p in self.searched if p.domain]
+        searched = [f"{p.name} {p.domain}" for p in self.searched if p.domain]
         return ", ".join(searched) or "nothing to search"
 
-    def _size(self, index: int, config: Values) -> int | None:
+    def _size(self, index: int, before: Values) -> int | None:
         if index == len(self.parameters):
             return 1
         p = self.parameters[index]
-        if not self.active(p, config):
-            return self._size(index + 1, config)
+        if not self.active(p, before):
+            return self._size(index + 1, before)
         values = [p.default] if p.domain is None else values_of(p.domain)
         if values is None:
             return None
-        # Only what a later branch asks about has to be tried value by value.
+        # Only a parameter that a later branch depends on has to be tried value by value.
         if any(p.name in later.when for later in self.parameters[index + 1 :]):
-            sizes = [self._size(index + 1, {**config, p.name: value}) for value in values]
+            sizes = [self._size(index + 1, {**before, p.name: value}) for value in values]
             return None if None in sizes else sum(size or 0 for size in sizes)
-        rest = self._size(index + 1, config)
+        rest = self._size(index + 1, before)
         return None if rest is None else len(values) * rest
 
-    def _points(self, index: int, config: Values) -> Iterator[Values]:
+    def _points(self, index: int, before: Values) -> Iterator[Values]:
         if index == len(self.parameters):
-            yield config
+            yield before
             return
         p = self.parameters[index]
-        if not self.active(p, config):
-            yield from self._points(index + 1, config)
+        if not self.active(p, before):
+            yield from self._points(index + 1, before)
             return
         for value in [p.default] if p.domain is None else values_of(p.domain) or ():
-            yield from self._points(index + 1, {**config, p.name: value})
+            yield from self._points(index + 1, {**before, p.name: value})
 
 
 def values_of(domain: Float | Int | Choice) -> list[Value] | range | None:
-    """Every value of a finite domain in order; None for an interval."""
+    """Return every value of a finite domain in order; None for an interval."""
     if isinstance(domain, Choice):
         return list(domain.options)
     if isinstance(domain, Int):
@@ -220,8 +208,10 @@ def values_of(domain: Float | Int | Choice) -> list[Value] | range | None:
 
 
 def inside(domain: Float | Int | Choice, value: Value) -> Value:
-    """`value` where the domain holds it, else the nearest value that it does hold (the first of options
-    without order)."""
+    """Return `value` if the domain holds it, else the nearest value in the domain.
+
+    Options that are not numbers have no order: the first one is taken.
+    """
     if isinstance(domain, Choice):
         same = [o for o in domain.options if o == value and isinstance(o, bool) == isinstance(value, bool)]
         if same:
@@ -240,11 +230,11 @@ def inside(domain: Float | Int | Choice, value: Value) -> Value:
 
 
 def narrow(name: str, whole: Domain, given: object) -> Parameter:
-    """What a study file says of one parameter: a plain value fixes it, a mapping gives the domain to search.
+    """Return a parameter as a study file gives it: a value fixes it, a mapping gives the domain to search.
 
-    {choice: [1, 2]}, {float: [0.1, 10], log: true}, {int: [1, 5]}; `log` is the parameter's own where it is
-    left out. The default of the result is a placeholder where a domain is given: the caller knows the
-    published one. Raises BadRequest for a malformed domain or one that is not within `whole`.
+    {choice: [1, 2]}, {float: [0.1, 10], log: true}, {int: [1, 5]}; by default `log` is that of `whole`. With
+    a domain, the default of the result is a placeholder, because only the caller knows the published one.
+    Raises BadRequest for a malformed domain, or one that is not within `whole`.
     """
     if not isinstance(given, Mapping):
         value = whole.check(name, given)
@@ -262,38 +252,37 @@ def narrow(name: str, whole: Domain, given: object) -> Parameter:
     bounds = given[kind]
     if kind == "choice":
         if not isinstance(bounds, list | tuple) or not bounds:
-            raise BadRequest(f"{name}: choice must list at least one value, not {bounds!r}")
+            raise BadRequest(
+                f"{name}: choice must list at least one value, not {bounds!r}: write {{choice: [..]}}"
+            )
         if "log" in given:
-            raise BadRequest(f"{name}: log goes with float or int, not with choice: leave it out")
+            raise BadRequest(f"{name}: log must go with float or int, not with choice: remove it")
         options = [whole.check(name, option) for option in bounds]
         if len({(type(o), o) for o in options}) < len(options):
-            raise BadRequest(f"{name}: choice names a value twice: {bounds!r}")
+            raise BadRequest(f"{name}: choice must list each value once, not {bounds!r}: remove one")
         return Parameter(name, options[0], Choice(*options))
     wanted = Float if kind == "float" else Int
     if not isinstance(whole, wanted):
         fits = {Float: "{float: [low, high]}", Int: "{int: [low, high]}"}.get(type(whole), "{choice: [..]}")
-        raise BadRequest(f"{name} is not searched as {kind}: its domain is {whole}; use {fits}")
+        raise BadRequest(f"{name} must be searched within {whole}, not as {kind}: use {fits}")
     if not isinstance(bounds, list | tuple) or len(bounds) != 2:
-        raise BadRequest(f"{name}: {kind} takes [low, high], not {bounds!r}")
+        raise BadRequest(f"{name}: {kind} must be [low, high], not {bounds!r}: give two numbers")
     low, high = (whole.check(name, bound) for bound in bounds)
     log = given.get("log", whole.log)
     if not isinstance(log, bool):
-        raise BadRequest(f"{name}: log must be true or false, not {log!r}")
+        raise BadRequest(f"{name}: log must be true or false, not {log!r}: set log: true")
     if low > high:
-        raise BadRequest(f"{name}: {kind} takes [low, high] with low <= high, not {list(bounds)!r}")
+        raise BadRequest(
+            f"{name}: {kind} must be [low, high] with low <= high, not {list(bounds)!r}: exchange them"
+        )
     if log and low < (1 if kind == "int" else math.ulp(0.0)):
         raise BadRequest(
-            f"{name}: a log domain must begin above zero, not at {low:g}; raise low or set log: false"
+            f"{name}: a log domain must begin above zero, not at {low:g}: raise low, or set log: false"
         )
     domain = Float(low, high, log) if isinstance(whole, Float) else Int(int(low), int(high), log)
     return Parameter(name, low, domain)
 
 
 def condition(when: When) -> str:
-    """A branch in words: "hp.loss = ce"; empty where there is none."""
+    """Return a branch in words, "hp.loss = ce"; empty if there is none."""
     return " and ".join(f"{name} = {' or '.join(map(str, allowed))}" for name, allowed in when.items())
-
-
-def text(domain: Float | Int | Choice) -> str:
-    """A domain in words."""
-    return str(domain)

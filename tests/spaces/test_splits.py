@@ -56,12 +56,12 @@ def test_combinations_that_give_one_split_are_one() -> None:
     ("grid", "message"),
     [
         ({"bsae": [0], "increment": 2}, "unknown key of a grid of scenarios 'bsae': did you mean 'base'"),
-        ({"increment": 2, "tasks": 5}, "exactly one of increment, tasks, increments, and got increment and"),
-        ({"base": [0, 4]}, "exactly one of increment, tasks, increments, and got none"),
+        ({"increment": 2, "tasks": 5}, "exactly one of increment, tasks, increments, not increment and"),
+        ({"base": [0, 4]}, "exactly one of increment, tasks, increments, not none"),
         ({"base": [], "increment": 2}, "base of a grid of scenarios must not be empty"),
         ({"increment": ["two"]}, "scenario increment must be a whole number"),
-        ([0, 4], "a grid of scenarios is a mapping"),
-        ({"base": list(range(100)), "increment": list(range(1, 100))}, "must stay below 1000"),
+        ([0, 4], "a grid of scenarios must be a mapping"),
+        ({"base": list(range(100)), "increment": list(range(1, 100))}, "must have at most 1000"),
         ({"base": [0, 12], "increment": 2}, "'B12-inc2' has a base of 12 classes, but the data has 10"),
         ({"increment": 2, "class_order": ["natural", "natrual"]}, "did you mean 'natural'"),
     ],
@@ -73,7 +73,7 @@ def test_a_grid_that_cannot_be_is_refused(grid: Any, message: str) -> None:
 
 
 def test_a_grid_has_no_other_key_and_takes_no_name_that_stands() -> None:
-    with pytest.raises(BadRequest, match="no other key, and got 'name'"):
+    with pytest.raises(BadRequest, match="no other key, not 'name'"):
         names({"grid": {"increment": 2}, "name": "x"})
     with pytest.raises(BadRequest, match="names 'B0-inc2' twice, once in a grid"):
         names({"name": "B0-inc2", "tasks": 5}, {"grid": {"increment": 2}})
@@ -165,9 +165,13 @@ HARD = {"base": 0, "tasks": 5, "class_order": "hardest"}
 @pytest.mark.parametrize(
     ("scenario", "search", "message"),
     [
-        (HARD, {"sampler": "grid"}, "B0-5tasks-hardest searches for the hardest class order, of which there"),
+        (
+            HARD,
+            {"sampler": "grid"},
+            "B0-5tasks-hardest searches for the hardest class order, for which there",
+        ),
         (HARD, {"objective": ["forgetting", "last_accuracy"]}, "but search.objective names 2: keep one"),
-        ({**HARD, "tasks": 1}, {}, "but has one task, which every order makes alike"),
+        ({**HARD, "tasks": 1}, {}, "but has one task, which is equal for every order"),
     ],
 )
 def test_what_cannot_be_searched_for_an_order_is_refused(scenario: Any, search: Any, message: str) -> None:
