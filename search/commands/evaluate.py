@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis.lake.run_folder import LOGS
+from cl_core.own_code import only
 from search.backends.ray_address import check_ray
 from search.commands.summary import Summary, report_of
 from search.commands.work import Warn, work_off
@@ -52,7 +53,7 @@ def evaluate(
     prepared = checked()
     if not local and (notes := check_ray()):
         warn(notes)
-    with held(place), terminable():
+    with held(place), terminable(), only(None if own_code else ()):
         # Before the lock was held, another command may have gone on with the search.
         prepared = prepared.selected_again() if prepared.run.current else checked()
         _begin(prepared, warn)
@@ -78,7 +79,7 @@ def evaluate(
             what = f"{run.study.name}: {count} runs of {len(cells)} cells on the test set,"
             work_off(run, jobs, what, local, console, unit="runs")
         report = report_of(place, worked)
-    return _summary(prepared, worked, jobs.left, report, time.monotonic() - began)
+        return _summary(prepared, worked, jobs.left, report, time.monotonic() - began)
 
 
 def _begin(prepared: PreparedEvaluation, warn: Warn) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from analysis.lake.run_folder import LOGS, STUDY, TABLES_FOLDER
 from cl_core.aside import aside
 from cl_core.errors import BadRequest
+from cl_core.own_code import only
 from search.backends.ray_address import check_ray
 from search.cells.queue import Cells
 from search.commands.summary import Summary, report_of
@@ -19,7 +20,7 @@ from search.jobs.interrupts import terminable
 from search.jobs.spending import Budget
 from search.lake.ledger import note_opening
 from search.lake.writer import recorded, start_tables, study_schemas
-from search.preparation.prepared import Prepared, prepare
+from search.preparation.prepared import Prepared, permitted, prepare
 from search.storage.code_record import by_other_code, write_code
 from search.storage.database import while_it_answers
 from search.storage.repair import mend_folder
@@ -70,7 +71,7 @@ def run_study(
     folder = prepared.folder
     if not local and (notes := check_ray()):
         warn(notes)
-    with held(folder), terminable():
+    with held(folder), terminable(), only(permitted(study, overrides, own_code)):
         if not prepared.current:  # before the lock was held, another command may have grown the study
             prepared = checked()
         warn(_begin(prepared))
@@ -80,7 +81,7 @@ def run_study(
                 prepared, local, retry_failed, console, time.time() - time.monotonic() + began, warn
             )
         report = report_of(folder, worked)
-    return _summary(prepared, worked, left, report, time.monotonic() - began)
+        return _summary(prepared, worked, left, report, time.monotonic() - began)
 
 
 def _begin(prepared: Prepared) -> list[str]:

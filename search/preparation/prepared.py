@@ -73,9 +73,19 @@ def prepare(
     accept_code: bool = False,
 ) -> Prepared:
     """Check everything that can be checked before work; leave nothing behind. Raises BadRequest."""
-    given = () if isinstance(study, str | Path) else (study,)
-    with only(None if own_code else references(*given, *overrides)):
+    with only(permitted(study, overrides, own_code)):
         return _prepare(study, out, overrides, trials_more, local, accept_code)
+
+
+def permitted(
+    study: str | Path | Mapping[str, object] | Study, overrides: Sequence[str], own_code: bool
+) -> list[str] | None:
+    """Return the code that a call may import; None for all.
+
+    What a mapping, a `Study` or an override names is the caller's own.
+    """
+    given = () if isinstance(study, str | Path) else (study,)
+    return None if own_code else references(*given, *overrides)
 
 
 def _prepare(

@@ -116,7 +116,7 @@ def test_names_that_do_not_exist_are_refused_with_the_nearest(tmp_path: Path) ->
     assert "did you mean 'quickstart'?" in refused("run", "quickstrt")
     assert "did you mean 'methods'?" in refused("list", "method")
     assert "did you mean 'icarl'?" in refused("describe", "icral")
-    assert "no study file" in refused("run", tmp_path / "none.yaml")
+    assert "does not exist: check the path" in refused("run", tmp_path / "none.yaml")
     assert "--trials takes a number" in refused("run", "quickstart", "--trials", "many")
 
 
