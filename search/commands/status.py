@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from analysis.selection.mixture import mixtures
 from cl_core.errors import BadRequest
 from search.amounts import clock
 from search.cells.standing import read_progress
-from search.display.cells import cell_table, ended, meaning_of_best
+from search.display.cells import cell_table, ended, meaning_of_best, with_running
 from search.display.runs import run_lines
 from search.jobs.progress import CellProgress
 from search.lake.writer import recorded
@@ -36,7 +35,7 @@ def status(folder: Path) -> dict[str, Any]:
         raise BadRequest(f"no folder {folder}: name a run folder, such as runs/quickstart")
     active = is_active(folder)
     training = read_progress_files(folder) if active else []
-    cells = _cells(folder, training)
+    cells = with_running(read_progress(folder), training)
     study = read_study(folder) or StudyRecord()
     damaged: list[Damaged] = []
     every = recorded(folder, damaged.append)
@@ -115,13 +114,6 @@ def is_active(folder: Path) -> bool:
         return True
     except OSError:
         return False
-
-
-def _cells(folder: Path, training: Sequence[RunProgress]) -> list[CellProgress]:
-    """Return the progress of every cell; a cell's running trials are those that train now."""
-    trials = {tuple(run.run.split("/")[:2]) for run in training}
-    running = Counter(cell for cell, *_ in trials)
-    return [replace(cell, running=running[cell.cell]) for cell in read_progress(folder)]
 
 
 def _best(cells: Sequence[CellProgress], direction: str) -> dict[str, Any] | None:

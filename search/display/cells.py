@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import RenderableType
 
 from search.display.named_table import named_table
 from search.jobs.progress import CellProgress
+from search.worker.progress import RunProgress
 
 STYLES = {"completed": "green", "running": "yellow", "stopped": "cyan", "failed": "red"}
 
@@ -35,6 +38,13 @@ def cell_table(
 def meaning_of_best(objective: str, split: str) -> str:
     """Return a line that names the values in the column `best`."""
     return f"best: {objective.replace('_', ' ')}, {split}"
+
+
+def with_running(cells: Sequence[CellProgress], runs: Sequence[RunProgress]) -> list[CellProgress]:
+    """Count as running what trains now; a trial that waits for its next run, or for a worker, does not."""
+    trials = {tuple(run.run.split("/")[:2]) for run in runs}
+    running = Counter(cell for cell, *_ in trials)
+    return [replace(cell, running=running[cell.cell]) for cell in cells]
 
 
 def ended(cells: Sequence[CellProgress]) -> int:

@@ -13,7 +13,7 @@ from rich.live import Live as RichLive
 from rich.text import Text
 
 from search.amounts import clock
-from search.display.cells import cell_table, ended, fewer
+from search.display.cells import cell_table, ended, fewer, with_running
 from search.display.runs import in_words, run_lines
 from search.jobs.progress import CellProgress
 from search.worker.progress import RunProgress, read_progress_files
@@ -69,7 +69,7 @@ class Live:
             self._rich.stop()
         if kind is None:
             self._cells = self._progress()
-            self.console.print(self._view(self._cells, []))
+            self.console.print(self._view(with_running(self._cells, []), []))
 
     def update(self) -> None:
         """Look into the cells again, unless that was done a moment ago."""
@@ -80,14 +80,14 @@ class Live:
 
     def line(self) -> str:
         """Return everything in one line."""
-        cells = self._cells
+        runs = read_progress_files(self._folder)
+        cells = with_running(self._cells, runs)
         total = sum(cell.budget for cell in cells)
         running = sum(cell.running for cell in cells)
         failed = sum(cell.failed for cell in cells)
         parts = [f"{ended(cells)}/{total} {self._unit} ended"]
         if running:
-            words = "; ".join(map(in_words, read_progress_files(self._folder)[:running]))
-            parts.append(f"{running} running" + (f" ({words})" if words else ""))
+            parts.append(f"{running} running ({'; '.join(map(in_words, runs))})")
         if failed:
             parts.append(f"{failed} failed")
         known = [(self._sign * cell.best, cell) for cell in cells if cell.best is not None and not cell.seeks]
@@ -110,7 +110,8 @@ class Live:
 
     def _screen(self) -> RenderableType:
         """Return the view, no higher than the terminal."""
-        cells, runs = self._cells, read_progress_files(self._folder)
+        runs = read_progress_files(self._folder)
+        cells = with_running(self._cells, runs)
         runs = runs[: max(1, self.console.height // 3)]
         count = len(cells)
         while True:

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from search.amounts import clock
-from search.display.cells import fewer
+from search.display.cells import fewer, with_running
 from search.display.live import Live
 from search.display.runs import run_lines
 from search.jobs.progress import CellProgress
@@ -43,7 +43,7 @@ def seen(cells: Sequence[CellProgress], folder: Path, width: int = 80, height: i
 
 def test_a_terminal_shows_task_and_epoch_of_each_running_run_with_a_bar(tmp_path: Path) -> None:
     write_progress(tmp_path, at("lwf@B0-5tasks/3"))
-    shown = seen([cell(running=1)], tmp_path)
+    shown = seen([cell()], tmp_path)
     assert "lwf@B0-5tasks/3  task 3/10  epoch 12/50  " in shown
     assert "━━" in shown
 
@@ -57,7 +57,8 @@ def test_the_metric_and_split_of_best_are_named_above_the_table(tmp_path: Path) 
 def test_completed_is_green_running_yellow_and_failed_red(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cells = [cell(running=1, completed=2, failed=1)]
+    cells = [cell(completed=2, failed=1)]
+    write_progress(tmp_path, at("lwf@B0-5tasks/3"))
     shown = seen(cells, tmp_path)
     for colour, count in ((32, 2), (33, 1), (31, 1)):
         assert re.search(rf"\x1b\[{colour}m +{count}", shown)
@@ -68,8 +69,8 @@ def test_completed_is_green_running_yellow_and_failed_red(
 @pytest.mark.parametrize("width", [60, 80])
 def test_the_view_is_no_higher_and_no_wider_than_the_terminal(tmp_path: Path, width: int) -> None:
     for number in range(8):
-        write_progress(tmp_path, at(f"{LONG}/{number}/seed:1/s0"))
-    cells = [cell(f"{LONG}-{k}", running=int(k == 20), completed=k % 5) for k in range(40)]
+        write_progress(tmp_path, at(f"{LONG}-20/{number}/seed:1/s0"))
+    cells = [cell(f"{LONG}-{k}", completed=k % 5) for k in range(40)]
     console = Console(file=io.StringIO(), force_terminal=True, width=width, height=20)
     live = Live(lambda: cells, tmp_path, console=console)
     live.__enter__()
@@ -95,9 +96,15 @@ def test_elsewhere_a_plain_line_says_all_of_it(tmp_path: Path) -> None:
     ]
     console = Console(file=io.StringIO(), force_terminal=False)
     live = Live(lambda: cells, tmp_path, console=console)
-    assert live.line().startswith("3/8 trials ended, 1 running, 1 failed, best 0.2500 (a@s), 0 s")
+    assert live.line().startswith("3/8 trials ended, 1 failed, best 0.2500 (a@s), 0 s")
     write_progress(tmp_path, at("a@s/3"))
     assert "1 running (a@s/3 task 3/10 epoch 12/50)" in live.line()
+
+
+def test_only_what_trains_counts_as_running() -> None:
+    waiting = [cell("a@s", running=3), cell("b@s", running=1)]
+    seen = with_running(waiting, [at("a@s/3"), at("a@s/4/seed:1/s0"), at("a@s/4/seed:2/s0")])
+    assert [one.running for one in seen] == [2, 0]
 
 
 def test_a_narrow_terminal_has_a_run_s_name_above_its_bar() -> None:
