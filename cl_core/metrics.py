@@ -108,6 +108,22 @@ def _groups(confusion: Counts, sizes: Sequence[int]) -> list[slice]:
     return groups
 
 
+def count_matrices(
+    after_task: Sequence[int] | Counts,
+    true_class: Sequence[int] | Counts,
+    predicted_class: Sequence[int] | Counts,
+    count: Sequence[int] | Counts,
+    seen: Sequence[int] | Counts,
+) -> list[Counts]:
+    """Return the counts [seen, seen] after each task from rows of the table `confusion`."""
+    out = [np.zeros((n, n), dtype=np.int64) for n in seen]
+    at, true, predicted, number = map(np.asarray, (after_task, true_class, predicted_class, count))
+    for task, matrix in enumerate(out):
+        rows = at == task
+        np.add.at(matrix, (true[rows], predicted[rows]), number[rows])
+    return out
+
+
 def task_counts(confusion: Counts, sizes: Sequence[int]) -> Counts:
     """Counts [t+1, t+1] between tasks: rows of task a answered with a class of task b."""
     confusion = np.asarray(confusion)

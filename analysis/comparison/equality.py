@@ -35,7 +35,7 @@ class Comparison:
 
 
 def equal(
-    a: str | Path | Results, b: str | Path | Results, trials: Sequence[str] | None = None, first: int = 5
+    a: str | Path | Results, b: str | Path | Results, runs: Sequence[str] | None = None, first: int = 5
 ) -> Comparison:
     """Compare every column that equal runs must share, exactly: floats bit for bit (nan equals nan), in any
     order.
@@ -48,16 +48,16 @@ def equal(
     rows = 0
     seen: set[str] = set()
     for table in TABLES:
-        frames = [side.read(table, trials) for side in (left, right)]
+        frames = [side.read(table, runs) for side in (left, right)]
         found = _differences(table, frames[0], frames[1])
         lines += [f"{table}: {line}" for line in found[:first]]
         if len(found) > first:
             lines.append(f"{table}: and {len(found) - first} more differences")
         rows += len(frames[0])
         seen |= {str(t) for frame in frames for t in frame["run"].unique()}
-    for trial in trials or ():
-        if trial not in seen:
-            raise unknown("run", trial, seen or set(left.runs["run"]) | set(right.runs["run"]))
+    for run in runs or ():
+        if run not in seen:
+            raise unknown("run", run, seen or set(left.runs["run"]) | set(right.runs["run"]))
     return Comparison(tuple(lines), len(seen), rows)
 
 
@@ -77,7 +77,7 @@ def _differences(table: str, a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
         only = both[both["_merge"] == mark]
         gone = sorted({str(t) for t in only["run"]})
         whole = [t for t in gone if not ((both["run"] == t) & (both["_merge"] != mark)).any()]
-        lines += [f"run {trial} only in the {side}" for trial in whole]
+        lines += [f"run {run} only in the {side}" for run in whole]
         rest = only[~only["run"].isin(whole)]
         lines += [f"{_name(key, row)} only in the {side}" for row in _head(rest, key)]
     common = both[both["_merge"] == "both"][key]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from analysis.lake.study import StudyRecord, read_study
 from analysis.lake.tables import read_table
 from cl_core.errors import BadRequest, unknown
+from cl_core.metrics import count_matrices
 
 AT_ONCE = 64  # runs whose confusion counts are read together
 
@@ -74,9 +75,9 @@ class Results:
         """The scenarios that have runs, in the study's order; those that it does not name come last."""
         return _ordered(self.study.scenarios, self.runs["scenario"])
 
-    def read(self, table: str, trials: Iterable[str] | None = None) -> pd.DataFrame:
-        """A table's rows, of some trials or all; see `tables.read_table`."""
-        return read_table(self.folder, table, trials, self._notice)
+    def read(self, table: str, runs: Iterable[str] | None = None) -> pd.DataFrame:
+        """A table's rows, of some runs or all; see `tables.read_table`."""
+        return read_table(self.folder, table, runs, self._notice)
 
     def _notice(self, text: str) -> None:
         if text not in self.notices:
@@ -96,102 +97,96 @@ class Results:
         files = {cell: self.study.initial_weights(label) for cell, label in pairs}
         return {cell: file for cell, file in files.items() if file is not None}
 
-    def row(self, trial: str) -> dict[str, Any]:
+    def row(self, run: str) -> dict[str, Any]:
         """The `runs` row of one run. Raises BadRequest when there is none."""
-        rows = self.runs[self.runs["run"] == trial]
+        rows = self.runs[self.runs["run"] == run]
         if rows.empty:
-            raise unknown("run", trial, self.runs["run"])
+            raise unknown("run", run, self.runs["run"])
         return {str(k): v for k, v in rows.iloc[0].items()}
 
-    def sizes(self, trial: str) -> tuple[int, ...]:
+    def sizes(self, run: str) -> tuple[int, ...]:
         """Classes of every task of a run (perhaps its scenario's first); while it runs, of those so far."""
-        if trial not in self._splits:
-            rows = self.read("tasks", [trial])
+        if run not in self._splits:
+            rows = self.read("tasks", [run])
             if rows.empty:
-                raise unknown("run", trial, self.runs["run"])
+                raise unknown("run", run, self.runs["run"])
             return tuple(int(n) for n in rows.sort_values("task")["classes"])
-        base, later, tasks = self._splits[trial]
+        base, later, tasks = self._splits[run]
         try:
             return (int(base), *(int(n) for n in later.split(",") if n.strip()))[: tasks or None]
         except ValueError as error:
-            raise BadRequest(f"increments of {trial} must read like '2,2,2', not {later!r}") from error
+            raise BadRequest(f"increments of {run} must read like '2,2,2', not {later!r}") from error
 
     @cached_property
     def _splits(self) -> dict[str, tuple[int, str, int]]:
-        """Trial -> classes of its scenario's first task, of the later ones as text, and tasks of the run."""
+        """Run -> classes of its scenario's first task, of the later ones as text, and tasks of the run."""
         names = ("run", "base", "increments", "tasks")
         rows = zip(*(self.runs[name] for name in names), strict=True)
-        return {str(trial): (base, str(later), int(tasks)) for trial, base, later, tasks in rows}
+        return {str(run): (base, str(later), int(tasks)) for run, base, later, tasks in rows}
 
-    def classifiers(self, trial: str, split: str) -> list[str]:
+    def classifiers(self, run: str, split: str) -> list[str]:
         """The rules that answered in a run on `split`, the primary one first.
 
         Empty when there are no rows.
         """
-        rows = self._confusion_of(trial)
+        rows = self._confusion_of(run)
         mine = (rows["split"] == split).to_numpy()
         known = set(zip(rows["primary"].to_numpy()[mine], rows["classifier"].to_numpy()[mine], strict=True))
         return [str(name) for _, name in sorted((not primary, name) for primary, name in known)]
 
-    def confusions(self, trial: str, split: str, classifier: str | None = None) -> list[NDArray[np.int64]]:
+    def confusions(self, run: str, split: str, classifier: str | None = None) -> list[NDArray[np.int64]]:
         """The counts [seen, seen] after each task of a run, rows true classes; of the primary classifier
         unless named.
 
         An empty list when nothing was evaluated on `split`. Raises BadRequest on an unknown classifier or
         missing tasks.
         """
-        known = self.classifiers(trial, split)
+        known = self.classifiers(run, split)
         if not known:
             return []
         if classifier is not None and classifier not in known:
             raise unknown("classifier", classifier, known)
-        key = (trial, split, classifier or known[0])
+        key = (run, split, classifier or known[0])
         if key not in self._counts:
             self._counts[key] = self._matrices(*key)
         return self._counts[key]
 
-    def _matrices(self, trial: str, split: str, classifier: str) -> list[NDArray[np.int64]]:
-        rows = self._confusion_of(trial)
+    def _matrices(self, run: str, split: str, classifier: str) -> list[NDArray[np.int64]]:
+        rows = self._confusion_of(run)
         mine = ((rows["split"] == split) & (rows["classifier"] == classifier)).to_numpy()
         names = ("after_task", "true_class", "predicted_class", "count")
         after, trues, answers, numbers = (rows[name].to_numpy()[mine] for name in names)
         tasks = sorted({int(t) for t in after})
-        seen = np.cumsum(self.sizes(trial))
+        seen = np.cumsum(self.sizes(run))
         if tasks != list(range(len(tasks))) or len(tasks) > len(seen):
             raise BadRequest(
-                f"confusion counts of {trial} on {split} cover tasks {tasks}, not 0 and on without a gap"
+                f"confusion counts of {run} on {split} cover tasks {tasks}, not 0 and on without a gap"
             )
-        out = []
-        for task in tasks:
-            now = after == task
-            true, answer = trues[now], answers[now]
-            n = int(seen[task])
-            if min(true.min(), answer.min()) < 0 or max(true.max(), answer.max()) >= n:
-                raise BadRequest(
-                    f"confusion counts of {trial} after task {task} name a class outside 0..{n - 1}"
-                )
-            counts = np.zeros((n, n), dtype=np.int64)
-            np.add.at(counts, (true, answer), numbers[now])
-            out.append(counts)
-        return out
+        outside = (np.minimum(trues, answers) < 0) | (np.maximum(trues, answers) >= seen[after])
+        if outside.any():
+            task = int(after[outside].min())
+            raise BadRequest(
+                f"confusion counts of {run} after task {task} name a class outside 0..{seen[task] - 1}"
+            )
+        return count_matrices(after, trues, answers, numbers, seen[: len(tasks)])
 
-    def fetch(self, trials: Iterable[str]) -> None:
+    def fetch(self, runs: Iterable[str]) -> None:
         """Read the confusion counts of runs that will be asked for, many at a time."""
         if "confusion" in self.__dict__:
             return
-        wanted = [trial for trial in dict.fromkeys(map(str, trials)) if trial not in self._frames]
+        wanted = [run for run in dict.fromkeys(map(str, runs)) if run not in self._frames]
         for start in range(0, len(wanted), AT_ONCE):
             some = wanted[start : start + AT_ONCE]
             rows = self.read("confusion", some)
             parts = dict(iter(rows.groupby("run", sort=False)))
-            self._frames.update({trial: parts.get(trial, rows.iloc[:0]) for trial in some})
+            self._frames.update({run: parts.get(run, rows.iloc[:0]) for run in some})
 
-    def _confusion_of(self, trial: str) -> pd.DataFrame:
+    def _confusion_of(self, run: str) -> pd.DataFrame:
         if "confusion" in self.__dict__:
-            return self.confusion[self.confusion["run"] == trial]
-        if trial not in self._frames:
-            self._frames[trial] = self.read("confusion", [trial])
-        return self._frames[trial]
+            return self.confusion[self.confusion["run"] == run]
+        if run not in self._frames:
+            self._frames[run] = self.read("confusion", [run])
+        return self._frames[run]
 
     @cached_property
     def _frames(self) -> dict[str, pd.DataFrame]:

@@ -109,7 +109,7 @@ def spaces(results: Results) -> dict[str, tuple[Parameter, ...]] | None:
 
 
 def acting(space: tuple[Parameter, ...], rows: pd.DataFrame) -> dict[str, pd.Series]:
-    """Parameter -> in which rows of `trials` its branch is taken; tables hold a value in the others too."""
+    """Parameter -> in which rows of `runs` its branch is taken; tables hold a value in the others too."""
     out: dict[str, pd.Series] = {}
     for p in space:
         mask = pd.Series(True, index=rows.index)

@@ -24,7 +24,7 @@ from cl_core.records import SORT
 def join(parts: Sequence[Results]) -> Results:
     """Several runs as one; a run named twice counts once.
 
-    Raises BadRequest without any, or where their studies rank configurations by different objectives.
+    Raises BadRequest without any, or where their studies rank trials by different objectives.
     """
     distinct = list({part.folder.resolve(): part for part in parts}.values())
     if not distinct:
@@ -56,9 +56,9 @@ class Runs(Results):
         clash = len(set().union(*own)) < sum(map(len, own))
         self._prefixes = [f"{name}/" if clash else "" for name in self.names]
 
-    def read(self, table: str, trials: Iterable[str] | None = None) -> pd.DataFrame:
+    def read(self, table: str, runs: Iterable[str] | None = None) -> pd.DataFrame:
         """As `Results.read`, over all runs."""
-        wanted = None if trials is None else set(trials)
+        wanted = None if runs is None else set(runs)
         frames = []
         for index, part in enumerate(self.parts):
             prefix, inner = self._prefixes[index], None
@@ -149,7 +149,7 @@ class Runs(Results):
         changed = {
             "label": [names[cell][0] for cell in frame["cell"]],
             "cell": ["@".join(names[cell]) for cell in frame["cell"]],
-            "run": [self._prefixes[index] + trial for trial in frame["run"]],
+            "run": [self._prefixes[index] + run for run in frame["run"]],
         }
         if "scenario" in frame:
             changed["scenario"] = [self._scenario(index, name) for name in frame["scenario"]]
@@ -176,9 +176,9 @@ class Runs(Results):
         ]
 
     def _settle_labels(self) -> tuple[list[dict[tuple[str, str], str]], list[set[str]]]:
-        """Per run: labels to rename, as (scenario, label) -> label; and the trials that an earlier run has.
+        """Per run: labels to rename, as (scenario, label) -> label; and the runs that an earlier part has.
 
-        A label of two runs that belong together is one where both hold the same configurations. Else the
+        A label of two runs that belong together is one where both hold the same trials. Else the
         later one gets its run's name.
         """
         renamed: list[dict[tuple[str, str], str]] = [{} for _ in self.parts]

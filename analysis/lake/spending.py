@@ -57,8 +57,8 @@ def spent(results: Results) -> dict[str, float | None]:
     A first task that nobody of the run trained itself was trained once for all that share it. A stopped run's
     worker writes no time of its own, so its training seconds stand for it.
     """
-    trials = results.runs[results.runs["purpose"] == "search"]
-    tasks = results.tasks[results.tasks["run"].isin(trials["run"])]
+    runs = results.runs[results.runs["purpose"] == "search"]
+    tasks = results.tasks[results.tasks["run"].isin(runs["run"])]
     first, later = tasks[tasks["task"] == 0], tasks[tasks["task"] > 0]
     own = first[~first["shared"].astype(bool)]
     others = first[~first["checkpoint"].isin(own["checkpoint"])].drop_duplicates(
@@ -67,17 +67,17 @@ def spent(results: Results) -> dict[str, float | None]:
     trained = tasks.assign(
         worked=tasks["seconds"].where((tasks["task"] > 0) | ~tasks["shared"].astype(bool), 0.0)
     )
-    by_run = trials["run"].map(trained.groupby("run")["worked"].sum())
-    hours = (trials["wall_seconds"].fillna(by_run).sum() + others["seconds"].sum()) / 3600
-    known = trials.dropna(subset=["ended"])
+    by_run = runs["run"].map(trained.groupby("run")["worked"].sum())
+    hours = (runs["wall_seconds"].fillna(by_run).sum() + others["seconds"].sum()) / 3600
+    known = runs.dropna(subset=["ended"])
     begun = known["started"].dropna()
     wall = (known["ended"].max() - begun.min()) / 3600 if len(begun) else None
     gpu = _gpu_hours(results.folder)
     return {
-        "runs": len(trials),
+        "runs": len(runs),
         "tasks_trained": len(later) + len(own) + len(others),
         "tasks_shared": len(first) - len(own) - len(others),
-        "tasks_saved": int(_saved(trials)),
+        "tasks_saved": int(_saved(runs)),
         "hours": float(hours),
         "wall_hours": None if wall is None or pd.isna(wall) else float(wall),
         "gpu_hours": gpu,
@@ -114,8 +114,8 @@ def in_words(title: str, value: float | None) -> str:
     return f"{value:,.0f}"
 
 
-def _saved(trials: pd.DataFrame) -> float:
-    stopped = trials[trials["status"] == "stopped"]
+def _saved(runs: pd.DataFrame) -> float:
+    stopped = runs[runs["status"] == "stopped"]
     return float((stopped["tasks"] - stopped["tasks_done"]).sum())
 
 

@@ -38,6 +38,10 @@ class ProtocolRecord:
         """The split that trials are selected on."""
         return "test" if self.label else "val"
 
+    def over_runs(self, direction: str) -> str:
+        """Name the statistic of a trial's runs: mean, or the worst by a metric's direction: min or max."""
+        return "mean" if not self.worst else "min" if direction == "max" else "max"
+
 
 @dataclass(frozen=True)
 class CellRecord:

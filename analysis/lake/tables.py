@@ -1,7 +1,7 @@
 """The Parquet tables of a run's folder as pandas frames, checked against `cl_core.records`.
 
-A table is a folder `tables/<table>/`: an empty `schema.parquet`, one file a trial, and `gathered.parquet`
-with the trials that `gather` merged. A trial found in both is taken from its own file.
+A table is a folder `tables/<table>/`: an empty `schema.parquet`, one file a run, and `gathered.parquet`
+with the runs that `gather` merged. A run found in both is taken from its own file.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ LATER = {
 
 
 def read_table(
-    folder: Path, table: str, trials: Iterable[str] | None, notice: Callable[[str], None]
+    folder: Path, table: str, runs: Iterable[str] | None, notice: Callable[[str], None]
 ) -> pd.DataFrame:
-    """A table's rows, of some trials or all, ordered as `records.SORT`; no rows when nothing is written yet.
+    """A table's rows, of some runs or all, ordered as `records.SORT`; no rows when nothing is written yet.
 
     `notice` takes one-line remarks, such as columns that this version does not know. Raises BadRequest when
     the table or a file is damaged, misses a column or was written by a newer version.
     """
     if table not in TABLES:
         raise unknown("table", table, TABLES)
-    place, wanted = table_folder(folder, table), None if trials is None else set(trials)
+    place, wanted = table_folder(folder, table), None if runs is None else set(runs)
     for _ in range(5):
         try:
             merged = _scan(place, wanted, notice)
             break
         except FileNotFoundError:
-            # `gather` merged a trial between listing and reading; its rows are in the merged file now.
+            # `gather` merged a run between listing and reading; its rows are in the merged file now.
             continue
     else:
         raise BadRequest(f"{place} changes while it is read: try again in a moment")
@@ -72,7 +72,7 @@ def _scan(folder: Path, wanted: set[str] | None, notice: Callable[[str], None]) 
 def _part(path: Path, wanted: set[str] | None, notice: Callable[[str], None]) -> pa.Table:
     table, only = path.parent.name, None if wanted is None else pc.field("run").isin(sorted(wanted))
     try:
-        # A merged file may be large; any other one holds a single trial.
+        # A merged file may be large; any other one holds a single run.
         part = read_sealed(path, filters=only if path.name == GATHERED else None)
     except FileNotFoundError:
         raise

@@ -163,29 +163,29 @@ def section(results: Results, name: str) -> Section:
 
 def _facts(results: Results) -> dict[str, str]:
     """The lines at the head of the page, by name."""
-    data, trials = results.study.data, results.runs
-    name = str(data.get("name") or ", ".join(map(str, dict.fromkeys(trials["dataset"]))))
+    data, runs = results.study.data, results.runs
+    name = str(data.get("name") or ", ".join(map(str, dict.fromkeys(runs["dataset"]))))
     extra = {k: v for k, v in data.items() if k in ("size", "classes", "per_class") and v}
-    status = trials["status"].value_counts()
-    running = set(results.tasks["run"]) - set(trials["run"])
+    status = runs["status"].value_counts()
+    running = set(results.tasks["run"]) - set(runs["run"])
     counts = [f"{int(status.get(k, 0)):,} {k}" for k in ("completed", "stopped", "failed")]
     counts += [f"{len(running):,} unfinished"] if running else []
     return {
         "data": " ".join([name or "unknown", *(f"{k.replace('_', ' ')} {v}" for k, v in extra.items())]),
-        "net": ", ".join(map(str, dict.fromkeys(trials["net"]))),
+        "net": ", ".join(map(str, dict.fromkeys(runs["net"]))),
         "scenarios": ", ".join(results.scenarios),
         "methods": ", ".join(results.labels),
         "runs": ", ".join(counts),
         "protocol": _protocol(results),
         "test set": _test_set(results),
         "versions": _versions(results),
-        "devices": ", ".join(sorted({str(d) for d in trials["device"].dropna()})),
+        "devices": ", ".join(sorted({str(d) for d in runs["device"].dropna()})),
         "study digest": results.study.resolved.identity,
     }
 
 
 def _protocol(results: Results) -> str:
-    """How configurations were chosen, and what that looked at."""
+    """How trials were chosen, and what that looked at."""
     parts = results.parts if isinstance(results, Runs) else [results]
     studies = [part.study for part in parts if "protocol" in part.study.plain]
     said = [", ".join(filter(None, (s.protocol.select_on, s.resolved.causal))) for s in studies]

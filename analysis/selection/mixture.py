@@ -18,9 +18,9 @@ NAMED = 3  # cells that a line lists
 
 
 def mixtures(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A line for each way in which runs of one cell differ beside their configuration, with the cells.
+    """A line for each way in which runs of one cell differ beside their trial, with the cells.
 
-    `rows` are of the `trials` table; runs of the search and of the evaluation are not compared with each
+    `rows` are of the table `runs`; runs of the search and of the evaluation are not compared with each
     other. `numerics` differs with threads, device and precision too, so that it is named where none does.
     """
     known: dict[tuple[str, bool], dict[str, set[str]]] = {}
@@ -45,10 +45,10 @@ def mixtures(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def rows_of(trials: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The rows of a frame of the `trials` table, as `mixtures` takes them."""
-    names = [name for name in ("cell", "purpose", "numerics", *KINDS) if name in trials]
-    return (dict(zip(names, row, strict=True)) for row in trials[names].itertuples(index=False))
+def rows_of(runs: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """The rows of a frame of the table `runs`, as `mixtures` takes them."""
+    names = [name for name in ("cell", "purpose", "numerics", *KINDS) if name in runs]
+    return (dict(zip(names, row, strict=True)) for row in runs[names].itertuples(index=False))
 
 
 def _said(name: str, values: set[str]) -> str:

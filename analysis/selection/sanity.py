@@ -68,10 +68,10 @@ def _ends(results: Results, cell: Cell, split: str) -> dict[str, float] | None:
     First-task classes at first and at the end, last accuracy, chance.
     """
     rows = []
-    for trial in cell.best["run"]:
-        counts = results.confusions(trial, split)
+    for run in cell.best["run"]:
+        counts = results.confusions(run, split)
         if counts:
-            matrix = accuracy_matrix(counts, results.sizes(trial))
+            matrix = accuracy_matrix(counts, results.sizes(run))
             rows.append((matrix[0, 0], matrix[-1, 0], step_accuracy(counts)[-1], 1 / len(counts[-1])))
     if not rows:
         return None

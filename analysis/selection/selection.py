@@ -1,9 +1,9 @@
-"""Which runs stand for a cell: those of the configuration that the search would choose, never by the test
+"""Which runs stand for a cell: those of the trial that the search would choose, never by the test
 split.
 
-A configuration's score is the mean of the study's first objective over its completed runs, or
+A trial's score is the mean of the study's first objective over its completed runs, or
 the worst where the protocol says so. Stopped runs are not
-ranked: their averages run over fewer tasks. Where a configuration has fewer completed runs than another of
+ranked: their averages run over fewer tasks. Where a trial has fewer completed runs than another of
 its cell, it is not ranked either, so that no lucky class order wins.
 """
 
@@ -28,13 +28,11 @@ class Cell:
     scenario: str
     runs: pd.DataFrame  # every ended run of its search
     ranking: pd.DataFrame  # config, number, objective (over runs), runs; best first
-    selected: (
-        pd.DataFrame
-    )  # the runs by which the best configuration was selected; no rows when none completed
+    selected: pd.DataFrame  # the runs by which the best trial was selected; no rows when none completed
     best: (
         pd.DataFrame
     )  # the runs that stand for the cell: its final runs where every cell has some, else `selected`
-    default: pd.DataFrame  # completed runs of configuration 0 where the study starts from published defaults
+    default: pd.DataFrame  # completed runs of trial 0 where the study starts from published defaults
     evaluation: pd.DataFrame  # every ended run of its evaluation, final or reference
     seeks: str = ""  # hardest | easiest where class orders are searched: `best` is then that order
 
@@ -49,24 +47,21 @@ class Cell:
 
     @property
     def selected_trial(self) -> int | None:
-        """The number of the chosen configuration."""
+        """The number of the chosen trial."""
         return None if self.ranking.empty else int(self.ranking["trial"].iloc[0])
 
     @property
     def final(self) -> pd.DataFrame:
-        """The completed final runs of the chosen configuration, whichever number they bear."""
+        """The completed final runs of the chosen trial, whichever number they bear."""
         done = self.evaluation[self.evaluation["status"] == "completed"]
         chosen = list(self.ranking["trial_digest"].head(1))
         return done[(done["purpose"] == "final") & done["trial_digest"].isin(chosen)]
 
 
 def over_runs(results: Results, done: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
-    """number and each metric over the runs of a configuration: the mean, or the worst by its direction."""
-    worst = results.study.protocol.worst
-    how = {
-        name: ("min" if direction == "max" else "max") if worst else "mean"
-        for name, direction in names.items()
-    }
+    """number and each metric over the runs of a trial: the mean, or the worst by its direction."""
+    over = results.study.protocol.over_runs
+    how = {name: over(direction) for name, direction in names.items()}
     return done.groupby("trial", as_index=False)[list(names)].agg(how)
 
 
@@ -100,11 +95,11 @@ def _all_cells(results: Results) -> list[Cell]:
 
 def _cells(results: Results) -> list[Cell]:
     name, direction = results.study.objective
-    trials = results.runs
-    if name in trials:  # a run outside of a search has no objective, but the metric itself
-        trials = trials.assign(objective=trials["objective"].fillna(trials[name]))
+    runs = results.runs
+    if name in runs:  # a run outside of a search has no objective, but the metric itself
+        runs = runs.assign(objective=runs["objective"].fillna(runs[name]))
     paper = results.study.starts_from_paper
-    rows = dict(iter(trials.groupby(["scenario", "label"], sort=False)))
+    rows = dict(iter(runs.groupby(["scenario", "label"], sort=False)))
     searched = results.study.seeks
     out = []
     for scenario in results.scenarios:
@@ -144,9 +139,9 @@ def _cells(results: Results) -> list[Cell]:
 
 def split_of(results: Results, chosen: list[Cell]) -> str:
     """`test` when every run that stands for a cell has test counts, else `val`."""
-    runs = [trial for cell in chosen for trial in cell.best["run"]]
+    runs = [run for cell in chosen for run in cell.best["run"]]
     results.fetch(runs)
-    return "test" if runs and all(results.classifiers(trial, "test") for trial in runs) else "val"
+    return "test" if runs and all(results.classifiers(run, "test") for run in runs) else "val"
 
 
 def rows_selected_on(results: Results) -> str:
@@ -156,7 +151,7 @@ def rows_selected_on(results: Results) -> str:
 
 def split_selected_on(results: Results) -> str:
     """The split whose counts decided."""
-    return "test" if results.study.protocol.label else "val"
+    return results.study.protocol.split
 
 
 def by_classifier(
@@ -164,7 +159,7 @@ def by_classifier(
 ) -> Iterator[tuple[Cell, int, str, list[tuple[str, str]]]]:
     """Every cell and rule that answered on `split`, with its runs: (cell, rank, classifier, runs).
 
-    A run is (trial, class order); rank 0 is the method's own rule.
+    A run is (run, class order); rank 0 is the method's own rule.
     """
     for cell in chosen:
         runs = list(zip(cell.best["run"], cell.best["class_order"].astype(str), strict=True))
@@ -174,7 +169,7 @@ def by_classifier(
 
 
 def split_sentence(results: Results, split: str) -> str:
-    """Which rows the numbers come from, and how configurations were chosen."""
+    """Which rows the numbers come from, and how trials were chosen."""
     rows = {"val": "validation rows (held out of the training split)", "test": "test rows"}[split]
     protocol = results.study.protocol
     name = results.study.objective[0].replace("_", " ")
@@ -225,15 +220,20 @@ def orders_sentence(chosen: list[Cell], interval: str = "± is the half width of
 
 
 def _ranking(results: Results, done: pd.DataFrame, direction: str, turned: bool = False) -> pd.DataFrame:
-    """Configurations by their objective, `turned` the worst first.
+    """Trials by their objective, `turned` the worst first.
 
-    Drawn twice, the same values are two configurations: runs are budget.
+    Drawn twice, the same values are two trials: runs are budget.
     """
     table = done.groupby("trial", as_index=False).agg(
         trial_digest=("trial_digest", "first"), runs=("run", "count")
     )
     table = table.merge(over_runs(results, done, {"objective": direction}), on="trial")
     table = table[table["runs"] == table["runs"].max()]
+    return best_first(table, direction, turned)
+
+
+def best_first(table: pd.DataFrame, direction: str, turned: bool = False) -> pd.DataFrame:
+    """Sort trials by their objective, the best (`turned`: the worst) first, equal ones by number."""
     rising = (direction == "min") != turned
     return table.sort_values(["objective", "trial"], ascending=[rising, True], ignore_index=True)
 

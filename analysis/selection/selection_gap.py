@@ -1,6 +1,6 @@
-"""The selection gap: by how much the value that a configuration was selected by misses its final test value.
+"""The selection gap: by how much the value that a trial was selected by misses its final test value.
 
-Between the two stand further measurements of the same configuration, each of which changes one thing; the
+Between the two stand further measurements of the same trial, each of which changes one thing; the
 parts are the differences of neighbours, so they sum to the gap exactly.
 """
 
@@ -24,7 +24,7 @@ FORMULAS = {
 
 @dataclass(frozen=True)
 class Station:
-    """A measurement of the chosen configuration: its runs, and what differs from the one before it."""
+    """A measurement of the chosen trial: its runs, and what differs from the one before it."""
 
     part: str  # a key of FORMULAS; empty for the value that it was selected by
     runs: Pairs
@@ -39,26 +39,26 @@ class Part:
     half: float | None
 
 
-def value_of(runs: Pairs, worst: bool, direction: str) -> float | None:
-    """What runs come to as the search counts them: the mean, or the worst by `direction`; None without."""
+def value_of(runs: Pairs, how: str = "mean") -> float | None:
+    """What runs come to as the search counts them: by `how`, mean, min or max; None without."""
     known = [one.value for _, one in runs if one.value is not None]
     if not known:
         return None
-    if worst:
-        return min(known) if direction == "max" else max(known)
+    if how != "mean":
+        return min(known) if how == "min" else max(known)
     return Sample.of(runs).mean.value
 
 
-def parts(stations: Sequence[Station], worst: bool = False, direction: str = "max") -> list[Part]:
+def parts(stations: Sequence[Station], how: str = "mean") -> list[Part]:
     """The differences of neighbouring stations, in order. Raises ValueError where a station has no value."""
-    values = [value_of(station.runs, worst, direction) for station in stations]
+    values = [value_of(station.runs, how) for station in stations]
     out = []
     for index in range(1, len(stations)):
         before, after = values[index - 1], values[index]
         if before is None or after is None:
             raise ValueError("every station of a gap needs a run with a value")
         half = None
-        if not worst:
+        if how == "mean":
             half = _half(Sample.of(stations[index - 1].runs), Sample.of(stations[index].runs))
         out.append(Part(stations[index].part, before - after, half))
     return out

@@ -1,6 +1,6 @@
-"""What became of the configurations that a cell's search asked: one row each, whatever its runs.
+"""What became of the trials that a cell's search asked: one row each, whatever its runs.
 
-A configuration has completed when it has as many completed runs as any other of its cell; only then does it
+A trial has completed when it has as many completed runs as any other of its cell; only then does it
 have a value, the mean over its runs, or the worst where the protocol says so.
 """
 
@@ -11,40 +11,35 @@ from collections.abc import Iterable
 import pandas as pd
 
 from analysis.lake.results import Results
-from analysis.selection.selection import Cell, over_runs
+from analysis.selection.selection import Cell, best_first, over_runs
 
 ADAPTIVE = ("tpe", "gp", "nsga2")  # samplers whose draws depend on the values before
 
 
-def searched_runs(cell: Cell) -> pd.DataFrame:
-    """The runs of the search, without those of `evaluate`."""
-    return cell.runs[cell.runs["purpose"] == "search"]
-
-
 def whole(done: pd.DataFrame) -> pd.DataFrame:
-    """The completed runs of configurations that have as many of them as any other: a mean over fewer class
+    """The completed runs of trials that have as many of them as any other: a mean over fewer class
     orders is a mean over easier or harder ones."""
     runs = done.groupby("trial")["run"].transform("count")
     return done[runs == runs.max()]
 
 
-def configurations(results: Results, cell: Cell) -> pd.DataFrame:
-    """Every configuration of a cell that has ended, by number: number, status (completed, stopped, failed),
+def trials(results: Results, cell: Cell) -> pd.DataFrame:
+    """Every trial of a cell that has ended, by number: number, status (completed, stopped, failed),
     objective (missing unless completed), runs, asked (runs it has or would have had), tasks, tasks_done (both
     over its runs), seconds and ended; then the columns of its first run.
 
-    A stopper may end a configuration between two runs: then it has completed runs alone, and fewer than the
+    A stopper may end a trial between two runs: then it has completed runs alone, and fewer than the
     others. Without a stopper, or while a run is under way, one with fewer is unfinished and left out.
     """
-    key = f"configurations {cell.name}"
+    key = f"trials {cell.name}"
     if key not in results.memo:
-        results.memo[key] = _configurations(results, cell)
+        results.memo[key] = _trials(results, cell)
     frame: pd.DataFrame = results.memo[key]
     return frame
 
 
-def _configurations(results: Results, cell: Cell) -> pd.DataFrame:
-    runs = searched_runs(cell)
+def _trials(results: Results, cell: Cell) -> pd.DataFrame:
+    runs = cell.runs
     direction = results.study.objective[1]
     grouped = runs.groupby("trial")
     table = pd.DataFrame(
@@ -80,11 +75,10 @@ def _configurations(results: Results, cell: Cell) -> pd.DataFrame:
 
 
 def ranked(results: Results, cell: Cell) -> pd.DataFrame:
-    """The completed configurations of a cell, the best first, as `configurations` gives them."""
-    table = configurations(results, cell)
+    """The completed trials of a cell, the best first, as `trials` gives them."""
+    table = trials(results, cell)
     table = table[table["status"] == "completed"]
-    least = results.study.objective[1] == "min"
-    return table.sort_values(["objective", "trial"], ascending=[least, True], ignore_index=True)
+    return best_first(table, results.study.objective[1])
 
 
 def span(counts: Iterable[int]) -> str:
@@ -94,7 +88,7 @@ def span(counts: Iterable[int]) -> str:
 
 
 def _under_way(results: Results, cell: Cell) -> list[int]:
-    """Configurations with a run that has left a task's rows and has not ended."""
+    """Trials with a run that has left a task's rows and has not ended."""
     open_ = set(results.tasks["run"]) - set(results.runs["run"])
     rest = (t.removeprefix(f"{cell.name}/").split("/")[0] for t in open_ if t.startswith(f"{cell.name}/"))
     return sorted({int(number) for number in rest if number.isdigit()})

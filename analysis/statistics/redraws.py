@@ -1,4 +1,4 @@
-"""Who would have won a cell's search had chance fallen otherwise: other configurations drawn, other
+"""Who would have won a cell's search had chance fallen otherwise: other trials drawn, other
 validation rows, other class orders. Everything is plain arrays; larger values are better.
 """
 
@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Redrawn:
-    """`another`: how likely another configuration wins; `worse`: one that is more than `margin` below the
+    """`another`: how likely another trial wins; `worse`: one that is more than `margin` below the
     winner; `loss`: how far below it the one that wins lies on average, all by the values first measured."""
 
     another: float
@@ -24,7 +24,7 @@ class Redrawn:
 
 
 def by_draw(values: Array, ended: int, margin: float) -> Redrawn:
-    """Redraws of all `ended` configurations with replacement, exactly; `values` [n >= 1] are those of the
+    """Redraws of all `ended` trials with replacement, exactly; `values` [n >= 1] are those of the
     completed ones, the others never win, and draws without a completed one are left out.
 
     The i-th best (i = 1, ...) is the best of a redraw with probability ((N-i+1)/N)^N - ((N-i)/N)^N.
@@ -43,15 +43,15 @@ def by_noise(values: Array, errors: Array, margin: float, draw: np.random.Genera
 
 
 def by_order(groups: Array, worst: bool, margin: float, draw: np.random.Generator, draws: int) -> Redrawn:
-    """Class orders redrawn with replacement, the same ones for all configurations; `groups` [n, orders] holds
-    a configuration's value on each."""
+    """Class orders redrawn with replacement, the same ones for all trials; `groups` [n, orders] holds
+    a trial's value on each."""
     picked = draw.integers(0, groups.shape[1], (draws, groups.shape[1]))
     again = np.stack([_over(groups[:, one], worst) for one in picked])
     return _winners(again, _over(groups, worst), margin)
 
 
 def order_errors(groups: Array) -> Array:
-    """[n]: the standard error of each configuration's mean by the spread of its class orders; `groups`
+    """[n]: the standard error of each trial's mean by the spread of its class orders; `groups`
     [n, orders]."""
     out: Array = stats.sem(groups, axis=1)
     return out

@@ -93,9 +93,9 @@ def measured(results: Results, runs: pd.DataFrame, split: str, tasks: int | None
     """Every metric of runs by the primary classifier on `split`, over their first `tasks` tasks or all."""
     out: dict[str, Pairs] = {name: [] for name in METRICS}
     results.fetch(runs["run"])
-    for trial, order in zip(runs["run"], runs["class_order"], strict=True):
-        counts = results.confusions(trial, split)[:tasks]
-        known = counted(counts, results.sizes(trial)) if counts else {}
+    for run, order in zip(runs["run"], runs["class_order"], strict=True):
+        counts = results.confusions(run, split)[:tasks]
+        known = counted(counts, results.sizes(run)) if counts else {}
         for name, found in out.items():
             found.append((str(order), known.get(name, Counted(None))))
     return out
@@ -104,7 +104,7 @@ def measured(results: Results, runs: pd.DataFrame, split: str, tasks: int | None
 def recorded(
     results: Results, runs: pd.DataFrame, column: str, metric: str = "", tasks: int | None = None
 ) -> Pairs:
-    """A column of the rows of `trials`, which is `metric` (the column's name unless given), of some runs.
+    """A column of the rows of `runs`, which is `metric` (the column's name unless given), of some runs.
 
     The error is that of the counts on each run's own split, over the first `tasks` tasks or all; a cost has
     none.
@@ -113,11 +113,11 @@ def recorded(
     error = dict.fromkeys(runs["run"], 0.0)
     if metric in METRICS:
         results.fetch(runs["run"])
-        for trial, split in zip(runs["run"], runs["split"], strict=True):
-            counts = results.confusions(trial, split)[:tasks]
-            error[trial] = errors(counts, results.sizes(trial))[metric] if counts else 0.0
+        for run, split in zip(runs["run"], runs["split"], strict=True):
+            counts = results.confusions(run, split)[:tasks]
+            error[run] = errors(counts, results.sizes(run))[metric] if counts else 0.0
     names = (runs["run"], runs["class_order"], runs[column])
     return [
-        (str(order), Counted(None if pd.isna(value) else float(value), error[trial]))
-        for trial, order, value in zip(*names, strict=True)
+        (str(order), Counted(None if pd.isna(value) else float(value), error[run]))
+        for run, order, value in zip(*names, strict=True)
     ]

@@ -1,7 +1,7 @@
 """What each cell of a run is to the survey: which method or loss, with distillation or without, where.
 
 A cell is recognised by its method and its hyperparameters, never by its label; only the recipe column is a
-label's ending, `-common` or `-paper`. The runs of a cell are those of its best configuration.
+label's ending, `-common` or `-paper`. The runs of a cell are those of its best trial.
 """
 
 from __future__ import annotations
@@ -203,21 +203,21 @@ class Roles:
     def sample(self, subject: Subject, metric: str) -> Sample:
         """A metric by class order; orders without it are left out."""
         return Sample.of(
-            (str(order), self.measured(str(trial)).get(metric, Counted(None)))
-            for trial, order in zip(subject.runs["run"], subject.runs["class_order"], strict=True)
+            (str(order), self.measured(str(run)).get(metric, Counted(None)))
+            for run, order in zip(subject.runs["run"], subject.runs["class_order"], strict=True)
         )
 
-    def measured(self, trial: str) -> Mapping[str, Counted]:
+    def measured(self, run: str) -> Mapping[str, Counted]:
         """Every metric of a run, by name."""
-        if trial not in self._measured:
-            self._measured[trial] = self._measure(trial)
-        return self._measured[trial]
+        if run not in self._measured:
+            self._measured[run] = self._measure(run)
+        return self._measured[run]
 
-    def _measure(self, trial: str) -> dict[str, Counted]:
-        counts = self.results.confusions(trial, self.split)
+    def _measure(self, run: str) -> dict[str, Counted]:
+        counts = self.results.confusions(run, self.split)
         if not counts:
             return {}
-        sizes = self.results.sizes(trial)
+        sizes = self.results.sizes(run)
         out = counted(counts, sizes)
         if len(counts) > 1:
             tasks = task_counts(counts[-1], sizes)
@@ -230,17 +230,17 @@ class Roles:
             out["excess_of_new"] = Counted(named - new / rows, error)
             right = np.diag(accuracy_matrix(counts, sizes))[1:].mean()
             out["plasticity"] = Counted(float(right), errors(counts, sizes)["plasticity"])
-        out["seconds"] = Counted(self._seconds.get(trial))
-        if trial in self._kept.index:
-            out["kept_bytes"] = Counted(float(self._kept[trial]))
-            out["kept_bytes_a_class"] = Counted(float(self._kept[trial]) / len(counts[-1]))
-        if trial in self._agreement:
-            out["teacher_agreement"] = self._agreed(trial, self._agreement[trial])
+        out["seconds"] = Counted(self._seconds.get(run))
+        if run in self._kept.index:
+            out["kept_bytes"] = Counted(float(self._kept[run]))
+            out["kept_bytes_a_class"] = Counted(float(self._kept[run]) / len(counts[-1]))
+        if run in self._agreement:
+            out["teacher_agreement"] = self._agreed(run, self._agreement[run])
         return out
 
-    def _agreed(self, trial: str, by_task: pd.Series) -> Counted:
+    def _agreed(self, run: str, by_task: pd.Series) -> Counted:
         """The mean over tasks of the share of older validation rows that network and teacher answer alike."""
-        rows = [float(np.sum(counts)) for counts in self.results.confusions(trial, "val")]
+        rows = [float(np.sum(counts)) for counts in self.results.confusions(run, "val")]
         tasks = zip(by_task.index.astype(int), by_task.astype(float), strict=True)
         known = [(value, rows[task - 1]) for task, value in tasks if 0 < task <= len(rows)]
         error = np.mean([share(value, asked) for value, asked in known]) if known else 0.0
@@ -260,7 +260,7 @@ class Roles:
     def _agreement(self) -> dict[str, pd.Series]:
         rows = self.results.tasks
         rows = rows[rows["teacher_agreement"].notna()].set_index("task")
-        return {str(trial): found for trial, found in rows.groupby("run")["teacher_agreement"]}
+        return {str(run): found for run, found in rows.groupby("run")["teacher_agreement"]}
 
     def chance(self, subject: Subject) -> float:
         """The accuracy of a blind answer after the last task."""

@@ -18,14 +18,14 @@ TITLE = "Accuracy over tasks"
 
 @VIEWS.register("accuracy_curves")
 def accuracy_curves(results: Results) -> Section:
-    """Step accuracy of each cell's best configuration; the band is the interval over class orders."""
+    """Step accuracy of each cell's best trial; the band is the interval over class orders."""
     chosen = [cell for cell in cells(results) if len(cell.best)]
     split = split_of(results, chosen)
     lines = []
     for cell, rank, classifier, runs in by_classifier(results, chosen, split):
         points: dict[int, Pairs] = {}
-        for trial, order in runs:
-            counts = results.confusions(trial, split, classifier)
+        for run, order in runs:
+            counts = results.confusions(run, split, classifier)
             for task, value in enumerate(map(float, step_accuracy(counts))):
                 points.setdefault(task, []).append((order, Counted(value, share(value, counts[task].sum()))))
         means = {task: Sample.of(points[task]).mean for task in sorted(points)}

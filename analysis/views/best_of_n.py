@@ -1,4 +1,4 @@
-"""What more trials would still bring: the expected best of n configurations, and the search as it went."""
+"""What more trials would still bring: the expected best of n trials, and the search as it went."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from analysis.lake.results import Results
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import colours, panels, place
 from analysis.selection.selection import Cell, cells, split_selected_on
-from analysis.selection.trials import ADAPTIVE, configurations, span
+from analysis.selection.trials import ADAPTIVE, span, trials
 from cl_core.metrics import METRICS
 
 TITLE = "Best of n trials"
@@ -23,27 +23,27 @@ NEAR = 0.005  # half a point: what counts as having arrived
 
 @VIEWS.register("best_of_n")
 def best_of_n(results: Results) -> Section:
-    """Expected best value against the number of configurations, and best so far against training time."""
+    """Expected best value against the number of trials, and best so far against training time."""
     name, direction = results.study.objective
-    tried = {cell.name: configurations(results, cell) for cell in cells(results)}
+    tried = {cell.name: trials(results, cell) for cell in cells(results)}
     shown = [cell for cell in cells(results) if (tried[cell.name]["status"] == "completed").sum() > 1]
     if not shown:
-        return Section(TITLE, "No cell has two completed configurations, so n is one.", optional=True)
+        return Section(TITLE, "No cell has two completed trials, so n is one.", optional=True)
     least = direction == "min"
     curves = {cell.name: expected_best(*_values(tried[cell.name]), least) for cell in shown}
     unit, factor = _unit(results)
     said = name.replace("_", " ")
     text = (
-        f"Left: the best {said} that n configurations of a cell would have found on average, had they been "
+        f"Left: the best {said} that n trials of a cell would have found on average, had they been "
         "drawn from those that were tried. Right: the best so far as the search went, against the "
         f"{unit} of all that had ended, stopped and failed ones included. Dotted: the published values "
-        "(configuration 0). A curve that still rises at its end says that more trials would pay; where two "
-        "methods cross, who wins is a question of the budget. All on the rows that configurations are chosen "
+        "(trial 0). A curve that still rises at its end says that more trials would pay; where two "
+        "methods cross, who wins is a question of the budget. All on the rows that trials are chosen "
         "on: a best of many is optimistic."
     )
     if any((tried[cell.name]["status"] == "stopped").any() for cell in shown):
         text += (
-            "\n\nStopped configurations have no value, and draws of none but such are left out: where many "
+            "\n\nStopped trials have no value, and draws of none but such are left out: where many "
             "were stopped, the left curves are too high where n is small."
         )
     sampler = results.study.sampler
@@ -54,9 +54,9 @@ def best_of_n(results: Results) -> Section:
         )
     formulas = [
         "E[best of n] = Σ_i v_{(i)} · C(i−1, n−1) / C(N, n): v_{(1)}, … are the values of the N ended "
-        "configurations, the best last, and n of them are drawn without replacement (Dodge et al., EMNLP "
+        "trials, the best last, and n of them are drawn without replacement (Dodge et al., EMNLP "
         "2019, arXiv 1909.03004; without replacement: Tang et al., ACL 2020, arXiv 2004.13705)",
-        "stopped and failed configurations take the first places i and are never best; the mean is over "
+        "stopped and failed trials take the first places i and are never best; the mean is over "
         "draws with at least one completed, so the sum is divided by 1 − C(N−M, n) / C(N, n), M completed",
         "seconds: as recorded with each task, a shared first task in every run",
     ]
@@ -64,13 +64,13 @@ def best_of_n(results: Results) -> Section:
         [_row(cell, tried[cell.name], curves[cell.name], least, unit, factor, results) for cell in shown]
     )
     counts = [len(tried[cell.name]) for cell in shown]
-    n = f"n = {span(counts)} ended configurations a cell"
+    n = f"n = {span(counts)} ended trials a cell"
     figure = _figure(results, shown, tried, curves, (said, unit), least, factor)
     return Section(TITLE, text, formulas, n, table, figure, split=split_selected_on(results))
 
 
 def expected_best(values: NDArray[np.float64], ended: int, least: bool = False) -> NDArray[np.float64]:
-    """[ended]: the expected best of 1, 2, ... of `ended` configurations, drawn without replacement, of which
+    """[ended]: the expected best of 1, 2, ... of `ended` trials, drawn without replacement, of which
     only those with `values` [completed] have completed; over the draws with at least one of them."""
     order = np.sort(-values if least else values)
     place = np.arange(ended - len(order) + 1, ended + 1)[None, :]  # 1-based among all
@@ -88,7 +88,7 @@ def expected_best(values: NDArray[np.float64], ended: int, least: bool = False) 
 
 
 def trajectory(tried: pd.DataFrame, least: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Seconds of training spent, and the best value so far, after each configuration in the order in which
+    """Seconds of training spent, and the best value so far, after each trial in the order in which
     they ended; from the first completed one on."""
     order = tried.sort_values(["ended", "trial"], na_position="last")
     spent = order["seconds"].fillna(0.0).cumsum().to_numpy(dtype=np.float64)
@@ -198,7 +198,7 @@ def _figure(
                     **place(at, figure),
                 )
     for index in range(len(names)):
-        figure.update_xaxes(title_text="configurations n", **place(2 * index, figure))
+        figure.update_xaxes(title_text="trials n", **place(2 * index, figure))
         figure.update_xaxes(title_text=said[1], rangemode="tozero", **place(2 * index + 1, figure))
     figure.update_yaxes(title_text=said[0])
     return figure

@@ -1,4 +1,4 @@
-"""How much of a result is the class order: the same configuration under several of them."""
+"""How much of a result is the class order: the same trial under several of them."""
 
 from __future__ import annotations
 
@@ -91,9 +91,7 @@ def class_orders(results: Results) -> Section:
     name, direction = results.study.objective
     found = measured(results, name, direction)
     if not found:
-        return Section(
-            TITLE, "No label has run one configuration under two class orders of a split.", optional=True
-        )
+        return Section(TITLE, "No label has run one trial under two class orders of a split.", optional=True)
     pairs = [pair for split in _splits(found) for pair in _pairs([o for o in found if o.split == split])]
     tables = [Table("Class order against method", _against(found, pairs), group="split")]
     tables.append(Table("The orders at the ends", _ends(results, found), group="label"))
@@ -122,9 +120,9 @@ def class_orders(results: Results) -> Section:
 
 
 def measured(results: Results, name: str, direction: str) -> list[Orders]:
-    """Every label and split of which one configuration ran under two class orders or more."""
-    trials = results.runs
-    done = trials[(trials["status"] == "completed") & (trials["purpose"] == "search")]
+    """Every label and split of which one trial ran under two class orders or more."""
+    runs = results.runs
+    done = runs[(runs["status"] == "completed") & (runs["purpose"] == "search")]
     done = done.assign(objective=done["objective"].fillna(done[name]) if name in done else done["objective"])
     done = done[done["objective"].notna()]
     if done.empty:
@@ -188,7 +186,7 @@ def _named(order: str) -> str:
 
 
 def _random_first(results: Results) -> float:
-    """How many configurations of a search for a class order are random draws, the natural one among them."""
+    """How many trials of a search for a class order are random draws, the natural one among them."""
     study = results.study
     if study.sampler == "random":
         return float("inf")

@@ -10,7 +10,7 @@ from analysis.lake.results import Results
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import fade, panels, place
 from analysis.selection.selection import Cell, cells, split_selected_on
-from analysis.selection.trials import configurations
+from analysis.selection.trials import trials
 
 TITLE = "Early stopping"
 TRAINED, SAVED = "#2f6f9f", "#b9c4cc"
@@ -46,21 +46,21 @@ def early_stopping(results: Results) -> Section:
             "lets a tenth of the trials to be stopped run on)."
         )
     formulas = [
-        "tasks saved: tasks that stopped configurations would still have trained, in the run that was "
+        "tasks saved: tasks that stopped trials would still have trained, in the run that was "
         "stopped and in those that were never started; share saved: tasks saved / (tasks trained + saved)",
-        "false stop rate: audited configurations better than the best other completed one / audited ones; "
+        "false stop rate: audited trials better than the best other completed one / audited ones; "
         "its interval is exact binomial",
         f"loss: the largest lead of a false stop in {name.replace('_', ' ')}",
     ]
-    n = f"n = {int(table['configurations'].sum())} ended configurations, {audited} of them audited"
+    n = f"n = {int(table['trials'].sum())} ended trials, {audited} of them audited"
     split = split_selected_on(results) if audited else ""  # tasks come from no rows, a loss does
     return Section(TITLE, text, formulas, n, table, _figure(table), split=split)
 
 
 def _row(results: Results, cell: Cell, direction: str) -> dict[str, object]:
-    ended = configurations(results, cell)
+    ended = trials(results, cell)
     stopped = ended[ended["status"] == "stopped"]
-    # A run has the tasks of any other; of a stopped configuration some were never started.
+    # A run has the tasks of any other; of a stopped trial some were never started.
     whole = stopped["asked"] * (stopped["tasks"] // stopped["runs"])
     saved, trained = int((whole - stopped["tasks_done"]).sum()), int(ended["tasks_done"].sum())
     points = ended[ended["status"] == "completed"]
@@ -74,7 +74,7 @@ def _row(results: Results, cell: Cell, direction: str) -> dict[str, object]:
     return {
         "scenario": cell.scenario,
         "label": cell.label,
-        "configurations": len(ended),
+        "trials": len(ended),
         "stopped": len(stopped),
         "tasks trained": trained,
         "tasks saved": saved,

@@ -1,4 +1,4 @@
-"""What the chosen configurations come to on the sealed test set, beside their published defaults."""
+"""What the chosen trials come to on the sealed test set, beside their published defaults."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _text(results: Results) -> str:
             "search before it leaves a selection gap."
         )
     return (
-        "Each cell's chosen configuration and its published default, trained again on training and "
+        "Each cell's chosen trial and its published default, trained again on training and "
         f"validation rows and measured on {where.get(select, 'test rows')}. Both have the same class orders "
         "and seeds, so their differences are paired; the seeds of an order are averaged first."
     )
@@ -102,12 +102,12 @@ def _values(results: Results, runs: pd.DataFrame) -> Values:
 
 def _rows(one: Judged) -> list[dict[str, Any]]:
     """A row for the choice and one for the default; one for both where they are the same."""
-    named = {f"no. {one.cell.selected_trial}": one.choice, "default": one.default}
+    named = {f"trial {one.cell.selected_trial}": one.choice, "default": one.default}
     if one.same:
         named = {"default is the choice": one.choice}
     out = []
     for name, values in named.items():
-        row: dict[str, Any] = {"scenario": one.cell.scenario, "label": one.cell.label, "configuration": name}
+        row: dict[str, Any] = {"scenario": one.cell.scenario, "label": one.cell.label, "trial": name}
         for key, title in SHOWN.items():
             known = values[key].mean
             row[title], row[f"{title} ±"] = known.value, known.half
@@ -165,7 +165,7 @@ def _figure(results: Results, judged: list[Judged], metric: str) -> go.Figure:
                 "line": {"width": 1.8, "color": colour[label]},
             }
             marks = {"default": (one.default, ring)}
-            marks[f"no. {one.cell.selected_trial}"] = (one.choice, {"size": 10, "color": colour[label]})
+            marks[f"trial {one.cell.selected_trial}"] = (one.choice, {"size": 10, "color": colour[label]})
             for name, (values, marker) in marks.items():
                 known = values[metric].mean
                 if known.value is None:

@@ -26,8 +26,7 @@ def forgetting_view(results: Results) -> Section:
     rows = []
     for cell, rank, classifier, runs in by_classifier(results, chosen, split):
         found = [
-            accuracy_matrix(results.confusions(trial, split, classifier), results.sizes(trial))
-            for trial, _ in runs
+            accuracy_matrix(results.confusions(run, split, classifier), results.sizes(run)) for run, _ in runs
         ]
         matrix = np.mean(found, axis=0)
         title = f"{cell.label} · {classifier}" if rank else cell.label

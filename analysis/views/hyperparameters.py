@@ -21,7 +21,7 @@ NO_BOX = "<extra></extra>"  # of plotly: no second box with the trace's name
 
 @VIEWS.register("hyperparameters")
 def hyperparameters(results: Results) -> Section:
-    """The objective of every completed configuration against each searched value.
+    """The objective of every completed trial against each searched value.
 
     A panel a label and hyperparameter.
     """
@@ -30,9 +30,7 @@ def hyperparameters(results: Results) -> Section:
     pairs = list(dict.fromkeys((cell.label, column) for cell, points in found for column in searched(points)))
     pairs.sort(key=lambda pair: [cell.label for cell, _ in found].index(pair[0]))
     if not pairs:
-        return Section(
-            TITLE, "No cell has two completed configurations that differ, so there is no effect to show."
-        )
+        return Section(TITLE, "No cell has two completed trials that differ, so there is no effect to show.")
     scenarios = list(dict.fromkeys(cell.scenario for cell, _ in found))
     colour = colours(results)
     figure = panels(
@@ -83,14 +81,14 @@ def hyperparameters(results: Results) -> Section:
     figure.update_yaxes(title_text="objective")
     text = (
         f"Objective: {name.replace('_', ' ')} ({direction}) on {rows_selected_on(results)} over a "
-        "configuration's runs; "
+        "trial's runs; "
         "larger marks with a dark rim are the best of their cell. The other hyperparameters vary too, so a "
         "panel shows an association, not an effect in isolation; a sampler that learns crowds the good "
         "region."
     )
-    formulas = ["Spearman ρ: rank correlation of value and objective over a cell's completed configurations"]
+    formulas = ["Spearman ρ: rank correlation of value and objective over a cell's completed trials"]
     counts = [len(points) for _, points in found if len(points)]
-    n = f"n = {span(counts)} completed configurations a cell" if counts else ""
+    n = f"n = {span(counts)} completed trials a cell" if counts else ""
     return Section(TITLE, text, formulas, n, pd.DataFrame(rows), figure, split=split_selected_on(results))
 
 
@@ -123,7 +121,7 @@ def _effect(cell: Cell, points: pd.DataFrame, column: str) -> dict[str, object]:
         "hyperparameter": _short(column),
         "best": _text(best.iloc[0]) if len(best) else None,
         "tried": _tried(points[column]),
-        "configurations": len(points),
+        "trials": len(points),
         "Spearman ρ": None,
     }
     numeric = [_value(v) for v in points[column]]

@@ -1,4 +1,4 @@
-"""Which hyperparameters decide whether a configuration is among the best of its cell."""
+"""Which hyperparameters decide whether a trial is among the best of its cell."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from analysis.lake.searched_space import Parameter, acting, spaces
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import colours, fade, panels, place, side_by_side
 from analysis.selection.selection import Cell, cells, split_selected_on
-from analysis.selection.trials import ADAPTIVE, configurations, span
+from analysis.selection.trials import ADAPTIVE, span, trials
 from cl_core.hparams import Choice, Float, Int, Value
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 TITLE = "Importance of hyperparameters"
-BEST = 0.1  # share of the configurations that counts as the best ...
+BEST = 0.1  # share of the trials that counts as the best ...
 FEWEST_BEST = 5  # ... and how many they are at least: a density of fewer is that of single points
-FEWEST = 20  # configurations of a cell: with fewer, the five best are more than a quarter of all
-DRAWS = 100  # halves of the configurations, and permutations of their values
+FEWEST = 20  # trials of a cell: with fewer, the five best are more than a quarter of all
+DRAWS = 100  # halves of the trials, and permutations of their values
 
 
 @dataclass(frozen=True)
 class Tried:
-    """The configurations of a cell by what was drawn: one mapping each, with the parameters that acted."""
+    """The trials of a cell by what was drawn: one mapping each, with the parameters that acted."""
 
     space: tuple[Parameter, ...]
     drawn: list[dict[str, float]]  # a choice's values by their place in it
@@ -46,11 +46,11 @@ class Tried:
 
 @VIEWS.register("importance")
 def importance(results: Results) -> Section:
-    """PED-ANOVA of every cell with enough configurations, with how firmly each figure stands."""
+    """PED-ANOVA of every cell with enough trials, with how firmly each figure stands."""
     chosen = cells(results)
     known = spaces(results)
     if known is None:
-        enough = any(len(configurations(results, cell)) >= FEWEST for cell in chosen)
+        enough = any(len(trials(results, cell)) >= FEWEST for cell in chosen)
         return Section(
             TITLE,
             "No importance can be computed: study.yaml does not say what was searched, it was written by an "
@@ -64,7 +64,7 @@ def importance(results: Results) -> Section:
     shown = [cell for cell in searched if _enough(tried[cell.name])]
     lacking = [f"{c.name} {len(tried[c.name])}" for c in searched if c not in shown]
     why = (
-        f"A cell needs {FEWEST} configurations that ended without failing, at least {FEWEST_BEST} of them "
+        f"A cell needs {FEWEST} trials that ended without failing, at least {FEWEST_BEST} of them "
         f"completed: PED-ANOVA compares the best {BEST:.0%}, but at least {FEWEST_BEST}, with all, and "
         f"{FEWEST_BEST} of fewer than {FEWEST} are hardly the best ones."
     )
@@ -73,17 +73,17 @@ def importance(results: Results) -> Section:
     frame = pd.DataFrame([row for cell in shown for row in _rows(cell, tried[cell.name])])
     name = results.study.objective[0].replace("_", " ")
     text = (
-        f"How much each hyperparameter decides whether a configuration is among its cell's best by {name}, "
+        f"How much each hyperparameter decides whether a trial is among its cell's best by {name}, "
         "as a share of all of them: PED-ANOVA compares where the best lie with where all lie. “From” and "
-        "“to” are what halves of the configurations give; “first” is how often the hyperparameter led in "
+        "“to” are what halves of the trials give; “first” is how often the hyperparameter led in "
         "one. “Chance”, the upright mark, is what values dealt out at random would have given it in one of "
         "twenty cases: an importance below that shows nothing."
     )
     if any(tried[cell.name].completed < len(tried[cell.name]) for cell in shown):
-        text += " Stopped configurations count as tried and as worse than every completed one."
+        text += " Stopped trials count as tried and as worse than every completed one."
     if (frame["only where"] != "").any():
         text += (
-            "\n\nA hyperparameter that acts only in a branch is compared within the configurations of that "
+            "\n\nA hyperparameter that acts only in a branch is compared within the trials of that "
             "branch, and counts by how many of the best took it; the choice of the branch is the importance "
             "of the hyperparameter that it hangs on."
         )
@@ -100,12 +100,12 @@ def importance(results: Results) -> Section:
         "importance_i = D(p_{best}, p_{all}) / Σ_j D_j, where D = Σ_x p_{all}(x) · "
         "(p_{best}(x) / p_{all}(x) − 1)² and p are Parzen densities of the values of i (Watanabe et al., "
         "IJCAI 2023, arXiv 2304.10255; branches: arXiv 2601.20800; computed by Optuna)",
-        f"interval: 5 % to 95 % over {DRAWS} random halves of the cell's configurations, which spread as "
+        f"interval: 5 % to 95 % over {DRAWS} random halves of the cell's trials, which spread as "
         "much as the whole does (delete-half jackknife; Shao & Wu, Annals of Statistics, 1989)",
         f"chance: 95 % of D_i under {DRAWS} random permutations of the values, over the cell's Σ_j D_j",
     ]
     counts = [len(tried[cell.name]) for cell in shown]
-    n = f"n = {span(counts)} configurations a cell"
+    n = f"n = {span(counts)} trials a cell"
     figure = _figure(results, shown, frame)
     return Section(TITLE, text, formulas, n, frame, figure, split=split_selected_on(results))
 
@@ -115,8 +115,8 @@ def _enough(tried: Tried) -> bool:
 
 
 def _tried(results: Results, cell: Cell, space: Sequence[Parameter]) -> Tried:
-    """What of a cell's configurations can be compared: those that ended, failed ones aside."""
-    rows = configurations(results, cell)
+    """What of a cell's trials can be compared: those that ended, failed ones aside."""
+    rows = trials(results, cell)
     rows = rows[rows["status"] != "failed"].reset_index(drop=True)
     space = tuple(p for p in space if not p.single and p.column in rows)
     mask = acting(space, rows)
@@ -167,7 +167,7 @@ def _rows(cell: Cell, tried: Tried) -> Iterator[dict[str, Any]]:
             "first": float(np.mean([max(one, key=lambda k: one[k]) == p.name for one in again])),
             "chance": float(by_chance / total) if known and total else None,
             "only where": p.branch,
-            "configurations": sum(p.name in drawn for drawn in tried.drawn),
+            "trials": sum(p.name in drawn for drawn in tried.drawn),
         }
 
 
@@ -177,7 +177,7 @@ def _shares(found: Mapping[str, float]) -> dict[str, float]:
 
 
 def _measure(tried: Tried) -> Callable[[NDArray[np.float64]], dict[str, float]]:
-    """Optuna's measure as a function of the configurations' scores [n], nan for those to leave out."""
+    """Optuna's measure as a function of the trials' scores [n], nan for those to leave out."""
     import optuna
 
     kinds = {p.name: _distribution(p) for p in tried.space}

@@ -62,9 +62,9 @@ def leaderboard(results: Results) -> Section:
         "reference has it, a dash stands, and References says why. Averages over tasks are not comparable "
         "across scenarios: with a base task they run over more classes. "
         f"“Default” is {said} of the published values over the same class orders and seeds; a dash where it "
-        "lacks some of them. A run is one configuration with one class order and seed; “s in all”, done, "
+        "lacks some of them. A run is one trial with one class order and seed; “s in all”, done, "
         "stopped and failed count the runs of the search. "
-        f"The figure shows {said}: filled marks are the best configuration, rings the published values, "
+        f"The figure shows {said}: filled marks are the best trial, rings the published values, "
         "dotted lines joint training."
     )
     text += f"\n\n{APART}" if searches else ""
@@ -113,7 +113,7 @@ def _shown(results: Results, cell: Cell, split: str, name: str) -> Shown:
 
 def _row(results: Results, one: Shown, shown: Sequence[Shown]) -> dict[str, object]:
     cell = one.cell
-    row: dict[str, object] = {"scenario": cell.scenario, "label": cell.label, "best no.": cell.selected_trial}
+    row: dict[str, object] = {"scenario": cell.scenario, "label": cell.label, "trial": cell.selected_trial}
     for key, title in SHOWN.items():
         value = one.metrics[key].mean
         row[title], row[f"{title} ±"] = value.value, value.half
@@ -166,7 +166,7 @@ def _mean(values: pd.Series) -> float | None:
 def _figure(
     results: Results, found: Sequence[Shown], said: str, direction: str, split: str
 ) -> go.Figure | None:
-    """The objective of each cell's best (filled) and default (open) configuration; a panel a scenario."""
+    """The objective of each cell's best (filled) and default (open) trial; a panel a scenario."""
     shown = [one for one in found if one.best]
     if not shown:
         return None

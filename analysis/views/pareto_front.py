@@ -1,4 +1,4 @@
-"""What has to be given up for what: the configurations that no other of their cell beats in everything."""
+"""What has to be given up for what: the trials that no other of their cell beats in everything."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from analysis.lake.results import Results
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import colours, fade, panels, place
 from analysis.selection.selection import Cell, cells, over_runs, rows_selected_on, split_selected_on
-from analysis.selection.trials import searched_runs, whole
+from analysis.selection.trials import whole
 from cl_core.metrics import OBJECTIVES
 
 TITLE = "Pareto front"
@@ -28,16 +28,18 @@ def pareto_front(results: Results) -> Section:
     shown = [cell for cell in cells(results) if len(found[cell.name])]
     if not shown:
         named = " and ".join(name.replace("_", " ") for name in names)
-        return Section(TITLE, f"No configuration has completed with a value of {named}: there is no front.")
+        return Section(TITLE, f"No trial has completed with a value of {named}: there is no front.")
     rows = []
     for cell in shown:
         front = found[cell.name][found[cell.name]["front"]]
         for _, point in front.iterrows():
             known = {name.replace("_", " "): float(point[name]) for name in names}
-            rows.append({"scenario": cell.scenario, "label": cell.label, "no.": int(point["trial"]), **known})
+            rows.append(
+                {"scenario": cell.scenario, "label": cell.label, "trial": int(point["trial"]), **known}
+            )
     first, second = list(names)[:2]
     text = (
-        "A configuration is on its cell's front when no other one is at least as good in all of "
+        "A trial is on its cell's front when no other one is at least as good in all of "
         f"{', '.join(name.replace('_', ' ') for name in names)} and better in one. Only completed ones are "
         f"compared, by their value over class orders and seeds on {rows_selected_on(results)}. The figure "
         "shows the first two; lines join the fronts."
@@ -46,7 +48,7 @@ def pareto_front(results: Results) -> Section:
         f"{name.replace('_', ' ')} ({direction}): {OBJECTIVES[name][1]}" for name, direction in names.items()
     ]
     counts = [len(found[cell.name]) for cell in shown]
-    n = f"n = {sum(counts)} completed configurations in {len(shown)} cells"
+    n = f"n = {sum(counts)} completed trials in {len(shown)} cells"
     figure = _figure(results, shown, found, first, second)
     table = pd.DataFrame(rows)
     return Section(TITLE, text, formulas, n, table, figure, split=split_selected_on(results))
@@ -62,8 +64,8 @@ def on_front(values: NDArray[np.float64], directions: list[str]) -> NDArray[np.b
 
 
 def _points(results: Results, cell: Cell, names: dict[str, str]) -> pd.DataFrame:
-    """number, the objectives and whether it is on the front, of every completed configuration."""
-    runs = searched_runs(cell)
+    """number, the objectives and whether it is on the front, of every completed trial."""
+    runs = cell.runs
     table = over_runs(results, whole(runs[runs["status"] == "completed"]), names).dropna(subset=list(names))
     if len(table):
         table["front"] = on_front(table[list(names)].to_numpy(dtype=np.float64), list(names.values()))
@@ -93,7 +95,7 @@ def _figure(
                         showlegend=own and cell.label not in seen,
                         marker={"size": 8 if own else 6, "color": fade(colour[cell.label], opacity)},
                         line={"color": colour[cell.label], "width": 1.4},
-                        text=[f"no. {number}" for number in part["trial"]],
+                        text=[f"trial {number}" for number in part["trial"]],
                         hovertemplate=f"{cell.label}, %{{text}}: %{{y:.3f}} at %{{x:.3g}}<extra></extra>",
                     ),
                     **place(index, figure),

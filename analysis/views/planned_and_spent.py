@@ -14,7 +14,7 @@ TITLE = "Planned and spent"
 def planned_and_spent(results: Results) -> Section:
     """Runs, tasks, hours and bytes: as `cl-search plan` foresaw them, and as they came."""
     if isinstance(results, Runs) or results.runs.empty:
-        return Section(TITLE, "No plan of a run with ended trials.", optional=True)
+        return Section(TITLE, "No plan of a run with ended runs.", optional=True)
     plan = planned(results.folder)
     if plan is None:
         return Section(TITLE, f"No {PLAN}: `cl-search plan` writes one before a run.", optional=True)

@@ -18,19 +18,19 @@ from cl_core.hparams import Choice, Int
 
 TITLE = "Values at the edge of their range"
 EDGE = 0.05  # of the range, at each end
-BEST = 3  # configurations that are looked at together
+BEST = 3  # trials that are looked at together
 WHOLE = "of the method"
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """One numeric parameter in the best configurations of a cell, the chosen one first."""
+    """One numeric parameter in the best trials of a cell, the chosen one first."""
 
     cell: Cell
     parameter: Parameter
     values: tuple[float, ...]
     positions: tuple[float, ...]
-    tried: int  # completed configurations in which it acted
+    tried: int  # completed trials in which it acted
 
     @property
     def edge(self) -> str:
@@ -72,7 +72,7 @@ def range_edges(results: Results) -> Section:
     text = (
         f"{len(at_edge)} of {len(found)} chosen numbers lie at an edge, within the first or last {EDGE:.0%} "
         f"of the range, or at an end of the numbers to choose from; {by_chance:.1f} would if values did not "
-        f"matter. The figure shows the best {BEST} configurations of each cell, the chosen one large."
+        f"matter. The figure shows the best {BEST} trials of each cell, the chosen one large."
     )
     warned = sorted(at_edge, key=lambda one: not one.all_there)
     text = "\n\n".join([text, *(_warning(one) for one in warned)])
@@ -81,7 +81,7 @@ def range_edges(results: Results) -> Section:
         "numbers to choose from, the steps from the smallest / all steps"
     ]
     counts = [one.tried for one in found]
-    n = f"n = {span(counts)} completed configurations a hyperparameter"
+    n = f"n = {span(counts)} completed trials a hyperparameter"
     table = pd.DataFrame(map(_row, found))
     if not table[WHOLE].any():  # every range is the method's own
         table = table.drop(columns=WHOLE)
@@ -91,7 +91,7 @@ def range_edges(results: Results) -> Section:
 
 def _chosen(results: Results, cell: Cell, space: Sequence[Parameter]) -> list[Chosen]:
     best = ranked(results, cell)
-    if len(best) < 2:  # a single configuration was not chosen
+    if len(best) < 2:  # a single trial was not chosen
         return []
     mask = acting(tuple(space), best)
     out = []
@@ -102,7 +102,7 @@ def _chosen(results: Results, cell: Cell, space: Sequence[Parameter]) -> list[Ch
         values = [p.value(value) for value in here[p.column]]
         numbers = [float(v) for v in values if v is not None and not isinstance(v, str)]
         if not len(here) or here["trial"].iloc[0] != best["trial"].iloc[0] or len(numbers) < len(here):
-            continue  # the chosen configuration took another branch
+            continue  # the chosen trial took another branch
         top = tuple(numbers[:BEST])
         positions = tuple(p.position(number) or 0.0 for number in top)
         out.append(Chosen(cell, p, top, positions, len(here)))
@@ -142,7 +142,7 @@ def _warning(one: Chosen) -> str:
     else:
         text += ": widen it"
     if one.all_there:
-        text += f". The best {BEST} configurations all lie there: the best value probably lies beyond"
+        text += f". The best {BEST} trials all lie there: the best value probably lies beyond"
     return text + "."
 
 
@@ -157,7 +157,7 @@ def _row(one: Chosen) -> dict[str, object]:
         "position": one.positions[0],
         f"best {BEST}, the chosen one first": ", ".join(f"{value:.3g}" for value in one.values),
         "edge": one.edge + (" (all)" if one.all_there else ""),
-        "configurations": one.tried,
+        "trials": one.tried,
     }
 
 

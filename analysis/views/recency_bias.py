@@ -24,8 +24,8 @@ def recency_bias(results: Results) -> Section:
     for cell, rank, classifier, runs in by_classifier(results, chosen, split):
         points: dict[int, Pairs] = {}
         ends: dict[str, Pairs] = {"old → new": [], "new → old": []}
-        for trial, order in runs:
-            counts, sizes = results.confusions(trial, split, classifier), results.sizes(trial)
+        for run, order in runs:
+            counts, sizes = results.confusions(run, split, classifier), results.sizes(run)
             for task, confusion in enumerate(counts[1:], start=1):
                 points.setdefault(task, []).append((order, Counted(recency_ratio(confusion, sizes))))
             ends["old → new"].append((order, Counted(old_to_new(counts[-1], sizes))))

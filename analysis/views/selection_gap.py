@@ -1,4 +1,4 @@
-"""Selection gap: the value that a configuration was selected by, against its final one on test rows."""
+"""Selection gap: the value that a trial was selected by, against its final one on test rows."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def selection_gap(results: Results) -> Section:
     protocol = results.study.protocol
     if name not in METRICS or protocol.select_on == "chf":
         return Section(TITLE, "No value of counts was selected by, so there is no gap.", optional=True)
+    how = protocol.over_runs(direction)
     rows, open_, used, orders = [], [], set[str](), set[int]()
     for cell in cells(results):
         final = measured(results, cell.final, "test")[name]
@@ -36,11 +37,11 @@ def selection_gap(results: Results) -> Section:
             open_.append(cell.name)
             continue
         row: dict[str, Any] = {"scenario": cell.scenario, "label": cell.label}
-        row["selected by"] = value_of(stations[0].runs, protocol.worst, direction)
-        for part in parts(stations, protocol.worst, direction):
+        row["selected by"] = value_of(stations[0].runs, how)
+        for part in parts(stations, how):
             used.add(part.name)
             row[part.name], row[f"{part.name} ±"] = part.value, part.half
-        row["final"] = value_of(final, protocol.worst, direction)
+        row["final"] = value_of(final, how)
         if stations[-1].runs == final:
             row["gap"] = row["selected by"] - row["final"]
         orders.add(len(Sample.of(final)))
@@ -68,7 +69,7 @@ def selection_gap(results: Results) -> Section:
 
 def _text(protocol: ProtocolRecord, name: str, direction: str, summed: bool) -> str:
     sign = "above" if direction == "max" else "below"
-    text = f"“Selected by” is the {name.replace('_', ' ')} that the search chose the configuration by"
+    text = f"“Selected by” is the {name.replace('_', ' ')} that the search chose the trial by"
     text += ", the worst over its runs" if protocol.worst else ""
     if protocol.select_on == "first-k":
         k = protocol.first

@@ -22,7 +22,7 @@ def task_confusion_view(results: Results) -> Section:
     groups: dict[str, list[tuple[str, list[list[float]]]]] = {}
     rows = []
     for cell, rank, classifier, runs in by_classifier(results, chosen, split):
-        ends = [(results.confusions(trial, split, classifier)[-1], results.sizes(trial)) for trial, _ in runs]
+        ends = [(results.confusions(run, split, classifier)[-1], results.sizes(run)) for run, _ in runs]
         title = f"{cell.label} · {classifier}" if rank else cell.label
         matrix = np.mean([task_confusion(*end) for end in ends], axis=0)
         groups.setdefault(cell.scenario, []).append((title, matrix.tolist()))

@@ -19,8 +19,8 @@ TITLE = "Weight norms by class age"
 def weight_norms(results: Results) -> Section:
     """The mean norm of head rows after the last task, by the age of their classes, each classifier apart."""
     chosen = [cell for cell in cells(results) if len(cell.best)]
-    trials = [trial for cell in chosen for trial in cell.best["run"]]
-    rows = results.read("classes", trials) if trials else results.classes.iloc[:0]
+    runs = [run for cell in chosen for run in cell.best["run"]]
+    rows = results.read("classes", runs) if runs else results.classes.iloc[:0]
     rows = rows[rows["weight_norm"].notna()]
     rows = rows[rows["after_task"] == rows.groupby("run")["after_task"].transform("max")]
     # A norm does not depend on the split, so one of them is enough.
@@ -66,7 +66,7 @@ def weight_norms(results: Results) -> Section:
     figure.update_xaxes(title_text="age of the classes in tasks (0 = newest)")
     figure.update_yaxes(title_text="mean norm of head rows", rangemode="tozero")
     text = (
-        "After the last task, at each cell's best configuration. A norm that falls with age favours new "
+        "After the last task, at each cell's best trial. A norm that falls with age favours new "
         "classes in a "
         "linear head; a cosine head ignores norms, so there it says nothing."
     )

@@ -12,14 +12,14 @@ from analysis.lake.results import Results
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import fade, panels, place
 from analysis.selection.selection import Cell, cells, split_selected_on
-from analysis.selection.trials import ADAPTIVE, configurations, ranked, searched_runs, span
+from analysis.selection.trials import ADAPTIVE, ranked, span, trials
 from analysis.statistics.counting_error import Counted, counted
 from analysis.statistics.redraws import Array, Redrawn, by_draw, by_noise, by_order, order_errors
 from cl_core.metrics import METRICS
 
 TITLE = "Stability of the winner"
 WORSE = 0.005  # half a point
-OWN = 12  # configurations of a cell whose rows are redrawn; the others get the mean of these errors
+OWN = 12  # trials of a cell whose rows are redrawn; the others get the mean of these errors
 DRAWS = 4000
 SOURCES = {"draw": "#2f6f9f", "rows": "#d9662b", "orders": "#2a9167"}
 
@@ -29,7 +29,7 @@ def winner_stability(results: Results) -> Section:
     """How often another winner comes out of each cell under three kinds of chance, and what that costs."""
     shown = [cell for cell in cells(results) if len(ranked(results, cell)) > 1]
     if not shown:
-        return Section(TITLE, "No cell has two completed configurations to choose from.", optional=True)
+        return Section(TITLE, "No cell has two completed trials to choose from.", optional=True)
     table = pd.DataFrame([_row(results, cell) for cell in shown])
     table = table.drop(columns=[c for c in table.columns if table[c].isna().all()])
     name = results.study.objective[0]
@@ -37,17 +37,17 @@ def winner_stability(results: Results) -> Section:
     rows = any(key.startswith("rows") for key in table.columns)
     count = ("one source", "two sources, each taken alone", "three sources, each taken alone")[rows + orders]
     text = (
-        f"How often another configuration would have won by {name.replace('_', ' ')} had chance fallen "
+        f"How often another trial would have won by {name.replace('_', ' ')} had chance fallen "
         f"otherwise, how often one that is {'more than half a point ' if name in METRICS else ''}worse, and "
         "how much is lost on average by choosing as one did (both judged by the values measured here). "
         f"Chance has {count}:\n\n"
-        "draw: other configurations are drawn, as many as were tried. That another wins is no more than that "
+        "draw: other trials are drawn, as many as were tried. That another wins is no more than that "
         "the winner is not drawn again, about 36 % in any cell; what it costs is what differs."
     )
     if rows:
         text += (
-            "\n\nrows: the same configurations are measured on other rows of the same split. Counts do not "
-            "tell which rows were right, so two things are assumed. Configurations are redrawn "
+            "\n\nrows: the same trials are measured on other rows of the same split. Counts do not "
+            "tell which rows were right, so two things are assumed. Trials are redrawn "
             "independently, although all were asked the same rows, which overstates the noise of their "
             "differences. "
             "Rows right after one task are right after another as often as can be where the objective adds "
@@ -55,20 +55,20 @@ def winner_stability(results: Results) -> Section:
             "the side of caution."
         )
     if orders:
-        text += "\n\norders: other class orders are drawn, the same ones for all configurations of a cell."
+        text += "\n\norders: other class orders are drawn, the same ones for all trials of a cell."
     text += _about_sampler(results, shown)
     formulas = [
-        "draw, exact: of N ended configurations drawn with replacement, the i-th best wins with probability "
+        "draw, exact: of N ended trials drawn with replacement, the i-th best wins with probability "
         "w_i = ((N−i+1)/N)^N − ((N−i)/N)^N; loss = Σ_i w_i · (v_1 − v_i); stopped and failed ones never win",
         "rows: SE² = Σ_k 1/n_k Σ_{t,s} max(0, w_{tk} w_{sk}) · (min(p_{tk}, p_{sk}) − p_{tk} p_{sk}), w the "
         "weight of task k's accuracy after task t in the objective, p = (right + 1) / (rows + 2), for the "
-        f"best {OWN} configurations of a cell (the others get their mean); {DRAWS:,} redraws v_i + SE_i · z",
-        "runs of one configuration: SE of the mean = √(Σ_r SE_r²) / R; where the worst counts, its own",
+        f"best {OWN} trials of a cell (the others get their mean); {DRAWS:,} redraws v_i + SE_i · z",
+        "runs of one trial: SE of the mean = √(Σ_r SE_r²) / R; where the worst counts, its own",
         "orders: bootstrap over class orders, seeds averaged within an order; SE by their spread, and never "
         "below that of rows",
-        "within one SE: configurations with v_i ≥ v_1 − SE_1, the winner included",
+        "within one SE: trials with v_i ≥ v_1 − SE_1, the winner included",
     ]
-    n = f"n = {span(table['ended'])} ended configurations a cell"
+    n = f"n = {span(table['ended'])} ended trials a cell"
     figure = _figure(table)
     return Section(TITLE, text, formulas, n, table, figure, split=split_selected_on(results))
 
@@ -78,7 +78,7 @@ def _about_sampler(results: Results, shown: Sequence[Cell]) -> str:
     if sampler in ADAPTIVE:
         return (
             f"\n\nThe sampler {sampler} learns from what it has seen, so another search would not draw from "
-            "these configurations alone: the draw column is an approximation, given those that were asked."
+            "these trials alone: the draw column is an approximation, given those that were asked."
         )
     if sampler == "grid":
         return (
@@ -93,9 +93,9 @@ def _row(results: Results, cell: Cell) -> dict[str, object]:
     sign = -1.0 if direction == "min" else 1.0
     table = ranked(results, cell)
     values = sign * table["objective"].to_numpy(dtype=np.float64)
-    ended = len(configurations(results, cell))
+    ended = len(trials(results, cell))
     draw = np.random.default_rng(0)  # the same page for the same tables
-    row: dict[str, object] = {"scenario": cell.scenario, "label": cell.label, "no.": int(table["trial"][0])}
+    row: dict[str, object] = {"scenario": cell.scenario, "label": cell.label, "trial": int(table["trial"][0])}
     row |= {"ended": ended, "completed": len(table)}
     margin = WORSE if name in METRICS else 0.0  # bytes and seconds have no half a point
     row |= _columns("draw", by_draw(values, ended, margin))
@@ -123,16 +123,16 @@ def _columns(source: str, found: Redrawn | None) -> dict[str, object]:
 
 
 def _row_errors(results: Results, cell: Cell, table: pd.DataFrame, metric: str) -> Array | None:
-    """[n]: the standard error of each ranked configuration's value; None where it is not made of counts."""
+    """[n]: the standard error of each ranked trial's value; None where it is not made of counts."""
     if metric not in METRICS:
         return None
-    runs = searched_runs(cell)
+    runs = cell.runs
     mine = {number: runs.loc[runs["trial"] == number, "run"] for number in table["trial"][:OWN]}
-    results.fetch([trial for trials in mine.values() for trial in trials])
+    results.fetch([run for those in mine.values() for run in those])
     found = []
     worst = results.study.protocol.worst
-    for trials in mine.values():
-        known = [(_error(results, trial, metric), trial) for trial in map(str, trials)]
+    for those in mine.values():
+        known = [(_error(results, run, metric), run) for run in map(str, those)]
         errors = [error for error, _ in known if error is not None]
         if len(errors) < len(known):
             return None
@@ -146,15 +146,15 @@ def _row_errors(results: Results, cell: Cell, table: pd.DataFrame, metric: str) 
     return np.array([*found, *[float(np.mean(found))] * (len(table) - len(found))])
 
 
-def _error(results: Results, trial: str, metric: str) -> float | None:
-    counts = results.confusions(trial, split_selected_on(results))
-    one = counted(counts, results.sizes(trial))[metric] if counts else Counted(None)
+def _error(results: Results, run: str, metric: str) -> float | None:
+    counts = results.confusions(run, split_selected_on(results))
+    one = counted(counts, results.sizes(run))[metric] if counts else Counted(None)
     return None if one.value is None else one.error
 
 
 def _by_order(cell: Cell, table: pd.DataFrame, sign: float) -> Array | None:
-    """[n, orders]: the value of every ranked configuration on each class order; None where one lacks some."""
-    runs = searched_runs(cell)
+    """[n, orders]: the value of every ranked trial on each class order; None where one lacks some."""
+    runs = cell.runs
     wide = runs[runs["trial"].isin(table["trial"])].pivot_table(
         index="trial", columns="class_order", values="objective", aggfunc="mean"
     )

@@ -58,4 +58,4 @@ def _rerun(folder: Path, run: str, say: Callable[[str], None]) -> Comparison:
             say(progress.line(spec.objectives[0]))
             if progress.done:
                 break
-        return equal(folder, again, trials=[run])
+        return equal(folder, again, runs=[run])

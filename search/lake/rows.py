@@ -14,7 +14,7 @@ import torch
 
 from cl_core.images.dataset import Data
 from cl_core.method import METHODS
-from cl_core.metrics import summary
+from cl_core.metrics import count_matrices, summary
 from cl_core.recipe import recipe_dict
 from cl_core.records import ClassRow, ConfusionRow, Identity, PhaseRow, RunRow, TaskRow, as_dict
 from cl_core.training.result import TaskResult
@@ -76,11 +76,14 @@ def primary_confusions(
     rows: Mapping[str, list[dict[str, Any]]], sizes: tuple[int, ...], split: str
 ) -> list[np.ndarray]:
     """The primary classifier's counts [seen, seen] after each task that has a row in `tasks`."""
-    out = [np.zeros((k, k), dtype=np.int64) for k in np.cumsum(sizes)[: len(rows["tasks"])]]
-    for row in rows["confusion"]:
-        if row["primary"] and row["split"] == split and row["after_task"] < len(out):
-            out[row["after_task"]][row["true_class"], row["predicted_class"]] = row["count"]
-    return out
+    seen = np.cumsum(sizes)[: len(rows["tasks"])]
+    mine = [
+        (row["after_task"], row["true_class"], row["predicted_class"], row["count"])
+        for row in rows["confusion"]
+        if row["primary"] and row["split"] == split and row["after_task"] < len(seen)
+    ]
+    after, true, predicted, count = np.array(mine, dtype=np.int64).reshape(-1, 4).T
+    return count_matrices(after, true, predicted, count, seen)
 
 
 def identity(spec: RunSpec) -> dict[str, Any]:

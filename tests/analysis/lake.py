@@ -56,7 +56,7 @@ class Plan:
     )
     trials: int = 4
     orders: int = 1
-    failed: tuple[int, ...] = ()  # numbers of configurations that fail
+    failed: tuple[int, ...] = ()  # numbers of trials that fail
     stopped: tuple[int, ...] = ()  # ... that are stopped after half of their tasks
     splits: tuple[str, ...] = ("val",)
     rows: int = 20  # of a class

@@ -159,7 +159,7 @@ def test_one_setting_of_the_hyperparameters_stands_for_a_label(tmp_path: Path) -
         )
     ]
     (row,) = class_orders(lake(tmp_path, runs)).table.to_dict("records")
-    assert (row["hardest"], row["easiest"]) == (0.5, 0.6)  # of as many orders, the first configuration
+    assert (row["hardest"], row["easiest"]) == (0.5, 0.6)  # of as many orders, the first trial
 
 
 def test_pairs_that_swap_and_pairs_that_overlap_are_counted(tmp_path: Path) -> None:

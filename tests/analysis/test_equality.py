@@ -59,7 +59,7 @@ def test_missing_trials_rows_and_columns_are_named(lake, kept_lake):
     assert "runs: run joint@B0-3tasks/1 only in the second" in text
     assert "tasks: joint@B0-3tasks/0 task 2 only in the second" in text
     assert "runs: icarl@B0-3tasks/1 hp.exemplars_per_class: 99" in text
-    assert analysis.equal(lake, kept_lake, trials=["finetune@B0-3tasks/0", "finetune@B0-3tasks/1"])
+    assert analysis.equal(lake, kept_lake, runs=["finetune@B0-3tasks/0", "finetune@B0-3tasks/1"])
 
 
 def test_a_row_that_stands_twice_is_a_difference(lake, kept_lake):
@@ -71,7 +71,7 @@ def test_a_row_that_stands_twice_is_a_difference(lake, kept_lake):
 
 def test_comparing_a_trial_that_neither_has_is_refused(lake):
     with pytest.raises(BadRequest, match="unknown run 'joint@B0-3tasks/9'"):
-        analysis.equal(lake, lake, trials=["joint@B0-3tasks/9"])
+        analysis.equal(lake, lake, runs=["joint@B0-3tasks/9"])
 
 
 def test_only_the_first_differences_are_listed(lake, kept_lake):

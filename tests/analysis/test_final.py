@@ -27,7 +27,7 @@ ORDERS = ("natural", "seed:1", "seed:2")
 
 @pytest.fixture
 def lake(tmp_path):
-    """Two cells with two configurations, searched on three class orders, whose runs have test rows."""
+    """Two cells with two trials, searched on three class orders, whose runs have test rows."""
     return write(tmp_path / "run", PLAN)
 
 
@@ -70,7 +70,7 @@ def test_a_rerun_that_repeats_the_search_leaves_no_gap_at_all(lake):
 
 
 def test_differences_are_those_of_the_class_orders_and_corrected_over_cells(lake):
-    # With a run missing, configuration 0 is not ranked, so the choice is another one.
+    # With a run missing, trial 0 is not ranked, so the choice is another one.
     for cell in ("lwf@B0-3tasks", "icarl@B0-3tasks"):
         for order in ORDERS:
             again(lake, cell, 0, "final", order)
@@ -133,7 +133,7 @@ def test_final_runs_lead_the_leaderboard_in_figure_and_table(lake):
             "average_incremental_accuracy"
         ]
         assert marks[row["label"]] == pytest.approx([row["average incremental accuracy"], row["default"]])
-        assert row["average incremental accuracy"] == pytest.approx(both.mean()[row["best no."]])
+        assert row["average incremental accuracy"] == pytest.approx(both.mean()[row["trial"]])
         assert row["default"] == pytest.approx(both.mean()[0])
 
 
@@ -142,7 +142,7 @@ def test_a_default_without_the_class_orders_of_the_choice_is_not_shown_beside_it
         for order in ORDERS:
             again(lake, cell, 0, "final", order)
             again(lake, cell, 1, "final", order)
-    for path in lake.glob("tables/runs/*--0.parquet"):  # so that configuration 1 is the choice
+    for path in lake.glob("tables/runs/*--0.parquet"):  # so that trial 1 is the choice
         path.unlink()
     (lake / "tables/runs/lwf@B0-3tasks--0--final--seed-1--s1.parquet").unlink()
     (lake / "tables/runs/icarl@B0-3tasks--1--final--seed-1--s1.parquet").unlink()

@@ -160,7 +160,7 @@ def test_the_leaderboard_shows_the_recorded_numbers_of_the_best_configuration(ke
     for _, row in frame.iterrows():
         mine = trials[trials["label"] == row["label"]]
         best = mine.loc[mine["objective"].idxmax()]
-        assert row["best no."] == best["trial"]
+        assert row["trial"] == best["trial"]
         assert row["average incremental accuracy"] == pytest.approx(best["average_incremental_accuracy"])
         assert row["last accuracy"] == pytest.approx(best["last_accuracy"])
         assert row["forgetting"] == pytest.approx(best["forgetting"])
@@ -285,13 +285,13 @@ def test_a_study_without_a_stopper_has_no_section_on_stopping(kept_lake):
 def test_a_configuration_that_ends_between_two_runs_counts_as_stopped_and_saves_those_to_come(tmp_path):
     plan = Plan(labels=("lwf",), scenarios=(("B0-3tasks", (2, 2, 1)),), trials=3, orders=4)
     folder = write(tmp_path / "run", plan)
-    for order in (2, 3):  # the race ended configuration 1 after two class orders
+    for order in (2, 3):  # the race ended trial 1 after two class orders
         (folder / f"tables/runs/lwf@B0-3tasks--1--seed-{order}--s0.parquet").unlink()
         (folder / f"tables/tasks/lwf@B0-3tasks--1--seed-{order}--s0.parquet").unlink()
     results = open_results(folder)
     results.study = replace(results.study, stopper="wilcoxon")
     (row,) = section(results, "early_stopping").table.to_dict("records")
-    assert (row["configurations"], row["stopped"]) == (3, 1)
+    assert (row["trials"], row["stopped"]) == (3, 1)
     assert (row["tasks trained"], row["tasks saved"]) == (30, 6)
     assert row["share saved"] == pytest.approx(6 / 36)
 
@@ -314,12 +314,12 @@ def test_a_front_leaves_out_a_configuration_with_fewer_class_orders(tmp_path):
     plan = Plan(labels=("lwf",), scenarios=(("B0-2tasks", (2, 2)),), trials=3, orders=2)
     folder = write(tmp_path / "run", plan)
     before = section(open_results(folder), "pareto_front")
-    assert before.n == "n = 3 completed configurations in 1 cells"
-    best = int(before.table["no."].iloc[0])
+    assert before.n == "n = 3 completed trials in 1 cells"
+    best = int(before.table["trial"].iloc[0])
     (folder / f"tables/runs/lwf@B0-2tasks--{best}--seed-1--s0.parquet").unlink()
     after = section(open_results(folder), "pareto_front")
-    assert after.n == "n = 2 completed configurations in 1 cells"
-    assert best not in set(after.table["no."])
+    assert after.n == "n = 2 completed trials in 1 cells"
+    assert best not in set(after.table["trial"])
 
 
 def test_a_front_holds_what_no_other_configuration_beats(lake):
@@ -334,7 +334,7 @@ def test_a_front_holds_what_no_other_configuration_beats(lake):
     results, first = _lake_with(lake, changes)
     frame = section(results, "pareto_front").table
     mine = frame[(frame["label"] + "@" + frame["scenario"]) == first]
-    assert sorted(mine["no."]) == [0, 1]
+    assert sorted(mine["trial"]) == [0, 1]
     assert {"last accuracy", "forgetting"} <= set(frame.columns)
 
 

@@ -19,7 +19,7 @@ from analysis.lake.results import Results
 from analysis.lake.searched_space import spaces
 from analysis.report.section import VIEWS
 from analysis.selection.selection import cells
-from analysis.selection.trials import configurations
+from analysis.selection.trials import trials
 from analysis.statistics.redraws import by_draw, by_noise, by_order
 from analysis.views.best_of_n import expected_best, trajectory
 from cl_core.errors import BadRequest
@@ -29,7 +29,7 @@ THREE = (ranged("x", 0.0, 1.0), ranged("y", 0.01, 1.0, log=True), chosen_from("z
 
 
 def _points(n: int, value, seed: int = 0) -> list[dict]:
-    """n random configurations of THREE; `value` gives the objective."""
+    """n random trials of THREE; `value` gives the objective."""
     draw = np.random.default_rng(seed)
     out = []
     for _ in range(n):
@@ -52,7 +52,7 @@ def test_the_hyperparameter_that_decides_everything_is_named_first(tmp_path):
     assert frame.loc["y", "first"] == 1.0
     assert (frame.loc[["x", "z"], "importance"] < frame.loc[["x", "z"], "chance"]).all()
     assert frame["importance"].sum() == pytest.approx(1)
-    assert (frame["configurations"] == 60).all()
+    assert (frame["trials"] == 60).all()
 
 
 def test_values_dealt_out_at_random_stay_below_chance(tmp_path):
@@ -80,9 +80,9 @@ def test_a_hyperparameter_of_a_branch_is_compared_within_it(tmp_path):
     frame = found.table.set_index("hyperparameter")
     assert found.table["hyperparameter"].iloc[0] == "weight"
     assert frame.loc["weight", "only where"] == "loss = kl"
-    assert frame.loc["weight", "configurations"] == sum(p["hp.loss"] == "kl" for p in points) < 80
+    assert frame.loc["weight", "trials"] == sum(p["hp.loss"] == "kl" for p in points) < 80
     assert frame.loc["loss", "importance"] > frame.loc["rate", "importance"]
-    assert "within the configurations of that branch" in found.text
+    assert "within the trials of that branch" in found.text
 
 
 def test_stopped_configurations_count_as_worse_and_failed_ones_not_at_all(tmp_path):
@@ -95,8 +95,8 @@ def test_stopped_configurations_count_as_worse_and_failed_ones_not_at_all(tmp_pa
     points[0]["objective"] = None
     found = VIEWS["importance"](open_results(search(tmp_path / "run", points, THREE)))
     assert found.table["hyperparameter"].iloc[0] == "x"
-    assert (found.table["configurations"] == 39).all()
-    assert "Stopped configurations count as tried" in found.text
+    assert (found.table["trials"] == 39).all()
+    assert "Stopped trials count as tried" in found.text
 
 
 def test_too_few_configurations_give_their_number_and_no_figure(tmp_path):
@@ -104,7 +104,7 @@ def test_too_few_configurations_give_their_number_and_no_figure(tmp_path):
     found = VIEWS["importance"](open_results(search(tmp_path / "run", points, THREE)))
     assert found.bare
     assert not found.optional
-    assert "needs 20 configurations" in found.text
+    assert "needs 20 trials" in found.text
     assert "lwf@B0-3tasks 19" in found.text
 
 
@@ -128,7 +128,7 @@ def test_runs_read_as_one_keep_their_spaces_under_their_new_names(tmp_path):
     assert known is not None
     assert set(known) == {cell.name for cell in cells(both)}
     assert len(known) == 2
-    assert set(VIEWS["importance"](both).table["configurations"]) == {20}
+    assert set(VIEWS["importance"](both).table["trials"]) == {20}
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_three_best_configurations_at_one_end_are_said_louder_and_first(tmp_path
     points = [{"hp.a": a, "hp.b": b, "objective": v} for a, b, v in values]
     found, warned = _edges(tmp_path, points, space)
     assert [line.split("chose ")[1][0] for line in warned] == ["b", "a"]
-    assert "The best 3 configurations all lie there" in warned[0]
+    assert "The best 3 trials all lie there" in warned[0]
     assert "all lie there" not in warned[1]
     assert list(found.table["edge"]) == ["upper", "upper (all)"]
 
@@ -322,7 +322,7 @@ def test_the_winner_section_counts_the_configurations_within_one_standard_error(
     (row,) = VIEWS["winner_stability"](results).table.to_dict("records")
     (cell,) = cells(results)
     values = cell.ranking["objective"]
-    assert row["no."] == cell.selected_trial
+    assert row["trial"] == cell.selected_trial
     assert row["rows: SE"] > 0
     assert row["rows: within one SE"] == (values >= values[0] - row["rows: SE"]).sum()
     best = cell.selected["objective"]
@@ -346,16 +346,16 @@ def test_a_cost_has_no_validation_rows(tmp_path):
     folder = search(tmp_path / "run", points, None, search={"objective": {"kept_bytes": "min"}})
     frame = VIEWS["winner_stability"](open_results(folder)).table
     assert not [c for c in frame.columns if c.startswith(("rows", "orders"))]
-    assert frame["no."].iloc[0] == 1
+    assert frame["trial"].iloc[0] == 1
     assert frame["draw: another wins"].iloc[0] == pytest.approx(0.25)
 
 
-# What a configuration came to
+# What a trial came to
 
 
 def _states(results: Results) -> dict[int, str]:
     (cell,) = cells(results)
-    table = configurations(results, cell)
+    table = trials(results, cell)
     return dict(zip(table["trial"], table["status"], strict=True))
 
 

@@ -234,7 +234,7 @@ def test_more_class_orders_open_the_test_set_again(judged: Path, tmp_path: Path)
 def test_the_report_shows_the_gap_whose_parts_sum(judged: Path) -> None:
     section = final(open_results(judged))
     assert section.table is not None
-    assert list(section.table["configuration"])[:1] == ["default is the choice"]
+    assert list(section.table["trial"])[:1] == ["default is the choice"]
     gap = selection_gap(open_results(judged)).table
     assert gap is not None
     parts = gap[["winner's curse", "class orders", "test split", "more data"]].sum(axis=1)
