@@ -1,33 +1,33 @@
-"""The same loop in one process, without Ray: one job after another."""
+"""The loop without Ray: one job after another in this process."""
 
 from __future__ import annotations
 
 import time
 
-from search.jobs.dispatcher import Session
-from search.worker.worker import Work
+from search.jobs.dispatcher import Dispatcher
+from search.worker.worker import Worker
 
-LOOKS = 100  # in a row that find nothing to start, though something is left
+LOOKS = 100  # fruitless looks for a job, one after another, until the loop gives up
 
 
-def run_local(session: Session) -> None:
-    """Work the session off here. Raises StorageError when the run's folder cannot be written any more."""
+def run_local(dispatcher: Dispatcher) -> None:
+    """Carry out all jobs. Raises StorageError if the run folder cannot be written any more."""
     idle = 0
-    while not session.finished:  # all is done, the budget is spent, or what is left is paused
-        order = session.next()
-        if order is None:
-            # A cell that was paused when the next job was looked for, and woken since, is looked at again.
+    while not dispatcher.finished:  # all is done, the budget is spent, or the rest is paused
+        job = dispatcher.next()
+        if job is None:
+            # A cell may have been resumed by another command since the last look.
             idle += 1
             if idle == LOOKS:
                 raise RuntimeError("nothing runs and nothing can start, though the study is not finished")
             time.sleep(0.01)
             continue
         idle = 0
-        work = Work(order)
+        worker = Worker(job, dispatcher.space)
         try:
             while True:
-                answer = work.step()
-                if session.answer(answer) or answer.done:
+                answer = worker.step()
+                if dispatcher.answer(answer) or answer.done:
                     break
         finally:
-            work.close()
+            worker.close()

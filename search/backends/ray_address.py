@@ -1,6 +1,6 @@
-"""The Ray cluster that RAY_ADDRESS names: found, and asked whether it is one, before anything is made.
+"""The Ray cluster of RAY_ADDRESS, checked before any work.
 
-`ray.init` keeps silent for minutes where nobody answers, so a socket is tried first.
+`ray.init` waits silently for minutes if nobody answers, so a socket is tried first.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _CALL = b"/ray.rpc.NodeInfoGcsService/GetClusterId"  # the first that Ray's own 
 
 
 def cluster_address() -> str | None:
-    """The value of RAY_ADDRESS; None where it is not set, empty or `local`: this machine is used alone."""
+    """Return the value of RAY_ADDRESS; None if it is not set, empty or `local`: only this machine is used."""
     address = os.environ.get(ADDRESS, "").strip()
     return None if address in ("", "local") else address
 
 
 def check_ray() -> list[str]:
-    """Check that Ray can start on this machine, or answers at RAY_ADDRESS; notes on where it keeps its files.
+    """Check that Ray can start here, or answers at RAY_ADDRESS; return notes on the place of its files.
 
-    Raises BadRequest, within seconds. A Ray that this process has joined is taken as it is.
+    Raises BadRequest within seconds. A Ray that this process has joined is not checked.
     """
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
@@ -51,7 +51,7 @@ def check_ray() -> list[str]:
 
 
 def check_answers(named: str) -> None:
-    """Raise BadRequest, within seconds, unless a Ray answers at `named`, a value of RAY_ADDRESS."""
+    """Raise BadRequest within seconds unless a Ray answers at `named`, a value of RAY_ADDRESS."""
     address = _running() if named == "auto" else named
     if address.startswith("ray://"):
         raise BadRequest(
@@ -72,7 +72,7 @@ def check_answers(named: str) -> None:
     with connection:
         if _encrypted():
             return
-        answer = _asked(connection)
+        answer = _first_headers(connection)
     if _GRPC not in answer:
         raise BadRequest(f"{said}something listens that is no Ray.{remedy}")
     # For `auto` Ray looks for its token by itself.
@@ -84,8 +84,8 @@ def check_answers(named: str) -> None:
 
 
 def _running() -> str:
-    """The address of the Ray that was started on this machine."""
-    from ray._private import services  # what `auto` means is known to Ray alone
+    """Return the address of the Ray that was started on this machine."""
+    from ray._private import services  # only Ray knows what `auto` means
 
     try:
         return str(services.canonicalize_bootstrap_address_or_die("auto"))
@@ -96,8 +96,8 @@ def _running() -> str:
         ) from None
 
 
-def _asked(connection: socket.socket) -> bytes:
-    """The headers that the other side answers a first call of Ray's with; empty where it does not in time."""
+def _first_headers(connection: socket.socket) -> bytes:
+    """Return the headers with which the other side answers Ray's first call; empty if it does not in time."""
     headers = ((b":path", _CALL), (b":authority", b"ray"), (b"content-type", _GRPC), (b"te", b"trailers"))
     plain = b"".join(b"\0" + bytes([len(k)]) + k + bytes([len(v)]) + v for k, v in headers)
     connection.settimeout(WAIT)
@@ -124,5 +124,5 @@ def _frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
 
 
 def _encrypted() -> bool:
-    """Tell whether Ray is told to speak TLS, under which the greeting cannot be read."""
+    """Tell whether Ray is set to use TLS, under which the answer cannot be read."""
     return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")

@@ -1,6 +1,6 @@
-"""The Ray Tune class trainable: one step is one task, and one worker process serves many trials.
+"""The class trainable for Ray Tune: one step is one task, and one worker process serves many jobs.
 
-There are no Tune checkpoints: finished tasks are in the checkpoint store, from which the run of a killed
+There are no Tune checkpoints. Finished tasks are in the checkpoint store, from which the run of a killed
 worker continues.
 """
 
@@ -10,40 +10,38 @@ from typing import Any
 
 from ray.tune import Trainable
 
-from search.worker.worker import Order, Work
+from search.worker.worker import Worker
 
 
 class TaskTrainable(Trainable):
-    """Carries out one order after another. Its config is `Order.to_dict()`."""
+    """Carries out one job after another. Its config is that of `JobSearcher.suggest`."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Begin the first order of this process."""
-        self._work: Work | None = None
-        self._build(config)
+        """Begin the first job of this process."""
+        self._worker = _worker(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin another order in this process."""
-        self._build(new_config)
+        """Begin another job in this process."""
+        self._worker.close()
+        self._worker = _worker(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train one task; small plain values come back."""
-        assert self._work is not None
-        return self._work.step().to_dict()
+        """Train one task; return the answer, and `done` as Tune reads it."""
+        answer = self._worker.step()
+        return {"answer": answer, "done": answer.done}
 
     def cleanup(self) -> None:
         """Free what is held."""
-        if self._work is not None:
-            self._work.close()
-            self._work = None
+        self._worker.close()
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any] | None:
-        """Nothing: the checkpoint store is the truth."""
+        """Save nothing: the checkpoint store has it."""
         return None
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        """Nothing: the checkpoint store is the truth."""
+        """Load nothing: the checkpoint store has it."""
 
-    def _build(self, config: dict[str, Any]) -> None:
-        self.cleanup()
-        self._work = Work(Order.from_dict(config))
+
+def _worker(config: dict[str, Any]) -> Worker:
+    return Worker(config["job"], config["space"], config["attempt"])

@@ -1,7 +1,7 @@
-"""Trials that would have been stopped and ran on as a check: the mark in their row of the `trials` table.
+"""The audit: a mark in the row of a run that would have been stopped and continued as a check.
 
-The worker that writes the row does not know what the driver decided, so the driver adds the mark when the run
-has ended, or after a crash in between when the folder is opened again.
+The worker that writes the row does not know what the driver decided. So the driver adds the mark after the
+run has ended, or when the folder is opened again after a crash.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from analysis.lake.checksums import read_sealed
-from search.lake.writer import SCHEMA, read_rows, tables_of, write_rows
+from analysis.lake.run_folder import SCHEMA, table_folder
+from search.lake.writer import read_rows, write_rows
 
 
-def mark(folder: Path, trial: str, task: int, row: Mapping[str, Any] | None = None) -> None:
+def mark(folder: Path, run: str, task: int, row: Mapping[str, Any] | None = None) -> None:
     """Write into the row of an ended run after which task the stopper would have ended it.
 
-    `row` is the run's row where it is known, which may be a merged one; else it is read from the run's own
-    file. No other run's file is opened, however many there are.
+    `row` is the run's row if it is known, which may come from the gathered file. Otherwise it is read from
+    the run's own file, and no other file is opened.
     """
-    row = row or next(iter(read_rows(folder, "runs", trial)), None)
-    path = tables_of(folder) / "runs" / SCHEMA
+    row = row or next(iter(read_rows(folder, "runs", run)), None)
+    path = table_folder(folder, "runs") / SCHEMA
     if row is None or row["audited_after"] == task or not path.exists():
         return
-    write_rows(folder, "runs", trial, [{**row, "audited_after": task}], read_sealed(path).schema)
+    write_rows(folder, "runs", run, [{**row, "audited_after": task}], read_sealed(path).schema)

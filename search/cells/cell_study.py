@@ -1,9 +1,7 @@
-"""One cell in the Optuna storage: asked, reported to, told; read back after a crash.
+"""One cell in the Optuna storage: its trials are sampled, reported and ended there, and read back later.
 
-The cell's study holds every configuration. What stopping compares, the accuracy over the increments, lies in
-it as intermediate values where it can: with several objectives Optuna takes none, and with one that is
-minimised they would point the other way. Then a second study of one objective, named "<cell>/stopping", holds
-them and what they came to, and the first is told PRUNED as well.
+The cell's Optuna study holds every trial. Its state is PRUNED if the trial was stopped, and FAIL if one of
+its runs failed.
 """
 
 from __future__ import annotations
@@ -19,58 +17,55 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from cl_core.hparams import digest
 from search.cells.samplers import planned, sampler
 from search.cells.stoppers import Course, Stopper
-from search.cells.trials import Point, aggregated
+from search.cells.stopping_study import NUMBER, StoppingStudy
+from search.cells.trials import RunEnd, Trial, aggregated, finite
 from search.cells.warm_start import Observation
 from spaces.resolved.cell import Cell
 from spaces.resolved.study import ResolvedStudy
 from spaces.space.space import Values
 
-# User attributes of an Optuna trial. Without a number, an ask never happened.
-NUMBER, CONFIG, ERROR, RETRY, AUDITED, SOURCE, OF = (
-    "number", "config", "error", "retry", "audited", "source", "of",
-)  # fmt: skip
+# User attributes of an Optuna trial, besides NUMBER.
+VALUES, ERROR, RETRY, AUDITED, SOURCE = "values", "error", "retry", "audited", "source"
 STATUS = {TrialState.COMPLETE: "completed", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
-_TOLD = {status: state for state, status in STATUS.items()}
+_STATES = {status: state for state, status in STATUS.items()}
 
 
-def asked(storage: BaseStorage, study_id: int) -> dict[int, Values]:
-    """Every configuration that a cell was asked, by number, its values as they were sampled."""
+def stored_values(storage: BaseStorage, study_id: int) -> dict[int, Values]:
+    """Return the values of every trial of a cell, by number, exactly as they were sampled."""
     found: dict[int, Values] = {}
-    for trial in storage.get_all_trials(study_id, deepcopy=False):
-        if NUMBER in trial.user_attrs:
-            found[int(trial.user_attrs[NUMBER])] = dict(trial.user_attrs[CONFIG])
+    for stored in storage.get_all_trials(study_id, deepcopy=False):
+        if NUMBER in stored.user_attrs:
+            found[int(stored.user_attrs[NUMBER])] = dict(stored.user_attrs[VALUES])
     return found
 
 
 class CellStudy:
-    """A cell's studies and courses. Nothing is held here that the storage does not hold.
+    """A cell's Optuna studies and its trials, all of which the storage holds as well.
 
-    `known` are the names of the run's studies that stand in it, without `prefix`.
+    `known` are the names of the studies that exist, without `prefix`.
     """
 
     def __init__(
         self,
         storage: BaseStorage,
         study: ResolvedStudy,
-        place: int,
         cell: Cell,
         known: Collection[str],
         prefix: str = "",
     ) -> None:
-        self.study, self.place, self.cell = study, place, cell
-        self._prefix = prefix  # of the names of the run's studies in this storage
+        self.study, self.cell = study, cell
+        self.trials: dict[int, Trial] = {}
+        self._storage, self._prefix = storage, prefix
         search, protocol = study.study.search, study.study.protocol
-        self._storage = storage
         self._worst = protocol.aggregate == "worst"
         directions = list(study.directions(cell).values())
         self.optuna = self._open(cell.name, directions, known)
-        self._beside: optuna.Study | None = None
         self._reports = directions == ["max"]
+        self._stopping: StoppingStudy | None = None
         # Where class orders are searched, one that falls behind may be the one that is wanted.
         stopper = "none" if cell.seeks else search.stopper
         if stopper != "none" and not self._reports:
-            self._beside = self._open(f"{cell.name}/stopping", ["max"], known)
-        self._holders: dict[int, int] = {}  # number -> id of the trial beside
+            self._stopping = StoppingStudy(self._open(f"{cell.name}/stopping", ["max"], known), storage)
         self.stopper = Stopper(
             stopper,
             search.stopper_args,
@@ -79,11 +74,11 @@ class CellStudy:
             self._worst,
             f"{search.seed} {cell.name}",
         )
-        self.courses: dict[int, Course] = {}
+        self._load()
 
     def _open(self, name: str, directions: Sequence[str], known: Collection[str]) -> optuna.Study:
-        unused = RandomSampler(seed=0)  # every ask brings its own
-        if name in known:  # creating it anew would add a line to the journal at every start
+        unused = RandomSampler(seed=0)  # every trial brings its own
+        if name in known:  # creating it again would add a line to the journal at every start
             return optuna.load_study(study_name=self._prefix + name, storage=self._storage, sampler=unused)
         return optuna.create_study(
             study_name=self._prefix + name,
@@ -94,163 +89,176 @@ class CellStudy:
 
     # Reading back.
 
-    def take_up(self) -> dict[int, Point]:
-        """Every configuration that was asked, by number, with its course; asks that a crash cut short end."""
-        for trial in self.optuna.get_trials(deepcopy=False):
-            if trial.state == TrialState.WAITING:
+    def _load(self) -> None:
+        """Read the trials back, with their courses. An Optuna trial that a crash cut short fails."""
+        for stored in self.optuna.get_trials(deepcopy=False):
+            if stored.state == TrialState.WAITING:
                 self.optuna.tell(self.optuna.ask(), state=TrialState.FAIL)
-            elif trial.state == TrialState.RUNNING and NUMBER not in trial.user_attrs:
-                self.optuna.tell(trial.number, state=TrialState.FAIL)
-        points: dict[int, Point] = {}
-        for trial in self.optuna.get_trials(deepcopy=False):
-            if NUMBER in trial.user_attrs:
-                point = self._point(trial)
-                points[point.number] = point  # a later trial of the same number supersedes
-                self._course(point, trial, trial.intermediate_values)
-        for trial in self._beside.get_trials(deepcopy=False) if self._beside else ():
-            point = points[int(trial.user_attrs[NUMBER])]
-            if trial.user_attrs[OF] == point.trial:
-                self._holders[point.number] = trial._trial_id
-                self.courses[point.number].values.update(trial.intermediate_values)
-        if sorted(points) != list(range(len(points))):
-            raise KeyError(f"{self.cell.name} has configurations {sorted(points)}, not 0 and on, each once")
-        return points
+            elif stored.state == TrialState.RUNNING and NUMBER not in stored.user_attrs:
+                self.optuna.tell(stored.number, state=TrialState.FAIL)
+        for stored in self.optuna.get_trials(deepcopy=False):
+            if NUMBER in stored.user_attrs:
+                trial = self._trial(stored)
+                self.trials[trial.number] = trial  # of two with the same number, the later one counts
+        if self._stopping is not None:
+            self._stopping.load(self.trials)
+        if sorted(self.trials) != list(range(len(self.trials))):
+            raise KeyError(f"{self.cell.name} has trials {sorted(self.trials)}, not 0 and on, each once")
 
-    def _point(self, trial: FrozenTrial) -> Point:
-        number, config = int(trial.user_attrs[NUMBER]), dict(trial.user_attrs[CONFIG])
-        values = tuple(trial.values) if trial.state == TrialState.COMPLETE else None
-        status = STATUS.get(trial.state, "running")
-        ids = trial.number, trial._trial_id
-        return Point(
-            self.place, number, config, self.study.run_specs(self.cell, number, config), *ids, status, values
+    def _trial(self, stored: FrozenTrial) -> Trial:
+        number, values = int(stored.user_attrs[NUMBER]), dict(stored.user_attrs[VALUES])
+        status = STATUS.get(stored.state, "running")
+        completed = status == "completed"
+        return Trial(
+            self.cell.name,
+            number,
+            values,
+            self.study.run_specs(self.cell, number, values),
+            stored.number,
+            stored._trial_id,
+            Course(number, dict(stored.intermediate_values), completed, stored.user_attrs.get(AUDITED)),
+            status,
+            tuple(stored.values) if completed else None,
         )
 
-    def _course(self, point: Point, trial: FrozenTrial, values: Mapping[int, float]) -> None:
-        self.courses[point.number] = Course(
-            point.number, dict(values), point.status == "completed", trial.user_attrs.get(AUDITED)
-        )
-
-    def retried_since(self, point: Point) -> float:
-        """When a configuration that had failed was taken up again, as Unix time; 0 where it was not."""
-        trial = self._storage.get_trial(point.trial_id)
-        begun = trial.datetime_start if RETRY in trial.user_attrs else None
+    def retried_since(self, trial: Trial) -> float:
+        """Return when a failed trial was tried again, as Unix time; 0 if it was not."""
+        stored = self._storage.get_trial(trial.optuna_id)
+        begun = stored.datetime_start if RETRY in stored.user_attrs else None
         return begun.timestamp() if begun else 0.0
 
-    # Asking.
+    # New trials.
 
-    def ask(self, number: int, known: Values | None = None) -> Point:
-        """The `number`-th configuration: the one that is `known` or planned, else the sampler's."""
-        plan = known or planned(self.study.study.search, self.cell, number)
-        return self._ask(number, plan, {})
+    def new_trial(self, known: Values | None = None) -> Trial:
+        """Begin the next trial, with values that are `known` or planned, else with the sampler's."""
+        number = len(self.trials)
+        values = known or planned(self.study.study.search, self.cell, number)
+        self.trials[number] = trial = self._ask(number, values, {})
+        return trial
 
-    def again(self, point: Point) -> None:
-        """A new Optuna trial for a configuration that failed."""
-        fresh = self._ask(point.number, point.config, {RETRY: True})
-        point.trial, point.trial_id, point.status = fresh.trial, fresh.trial_id, "running"
+    def retry(self, trial: Trial) -> None:
+        """Begin a trial again that has failed, as a new Optuna trial."""
+        fresh = self._ask(trial.number, trial.values, {RETRY: True})
+        trial.optuna_number, trial.optuna_id = fresh.optuna_number, fresh.optuna_id
+        trial.course, trial.status = fresh.course, "running"
 
-    def _ask(self, number: int, config: Values | None, attributes: Mapping[str, Any]) -> Point:
-        if config is not None:
-            self.optuna.enqueue_trial(self.cell.space.searched_in(config))
+    def _ask(self, number: int, values: Values | None, attributes: Mapping[str, Any]) -> Trial:
+        if values is not None:
+            self.optuna.enqueue_trial(self.cell.space.searched_in(values))
         self.optuna.sampler = sampler(self.study.study.search, self.cell, number)
-        trial = self.optuna.ask()
-        config = self.cell.space.sample_with(trial)
-        for name, value in {**attributes, CONFIG: config, NUMBER: number}.items():
-            trial.set_user_attr(name, value)
-        self._holders.pop(number, None)
-        self.courses[number] = Course(number)
-        specs = self.study.run_specs(self.cell, number, config)
-        return Point(self.place, number, config, specs, trial.number, trial._trial_id)
+        asked = self.optuna.ask()
+        values = self.cell.space.sample_with(asked)
+        for name, value in {**attributes, VALUES: values, NUMBER: number}.items():
+            asked.set_user_attr(name, value)
+        if self._stopping is not None:
+            self._stopping.forget(number)
+        ids = asked.number, asked._trial_id
+        return Trial(
+            self.cell.name,
+            number,
+            values,
+            self.study.run_specs(self.cell, number, values),
+            *ids,
+            Course(number),
+        )
 
     def learn(self, source: str, observations: Sequence[Observation]) -> None:
-        """Make trials of another run known to the sampler, each once."""
+        """Add trials of another study to this one, each once, so that the sampler knows them."""
         done = self.optuna.user_attrs.get(SOURCE, [])
         if source in done:
             return
-        trials = self.optuna.get_trials(deepcopy=False)
-        known = {trial.user_attrs.get(SOURCE) for trial in trials}
+        known = {stored.user_attrs.get(SOURCE) for stored in self.optuna.get_trials(deepcopy=False)}
         for seen in observations:
-            if f"{source}: {seen.trial}" not in known:
-                fixed = optuna.trial.FixedTrial(dict(self.cell.space.searched_in(seen.config)))
+            if f"{source}: {seen.run}" not in known:
+                fixed = optuna.trial.FixedTrial(dict(self.cell.space.searched_in(seen.values)))
                 self.cell.space.sample_with(fixed)
                 self.optuna.add_trial(
                     create_trial(
                         params=fixed.params,
                         distributions=fixed.distributions,
-                        values=list(seen.values),
-                        user_attrs={SOURCE: f"{source}: {seen.trial}"},
+                        values=list(seen.objectives),
+                        user_attrs={SOURCE: f"{source}: {seen.run}"},
                     )
                 )
         self.optuna.set_user_attr(SOURCE, [*done, source])
 
-    def has_learnt(self, source: str) -> bool:
-        """Whether the trials of another run are all known."""
-        return source in self.optuna.user_attrs.get(SOURCE, [])
+    # Runs report and end.
 
-    # Reporting and telling.
+    def report(self, trial: Trial, run: int, task: int, increments: float | None) -> bool:
+        """Keep the accuracy over the increments after a task; return True if the trial is stopped there.
 
-    def report(self, point: Point, step: int, increments: float) -> None:
-        """Keep the accuracy over the increments after a step; a run that is handed out again repeats
-        itself, so what stands is kept."""
-        course = self.courses[point.number]
-        if step in course.values:
-            return
-        if self._reports:
-            self._storage.set_trial_intermediate_value(point.trial_id, step, increments)
-        elif self._beside is not None:
-            self._storage.set_trial_intermediate_value(self._holder(point), step, increments)
-        course.values[step] = increments
+        A run that is handed out again repeats its values, so those that are known stay.
+        """
+        # The first task has no increments. NaN fails the run by itself.
+        if increments is None or finite([increments]) is None:
+            return False
+        step = run * self.cell.tasks + task
+        if step not in trial.course.values:
+            if self._reports:
+                self._storage.set_trial_intermediate_value(trial.optuna_id, step, float(increments))
+            elif self._stopping is not None:
+                self._stopping.report(trial, step, float(increments))
+            trial.course.values[step] = float(increments)
+        return self._should_stop(trial, step)
 
-    def should_stop(self, point: Point, step: int) -> bool:
-        """Whether the configuration ends after `step`. Of those that would, a share runs on as a check."""
-        course = self.courses[point.number]
-        if course.audited is not None or not self.stopper.should_stop(course, step, self.courses.values()):
+    def _should_stop(self, trial: Trial, step: int) -> bool:
+        """Tell whether a trial ends after `step`. A share of those that would continues as a check."""
+        course = trial.course
+        courses = (other.course for other in self.trials.values())
+        if course.audited is not None or not self.stopper.should_stop(course, step, courses):
             return False
         search = self.study.study.search
-        drawn = int(digest([search.seed, self.cell.name, point.number, "audit"], 8), 16) / 16**8
+        drawn = int(digest([search.seed, self.cell.name, trial.number, "audit"], 8), 16) / 16**8
         if drawn < search.audit:
-            self._storage.set_trial_user_attr(point.trial_id, AUDITED, step)
+            self._storage.set_trial_user_attr(trial.optuna_id, AUDITED, step)
             course.audited = step
             return False
         return True
 
-    def audited_task(self, point: Point, run: int) -> int | None:
-        """The task of a run after which it would have been stopped, where it runs on as a check."""
-        step = self.courses[point.number].audited
+    def audited_task(self, trial: Trial, run: int) -> int | None:
+        """Return the task of a run after which it would have been stopped, if it continues as a check."""
+        step = trial.course.audited
         if step is None or step // self.cell.tasks != run:
             return None
         return step % self.cell.tasks
 
-    def tell(self, point: Point, status: str, error: str | None = None) -> None:
-        """Tell Optuna what a configuration came to: completed, stopped or failed."""
-        if status == "completed":
-            runs = [point.endings[index].values for index in range(len(point.specs))]
-            point.values = aggregated(runs, self.study.objectives, self._worst)
-        if status == "failed" and error:
-            self._storage.set_trial_user_attr(point.trial_id, ERROR, error)
-        course, state = self.courses[point.number], _TOLD[status]
-        holder = self._holders.get(point.number)
-        if self._beside is not None and holder is not None:
-            beside = self._storage.get_trial(holder)
-            if not beside.state.is_finished():
-                value = self.stopper.standing(course, self.stopper.last) if status == "completed" else None
-                self._beside.tell(
-                    beside.number,
-                    value,
-                    TrialState.FAIL if status == "completed" and value is None else state,
-                )
-        self.optuna.tell(point.trial, list(point.values) if point.values else None, state)
-        point.status = status
-        course.completed = status == "completed"
+    def end_run(
+        self,
+        trial: Trial,
+        run: int,
+        status: str,
+        values: Sequence[float | None],
+        increments: float | None,
+        error: str | None,
+    ) -> None:
+        """Take the end of a run, and end the trial in Optuna once its result is known."""
+        known = finite(values)
+        if status == "completed" and known is None:
+            names = self.study.objectives
+            missing = next((n for n, v in zip(names, values, strict=False) if v is None), None)
+            what = missing or self.study.objective
+            status, error = "failed", error or f"objective {what!r} is missing or NaN"
+        trial.ends[run] = RunEnd(status, known or ())
+        trial.lost.discard(run)
+        if trial.status != "running":
+            return
+        if status == "completed" and self.report(trial, run, self.cell.tasks - 1, increments):
+            status = "stopped"  # between two runs
+        if status in ("failed", "stopped"):
+            self._end(trial, status, error)
+        elif len(trial.ends) == len(trial.specs):
+            self._end(trial, "completed")
 
-    def _holder(self, point: Point) -> int:
-        assert self._beside is not None
-        if point.number not in self._holders:
-            trial = self._storage.get_trial(point.trial_id)
-            template = create_trial(
-                state=TrialState.RUNNING,
-                params=trial.params,
-                distributions=trial.distributions,
-                user_attrs={NUMBER: point.number, OF: point.trial},
-            )
-            self._holders[point.number] = self._storage.create_new_trial(self._beside._study_id, template)
-        return self._holders[point.number]
+    def _end(self, trial: Trial, status: str, error: str | None = None) -> None:
+        """End a trial in Optuna: completed, stopped or failed."""
+        if status == "completed":
+            runs = [trial.ends[run].values for run in range(len(trial.specs))]
+            trial.objectives = aggregated(runs, self.study.objectives, self._worst)
+        if status == "failed" and error:
+            self._storage.set_trial_user_attr(trial.optuna_id, ERROR, error)
+        state = _STATES[status]
+        if self._stopping is not None:
+            self._stopping.end(trial, state, self.stopper.standing(trial.course, self.stopper.last))
+        self.optuna.tell(trial.optuna_number, list(trial.objectives) if trial.objectives else None, state)
+        trial.status = status
+        trial.course.completed = status == "completed"

@@ -1,4 +1,8 @@
-"""What the tables say where the studies do not know it: configurations, and what runs reported."""
+"""Recovery: the state of a search from Optuna's studies and the tables, after any interruption.
+
+Damaged studies are set aside and made again from the tables. Where the studies are older than the tables (the
+last seconds of a journal are lost with a machine), the rows decide.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +10,148 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis.lake.run_folder import JOURNAL
+from analysis.lake.run_rows import run_rows
+from cl_core.errors import ClSearchError, named_line
 from cl_core.metrics import summary
-from search.cells.warm_start import config_of
-from search.lake.rows import primary_confusions
+from search.cells.audit import mark
+from search.cells.cell_study import CellStudy
+from search.cells.trials import Trial, finite
+from search.cells.warm_start import sampled_values
+from search.lake.rows import INCREMENTS, primary_confusions
 from search.lake.writer import read_rows
-from search.worker.runner import INCREMENTS
+from search.storage.database import damaged
+from search.storage.journal import DamagedStudies
+from search.storage.repair import set_aside
+from search.storage.studies import Studies, open_studies
 from spaces.resolved.cell import Cell
 from spaces.resolved.study import ResolvedStudy
 from spaces.space.space import Values
 
 
-def configurations(
+def open_cells(study: ResolvedStudy, folder: Path) -> tuple[Studies, dict[str, CellStudy], list[str]]:
+    """Open the Optuna studies and read every cell's trials, with a note if a damaged file was set aside."""
+    try:
+        return *_open(study, folder), []
+    except DamagedStudies as error:
+        for path in {error.path, folder / JOURNAL}:  # of a journal kept elsewhere, the copy is no better
+            if path.exists():
+                aside = set_aside(folder, path)
+        note = (
+            f"{error.path} was damaged ({error.reason}): it is in {aside.parent} now, and is made again from "
+            "the tables"
+        )
+        return *_open(study, folder), [note]
+
+
+def _open(study: ResolvedStudy, folder: Path) -> tuple[Studies, dict[str, CellStudy]]:
+    studies = open_studies(folder, study.study.storage)
+    try:
+        known = studies.ids()
+        cells = {
+            cell.name: CellStudy(studies.storage, study, cell, known, studies.prefix) for cell in study.cells
+        }
+    except (LookupError, TypeError, ValueError) as error:
+        studies.close()
+        if isinstance(error, ClSearchError):
+            raise
+        if studies.file is None:
+            raise damaged(study.study.storage.optuna, named_line(error)) from error
+        raise DamagedStudies(studies.file, named_line(error)) from error
+    except BaseException:
+        studies.close()
+        raise
+    return studies, cells
+
+
+class Recovery:
+    """The rows of a run folder, from which trials get the ends of their runs."""
+
+    def __init__(self, study: ResolvedStudy, folder: Path, retry_failed: bool = False) -> None:
+        self.study, self.folder, self.retry_failed = study, folder, retry_failed
+        self.rows = run_rows(folder)
+
+    def resume(self, cell: CellStudy, trial: Trial) -> None:
+        """Give a trial that was read back the ends of its runs; begin it again if it has to be retried."""
+        if (trial.status == "failed" and self.retry_failed) or self._unexplained(trial):
+            cell.retry(trial)
+        if trial.status == "stopped":
+            last = max(trial.course.values) // cell.cell.tasks
+            trial.lost = {i for i, spec in enumerate(trial.specs[: last + 1]) if spec.run not in self.rows}
+        self.recall(cell, trial)
+
+    def recreate(self, cell: CellStudy) -> None:
+        """Begin the trials again that have rows in the tables and are unknown to the studies."""
+        known = trials_in_rows(self.study, cell.cell, self.rows.values(), first=len(cell.trials))
+        for number in range(len(cell.trials), min(max(known, default=-1) + 1, cell.cell.budget)):
+            self.recall(cell, cell.new_trial(known.get(number)))
+
+    def recall(self, cell: CellStudy, trial: Trial) -> None:
+        """Take the runs of a trial that have ended according to the tables."""
+        if trial.status in ("stopped", "failed"):
+            return
+        begun = cell.retried_since(trial)
+        for run, spec in enumerate(trial.specs):
+            row = self.rows.get(spec.run)
+            if row is None or row["trial_digest"] != spec.trial_digest:
+                continue
+            status = str(row["status"])
+            if status == "failed" and (self.retry_failed or (row["ended"] or 0.0) < begun):
+                continue  # the failure that is being retried
+            values = [row[name] for name in self.study.objectives]
+            self._report(cell, trial, run, row)
+            cell.end_run(trial, run, status, values, row[INCREMENTS], row["error"])
+            task = cell.audited_task(trial, run)
+            if task is not None and row["audited_after"] is None:
+                mark(self.folder, spec.run, task, row)
+
+    def _unexplained(self, trial: Trial) -> bool:
+        """Tell whether the rows that say why a trial ended are gone."""
+        if trial.status == "stopped":
+            return not trial.course.values
+        if trial.status != "failed":
+            return False
+        rows = [self.rows[spec.run] for spec in trial.specs if spec.run in self.rows]
+        return all(  # a failed run has values too, of the tasks before
+            row["status"] != "failed" and finite([row[name] for name in self.study.objectives]) is not None
+            for row in rows
+        )
+
+    def _report(self, cell: CellStudy, trial: Trial, run: int, row: Mapping[str, Any]) -> None:
+        """Report the values of an ended run that the studies do not have, from its rows."""
+        if trial.status != "running":
+            return
+        last = int(row["tasks_done"] or 0) - 1
+        missing = [t for t in range(1, last + 1) if run * cell.cell.tasks + t not in trial.course.values]
+        if not missing:
+            return
+        known = increments_of(self.folder, row, cell.cell.sizes)
+        for task in missing:
+            if task >= len(known):
+                return
+            if cell.report(trial, run, task, known[task]) and row["status"] == "stopped":
+                return
+
+
+def trials_in_rows(
     study: ResolvedStudy, cell: Cell, rows: Iterable[Mapping[str, Any]], first: int
 ) -> dict[int, Values | None]:
-    """The configurations of a cell, from number `first`, that have rows in the `trials` table, by number.
+    """Return the values of the trials of a cell, from number `first`, that have rows in the table `runs`.
 
-    None where no row gives the very configuration that its digest is of.
+    None stands for a trial whose values do not have the digest of its rows.
     """
     found: dict[int, Values | None] = {}
     for row in rows:
         number = row["trial"]
         if row["cell"] == cell.name and row["purpose"] == "search" and number >= first:
-            found[number] = found.get(number) or config_of(study, cell, row)
+            found[number] = found.get(number) or sampled_values(study, cell, row)
     return found
 
 
 def increments_of(folder: Path, row: Mapping[str, Any], sizes: Sequence[int]) -> list[float | None]:
-    """The accuracy over the increments after each task; empty where the run's rows are gone.
+    """Return the accuracy over the increments after each task; an empty list if the run's rows are gone.
 
-    `row` is the run's own of the `trials` table, `sizes` are the classes of each task.
+    `row` is the run's row of the table `runs`, `sizes` are the classes of each task.
     """
     rows = {table: read_rows(folder, table, row["run"], merged=True) for table in ("tasks", "confusion")}
     confusions = primary_confusions(rows, tuple(sizes), str(row["split"]))

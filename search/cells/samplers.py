@@ -1,5 +1,8 @@
-"""Who proposes a cell's next configuration. A fresh sampler an ask: what it proposes depends on the seed, the
-cell, the number and what the cell was told, never on when the program was started."""
+"""Samplers, which propose the values of a cell's next trial.
+
+Every trial gets a fresh sampler. Its proposal depends on the seed, the cell, the trial's number and the
+results so far, never on when the command was started.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from spaces.study.search import SearchPart
 
 
 def sampler(search: SearchPart, cell: Cell, number: int) -> BaseSampler:
-    """The sampler of one ask, with every argument that the study states."""
+    """Return the sampler of one trial, with the arguments of the study."""
     seed = int(digest([search.seed, cell.name, number], 8), 16)
     args = search.sampler_args
     with warnings.catch_warnings():
@@ -33,8 +36,11 @@ def sampler(search: SearchPart, cell: Cell, number: int) -> BaseSampler:
 
 
 def planned(search: SearchPart, cell: Cell, number: int) -> Values | None:
-    """The configuration that comes `number`-th by plan: the published defaults first, then the grid's
-    points; None where the sampler is asked. A search for a class order always begins with the natural one."""
+    """Return the values of a trial that are fixed in advance; None if the sampler proposes them.
+
+    The published defaults come first, then the points of a grid. A search for a class order always begins
+    with the natural one.
+    """
     first: list[Values] = []
     if "paper" in search.start_from or cell.seeks:
         first = [cell.space.defaults()]

@@ -1,4 +1,4 @@
-"""A configuration that was asked: its runs, what they came to, and what it came to."""
+"""A trial: one configuration of a cell, its runs, and how they ended."""
 
 from __future__ import annotations
 
@@ -6,58 +6,60 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from search.cells.stoppers import Course
 from spaces.resolved.run_spec import RunSpec
 from spaces.space.space import Values
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How one run ended: "completed", "stopped" or "failed", with its objectives."""
+class RunEnd:
+    """The end of one run: "completed", "stopped" or "failed", with its objectives."""
 
     status: str
     values: tuple[float, ...] = ()
 
 
 @dataclass
-class Point:
-    """A configuration. `status` is what Optuna was told: running, completed, stopped or failed."""
+class Trial:
+    """A trial. `status` is running, completed, stopped or failed, as in the cell's Optuna study."""
 
-    place: int  # of its cell in the study
+    cell: str
     number: int
-    config: Values
+    values: Values
     specs: list[RunSpec]
-    trial: int  # number of its Optuna trial
-    trial_id: int
+    optuna_number: int
+    optuna_id: int
+    course: Course
     status: str = "running"
-    values: tuple[float, ...] | None = None  # told
-    endings: dict[int, Ending] = field(default_factory=dict)  # by run
-    flying: int | None = None  # the run that is being carried out
-    lost: set[int] = field(default_factory=set)  # runs of a stopped one whose rows are gone
+    objectives: tuple[float, ...] | None = None  # over all runs, once completed
+    ends: dict[int, RunEnd] = field(default_factory=dict)  # by run
+    running: int | None = None  # the run that is being trained
+    lost: set[int] = field(default_factory=set)  # runs of a stopped trial whose rows are gone
 
     @property
     def pending(self) -> int | None:
-        """The next run to start; None while one is under way, or when there is none."""
-        if self.flying is None and self.lost:
+        """The next run to start; None while one is running, and at the end."""
+        if self.running is None and self.lost:
             return min(self.lost)
-        if self.flying is not None or self.status not in ("running", "completed"):
+        if self.running is not None or self.status not in ("running", "completed"):
             return None
-        return next((index for index in range(len(self.specs)) if index not in self.endings), None)
+        return next((index for index in range(len(self.specs)) if index not in self.ends), None)
 
     @property
     def unfinished(self) -> bool:
-        """Whether something of it runs or is still to run."""
-        return self.flying is not None or self.pending is not None
+        """Tell whether one of its runs is running or has still to start."""
+        return self.running is not None or self.pending is not None
 
     @property
     def failed(self) -> bool:
-        """Whether it, or a run that was added to it later, failed."""
-        return self.status == "failed" or any(e.status == "failed" for e in self.endings.values())
+        """Tell whether the trial failed, or a run that was added to it later."""
+        return self.status == "failed" or any(end.status == "failed" for end in self.ends.values())
 
 
 def aggregated(
     runs: Sequence[Sequence[float]], objectives: Mapping[str, str], worst: bool
 ) -> tuple[float, ...]:
-    """Each objective over the runs of a configuration: the mean, or the worst."""
+    """Return each objective over the runs of a trial: the mean, or the worst."""
     out = []
     for column, direction in zip(zip(*runs, strict=True), objectives.values(), strict=True):
         if worst:
@@ -67,7 +69,7 @@ def aggregated(
     return tuple(out)
 
 
-def numbers(values: Sequence[float | None]) -> tuple[float, ...] | None:
-    """`values` where each is a finite number, else None."""
+def finite(values: Sequence[float | None]) -> tuple[float, ...] | None:
+    """Return `values` if each is a finite number, else None."""
     known = tuple(float(v) for v in values if v is not None and math.isfinite(v))
     return known if known and len(known) == len(values) else None

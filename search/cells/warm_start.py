@@ -1,8 +1,8 @@
-"""Starting a search from what another run has found: its completed configurations, read from its tables.
+"""Warm start: a search begins with the completed trials of another study, read from its tables.
 
-They count only where they say the same thing: the same images, held-out rows and protocol, the same
-objectives over the same class orders and seeds, a cell of the same name, and every value within this cell's
-space. Anything else is refused.
+They count only if they mean the same: the same images, held-out rows and protocol, the same objectives over
+the same class orders and seeds, a cell of the same name, and every value within this cell's space. Anything
+else is refused.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.lake.run_folder import has_runs
+from analysis.lake.run_rows import run_rows
 from cl_core.errors import BadRequest
 from cl_core.method import METHODS
 from cl_core.recipe import recipe_dict
-from search.cells.trials import aggregated, numbers
-from search.lake.writer import recorded
+from search.cells.trials import aggregated, finite
 from spaces.resolved.cell import Cell
 from spaces.resolved.run_spec import trial_digest
 from spaces.resolved.study import ResolvedStudy
@@ -28,26 +29,26 @@ from spaces.study.study_file import RESOLVED, existing_study, standing_study
 
 @dataclass(frozen=True)
 class Observation:
-    """A configuration of another run, and what it came to there."""
+    """A completed trial of another study, with its objectives there."""
 
-    trial: str  # its first run
-    config: Values
-    values: tuple[float, ...]
+    run: str  # its first run
+    values: Values
+    objectives: tuple[float, ...]
 
 
 def observations(
     study: ResolvedStudy, source: str, cells: Collection[str] | None = None
 ) -> dict[str, list[Observation]]:
-    """What the run in the folder `source` found, by cell of this study; `cells` names those that ask, where
-    the others have learnt from it before.
+    """Return the completed trials in the run folder `source`, by cell of this study.
 
-    Raises BadRequest where there is no run, or one that says something else.
+    `cells` names the cells that need them, if the others have learnt from this folder before. Raises
+    BadRequest if there is no run folder, or if its trials mean something else.
     """
     folder = Path(source).expanduser()
     where = f"search.start_from {source}"
     there = existing_study(folder) if folder.is_dir() else None
-    if there is None or not (folder / "tables" / "runs").is_dir():
-        raise BadRequest(f"{where} must be the folder of a run, and there is none: name another")
+    if there is None or not has_runs(folder):
+        raise BadRequest(f"{where} must be a run folder: it is not. Name another.")
     other = standing_study(there)
     fingerprint = (there.get(RESOLVED) or {}).get("fingerprint")
     for what, theirs, ours in (
@@ -57,8 +58,10 @@ def observations(
         ("protocol", *(_judged_by(part) for part in (other.protocol, study.study.protocol))),
     ):
         if theirs != ours:
-            raise BadRequest(f"{where} has other {what} ({theirs}, here {ours}): its values say nothing here")
-    rows = recorded(folder)
+            raise BadRequest(
+                f"{where} must have the same {what}: it has {theirs}, this study has {ours}. Leave it out."
+            )
+    rows = run_rows(folder)
     asking = [cell for cell in study.cells if cells is None or cell.name in cells]
     found = {cell.name: _of_cell(study, cell, rows, where) for cell in asking}
     if cells is None and not any(found.values()):
@@ -71,17 +74,17 @@ def observations(
 
 
 def _judged_by(protocol: ProtocolPart) -> str:
-    """What decides the value of one run, in words."""
+    """Describe what decides the objectives of one run."""
     fixed = protocol.fixed()
-    said = {key: fixed[key] for key in ("first", "chf") if key in fixed}
-    return " ".join([protocol.select_on, *(f"{key} {value}" for key, value in said.items())])
+    deciding = {key: fixed[key] for key in ("first", "chf") if key in fixed}
+    return " ".join([protocol.select_on, *(f"{key} {value}" for key, value in deciding.items())])
 
 
 def left_out(source: str, found: Mapping[str, Sequence[Observation]]) -> list[str]:
-    """The cells for which a run has nothing, as a note."""
+    """Return a note that names the cells for which a source has no trial."""
     cold = [cell for cell, seen in found.items() if not seen]
     return (
-        [f"search.start_from {source} has no completed trial of {', '.join(cold)}: begun anew"]
+        [f"search.start_from {source} has no completed trial of {', '.join(cold)}: they begin without it"]
         if cold
         else []
     )
@@ -90,13 +93,12 @@ def left_out(source: str, found: Mapping[str, Sequence[Observation]]) -> list[st
 def _of_cell(
     study: ResolvedStudy, cell: Cell, rows: Mapping[str, Mapping[str, Any]], where: str
 ) -> list[Observation]:
-    """Configurations of which every run that this study makes has ended there: over the same class orders and
-    seeds, their values are those that this study would come to."""
+    """Return the trials with every run that this study would make: same class orders, same seeds."""
     groups: dict[int, dict[tuple[str, int], Mapping[str, Any]]] = {}
     for row in rows.values():
         if row["cell"] == cell.name and row["purpose"] == "search" and row["status"] == "completed":
             runs = groups.setdefault(int(row["trial"]), {})
-            # Where class orders are searched, a run's own is its configuration.
+            # Where class orders are searched, a run's own order belongs to the trial's values.
             order = cell.scenario.class_order if cell.seeks else str(row["class_order"])
             runs[order, int(row["seed"])] = row
     wanted = study.runs(cell)
@@ -105,50 +107,49 @@ def _of_cell(
     if groups and missing:
         order, seed = missing[0]
         raise BadRequest(
-            f"{where} has no run of {cell.name} with class order {order} and seed {seed}: its values say "
-            "nothing here; use its class orders and seeds, or leave it out"
+            f"{where} has no run of {cell.name} with class order {order} and seed {seed}: use its class "
+            "orders and seeds, or leave it out"
         )
     worst = study.study.protocol.aggregate == "worst"
     out = []
     for number in sorted(groups):
         mine = [groups[number].get(run) for run in wanted]
-        values = [None if row is None else numbers([row[name] for name in study.objectives]) for row in mine]
+        values = [None if row is None else finite([row[name] for name in study.objectives]) for row in mine]
         known = [value for value in values if value is not None]
         if len(known) < len(wanted):  # not all of its class orders and seeds have ended
             continue
         first = mine[0]
         assert first is not None
-        told = aggregated(known, study.objectives, worst)
-        out.append(Observation(str(first["run"]), _config(study, cell, first, where), told))
+        objectives = aggregated(known, study.objectives, worst)
+        out.append(Observation(str(first["run"]), _values(study, cell, first, where), objectives))
     return out
 
 
-def config_of(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any]) -> Values | None:
-    """The configuration of a row of this very study, exactly as it was sampled; None where the row does not
-    give it."""
+def sampled_values(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any]) -> Values | None:
+    """Return the values of a trial of this study, as sampled, from a row; None if the row lacks them."""
     try:
-        config = _config(study, cell, row, "the run")
+        values = _values(study, cell, row, "the run")
     except BadRequest:
         return None
-    return config if trial_digest(config) == row["trial_digest"] else None
+    return values if trial_digest(values) == row["trial_digest"] else None
 
 
-def _config(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any], where: str) -> Values:
-    """The configuration of a row as this cell's space writes it. Raises BadRequest where it is none."""
+def _values(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any], where: str) -> Values:
+    """Return the values of a row in this cell's space. Raises BadRequest if they are not in it."""
     given: Values = {}
     keys = keys_of(str(row["class_order"]), study.data.num_classes) if cell.seeks else {}
     for p in cell.space.parameters:
         if cell.space.active(p, given):
             given[p.name] = keys[p.name] if p.name in keys else _value(p.name, row)
-    told = f"{where} has another space: {row['run']}"
+    other = f"{where} has another space: {row['run']}"
     if row["method"] != cell.method:
-        raise BadRequest(f"{told} is of method {row['method']}, not {cell.method}: leave it out")
+        raise BadRequest(f"{other} is of method {row['method']}, not {cell.method}: leave it out")
     try:
-        config = cell.space.validate(given)
+        values = cell.space.validate(given)
     except BadRequest as error:
-        raise BadRequest(f"{told}: {error}; or leave it out") from None
+        raise BadRequest(f"{other}: {error}; or leave it out") from None
     order, seed = study.runs(cell)[0]
-    made = study.configuration(cell, config, order, seed)
+    made = study.configuration(cell, values, order, seed)
     method = METHODS[made.method](made.hp)
     wanted: dict[str, Any] = {f"hp.{name}": value for name, value in method.values().items()}
     for part, recipe in zip(("base", "increment"), made.recipes(study.data, method), strict=True):
@@ -162,12 +163,12 @@ def _config(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any], where: str
     }
     for name, value in wanted.items():
         if row.get(name) != value:
-            raise BadRequest(f"{told} has {name} = {row.get(name)}, here it is {value}: leave it out")
-    return config
+            raise BadRequest(f"{other} has {name} = {row.get(name)}, here it is {value}: leave it out")
+    return values
 
 
 def _value(name: str, row: Mapping[str, Any]) -> Any:
-    """A parameter's value as the row of a run has it."""
+    """Return the value of a parameter from the row of a run."""
     if name == "recipe.net":
         return row["net"]
     if name.startswith("recipe.") and name.count(".") == 1:

@@ -15,14 +15,14 @@ from search.display.named_table import named_table
 
 if TYPE_CHECKING:
     from search.cost.forecast import Forecast
-    from search.jobs.steering import State
+    from search.jobs.steering import Steering
     from search.preparation.evaluation import PreparedEvaluation
     from search.preparation.prepared import Prepared
 
 
 def print_plan(prepared: Prepared) -> None:
     """Print the cells of a study."""
-    study, plan = prepared.study, prepared.plan
+    study, plan = prepared.study, prepared.allocation
     first = study.study.search.start_from
     columns = ["cell", "method", "scenario", "tasks", "trials", "runs", "searched"]
     print_table(
@@ -95,7 +95,7 @@ def print_forecast(found: Forecast) -> None:
 
 def print_evaluation(prepared: PreparedEvaluation, cost: str) -> None:
     """Print the runs of an evaluation; `cost` is a line on how long they take."""
-    study, plan = prepared.run.study, prepared.run.plan
+    study, plan = prepared.run.study, prepared.run.allocation
     rows = []
     for selected in prepared.selected:
         mine = [spec for spec in prepared.specs if spec.cell == selected.cell.name]
@@ -121,7 +121,7 @@ def print_evaluation(prepared: PreparedEvaluation, cost: str) -> None:
         typer.echo(line)
 
 
-def print_control(state: State) -> None:
+def print_control(state: Steering) -> None:
     """Print which cells are paused, and their priorities."""
     typer.echo(f"paused: {', '.join(sorted(state.paused)) or 'none'}")
     if state.priority:

@@ -9,20 +9,21 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis.lake.run_folder import LOGS
+from analysis.lake.run_rows import run_rows
 from cl_core.own_code import only
 from search.backends.ray_address import check_ray
 from search.commands.summary import Summary, report_of
 from search.commands.work import Warn, work_off
 from search.cost.evaluation_cost import cost
-from search.jobs.evaluation_queue import Evaluation
+from search.jobs.evaluation_queue import EvaluationQueue
 from search.jobs.interrupts import terminable
-from search.jobs.spending import Budget
+from search.jobs.spending import Spending
 from search.lake.ledger import note_opening
-from search.lake.writer import recorded, start_tables, study_schemas
+from search.lake.writer import start_tables, study_schemas
 from search.preparation.evaluation import PreparedEvaluation, prepare_evaluation
 from search.storage.code_record import by_other_code, write_code
+from search.storage.lock import held
 from search.storage.repair import mend_folder
-from search.storage.run_folder import held
 from spaces.resolved.environment import versions
 
 
@@ -58,15 +59,15 @@ def evaluate(
         prepared = prepared.selected_again() if prepared.run.current else checked()
         _begin(prepared, warn)
         run = prepared.run
-        jobs = Evaluation(
+        jobs = EvaluationQueue(
             prepared.specs,
             place,
             prepared.data_of,
             retry_failed=retry_failed,
             bases=not local and run.study.study.storage.share,
             checkpoints=run.checkpoints.absolute(),
-            budget=Budget(
-                run.study.study.budget, place, run.plan.gpu, time.time() - time.monotonic() + began
+            spending=Spending(
+                run.study.study.budget, place, run.allocation.gpu, time.time() - time.monotonic() + began
             ),
         )
         worked = not jobs.finished
@@ -96,7 +97,7 @@ def _begin(prepared: PreparedEvaluation, warn: Warn) -> None:
 def _summary(
     prepared: PreparedEvaluation, worked: bool, left: str | None, report: Path, seconds: float
 ) -> Summary:
-    rows = recorded(prepared.run.folder)
+    rows = run_rows(prepared.run.folder)
     mine = {spec.run: rows[spec.run] for spec in prepared.specs if spec.run in rows}
     return Summary(
         folder=prepared.run.folder,

@@ -29,7 +29,7 @@ from cl_core.training.trainer import Training
 from search.commands.best_study import run_to_export, write_best_study
 from search.lake.rows import versions
 from search.preparation.recorded_run import recorded_spec
-from search.storage.code_record import told_of_run
+from search.storage.code_record import note_on_run
 from search.storage.places import check_writable
 from search.worker.runner import cached_data
 from spaces.resolved.run_spec import evaluated
@@ -152,7 +152,7 @@ def _model(
         "code": code_digest(*configuration.parts(data)),
         "versions": versions(),
     }
-    for note in told_of_run(results.folder, row, study.tuning_data.name):
+    for note in note_on_run(results.folder, row, study.tuning_data.name):
         say(note)
     if path.exists():
         try:

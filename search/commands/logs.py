@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis.lake.run_folder import LOGS
+from analysis.lake.run_folder import LOGS, log_file
 from cl_core.errors import BadRequest
-from search.worker.logs import checked_run, log_file, named_run
+from search.worker.logs import checked_run, named_run
 
 
 def log_text(folder: Path, run: str) -> str:

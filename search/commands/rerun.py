@@ -6,16 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from analysis import Comparison, equal, open_results
-from analysis.lake.checksums import read_sealed
+from analysis.lake.run_folder import log_file
+from analysis.lake.run_rows import run_rows
 from cl_core.errors import BadRequest
 from cl_core.own_code import only
 from cl_core.records import TABLES
-from search.lake.writer import SCHEMA, start_tables
-from search.lake.writer import recorded as rows_of
+from search.lake.writer import read_schemas, start_tables
 from search.preparation.recorded_run import recorded_spec
-from search.storage.code_record import told_of_run
+from search.storage.code_record import note_on_run
 from search.storage.scratch import scratch
-from search.worker.logs import checked_run, log_file, named_run, recorded
+from search.worker.logs import checked_run, logged, named_run
 from search.worker.runner import Runner
 
 
@@ -33,7 +33,7 @@ def rerun(
 
 def _rerun(folder: Path, run: str, say: Callable[[str], None]) -> Comparison:
     checked_run(run)
-    rows = rows_of(folder) if (folder / "tables").is_dir() else {}
+    rows = run_rows(folder)
     if run not in rows:
         if not folder.is_dir():
             raise BadRequest(f"no folder {folder}: name a run folder, such as runs/quickstart")
@@ -42,16 +42,15 @@ def _rerun(folder: Path, run: str, say: Callable[[str], None]) -> Comparison:
     spec = recorded_spec(folder, row)
     for name in TABLES:  # refuse rows that cannot be compared now, not when all is trained
         open_results(folder).read(name, [run])
-    schemas = {name: read_sealed(folder / "tables" / name / SCHEMA).schema for name in TABLES}
     with scratch() as again:
-        start_tables(again, schemas)
+        start_tables(again, read_schemas(folder))
         log = log_file(again, run)
-        with recorded(log):
-            runner = Runner(spec, again, again / "checkpoints", schemas=schemas)
-        for note in told_of_run(folder, row, spec.configuration.data.name):
+        with logged(log):
+            runner = Runner(spec, again, again / "checkpoints")
+        for note in note_on_run(folder, row, spec.configuration.data.name):
             say(note)
         while True:
-            with recorded(log):
+            with logged(log):
                 progress = runner.step()
                 if row["status"] == "stopped" and progress.task + 1 == row["tasks_done"]:
                     progress = runner.stop()

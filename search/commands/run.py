@@ -9,22 +9,23 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis.lake.run_folder import LOGS, STUDY, TABLES_FOLDER
+from analysis.lake.run_rows import run_rows
 from cl_core.aside import aside
 from cl_core.errors import BadRequest
 from cl_core.own_code import only
 from search.backends.ray_address import check_ray
-from search.cells.queue import Cells
+from search.cells.search_queue import SearchQueue
 from search.commands.summary import Summary, report_of
 from search.commands.work import Warn, work_off
 from search.jobs.interrupts import terminable
-from search.jobs.spending import Budget
+from search.jobs.spending import Spending
 from search.lake.ledger import note_opening
-from search.lake.writer import recorded, start_tables, study_schemas
+from search.lake.writer import start_tables, study_schemas
 from search.preparation.prepared import Prepared, permitted, prepare
 from search.storage.code_record import by_other_code, write_code
 from search.storage.database import while_it_answers
+from search.storage.lock import held
 from search.storage.repair import mend_folder
-from search.storage.run_folder import held
 from spaces.resolved.environment import versions
 from spaces.resolved.study_yaml import study_yaml
 from spaces.study.study import Study
@@ -108,14 +109,14 @@ def _work(
     prepared: Prepared, local: bool, retry_failed: bool, console: Console | None, began: float, warn: Warn
 ) -> tuple[bool, str | None]:
     """Carry out what is left. Return False where that was nothing, and why something is left all the same."""
-    budget = Budget(prepared.study.study.budget, prepared.folder, prepared.plan.gpu, began)
-    with Cells(
+    spending = Spending(prepared.study.study.budget, prepared.folder, prepared.allocation.gpu, began)
+    with SearchQueue(
         prepared.study,
         prepared.folder,
         retry_failed=retry_failed,
         bases=not local and prepared.study.study.storage.share,
         checkpoints=prepared.checkpoints.absolute(),
-        budget=budget,
+        spending=spending,
         known=prepared.known,
     ) as cells:
         warn(cells.notes)
@@ -139,7 +140,7 @@ def _note_oracle(prepared: Prepared) -> None:
 
 def _summary(prepared: Prepared, worked: bool, left: str | None, report: Path, seconds: float) -> Summary:
     folder = prepared.folder
-    rows = {run: row for run, row in recorded(folder).items() if row["purpose"] == "search"}
+    rows = {run: row for run, row in run_rows(folder).items() if row["purpose"] == "search"}
     by_status = [row["status"] for row in rows.values()]
     return Summary(
         folder=folder,

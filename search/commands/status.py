@@ -14,22 +14,22 @@ from rich.text import Text
 from analysis.lake.checksums import Damaged
 from analysis.lake.ledger import openings, told
 from analysis.lake.run_folder import LOCK
+from analysis.lake.run_rows import run_rows
 from analysis.lake.study import StudyRecord, read_study
 from analysis.selection.mixture import mixtures
 from cl_core.errors import BadRequest
 from search.amounts import clock
-from search.cells.standing import read_progress
+from search.cells.cell_progress import read_progress
 from search.display.cells import cell_table, ended, meaning_of_best, with_running
 from search.display.runs import run_lines
 from search.jobs.progress import CellProgress
-from search.lake.writer import recorded
 from search.worker.progress import RunProgress, read_progress_files
 
 
 def status(folder: Path) -> dict[str, Any]:
     """Return counts by cell and state, the best so far, errors, rate and time left, as plain values.
 
-    Cells count trials, `runs` counts runs by state. Raises BadRequest where there is no run.
+    SearchQueue count trials, `runs` counts runs by state. Raises BadRequest where there is no run.
     """
     if not folder.is_dir():
         raise BadRequest(f"no folder {folder}: name a run folder, such as runs/quickstart")
@@ -38,7 +38,7 @@ def status(folder: Path) -> dict[str, Any]:
     cells = with_running(read_progress(folder), training)
     study = read_study(folder) or StudyRecord()
     damaged: list[Damaged] = []
-    every = recorded(folder, damaged.append)
+    every = run_rows(folder, damaged.append)
     rows = {run: row for run, row in every.items() if row["purpose"] == "search"}
     evaluation = [row["status"] for row in every.values() if row["purpose"] != "search"]
     states = [row["status"] for row in rows.values()]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.lake.run_folder import CHECKPOINTS
+from analysis.lake.run_folder import CHECKPOINTS, log_file
 from cl_core.errors import BadRequest, RunError
 from cl_core.method import METHODS
 from cl_core.metrics import accuracy_matrix
@@ -22,7 +22,7 @@ from search.preparation.train_request import TrainRequest
 from search.storage.code_record import Code, check_code, write_code
 from search.storage.places import check_writable
 from search.storage.scratch import scratch
-from search.worker.logs import log_file, recorded, stamp
+from search.worker.logs import logged, stamp
 from search.worker.runner import Runner
 from spaces.resolved.run_spec import RunSpec
 
@@ -53,22 +53,21 @@ def train(
             check_code(request.out, code, False, "name an empty folder")
         line = _without_effect(spec)
         warn([*first.data.notes, *([] if line is None else [line])])
-        schemas = study_schemas([spec.configuration.method])
         checkpoints = None
         if request.out is not None:
             request.out.mkdir(parents=True, exist_ok=True)
-            start_tables(request.out, schemas)
+            start_tables(request.out, study_schemas([spec.configuration.method]))
             checkpoints = request.out / CHECKPOINTS
             write_spec(request.out, spec)
             write_code(request.out, code)
-        with recorded(log):
-            runner = Runner(spec, request.out, checkpoints, schemas=schemas)
+        with logged(log):
+            runner = Runner(spec, request.out, checkpoints)
         if request.out is not None and request.unsealed:
             study = spec.configuration.digest(runner.data)
             note_opening(request.out, "train --unsealed", study, [spec.cell], 1, versions())
         split = "test" if request.unsealed else "val"
         while True:
-            with recorded(log):
+            with logged(log):
                 progress = runner.step()
                 stamp(progress.line(spec.objectives[0]))
             say(progress.line(spec.objectives[0]))
@@ -77,7 +76,7 @@ def train(
         if progress.status == "failed":
             kept = f"cl-search logs {request.out} {spec.run}" if request.out else "--out DIR keeps it"
             raise RunError(f"{progress.error} (full output: {kept})")
-        with recorded(log):
+        with logged(log):
             out = _result(runner, split)
         if request.save is not None:
             runner.save_model(request.save)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis.lake.run_rows import run_rows
 from search.amounts import clock
-from search.lake.writer import recorded
 from search.preparation.prepared import Prepared
 from spaces.resolved.run_spec import RunSpec
 from spaces.resolved.study import ResolvedStudy
@@ -29,10 +29,10 @@ def cost(run: Prepared, specs: Sequence[RunSpec], local: bool) -> str:
         parts.append(f"{len(again)} reference (selected trial on the search's split, on {_orders(again)})")
     cells = len({spec.cell for spec in specs})
     line = f"{len(specs)} runs of {cells} cell{'s' if cells != 1 else ''} to train: {', '.join(parts)}"
-    whole = seconds(specs, recorded(run.folder), run.study.study.protocol.validation)
+    whole = seconds(specs, run_rows(run.folder), run.study.study.protocol.validation)
     if whole is None:
         return line
-    at_once = 1 if local else min(run.plan.concurrent, len(specs))
+    at_once = 1 if local else min(run.allocation.concurrent, len(specs))
     beside = f", {at_once} at a time {clock(whole / at_once)}" if at_once > 1 else ""
     return f"{line}; about {clock(whole)} on one worker{beside}, by the times of the search"
 

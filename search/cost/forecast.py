@@ -22,8 +22,7 @@ from analysis.lake.run_folder import PLAN
 from analysis.lake.spending import QUANTITIES
 from cl_core.aside import aside
 from cl_core.errors import BadRequest
-from search.backends.allocation import Plan as Resources
-from search.backends.allocation import unguided
+from search.backends.allocation import Allocation, random_search_notes
 from search.cost.dry_run import TaskCount, rehearse
 from search.cost.evaluation_cost import counts
 from search.cost.preview import base_tasks, likely_trials
@@ -130,11 +129,14 @@ def forecast(
     return Forecast(
         study=study.name,
         identity=study.identity,
-        concurrent=prepared.plan.concurrent,
-        gpu=prepared.plan.gpu,
+        concurrent=prepared.allocation.concurrent,
+        gpu=prepared.allocation.gpu,
         share=study.study.storage.share,
         cells=tuple(cells),
-        notes=(*_notes(study, prepared.plan, paces), *unguided(study, prepared.plan.concurrent)),
+        notes=(
+            *_notes(study, prepared.allocation, paces),
+            *random_search_notes(study, prepared.allocation.concurrent),
+        ),
         written=time.strftime("%Y-%m-%d %H:%M:%S"),
         probe_seconds=round(time.monotonic() - began, 1),
     )
@@ -211,7 +213,7 @@ def _table_bytes(pace: Pace, counts: Sequence[TaskCount], cell: Cell, splits: in
     return pace.run_bytes + sum(pace.row_bytes[table] * n for table, n in rows.items())
 
 
-def _notes(study: ResolvedStudy, resources: Resources, paces: Mapping[str, tuple[Pace, Pace]]) -> list[str]:
+def _notes(study: ResolvedStudy, resources: Allocation, paces: Mapping[str, tuple[Pace, Pace]]) -> list[str]:
     """Return notes on how reliable the figures are."""
     apart = max(
         (

@@ -10,7 +10,7 @@ import numpy as np
 
 from cl_core.hparams import digest
 from search.cells.samplers import planned
-from search.worker.runner import base_key, base_ready
+from search.worker.base_checkpoint import base_key, base_ready
 from spaces.resolved.cell import Cell
 from spaces.resolved.study import ResolvedStudy
 from spaces.space.space import Values

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from analysis.lake.run_folder import tables_of
 from cl_core.errors import RunError
 from cl_core.images.dataset import Data, Images
 from cl_core.images.loading import evenly
@@ -23,7 +24,7 @@ from cl_core.records import TABLES
 from cl_core.task import Task, no_rows
 from cl_core.training.configuration import Configuration
 from search.cost.dry_run import TaskCount, rehearse
-from search.lake.writer import Schemas, start_tables, tables_of, write_rows
+from search.lake.writer import Schemas, start_tables, write_rows
 from search.storage.scratch import scratch
 from search.worker.runner import Runner
 from spaces.resolved.run_spec import RunSpec
@@ -118,7 +119,7 @@ def _once(spec: RunSpec, data: Data, schemas: Schemas, epochs: int) -> Pace:
         start_tables(folder, schemas)
         empty = {table: _bytes(tables_of(folder) / table) for table in TABLES}
         began = time.perf_counter()
-        runner = Runner(spec, folder, folder / "checkpoints", schemas=schemas, data=data)
+        runner = Runner(spec, folder, folder / "checkpoints", data=data)
         setup = time.perf_counter() - began
         walls = []
         for _ in range(min(2, runner.training.tasks)):

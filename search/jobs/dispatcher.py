@@ -1,123 +1,95 @@
-"""What one command does with its jobs: hand out jobs, take answers in, see that every row is written.
+"""The dispatcher: it hands the jobs of one command to workers, takes their answers, and sees that every run
+gets its row.
 
-The session lives in the driver. Workers write the rows of what they train; the row of a run that is stopped
-or lost is written here, from the rows on disk, because its worker may be gone.
+It lives in the driver. Workers write the rows of what they train. The row of a run that was stopped or lost
+is written here from the rows on disk, because its worker may be gone.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cl_core.errors import ClSearchError
 from cl_core.nets.network import NETS
 from cl_core.own_code import check
 from search.jobs.interrupts import raise_interrupt
-from search.worker.worker import NO_STORAGE, Answer, Order, end_run
-
-if TYPE_CHECKING:
-    from search.jobs.queue import Jobs
+from search.jobs.queue import JobQueue
+from search.worker.job import NO_STORAGE, Answer, Job, Workspace
+from search.worker.worker import end_run
 
 
 class StorageError(ClSearchError):
-    """The run's folder cannot be written any more; the command ends and can be given again."""
+    """The run folder cannot be written any more. The command ends, and can be given again."""
 
 
-class Session:
-    """The jobs of one command, be it a search or an evaluation. `watch` is called after every change."""
+class Dispatcher:
+    """The jobs of one command, a search or an evaluation. `watch` is called after every change."""
 
-    def __init__(
-        self,
-        jobs: Jobs,
-        methods: Sequence[str],
-        folder: Path,
-        checkpoints: Path,
-        threads: int,
-        share: bool = True,
-        watch: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.jobs = jobs
-        self.methods = list(methods)
-        self.folder = folder.absolute()
-        self.checkpoints = checkpoints.absolute()
-        self.threads = threads
-        self.share = share
-        self.watch = watch
+    def __init__(self, queue: JobQueue, space: Workspace, watch: Callable[[], None] = lambda: None) -> None:
+        self.queue, self.space, self.watch = queue, space, watch
         self.aborted: Exception | None = None  # why no further job may start
         self.trouble: dict[str, str] = {}  # job -> why its worker did not answer
-        self._open: dict[str, Order] = {}
+        self._open: dict[str, Job] = {}
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do."""
-        return self.jobs.finished
+        """Tell whether nothing is left to do."""
+        return self.queue.finished
 
     def is_open(self, job: str) -> bool:
-        """Whether a job is handed out and not yet ended."""
+        """Tell whether a job is handed out and has not ended."""
         return job in self._open
 
-    def next(self) -> Order | None:
-        """The next job, or None when nothing can start now."""
+    def next(self) -> Job | None:
+        """Hand out the next job; None if nothing can start now."""
         with self._guard():
-            job = self.jobs.next()
-            if job is not None and job.spec.configuration.net:  # which a worker imports without asking
+            job = self.queue.next()
+            if job is not None and job.spec.configuration.net:  # a worker imports it without asking
                 check(NETS.kind, job.spec.configuration.net)
-        if job is None:
-            return None
-        order = Order(
-            job=job.id,
-            kind=job.kind,
-            spec=job.spec.to_dict(),
-            methods=self.methods,
-            folder=str(self.folder),
-            checkpoints=str(self.checkpoints),
-            threads=self.threads,
-            share=self.share,
-        )
-        self._open[job.id] = order
-        self.watch()
-        return order
+        if job is not None:
+            self._open[job.id] = job
+            self.watch()
+        return job
 
     def answer(self, answer: Answer) -> bool:
-        """Take in what a step came to; True when the job must end here."""
+        """Take the answer after a step; return True if the job must end here."""
         with self._guard():
-            stop = self._answer(answer)
+            stop = self._take(answer)
         self.watch()
         return stop
 
     def lost(self, job: str, reason: str) -> None:
-        """A job that ended without an answer."""
+        """Fail a job that ended without an answer."""
         with self._guard():
-            end_run(self._open[job], "failed", reason)
-            del self._open[job]
-            self.jobs.done(job, "failed", error=reason)
+            end_run(self._open.pop(job), self.space, "failed", reason)
+            self.queue.done(job, "failed", error=reason)
         self.watch()
 
-    def _answer(self, answer: Answer) -> bool:
+    def _take(self, answer: Answer) -> bool:
         job = answer.job
         if answer.status == NO_STORAGE:
             raise StorageError(
-                f"nothing can be written in {self.folder}: {answer.error}; make room and run the same again"
+                f"the run folder must be writable: {self.space.folder}: {answer.error}. Make room and give "
+                "the same command again."
             )
-        if answer.status == "running":
-            if self.jobs.report(job, answer.task, answer.increments):
-                end_run(self._open[job], "stopped")
-                self._end(replace(answer, status="stopped"))
-                return True
-            if self.jobs.halted:  # its boundary is kept: the next command goes on from there
-                del self._open[job]
-                self.jobs.hand_back(job)
-                return True
-        else:
+        if answer.status != "running":
             self._end(answer)
+            return False
+        if self.queue.report(job, answer.task, answer.increments):
+            end_run(self._open[job], self.space, "stopped")
+            self._end(replace(answer, status="stopped"))
+            return True
+        if self.queue.halted:  # its resume checkpoint stays: the next command continues from there
+            del self._open[job]
+            self.queue.hand_back(job)
+            return True
         return False
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
-        """What goes wrong in the driver ends the command as it is, whatever the tuner makes of it."""
+        """Remember an error of the driver, which ends the command whatever Tune makes of it."""
         raise_interrupt()
         try:
             yield
@@ -127,4 +99,4 @@ class Session:
 
     def _end(self, answer: Answer) -> None:
         del self._open[answer.job]
-        self.jobs.done(answer.job, answer.status, answer.values, answer.increments, answer.error)
+        self.queue.done(answer.job, answer.status, answer.values, answer.increments, answer.error)

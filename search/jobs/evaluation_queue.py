@@ -1,30 +1,29 @@
-"""The runs of an evaluation: which is next, which have ended. Base checkpoints first; safe to interrupt.
+"""The queue of an evaluation: its runs in order, base checkpoints first; safe to interrupt.
 
-What is true lies in the tables alone: a run that has its row there has ended and is not trained again.
+The tables alone hold the state. A run that has its row there has ended and is not trained again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from analysis.lake.run_folder import CHECKPOINTS
+from analysis.lake.run_rows import run_rows
+from cl_core.images.dataset import Data
+from search.jobs.base_jobs import BaseJobs
 from search.jobs.progress import CellProgress
-from search.jobs.queue import Bases, Job
-from search.jobs.spending import Budget
-from search.lake.writer import recorded
+from search.jobs.spending import Spending
+from search.worker.job import Job
 from spaces.resolved.run_spec import RunSpec
 from spaces.study.budget import BudgetPart
 
-if TYPE_CHECKING:
-    from cl_core.images.dataset import Data
 
+class EvaluationQueue:
+    """Hands out `specs` in order, without those that have ended. The caller holds the lock of the folder.
 
-class Evaluation:
-    """Hands out `specs` in their order, but for those that have ended. The caller holds the folder's lock.
-
-    `data` gives the images of a run. With `retry_failed` runs that failed are handed out again. `bases` off
-    hands out no base checkpoints: whoever comes first trains it.
+    `data` gives the images of a run. With `retry_failed`, failed runs are handed out again. With `bases` off
+    there are no base jobs: the first run that needs a base checkpoint trains it.
     """
 
     def __init__(
@@ -36,46 +35,45 @@ class Evaluation:
         retry_failed: bool = False,
         bases: bool = True,
         checkpoints: Path | None = None,
-        budget: Budget | None = None,
+        spending: Spending | None = None,
     ) -> None:
         self._specs = {spec.run: spec for spec in specs}
-        self._bases = Bases(checkpoints or folder / "checkpoints", data, bases)
-        self._budget = budget or Budget(BudgetPart(), folder)
+        self._bases = BaseJobs(checkpoints or folder / CHECKPOINTS, data, bases)
+        self._spending = spending or Spending(BudgetPart(), folder)
         self._open: set[str] = set()
-        self._ended: dict[str, str] = {}  # trial -> status
-        rows = recorded(folder)
-        for trial, spec in self._specs.items():
-            row = rows.get(trial)
-            if (
-                row is None or row["trial_digest"] != spec.trial_digest
-            ):  # published defaults may change with a version
+        self._ended: dict[str, str] = {}  # run -> status
+        rows = run_rows(folder)
+        for run, spec in self._specs.items():
+            row = rows.get(run)
+            # Published defaults may change with a version: such a row is of another trial.
+            if row is None or row["trial_digest"] != spec.trial_digest:
                 continue
             if row["status"] != "failed" or not retry_failed:
-                self._ended[trial] = str(row["status"])
+                self._ended[run] = str(row["status"])
 
     @property
     def pending(self) -> list[RunSpec]:
         """The runs that have still to start."""
-        return [s for t, s in self._specs.items() if t not in self._ended and t not in self._open]
+        return [s for run, s in self._specs.items() if run not in self._ended and run not in self._open]
 
     def next(self) -> Job | None:
-        """The next job, or None when nothing can start now."""
+        """Return the next job; None if nothing can start now."""
         if self.halted:
             return None
         for spec in self.pending:
             base = self._bases.awaited(spec)
             if base is None:
                 self._open.add(spec.run)
-                self._budget.begin(spec.run)
+                self._spending.begin(spec.run)
                 return Job("run", spec.run, spec)
             if self._bases.begin(base):
-                self._budget.begin(base)
+                self._spending.begin(base)
                 return Job("base", base, spec)
         return None
 
-    def report(self, trial: str, task: int, increments: float | None) -> bool:
-        """Take in where a run stands; none is stopped."""
-        self._budget.reach(trial)
+    def report(self, run: str, task: int, increments: float | None) -> bool:
+        """Count the time of a run; none is stopped."""
+        self._spending.reach(run)
         return False
 
     def done(
@@ -86,47 +84,47 @@ class Evaluation:
         increments: float | None = None,
         error: str | None = None,
     ) -> None:
-        """A job has ended; one that is not under way is ignored."""
-        self._budget.reach(job, end=True)
+        """End a job. One that is not running is ignored."""
+        self._spending.reach(job, end=True)
         if self._bases.end(job) or job not in self._open:
             return
         self._open.remove(job)
         self._ended[job] = status
 
     def hand_back(self, job: str) -> None:
-        """A run goes no further now; the next command takes it up at its last boundary."""
-        self._budget.reach(job, end=True)
+        """Pause a run here. The next command continues it from its last resume checkpoint."""
+        self._spending.reach(job, end=True)
         self._open.discard(job)
 
     @property
     def halted(self) -> bool:
-        """Whether the budget is spent: running tasks end, nothing else starts."""
-        return self._budget.over is not None
+        """Tell whether the budget is spent: running tasks end, nothing else starts."""
+        return self._spending.over is not None
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is under way and nothing can start any more."""
-        if self._open or self._bases.under_way:
+        """Tell whether nothing runs and nothing can start any more."""
+        if self._open or self._bases.running:
             return False
         return self.halted or not self.pending
 
     @property
     def left(self) -> str | None:
-        """Why there is something left to do though this is `finished`; None where all is done."""
-        return self._budget.over if self.pending else None
+        """The reason why a finished queue has work left; None if all is done."""
+        return self._spending.over if self.pending else None
 
     def progress(self) -> list[CellProgress]:
-        """Where every cell stands, counted in runs; no value is shown before all have ended."""
+        """Return the progress of every cell, counted in runs. No value is shown before all have ended."""
         out = []
         for cell in dict.fromkeys(spec.cell for spec in self._specs.values()):
-            trials = [trial for trial, spec in self._specs.items() if spec.cell == cell]
-            states = [self._ended.get(trial, "") for trial in trials]
-            running = sum(trial in self._open for trial in trials)
+            runs = [run for run, spec in self._specs.items() if spec.cell == cell]
+            states = [self._ended.get(run, "") for run in runs]
+            running = sum(run in self._open for run in runs)
             out.append(
                 CellProgress(
                     cell=cell,
-                    budget=len(trials),
-                    asked=running + sum(map(bool, states)),
+                    budget=len(runs),
+                    started=running + sum(map(bool, states)),
                     running=running,
                     completed=states.count("completed"),
                     stopped=states.count("stopped"),

@@ -1,4 +1,4 @@
-"""Interrupts: the first Ctrl-C or SIGTERM ends the work in order, further ones do not disturb it."""
+"""Interrupts: the first Ctrl-C or SIGTERM ends the work in order, later ones do not disturb that."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import threading
 import time
 from collections.abc import Iterator
 
-LOST = 3.0  # seconds after an interrupt from which a further one is raised again if nobody has seen the first
-PATIENCE = 10.0  # and from which it ends the process at once
+LOST = 3.0  # seconds after which a second interrupt is raised again if the first one was swallowed
+PATIENCE = 10.0  # seconds after which another one ends the process at once
 
 
 class _Interrupts:
-    """When the process was first told to end, whether that was seen, and the depth of `terminable` blocks."""
+    """The time of the first interrupt, whether it was seen, and the depth of `terminable` blocks."""
 
     first: float | None = None
     seen = False
@@ -22,12 +22,12 @@ class _Interrupts:
 
 
 def interrupted() -> bool:
-    """Whether the process was told to end, and is about to."""
+    """Tell whether the process was interrupted and is about to end."""
     return _Interrupts.first is not None
 
 
 def raise_interrupt() -> None:
-    """Raise KeyboardInterrupt again where a library swallowed the one that was raised in its callback."""
+    """Raise KeyboardInterrupt again if a library swallowed the one that was raised in its callback."""
     if interrupted() and not _Interrupts.seen:
         raise KeyboardInterrupt
 
@@ -36,10 +36,10 @@ def raise_interrupt() -> None:
 def terminable(ending: bool = False) -> Iterator[None]:
     """Raise KeyboardInterrupt, once, on the first SIGINT (Ctrl-C) or SIGTERM (schedulers) in the block.
 
-    Further ones are ignored, so that what ends in order is not disturbed; when that has taken `PATIENCE`
-    seconds, another one ends the process at once. With `ending` the process ends after the block, and once
-    interrupted it goes on ignoring them. Blocks may lie in each other; outside the main thread, and for a
-    signal that the process was started to ignore, nothing is changed.
+    Further ones are ignored, so that the work can end in order. After `PATIENCE` seconds another one ends the
+    process at once. With `ending` the process ends after the block, and an interrupted one keeps ignoring
+    them. Blocks may be nested. Outside the main thread, and for a signal that the process was started to
+    ignore, nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

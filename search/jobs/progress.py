@@ -1,4 +1,4 @@
-"""Progress of a cell, as commands print it."""
+"""Progress of a cell, as the commands show it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CellProgress:
-    """Where a cell stands. `best` is the best first objective of a completed configuration; where a class
-    order is sought, that of the hardest or easiest one found, which is nobody's best."""
+    """Counts of a cell's trials, or of its runs in an evaluation.
+
+    `best` is the best first objective of a completed trial. Where class orders are searched, it is that of
+    the hardest or easiest order so far.
+    """
 
     cell: str
     budget: int
-    asked: int
+    started: int
     running: int
     completed: int
     stopped: int

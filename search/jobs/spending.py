@@ -1,6 +1,6 @@
-"""What a run has spent of its study's budget. When it is spent, nothing more is asked and running tasks end.
+"""Spending: how much of a study's budget is used. Once it is spent, running tasks end and nothing new starts.
 
-`wall` is the time of one command; GPU-hours are counted over all commands, in a file of the run's folder.
+`wall` limits the time of one command. GPU-hours are counted over all commands, in a file of the run folder.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from analysis.lake.run_folder import SPENT
 from cl_core.aside import aside
 from cl_core.errors import BadRequest
-from search.jobs.steering import no_number
+from search.jobs.steering import refuse_constant
 from spaces.study.budget import BudgetPart
 
-SPENT = "spent.json"
 
-
-class Budget:
-    """The meter of one command. `gpu` is what one run holds; `began` the time at which the command did."""
+class Spending:
+    """The meter of one command. `gpu` is the number of GPUs of one run, `began` the start of the command."""
 
     def __init__(
         self,
@@ -34,14 +33,14 @@ class Budget:
         self._path = folder / SPENT
         self._began = clock() if began is None else began
         self._since: dict[str, float] = {}  # job -> up to when its time is counted
-        self._gpu_seconds = spent(folder)
+        self._gpu_seconds = gpu_seconds(folder)
 
     def begin(self, job: str) -> None:
-        """A job holds its share from now on."""
+        """Start the clock of a job."""
         self._since[job] = self._clock()
 
     def reach(self, job: str, end: bool = False) -> None:
-        """A job has ended a task, or has ended: count its time."""
+        """Count the time of a job up to now; with `end` stop its clock."""
         if job not in self._since:
             return
         now = self._clock()
@@ -55,14 +54,14 @@ class Budget:
 
     @property
     def gpu_hours(self) -> float:
-        """GPUs times hours so far, what is under way included."""
+        """GPUs times hours so far, with running jobs."""
         now = self._clock()
-        under_way = sum(now - since for since in self._since.values())
-        return (self._gpu_seconds + self._gpu * under_way) / 3600
+        running = sum(now - since for since in self._since.values())
+        return (self._gpu_seconds + self._gpu * running) / 3600
 
     @property
     def over(self) -> str | None:
-        """Which limit is reached, in words; None while there is something left."""
+        """The limit that is reached, in words; None while none is."""
         limits = self.limits
         if limits.wall_seconds is not None and self._clock() - self._began >= limits.wall_seconds:
             return f"budget.wall of {limits.wall} is spent"
@@ -73,11 +72,11 @@ class Budget:
         return None
 
 
-def spent(folder: Path) -> float:
-    """GPU-seconds that earlier commands on a folder have spent. Raises BadRequest when that is damaged."""
+def gpu_seconds(folder: Path) -> float:
+    """Return the GPU-seconds that earlier commands spent in a folder. Raises BadRequest on a damaged file."""
     path = folder / SPENT
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=no_number)["gpu_seconds"]
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant)["gpu_seconds"]
         if type(value) not in (int, float) or not 0 <= value < math.inf:  # 1e999 is read as infinite
             raise TypeError
         return float(value)
@@ -88,9 +87,9 @@ def spent(folder: Path) -> float:
 
 
 def check_budget(limits: BudgetPart, gpu: float, begun: bool = False) -> None:
-    """Raise BadRequest for a budget under which nothing could start, or that counts what is not there.
+    """Raise BadRequest for a budget under which nothing could start, or that counts absent GPUs.
 
-    A run that has begun may be finished when its moment is over: then there is nothing to do, which is fine.
+    With `begun` a moment in the past is allowed, because the study may be finished already.
     """
     if limits.gpu_hours is not None and not gpu:
         raise BadRequest(

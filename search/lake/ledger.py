@@ -1,4 +1,4 @@
-"""Writing down that the test set is opened, before it is: a line of `ledger.jsonl` in the run's folder."""
+"""The ledger: before the test set is opened, a line of `ledger.jsonl` in the run folder says so."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def note_opening(
     runs: int,
     versions: Mapping[str, str],
 ) -> None:
-    """Append one line and see it on the disk. `study` is the study's identity, `runs` how many may follow.
+    """Append one line and sync it to the disk. `study` is the study's identity, `runs` the number planned.
 
-    A line that a crash has torn stays as it is, and the new one begins below it.
+    A line that a crash cut short stays as it is, and the new one begins below it.
     """
     line = json.dumps(
         {

@@ -1,4 +1,4 @@
-"""From what a run did to its rows in the tables; the numbers in them come from its other rows alone."""
+"""Rows of a run: made from its results, its metrics from its own rows of the other tables."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from cl_core.training.result import TaskResult
 from cl_core.training.trainer import Training
 from spaces.resolved.run_spec import RunSpec
 
+INCREMENTS = "average_incremental_accuracy_without_first"  # what stoppers compare
 TASK_TABLES = {"tasks": "task", "phases": "task", "classes": "after_task", "confusion": "after_task"}
-"""The tables that a task leaves rows in, and the column that numbers it."""
+"""The tables with rows of every task, and the column that has its number."""
 
 
 def run_row(
     spec: RunSpec, data: Data, rows: Mapping[str, list[dict[str, Any]]], status: str, error: str | None = None
 ) -> dict[str, Any]:
-    """The row of the `trials` table that a run's other rows give; of the machine it says nothing."""
+    """Return the row of the table `runs` from a run's other rows. It says nothing of the machine."""
     configuration = spec.configuration
     method = METHODS[configuration.method](configuration.hp)
     sizes = configuration.scenario.sizes(data.num_classes)
@@ -36,19 +37,12 @@ def run_row(
     metrics: dict[str, Any] = dict(summary(confusions, sizes[: len(confusions)])) if confusions else {}
     metrics |= costs(rows["tasks"])
     row = RunRow(
-        **identity(spec),
-        trial_digest=spec.trial_digest,
-        trial=spec.trial,
-        purpose=spec.purpose,
+        **_of_spec(spec),
         dataset=data.name,
-        scenario=configuration.scenario.name,
         base=sizes[0],
         increments=",".join(map(str, sizes[1:])),
-        class_order=configuration.class_order or configuration.scenario.class_order,
-        seed=configuration.seed,
         net=configuration.net or data.net,
         status=status,
-        split=spec.measured,
         tasks=configuration.until or len(sizes),
         tasks_done=len(confusions),
         error=error,
@@ -63,8 +57,38 @@ def run_row(
     }
 
 
+def unbegun_row(spec: RunSpec, error: str) -> dict[str, Any]:
+    """Return the row of a run that failed before it began, from its specification alone."""
+    row = RunRow(
+        **_of_spec(spec),
+        dataset=spec.configuration.data.name,
+        base=0,
+        increments="",
+        net=spec.configuration.net or "",
+        status="failed",
+        tasks=0,
+        tasks_done=0,
+        error=error,
+    )
+    return as_dict(row)
+
+
+def _of_spec(spec: RunSpec) -> dict[str, Any]:
+    configuration = spec.configuration
+    return {
+        **identity(spec),
+        "trial_digest": spec.trial_digest,
+        "trial": spec.trial,
+        "purpose": spec.purpose,
+        "scenario": configuration.scenario.name,
+        "class_order": configuration.class_order or configuration.scenario.class_order,
+        "seed": configuration.seed,
+        "split": spec.measured,
+    }
+
+
 def costs(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What a run has cost so far, from its rows in `tasks`, by the names of `cl_core.metrics.COSTS`."""
+    """Return the costs of a run so far, from its rows in `tasks`, by the names of `cl_core.metrics.COSTS`."""
     last = max(tasks, key=lambda task: task["task"], default=None)
     return {
         "kept_bytes": last and last["kept_bytes"],
@@ -75,7 +99,7 @@ def costs(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def primary_confusions(
     rows: Mapping[str, list[dict[str, Any]]], sizes: tuple[int, ...], split: str
 ) -> list[np.ndarray]:
-    """The primary classifier's counts [seen, seen] after each task that has a row in `tasks`."""
+    """Return the primary classifier's counts [seen, seen] after each task that has a row in `tasks`."""
     seen = np.cumsum(sizes)[: len(rows["tasks"])]
     mine = [
         (row["after_task"], row["true_class"], row["predicted_class"], row["count"])
@@ -87,11 +111,12 @@ def primary_confusions(
 
 
 def identity(spec: RunSpec) -> dict[str, Any]:
+    """Return the four columns that every table begins with."""
     return as_dict(Identity(spec.cell, spec.label, spec.configuration.method, spec.run))
 
 
 def task_rows(own: dict[str, Any], training: Training, result: TaskResult) -> dict[str, list[dict[str, Any]]]:
-    """The rows of every table but `trials` that one task leaves."""
+    """Return the rows of one task, by table."""
     task = TaskRow(
         **own,
         task=result.task,
@@ -159,7 +184,7 @@ def task_rows(own: dict[str, Any], training: Training, result: TaskResult) -> di
 
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
-    """Versions of what decides the numbers."""
+    """Return the versions of the software that decides the numbers."""
     try:
         own = importlib.metadata.version("cl-search")
     except importlib.metadata.PackageNotFoundError:

@@ -22,13 +22,13 @@ from cl_core.images.dataset import Data
 from cl_core.own_code import only
 from cl_core.records import OWN_DEFAULT
 from cl_core.training.checks import check
-from search.backends.allocation import kept
-from search.cells.cell_study import asked as sampled_values
+from search.backends.allocation import keep_device
+from search.cells.cell_study import stored_values as sampled_values
 from search.jobs.spending import check_budget
 from search.preparation.prepared import Prepared, allocated, check_folder, checkpoints_of, state_of
 from search.storage.code_record import ACCEPT, check_code, code_of_study
 from search.storage.database import while_it_answers
-from search.storage.run_folder import read_studies
+from search.storage.studies import read_studies
 from search.worker.runner import cached_data
 from spaces.resolved.cell import Cell
 from spaces.resolved.resolve import resolve
@@ -105,7 +105,7 @@ def _prepare(folder: Path, overrides: Sequence[str], local: bool, accept_code: b
     planned = allocated(asked, local)
     check_budget(asked.budget, planned.gpu)
     study = resolve(asked, cached_data(asked.tuning_data), existing)
-    planned, notes = kept(study, planned, asked.resources)
+    planned, notes = keep_device(study, planned, asked.resources)
     judged = cached_data(asked.judging_data)
     for data in (study.data, judged):
         if data.test is None:

@@ -9,15 +9,15 @@ from pathlib import Path
 from analysis.lake.run_folder import CHECKPOINTS, CODE, PLAN, STUDY
 from cl_core.errors import BadRequest
 from cl_core.own_code import only, references
-from search.backends.allocation import Plan, kept, plan, unguided
+from search.backends.allocation import Allocation, allocate, keep_device, random_search_notes
 from search.backends.ray_address import cluster_address
-from search.cells.queue import Known
-from search.cells.standing import read_learnt
+from search.cells.cell_progress import read_learnt
+from search.cells.search_queue import Known
 from search.cells.warm_start import left_out, observations
 from search.jobs.spending import check_budget
 from search.storage.code_record import ACCEPT, Code, changes, check_code, code_of_study
 from search.storage.places import check_writable
-from search.storage.run_folder import check_storage
+from search.storage.studies import check_storage
 from search.worker.runner import cached_data
 from spaces.resolved.checks import check_judged
 from spaces.resolved.resolve import resolve
@@ -34,7 +34,7 @@ class Prepared:
     study: ResolvedStudy
     folder: Path
     checkpoints: Path
-    plan: Plan
+    allocation: Allocation
     known: Known  # trials of other runs that the search starts from and its cells have not learnt yet
     code: Code  # that decides numbers
     notes: Sequence[str] = ()  # on how the folder is continued
@@ -44,7 +44,7 @@ class Prepared:
     def warnings(self) -> list[str]:
         """Notes on images and code, and valid settings that are probably not intended; one line each."""
         out = [*notes_of(self.study.data), *self.notes, *warnings_of(self.study)]
-        out += unguided(self.study, self.plan.concurrent)
+        out += random_search_notes(self.study, self.allocation.concurrent)
         for source in self.known:
             theirs = changes(Path(source).expanduser(), self.code)
             out += [f"search.start_from {source} was found with other code: {change}" for change in theirs]
@@ -114,7 +114,7 @@ def _prepare(
     resolved = resolve(asked, cached_data(asked.tuning_data), existing, device)
     notes: list[str] = []
     if existing is not None:
-        planned, notes = kept(resolved, planned, asked.resources)
+        planned, notes = keep_device(resolved, planned, asked.resources)
     elif asked.judging_data != asked.tuning_data:  # a study that cannot be evaluated is not begun
         check_judged(resolved, cached_data(asked.judging_data))
     check_folder(folder)
@@ -125,11 +125,11 @@ def _prepare(
     return Prepared(resolved, folder, checkpoints_of(asked, folder), planned, known, code, notes, before)
 
 
-def allocated(study: Study, local: bool) -> Plan:
+def allocated(study: Study, local: bool) -> Allocation:
     """Return the resources of one run and how many run at a time. Raises BadRequest."""
     wanted = study.resources
     cluster = cluster_address() is not None and not local
-    return plan(wanted.cpu, wanted.gpu, wanted.concurrent, cluster=cluster)
+    return allocate(wanted.cpu, wanted.gpu, wanted.concurrent, cluster=cluster)
 
 
 def checkpoints_of(study: Study, folder: Path) -> Path:

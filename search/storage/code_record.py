@@ -1,8 +1,7 @@
-"""The code that a folder's runs were begun with: `code.json`. What has changed since is named, and not mixed
-in unless that is accepted.
+"""The code record: `code.json` has the code of a folder's runs, so that a change is named before numbers mix.
 
-The row of every run has the digest of the code that trained it in its column `code`; this file has the files
-behind the newest of them, so that a change can be named.
+The column `code` of the table `runs` has the digest of the code of each run. This file lists the source files
+behind the newest digest.
 """
 
 from __future__ import annotations
@@ -13,32 +12,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.lake.run_folder import CODE
 from cl_core.aside import aside
 from cl_core.errors import BadRequest
 from cl_core.training.code import code_digest, code_of, versions
 from cl_core.training.weights import file_digest
 from spaces.resolved.environment import now
 
+ACCEPT = "use another --out, or continue with --accept-code, which notes the code of each run"
 if TYPE_CHECKING:
     from spaces.resolved.study import ResolvedStudy
 
-CODE = "code.json"
-ACCEPT = "use another --out, or go on with --accept-code, which notes the code of each run"
-NAMED = 3  # changed files that a message lists
+LISTED = 3  # changed files that a message lists
 
 
 @dataclass(frozen=True)
 class Code:
-    """Files that decide numbers, by name, with their digests; versions of what they run on. `accepted` has
-    what changed in a folder and when."""
+    """The digests of the files that decide numbers, and versions. `accepted` lists earlier changes."""
 
     files: Mapping[str, str]
     versions: Mapping[str, str] = field(default_factory=versions)
     accepted: Sequence[Mapping[str, Any]] = ()
 
     def changed_since(self, before: Code) -> list[str]:
-        """What is not as it was, each in a few words. Files that only one side has are left out: one that
-        matters is imported by another, which has changed then."""
+        """Return the changes since `before`, each in a few words.
+
+        A file that only one side has is left out: if it matters, a file that imports it has changed too.
+        """
         old, new = before.versions, self.versions
         out = [
             f"{name} {old[name]} became {new[name]}" for name in new if old.get(name, new[name]) != new[name]
@@ -49,14 +49,13 @@ class Code:
             if before.files.get(name, self.files[name]) != self.files[name]
         ]
         if files:
-            more = f" and {len(files) - NAMED} more files" if len(files) > NAMED else ""
-            out.append(f"{', '.join(files[:NAMED])}{more} changed")
+            more = f" and {len(files) - LISTED} more files" if len(files) > LISTED else ""
+            out.append(f"{', '.join(files[:LISTED])}{more} changed")
         return out
 
 
 def code_of_study(study: ResolvedStudy) -> Code:
-    """The code, as it is here, of every run that a study may make; with the weights and class orders that
-    it reads from files."""
+    """Return the code of every run of a study, with the weights and class orders that it reads from files."""
     data = {study.study.tuning_data.name, study.study.judging_data.name}
     files: dict[str, str] = {}
     for cell in study.cells:
@@ -70,7 +69,7 @@ def code_of_study(study: ResolvedStudy) -> Code:
 
 
 def read_code(folder: Path) -> Code | None:
-    """What the folder was begun with; None where it says nothing. Raises BadRequest when it is damaged."""
+    """Read the code record of a folder; None if there is none. Raises BadRequest if it is damaged."""
     path = folder / CODE
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
@@ -82,23 +81,23 @@ def read_code(folder: Path) -> Code | None:
 
 
 def changes(folder: Path, code: Code) -> list[str]:
-    """What has changed since the folder's newest runs, each in a few words; nothing where it is new."""
+    """Return the changes since the folder's newest runs, each in a few words; none in a new folder."""
     before = read_code(folder)
     return [] if before is None else code.changed_since(before)
 
 
 def check_code(folder: Path, code: Code, accept: bool, remedy: str) -> list[str]:
-    """What is to be said of changes that are accepted. Raises BadRequest where they are not."""
+    """Return notes on changes that are accepted. Raises BadRequest if they are not."""
     found = changes(folder, code)
     if found and not accept:
         raise BadRequest(
-            f"{'; '.join(found)} since the runs in {folder}, and their numbers would be mixed: {remedy}"
+            f"{'; '.join(found)} since the runs in {folder}, so numbers of two codes would mix: {remedy}"
         )
-    return [f"{change}: what is trained now is by the new code" for change in found]
+    return [f"{change}: runs train with the new code from now on" for change in found]
 
 
 def write_code(folder: Path, code: Code) -> None:
-    """Note what the next runs are trained with; what the file held of other methods stays."""
+    """Write the code of the next runs. Entries of other methods stay."""
     before = read_code(folder) or Code({})
     found = code.changed_since(before)
     accepted = [*before.accepted, *([{"time": now(), "changed": found}] if found else [])]
@@ -109,7 +108,7 @@ def write_code(folder: Path, code: Code) -> None:
 
 
 def by_other_code(study: ResolvedStudy, rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """How many of a study's runs were trained by other code than stands here, as a line; else nothing."""
+    """Return a note with the number of runs that other code trained; nothing if there is none."""
     data = {"final": study.study.judging_data.name}
     here: dict[tuple[str, str, str], str] = {}
     other = known = 0
@@ -125,20 +124,17 @@ def by_other_code(study: ResolvedStudy, rows: Iterable[Mapping[str, Any]]) -> li
         known += 1
         other += row["code"] != here[run]
     return (
-        [f"{other} of {known} runs that have ended were trained by other code than stands here"]
-        if other
-        else []
+        [f"{other} of {known} runs that have ended were trained by other code than is here"] if other else []
     )
 
 
-def told_of_run(folder: Path, row: Mapping[str, Any], data: str) -> list[str]:
-    """Whether a recorded run on a data set was trained by other code than stands here, as a note that names
-    the files."""
+def note_on_run(folder: Path, row: Mapping[str, Any], data: str) -> list[str]:
+    """Return a note that names the changed files if other code trained a run on a data set."""
     run = (row["method"], row["net"], data)
     if row.get("code") in (None, code_digest(*run)):
         return []
     before = read_code(folder) or Code({})
-    told = [*(text for entry in before.accepted for text in entry["changed"])]
-    told += Code(code_of(*run)).changed_since(before)
-    named = f": {'; '.join(told)}" if told else ""
-    return [f"note: {row['run']} was trained by other code than stands here{named}"]
+    found = [*(text for entry in before.accepted for text in entry["changed"])]
+    found += Code(code_of(*run)).changed_since(before)
+    named = f": {'; '.join(found)}" if found else ""
+    return [f"note: {row['run']} was trained by other code than is here{named}"]

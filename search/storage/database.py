@@ -1,6 +1,6 @@
 """Optuna's studies in a database: SQLite in a file, PostgreSQL on a server.
 
-Every complaint is one line, and none of them shows a password.
+Every error is one line, and none shows a password.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from spaces.study.storage_url import BETTER, SQLITE, sqlite_path, without_passwo
 DRIVERS = ("psycopg", "psycopg2")  # in order of preference
 EXTRA = 'pip install "cl-search[postgresql]"'
 MENDED = (
-    "restore it from a copy, or move it away if no other run keeps its studies there, and give the command "
-    "of the run again, which makes it anew from the tables"
+    "restore it from a copy, or move it away if no other study uses it, and give the command again, which "
+    "makes it from the tables"
 )
 BUSY = 60.0  # seconds to wait for another process that writes into the same SQLite file
-# libpq's: a server that has vanished without a word is given up after half a minute, not after the kernel's
-# quarter of an hour.
+# Settings of libpq: a server that vanished is given up after half a minute, not after the kernel's quarter of
+# an hour.
 _TIMES = {
     "connect_timeout": 10,
     "keepalives_idle": 30,
@@ -40,10 +40,9 @@ _TIMES = {
 
 
 class Database:
-    """A database for one command: `optuna` is its storage. `path` is given for SQLite, else `url` counts.
+    """A database for one command. `optuna` is its storage, None if it is only read and has no studies yet.
 
-    A database that is only read is not changed, and `optuna` is None where it holds no studies yet.
-    Raises BadRequest where it cannot be opened.
+    A database that is only read is not changed. Raises BadRequest if it cannot be opened.
     """
 
     def __init__(self, url: str, password: str | None = None, *, read_only: bool = False) -> None:
@@ -59,10 +58,10 @@ class Database:
                 f"cannot open storage.optuna {url}: {reason(error, password)}: {self._remedy(error)}"
             ) from None
         if storage is not None:
-            self.optuna = get_storage(storage)  # keeps what has ended, so that it is read once
+            self.optuna = get_storage(storage)  # caches trials that have ended
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         if self.engine is not None:
             self.engine.dispose()
 
@@ -101,13 +100,13 @@ class Database:
 
 
 def damaged(place: str | None, why: str) -> BadRequest:
-    """The error for a database whose rows do not say what was written into them."""
+    """Return the error for a database whose rows are not as they were written."""
     remedy = MENDED if str(place).startswith("sqlite") else "restore it from a copy, or use another --out"
     return BadRequest(f"storage.optuna {place} is damaged ({why}): {remedy}")
 
 
 def _patiently(url: str, kwargs: dict[str, Any], read_only: bool) -> RDBStorage:
-    """Two commands that meet a new database both make its tables; the one that comes second looks again."""
+    """Open a database. Two commands may both make the tables of a new one: the second tries again."""
     for wait in (0.2, 1.0, None):
         try:
             return RDBStorage(
@@ -121,13 +120,13 @@ def _patiently(url: str, kwargs: dict[str, Any], read_only: bool) -> RDBStorage:
 
 
 def _opener(path: Path, read_only: bool) -> Any:
-    """What SQLAlchemy calls for a connection to a file; other readers and writers are waited for."""
+    """Return a function that connects to a file and waits for other readers and writers."""
     uri = path.absolute().as_uri() + ("?mode=ro" if read_only else "")
     return lambda: sqlite3.connect(uri, uri=True, timeout=BUSY, check_same_thread=False)
 
 
 def driver(url: str) -> str:
-    """The installed package that speaks to PostgreSQL. Raises BadRequest where there is none."""
+    """Return the installed package for PostgreSQL. Raises BadRequest if there is none."""
     wanted = url.partition("://")[0].partition("+")[2]
     for name in DRIVERS:
         if wanted in ("", name) and importlib.util.find_spec(name) is not None:
@@ -138,12 +137,12 @@ def driver(url: str) -> str:
 
 
 def reason(error: BaseException, password: str | None = None) -> str:
-    """Why a database did not do what it should, in one line."""
+    """Return the error of a database in one line."""
     while isinstance(error, StorageInternalError) and error.__cause__ is not None:
         error = error.__cause__
     inner = getattr(error, "orig", None) or error
     lines = str(inner).strip().splitlines()
-    # libpq says what it tried in the first line, and what came of it at its end or in the next.
+    # libpq writes what it tried in the first line, and the result at its end or in the next line.
     text = " ".join(lines[0].split()) if lines else type(inner).__name__
     if password:
         text = text.replace(password, "***")
@@ -151,16 +150,16 @@ def reason(error: BaseException, password: str | None = None) -> str:
 
 
 class LostDatabase(ClSearchError):
-    """The database does not answer any more; the command ends and can be given again."""
+    """The database does not answer any more. The command ends, and can be given again."""
 
 
 @contextlib.contextmanager
 def while_it_answers(place: str, password: str | None = None) -> Iterator[None]:
-    """Name the database in what goes wrong with it while the block runs. Raises LostDatabase."""
+    """Name the database in its errors while the block runs. Raises LostDatabase."""
     try:
         yield
     except (SQLAlchemyError, StorageInternalError) as error:
         raise LostDatabase(
-            f"storage.optuna {place} does not answer any more: {reason(error, password)}; nothing is lost, "
-            "see to it and give the same command again"
+            f"storage.optuna {place} does not answer any more: {reason(error, password)}; nothing is lost: "
+            "bring it back and give the same command again"
         ) from None

@@ -1,4 +1,4 @@
-"""On what kind of file system a folder lies, and where this machine keeps what is its own."""
+"""File systems: whether a folder is on a network, and a place on this machine's own disk."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ NETWORK = {
 
 
 def network_type(path: Path) -> str | None:
-    """The kind of network file system on which a path lies or would be made; None where it is a local one,
-    or this machine does not say."""
+    """Return the network file system of an existing or future path; None if it is local or unknown."""
     place = os.path.realpath(path)
     try:
         lines = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
@@ -39,8 +38,10 @@ def network_type(path: Path) -> str | None:
 
 
 def own_place() -> Path | None:
-    """A folder on a disk of this machine that outlives a command: XDG_STATE_HOME, or where homes are on a
-    network the folder for temporary files. None where both are on a network."""
+    """Return a folder on this machine's disk that outlives a command; None if there is none.
+
+    It is in XDG_STATE_HOME or, if that is on a network, in the folder for temporary files.
+    """
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     user = os.getuid() if hasattr(os, "getuid") else 0
     choices = [Path(state).expanduser() / "cl-search", Path(tempfile.gettempdir()) / f"cl-search-{user}"]
@@ -48,7 +49,7 @@ def own_place() -> Path | None:
 
 
 def _made(place: Path, user: int) -> bool:
-    """Whether the folder is there, and this user's alone to write."""
+    """Make the folder; tell whether it belongs to this user and can be written."""
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         return not place.is_symlink() and place.stat().st_uid == user and os.access(place, os.W_OK)

@@ -1,9 +1,8 @@
-"""Optuna's studies in a journal: a file of lines, which a crash may have left half written.
+"""Optuna's journal: a file of lines, the last of which a crash may have cut short.
 
-A driver that is killed leaves a stale journal lock, which would cost 30 seconds at the next append, and a
-partial last line, which would corrupt the journal at the next append. Both are cleared here, which only the
-holder of the run's lock may do. A journal that is damaged before its end is set aside, and made anew from the
-tables (`search.cells.queue`).
+A killed driver leaves a stale lock, which would cost 30 seconds at the next append, and a partial last line,
+which would corrupt the journal then. Both are removed here; only the holder of the folder's lock may do so. A
+journal that is damaged before its end is set aside, and made again from the tables (`search.cells.recovery`).
 """
 
 from __future__ import annotations
@@ -17,24 +16,22 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from cl_core.errors import BadRequest
 
-JOURNAL = "optuna.journal"
-
 
 class DamagedStudies(BadRequest):
-    """The journal does not say what was written into it."""
+    """The journal is not as it was written."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(
             f"{path} is damaged ({reason}): give the command that made its folder again, which sets it aside "
-            "and makes it anew from the tables"
+            "and makes it again from the tables"
         )
         self.path, self.reason = path, reason
 
 
 def open_file(path: Path) -> JournalStorage:
-    """A journal for reading and writing, mended where a crash left it. The caller holds the run's lock.
+    """Open a journal to read and write, and mend its end. The caller holds the lock of the folder.
 
-    Raises DamagedStudies when it is damaged elsewhere than at its end.
+    Raises DamagedStudies if it is damaged before its end.
     """
     if path.exists():
         mend(path)
@@ -44,7 +41,7 @@ def open_file(path: Path) -> JournalStorage:
 
 
 def read_file(path: Path) -> JournalStorage | None:
-    """A journal as it stands now; None where there is none. Changes nothing. Raises DamagedStudies."""
+    """Open a journal to read; None if there is none. Changes nothing. Raises DamagedStudies."""
     return _opened(path, JournalFileBackend(str(path))) if path.exists() else None
 
 
@@ -53,14 +50,14 @@ def _opened(path: Path, backend: JournalFileBackend) -> JournalStorage:
         return JournalStorage(backend)
     except OSError:
         raise
-    except Exception as error:  # Optuna carries the lines out, and says in many ways that it cannot
-        raise DamagedStudies(path, f"its lines cannot be carried out, {type(error).__name__}") from error
+    except Exception as error:  # Optuna replays the lines, and fails in many ways
+        raise DamagedStudies(path, f"its lines cannot be replayed, {type(error).__name__}") from error
 
 
 def mend(path: Path) -> int:
-    """Cut the torn tail of a journal: a last line that has no end or is no JSON. Returns the bytes cut.
+    """Cut a last line that has no end or is not JSON; return the number of bytes cut.
 
-    Raises DamagedStudies when an earlier line is damaged: what follows it cannot be trusted.
+    Raises DamagedStudies if an earlier line is damaged: the lines after it cannot be trusted.
     """
     whole = 0  # bytes up to the end of the last good line
     damaged: int | None = None

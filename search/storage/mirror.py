@@ -1,12 +1,11 @@
-"""Optuna's file of a run whose folder lies on a network file system: kept on this machine's own disk, with a
-copy in the run's folder.
+"""Mirror: Optuna's file on this machine's own disk, with a copy in a run folder on a network file system.
 
-The copy is written aside and renamed, a few seconds after a change at most, and at the end. A token beside
-both files says whose copy it is: where it is the same, the file here is what the copy was made of, and the
-younger of the two. Where another machine has worked in between, the copy is taken.
+The copy is written aside and renamed, at most a few seconds after a change, and at the end. A token beside
+both files shows that they belong together: then the file here is the younger one. If another machine has
+worked in between, the tokens differ, and the copy counts.
 
-A driver that is killed, and continued on another machine, finds a copy that is a few seconds old. What the
-copy lacks is asked again, and the runs that have ended stand in the tables.
+If a driver is killed and the study continues on another machine, the copy is a few seconds old. Trials that
+it lacks are sampled again, and the tables have the runs that have ended.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from pathlib import Path
 from cl_core.aside import aside
 from cl_core.hparams import digest
 
-EVERY = 3.0  # seconds between two copies at least, and from a change to its copy at most
-TOKEN = ".optuna-copy-of"
+EVERY = 3.0  # seconds between two copies
+_TOKEN = ".optuna-copy-of"
 
 
 class Mirror:
-    """`path` is the file to work on. The caller holds the run's lock; `close` writes the last copy."""
+    """A file and its copy: `path` is the file to work on. The caller holds the lock of the folder."""
 
     def __init__(self, folder: Path, name: str, own: Path, run: str) -> None:
         self.path, self._copy = place_here(folder, name, own, run), folder / name
@@ -40,13 +39,13 @@ class Mirror:
         self._thread.start()
 
     def close(self) -> None:
-        """Write the copy of what stands now. Raises OSError where the run's folder does not take it."""
+        """Stop, and write the last copy. Raises OSError if the run folder does not take it."""
         self._end.set()
         self._thread.join()
         self.copy()
 
     def copy(self) -> None:
-        """Write the copy, unless it is what stands. Raises OSError."""
+        """Write the copy, unless nothing has changed. Raises OSError."""
         with self._lock:
             seen = _state(self.path)
             if seen is None or seen == self._seen:
@@ -59,7 +58,7 @@ class Mirror:
             self._seen = seen
 
     def _take(self) -> None:
-        """Begin with the file here where the copy was made of it, else with the copy."""
+        """Begin with the file here if the copy was made from it, else with the copy."""
         own = self.path.parent
         own.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.path.exists() and _belongs(own, self._copy.parent):
@@ -72,7 +71,7 @@ class Mirror:
                 shutil.copyfile(self._copy, hidden)
         # A crash between the two leaves them different: then the copy, which is the same, is taken again.
         for folder in (own, self._copy.parent):
-            with aside(folder / TOKEN) as hidden:
+            with aside(folder / _TOKEN) as hidden:
                 hidden.write_text(token, encoding="utf-8")
 
     def _follow(self) -> None:
@@ -86,12 +85,12 @@ class Mirror:
 
 
 def place_here(folder: Path, name: str, own: Path, run: str) -> Path:
-    """Where the file of a run is kept on this machine; two folders never share it."""
+    """Return the path of a study's file on this machine; two folders never share it."""
     return own / f"{run}-{digest([os.path.realpath(folder)], 8)}" / name
 
 
 def readable(folder: Path, name: str, own: Path | None, run: str) -> Path:
-    """The file to look into: the one here where it is the younger one, else the copy."""
+    """Return the file to read: the one here if it is the younger one, else the copy."""
     if own is not None:
         here = place_here(folder, name, own, run)
         if here.exists() and _belongs(here.parent, folder):
@@ -101,7 +100,7 @@ def readable(folder: Path, name: str, own: Path | None, run: str) -> Path:
 
 def _belongs(own: Path, folder: Path) -> bool:
     try:
-        return (own / TOKEN).read_text(encoding="utf-8") == (folder / TOKEN).read_text(encoding="utf-8")
+        return (own / _TOKEN).read_text(encoding="utf-8") == (folder / _TOKEN).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
 
@@ -115,13 +114,13 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 
 def _copy_lines(path: Path, to: Path) -> None:
-    """Whole lines: the last one may be half written."""
+    """Copy whole lines: the last one may be half written."""
     whole = path.read_bytes()
     to.write_bytes(whole[: whole.rfind(b"\n") + 1])
 
 
 def _copy_sqlite(path: Path, to: Path) -> None:
-    """As it stands between two changes; SQLite itself works on this machine's disk alone."""
+    """Copy the state between two changes. SQLite itself works on this machine's disk only."""
     still = path.with_name(f"{path.name}.still")
     try:
         with (

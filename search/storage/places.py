@@ -1,4 +1,4 @@
-"""Places that a command needs, checked before work: local folders, and where Ray keeps its files."""
+"""Places that a command needs, checked before work: local folders, and the folder of Ray's files."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from search.storage.trouble import storage_trouble
 
 # `Path` folds the two slashes of a URL; a single letter before the colon is a drive of Windows.
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-_SOCKET = 107 if sys.platform.startswith("linux") else 103  # bytes of a socket's path at most
+_SOCKET = 107 if sys.platform.startswith("linux") else 103  # the longest path of a socket, in bytes
 _IN_SESSION = len("/session_2027-01-31_18-00-00_000000_4194304/sockets/plasma_store")
 SHORT = Path("/tmp")  # where Ray's files go when the folder for temporary files has too long a path
 ROOM = 5_000_000  # bytes; Ray writes about one in its first minute
 
 
 def local_folder(given: str | Path, what: str = "a path") -> Path:
-    """`given` as a path, with ~ replaced. Raises BadRequest for a URL."""
+    """Return `given` as a path, with ~ expanded. Raises BadRequest for a URL."""
     if _REMOTE.match(str(given)):
         shown = re.sub(":/+", "://", str(given), count=1)
         raise BadRequest(
@@ -49,8 +49,9 @@ def check_writable(folder: Path, what: str) -> None:
 
 
 def ray_temporary() -> Path:
-    """The folder that Ray makes its session in: RAY_TMPDIR, TMPDIR or /tmp, as Ray itself chooses, or /tmp
-    where its sockets' paths would become too long. Raises BadRequest where that cannot be written.
+    """Return the folder for Ray's session: RAY_TMPDIR, TMPDIR or /tmp, in Ray's own order of choice.
+
+    If the paths of its sockets would become too long, it is /tmp. Raises BadRequest if it cannot be written.
     """
     chosen = Path(_temporary(), "ray").absolute()
     if too_long(chosen):
@@ -68,7 +69,7 @@ def ray_temporary() -> Path:
 
 
 def ray_elsewhere() -> list[str]:
-    """A note where Ray's files do not go to where the environment says, because its path is too long."""
+    """Return a note if Ray's files go to another place than the environment says, because of a long path."""
     chosen = Path(_temporary(), "ray").absolute()
     if not too_long(chosen):
         return []

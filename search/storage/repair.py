@@ -1,7 +1,6 @@
-"""What a crash or a bad disk leaves in a run's folder, and what the next command does about it.
+"""Repair of a run folder after a crash or on a bad disk.
 
-Nothing is thrown away that was damaged: it is set aside in the folder `damaged/`. The runs that it belonged
-to are trained again.
+A damaged file is set aside in the folder `damaged/`, and its runs are trained again.
 """
 
 from __future__ import annotations
@@ -14,41 +13,42 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from analysis.lake.checksums import Damaged, read_sealed
-from cl_core.aside import sweep
-from cl_core.records import TABLES
-from search.lake.writer import (
+from analysis.lake.run_folder import (
     ASIDE,
+    CHECKPOINTS,
+    DAMAGED,
     GATHERED,
     SCHEMA,
-    file_of,
+    file_stem,
     own_files,
-    recorded,
+    table_folder,
     tables_of,
-    while_gathering,
-    without,
 )
-
-DAMAGED = "damaged"
+from analysis.lake.run_rows import run_rows
+from cl_core.aside import sweep
+from cl_core.records import TABLES
+from search.lake.writer import drop_gathered, while_gathering
 
 
 def mend_folder(folder: Path, *others: Path) -> list[str]:
-    """Make a run's folder whole: remove what a killed process was writing aside there, and in `others`; set
-    aside the files of trials of which one is damaged or gone. Returns a line for each.
+    """Mend a run folder; return a line for each file that was damaged or lost.
 
-    The caller holds the run's lock. Raises Damaged where a gathered file is: it holds many runs.
+    Files of a run are set aside if one of them is damaged or lost. Files that a killed process was writing,
+    here and in `others`, are removed. The caller holds the lock of the folder. Raises Damaged for a gathered
+    file, which holds many runs.
     """
     lines = []
     if tables_of(folder).is_dir():
         with while_gathering(folder):  # a `gather` that works now writes aside as well
             lines = _mend_tables(folder)
             sweep(tables_of(folder) / ASIDE, older=0.0)
-    for place in (folder, folder / "checkpoints", *others):
+    for place in (folder, folder / CHECKPOINTS, *others):
         sweep(place)  # another process may write here
     return lines
 
 
 def set_aside(folder: Path, path: Path) -> Path:
-    """Move a damaged file of a run into its folder `damaged/`, beside what lies there; returns its place."""
+    """Move a damaged file into the folder `damaged/`; return its new path. Earlier ones stay."""
     inside = path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
     target, number = folder / DAMAGED / inside, 1
     while target.exists():
@@ -60,25 +60,25 @@ def set_aside(folder: Path, path: Path) -> Path:
 
 
 def _mend_tables(folder: Path) -> list[str]:
-    places = {table: tables_of(folder) / table for table in TABLES}
+    places = {table: table_folder(folder, table) for table in TABLES}
     lines: list[str] = []
     bad: set[str] = set()  # names of files, without ending
-    merged: dict[str, dict[str, str]] = {}  # table -> name of the file that a trial had -> trial
+    merged: dict[str, dict[str, str]] = {}  # table -> name of a run's file -> run, in gathered files
     for table, place in places.items():
-        for path in sorted(own_files(place)):
+        for path in own_files(place):
             if (error := _trouble(path)) is not None:
                 bad.add(path.stem)
                 lines.append(
-                    f"{path} was damaged ({error.reason}): it lies in {folder / DAMAGED} now, and its run is "
+                    f"{path} was damaged ({error.reason}): it is in {folder / DAMAGED} now, and its run is "
                     "trained again"
                 )
         if _trouble(place / SCHEMA) is not None:
             (place / SCHEMA).unlink()  # `start_tables` writes it again
         with contextlib.suppress(FileNotFoundError):
-            trials = pc.unique(read_sealed(place / GATHERED, columns=["run"])["run"]).to_pylist()
-            merged[table] = {file_of(trial): trial for trial in trials}
-    rows = recorded(folder, damaged=lambda error: None)
-    ended = {file_of(trial) for trial, row in rows.items() if row["status"] != "failed"} - bad
+            runs = pc.unique(read_sealed(place / GATHERED, columns=["run"])["run"]).to_pylist()
+            merged[table] = {file_stem(run): run for run in runs}
+    rows = run_rows(folder, damaged=lambda error: None)
+    ended = {file_stem(run) for run, row in rows.items() if row["status"] != "failed"} - bad
     for table, place in places.items():
         held = {path.stem for path in own_files(place)} | set(merged.get(table, ()))
         lost = sorted(ended - held)
@@ -91,16 +91,16 @@ def _mend_tables(folder: Path) -> list[str]:
 def _drop(folder: Path, names: Iterable[str], merged: dict[str, dict[str, str]]) -> None:
     for table in TABLES:
         for name in names:
-            path = tables_of(folder) / table / f"{name}.parquet"
+            path = table_folder(folder, table) / f"{name}.parquet"
             if path.exists():
                 set_aside(folder, path)
-        lost = [trial for name, trial in merged.get(table, {}).items() if name in names]
+        lost = [run for name, run in merged.get(table, {}).items() if name in names]
         if lost:
-            without(folder, table, lost)
+            drop_gathered(folder, table, lost)
 
 
 def _trouble(path: Path) -> Damaged | None:
-    """What is wrong with a file; a file that is not there, or was removed just now, is not damaged."""
+    """Return the damage of a file; None if it is whole or not there."""
     try:
         read_sealed(path)
     except FileNotFoundError:

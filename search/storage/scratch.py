@@ -1,4 +1,4 @@
-"""Folders for what a command needs while it works; a killed command's are removed by the next one."""
+"""Scratch folders: removed at the end of the command, or by the next one if it was killed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _PREFIX, _LOCK = "cl-search-work-", ".lock"
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder of its own below TMPDIR, which is gone afterwards.
+    """Provide a folder below TMPDIR for the block.
 
-    A lock in it, which the kernel drops when its holder dies, tells others that it is in use.
+    A lock in it, which the kernel releases when its holder dies, tells others that it is in use.
     """
     _sweep(Path(tempfile.gettempdir()))
     made = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}"))
     folder = made.with_name(made.name[1:])
     with FileLock(made / _LOCK) as lock:
-        made.rename(folder)  # nobody sweeps it before it is locked
+        made.rename(folder)  # no other command removes it before it is locked
         try:
             yield folder
         finally:
@@ -33,7 +33,7 @@ def scratch() -> Iterator[Path]:
 
 
 def _sweep(place: Path) -> None:
-    """Remove this user's folders of commands that were killed."""
+    """Remove the folders of this user's killed commands."""
     for folder in place.glob(f"{_PREFIX}*"):
         # Another command may end, or sweep, at the same time.
         with contextlib.suppress(OSError, Timeout):

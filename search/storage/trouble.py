@@ -1,4 +1,4 @@
-"""Errors in one line, and whether the storage caused them."""
+"""Storage that takes no data."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ _STORAGE = {
     errno.EPERM,
     errno.ESTALE,
 }
-
-
-def is_storage(error: BaseException) -> bool:
-    """Whether the storage failed, not the run: every other run would fail alike, so the study has to end."""
-    return isinstance(error, OSError) and error.errno in _STORAGE
-
-
 ROOM = 1_000_000  # bytes that a folder must be able to take before work begins there
 
 
+def is_storage(error: BaseException) -> bool:
+    """Tell whether the storage failed, not the run: every run would fail, so the study has to end."""
+    return isinstance(error, OSError) and error.errno in _STORAGE
+
+
 def storage_trouble(folder: Path, room: int = ROOM) -> str | None:
-    """Why `room` bytes cannot be written in `folder`, in one line; None when they can."""
+    """Return why `room` bytes cannot be written in `folder`, in one line; None if they can."""
     probe = folder / f".probe-{os.getpid()}"
     try:
         with probe.open("wb") as file:
@@ -34,7 +32,7 @@ def storage_trouble(folder: Path, room: int = ROOM) -> str | None:
     except OSError as error:
         return error.strerror or str(error)
     finally:
-        # On a full disk an empty file may stand; its removal needs no space.
+        # On a full disk an empty file may be left; its removal needs no space.
         if probe.exists():
             probe.unlink(missing_ok=True)
     return None

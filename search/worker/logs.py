@@ -1,4 +1,4 @@
-"""What a run prints: one text file per trial under <run>/logs, with the full traceback of a failure."""
+"""Logs: one text file a run below `logs/`, with all it printed and the traceback of a failure."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from typing import BinaryIO
 
 from cl_core.errors import BadRequest
 
-_TRIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/+-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/+-]*")
 
 
-def checked_run(trial: str) -> str:
-    """`trial` itself. Raises BadRequest for a name that no study gives, such as one that leaves a folder."""
-    if not _TRIAL.fullmatch(trial) or ".." in trial:
+def checked_run(run: str) -> str:
+    """Return `run` itself. Raises BadRequest for a name that no study gives, such as one with `..`."""
+    if not _NAME.fullmatch(run) or ".." in run:
         raise BadRequest(
-            f"{trial!r} is no trial's name; `cl-search status DIR` lists them, e.g. lwf@B0-5tasks/0"
+            f"{run!r} is not the name of a run, such as lwf@B0-5tasks/0: `cl-search status DIR` lists them"
         )
-    return trial
+    return run
 
 
 def named_run(given: str, known: Iterable[str]) -> str:
-    """The run that `given` names: its whole name, or a beginning that only one run has.
+    """Return the run that `given` names: its whole name, or a beginning that only one run has.
 
-    Raises BadRequest where there is none, with the nearest, or where there are several.
+    Raises BadRequest if no run has it, with the nearest name, or if several runs have it.
     """
     names = {_plain(name): name for name in known}
     wanted = _plain(checked_run(given).rstrip("/"))
@@ -46,7 +46,7 @@ def named_run(given: str, known: Iterable[str]) -> str:
 
 
 def _plain(name: str) -> str:
-    """A run's name as its files have it, where a class order's colon is a dash."""
+    """Return a run's name as its files have it, where the colon of a class order is a dash."""
     return name.replace(":", "-")
 
 
@@ -55,14 +55,8 @@ def _some(names: Sequence[str]) -> str:
     return (", ".join(names[:6]) or "none") + more
 
 
-def log_file(folder: Path, trial: str) -> Path:
-    """Where the output of `trial` is kept in the run's folder. Raises BadRequest for a name that is none."""
-    name = checked_run(trial).replace("/", "--").replace(":", "-")
-    return folder / "logs" / f"{name}.log"
-
-
 class _Log(io.TextIOBase):
-    """Text into a binary file, as far as the disk takes it."""
+    """Text written to a binary file; an error of the disk is ignored."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -80,13 +74,10 @@ class _Log(io.TextIOBase):
 
 
 @contextlib.contextmanager
-def recorded(path: Path | None) -> Iterator[None]:
-    """Append what is printed to `path` while the block runs; nothing is redirected without a path."""
-    if path is None:
-        yield
-        return
+def logged(path: Path) -> Iterator[None]:
+    """Append all output to `path` while the block runs."""
     with contextlib.ExitStack() as stack:
-        # A log that cannot be written must not be what a run fails of.
+        # A log that cannot be written is no reason for a run to fail.
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             log = _Log(stack.enter_context(path.open("ab", buffering=0)))

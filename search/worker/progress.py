@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis.lake.run_folder import file_stem
+
 if TYPE_CHECKING:
     from cl_core.training.events import Event, Watch
 
@@ -41,18 +43,19 @@ class RunProgress:
 
 def progress_file(folder: Path, run: str) -> Path:
     """Return the path of a run's progress file."""
-    return folder / FOLDER / f"{run.replace('/', '--').replace(':', '-')}.json"
+    return folder / FOLDER / f"{file_stem(run)}.json"
 
 
 def watch_run(folder: Path, run: str, clock: Callable[[], float] = time.monotonic) -> Watch:
     """Return what the trainer calls with each event: it keeps the progress file of a run up to date."""
-    written = clock()
+    written = -EVERY
 
     def watch(event: Event) -> None:
         nonlocal written
-        if clock() - written < EVERY:
+        now = clock()
+        if now - written < EVERY:
             return
-        written = clock()
+        written = now
         place = event.task.index, event.tasks, event.phase.name, event.epoch, event.epochs
         write_progress(folder, RunProgress(run, *place, written=time.time()))
 

@@ -1,6 +1,6 @@
-"""One run from plain values: trains task by task, writes its rows, keeps its resume point.
+"""A runner: one run, trained task by task. It writes the rows and keeps the resume checkpoint.
 
-What `train`, `--local` and every worker call. Nothing below this line knows Ray, Optuna, pydantic or plotly.
+`train`, `rerun` and every worker use it. It knows neither Ray nor Optuna.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import json
 import sys
 import time
 import traceback
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from cl_core.errors import BadRequest, ClSearchError, defined_at, located, source_of
-from cl_core.hparams import digest
+from analysis.lake.run_folder import CHECKPOINTS
+from cl_core.errors import ClSearchError, defined_at, located, source_of
 from cl_core.images.data_spec import DataSpec
 from cl_core.images.dataset import Data
 from cl_core.images.loading import DATASETS, load
@@ -26,54 +25,34 @@ from cl_core.metrics import summary
 from cl_core.model.model import save_model
 from cl_core.nets.network import NETS
 from cl_core.own_code import check
-from cl_core.training.checkpoint_keys import (
-    base_checkpoint_key,
-    base_identity,
-    numerics_digest,
-    resume_checkpoint_key,
-)
+from cl_core.training.checkpoint_keys import resume_checkpoint_key
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.code import code_digest
-from cl_core.training.configuration import Configuration
+from cl_core.training.events import ignore
 from cl_core.training.result import TaskResult
 from cl_core.training.trainer import Training
-from search.lake.rows import TASK_TABLES, costs, identity, primary_confusions, run_row, task_rows, versions
-from search.lake.writer import Schemas, drop_run, read_rows, study_schemas, write_rows
+from search.lake.rows import (
+    INCREMENTS,
+    TASK_TABLES,
+    costs,
+    identity,
+    primary_confusions,
+    run_row,
+    task_rows,
+    versions,
+)
+from search.lake.writer import Schemas, drop_run, read_rows, read_schemas, write_rows
+from search.worker.job import Answer
+from search.worker.progress import remove_progress, watch_run
 from spaces.resolved.run_spec import RunSpec
-
-INCREMENTS = "average_incremental_accuracy_without_first"  # what stoppers compare
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a run reports after a task, or when it has ended."""
-
-    trial: str
-    task: int  # the last finished one; -1 before the first
-    tasks: int
-    values: tuple[float | None, ...]  # the objectives over the tasks so far
-    increments: float | None  # the accuracy over the increments so far, by which trials are stopped
-    done: bool
-    status: str  # running | completed | stopped | failed
-    error: str | None = None
-
-    @property
-    def value(self) -> float | None:
-        """The first objective."""
-        return self.values[0]
-
-    def line(self, objective: str) -> str:
-        """Return the progress in one line; `objective` names the first value."""
-        value = "" if self.value is None else f", {objective.replace('_', ' ')} {self.value:.4f}"
-        return f"task {self.task + 1} of {self.tasks}: {self.status}{value}"
 
 
 class Runner:
-    """One run, a task a step. Rows go below `folder`; with `folder` None nothing is kept.
+    """One run, a task a step. Rows are written below `folder`; with `folder` None nothing is kept.
 
     `checkpoints` is the store's folder: the base checkpoint is shared there, and the run resumes from its own
-    last resume checkpoint. Construction raises BadRequest; a step never raises what concerns this run alone:
-    it ends as "failed".
+    last resume checkpoint. Construction raises BadRequest. A step raises no error of the run: the run ends as
+    "failed".
     """
 
     def __init__(
@@ -81,31 +60,37 @@ class Runner:
         spec: RunSpec,
         folder: Path | None = None,
         checkpoints: Path | None = None,
-        schemas: Schemas | None = None,
-        data: Data | None = None,
         attempt: int = 0,
         share: bool = True,
+        data: Data | None = None,
     ) -> None:
         self.spec, self.folder, self.attempt, self.share = spec, folder, attempt, share
         self.data = data if data is not None else cached_data(spec.configuration.data)
-        self.schemas = schemas or study_schemas([spec.configuration.method])
-        store = CheckpointStore(checkpoints) if checkpoints is not None else None
-        self.boundaries = None if folder is None or store is None else _boundaries(folder, spec)
-        self.training = Training(spec.configuration, self.data, store, self.boundaries, share)
+        self.schemas: Schemas = {} if folder is None else read_schemas(folder)
+        self.store = None if checkpoints is None else CheckpointStore(checkpoints)
+        self.training = self._training()
         self.started = time.time()
         self.results: list[TaskResult] = []
         self.rows: dict[str, list[dict[str, Any]]] = {table: [] for table in TASK_TABLES}
         self.status = "running"
         if folder is not None:
             self._take_up(folder)
+        self.resumed = 0 < self.training.done < self.training.tasks  # after a task of an earlier attempt
+
+    def _training(self) -> Training:
+        resume = None
+        if self.folder is not None and self.store is not None:
+            resume = resume_checkpoints(self.folder, self.spec)
+        watch = ignore if self.folder is None else watch_run(self.folder, self.spec.run)
+        return Training(self.spec.configuration, self.data, self.store, resume, self.share, watch=watch)
 
     @property
     def split(self) -> str:
-        """The split whose counts the objective and the metrics are computed on."""
+        """The split on which the objectives and the metrics are computed."""
         return self.spec.measured
 
-    def step(self) -> Progress:
-        """Train one task, write its rows, keep its boundary. A failure ends the run with its row."""
+    def step(self) -> Answer:
+        """Train one task, write its rows, keep its checkpoint. A failure ends the run with its row."""
         try:
             if not self.training.finished:
                 result = self.training.next_task()
@@ -116,10 +101,10 @@ class Runner:
                 self._end("completed")
         except Exception as error:
             return self.fail(error)
-        return self.progress()
+        return self.answer()
 
-    def fail(self, error: BaseException) -> Progress:
-        """End the run as failed; the row has the error's first line, its traceback goes to the log."""
+    def fail(self, error: BaseException) -> Answer:
+        """End the run as failed: the error in one line in its row, the traceback in the log."""
         traceback.print_exception(error, file=sys.stderr)
         message = self._line(error)
         try:
@@ -127,10 +112,10 @@ class Runner:
         except (ClSearchError, OSError) as second:
             traceback.print_exception(second, file=sys.stderr)
         self.status = "failed"
-        return self.progress(message)
+        return self.answer(message)
 
     def _line(self, error: BaseException) -> str:
-        """The error in one line; file and line come first where it went through code of one's own."""
+        """Return the error in one line. If the user's own code raised it, file and line come first."""
         first = (str(error).strip().splitlines() or [""])[0]
         if isinstance(error, ClSearchError):
             return first
@@ -142,37 +127,36 @@ class Runner:
                 return located(error, source_of(item))
         return line if _is_ours(method) else f"{line} ({defined_at(method)})"
 
-    def stop(self) -> Progress:
-        """End the run early: its rows stay, its status is "stopped"."""
+    def stop(self) -> Answer:
+        """End the run early. Its rows stay, its status is "stopped"."""
         if self.status == "running":
             self._end("stopped")
-        return self.progress()
+        return self.answer()
 
-    def progress(self, error: str | None = None) -> Progress:
-        """Where the run stands."""
+    def answer(self, error: str | None = None) -> Answer:
+        """Return the state of the run."""
         known = {**self.metrics(), **costs(self.rows["tasks"])}
-        return Progress(
+        return Answer(
             self.spec.run,
             self.training.done - 1,
             self.training.tasks,
             tuple(known.get(name) for name in self.spec.objectives),
-            known.get(INCREMENTS),
-            self.status != "running",
             self.status,
             error,
+            known.get(INCREMENTS),
         )
 
     def metrics(self, split: str | None = None) -> dict[str, float | None]:
-        """The metrics of the primary classifier over the tasks so far."""
+        """Return the metrics of the primary classifier over the tasks so far."""
         confusions = self.confusions(split or self.split)
         return summary(confusions, self.training.sizes[: len(confusions)]) if confusions else {}
 
     def confusions(self, split: str) -> list[np.ndarray]:
-        """The primary classifier's confusion counts after each task so far, from the rows."""
+        """Return the confusion counts of the primary classifier after each task so far, from the rows."""
         return primary_confusions(self.rows, self.training.sizes, split)
 
     def save_model(self, path: Path) -> None:
-        """Write the model that the tasks so far have come to. Raises BadRequest."""
+        """Save the model after the tasks so far. Raises BadRequest."""
         configuration = self.spec.configuration
         origin = {
             "run": self.spec.run,
@@ -183,16 +167,15 @@ class Runner:
         save_model(path, self.training, origin)
 
     def _take_up(self, folder: Path) -> None:
-        # Rows of finished tasks count only where a boundary stands to go on from: the rest is trained again.
+        # Rows of finished tasks count only as far as a resume checkpoint goes: the rest is trained again.
         done = self.training.done
         for table, column in TASK_TABLES.items():
             rows = read_rows(folder, table, self.spec.run)
             self.rows[table] = [row for row in rows if row[column] < done]
         tasks = [{row[column] for row in self.rows[table]} for table, column in TASK_TABLES.items()]
-        if any(found != set(range(done)) for found in tasks):  # of a damaged file, all is trained again
+        if any(found != set(range(done)) for found in tasks):  # a damaged file: train all of it again
             self.training.forget_resume_checkpoints()
-            again = (self.spec.configuration, self.data, self.training.store)
-            self.training = Training(*again, self.boundaries, self.share)
+            self.training = self._training()
             self.rows = {table: [] for table in TASK_TABLES}
         drop_run(folder, self.spec.run, ["runs"])
 
@@ -206,11 +189,12 @@ class Runner:
         if self.folder is not None:
             row = self.run_row(status, error)
             write_rows(self.folder, "runs", self.spec.run, [row], self.schemas["runs"])
+            remove_progress(self.folder, self.spec.run)
         self.status = status
         self.training.forget_resume_checkpoints()
 
     def run_row(self, status: str, error: str | None = None) -> dict[str, Any]:
-        """The row of the `trials` table as things stand."""
+        """Return the row of the table `runs` as of now."""
         here = {
             "numerics": self.training.numerics,
             "code": code_digest(*self.spec.configuration.parts(self.data)),
@@ -230,12 +214,10 @@ def _is_ours(item: object) -> bool:
     return item.__module__.startswith("cl_core.")
 
 
-def end_from_rows(
-    spec: RunSpec, folder: Path, schemas: Schemas, status: str, error: str | None = None
-) -> None:
-    """End a run whose worker will not: write its `trials` row from the rows on disk, remove its boundary.
+def end_from_rows(spec: RunSpec, folder: Path, status: str, error: str | None = None) -> None:
+    """End a run whose worker cannot: write its row from the rows on disk, remove its resume checkpoints.
 
-    It needs neither the worker's device nor its network, so a driver without a GPU can do it.
+    This needs neither the device of the worker nor its network, so a driver without a GPU can do it.
     """
     data = cached_data(spec.configuration.data)
     rows = {table: read_rows(folder, table, spec.run) for table in TASK_TABLES}
@@ -246,18 +228,16 @@ def end_from_rows(
         "ended": time.time(),
         "numerics": known.pop() if len(known) == 1 else None,
     }
-    write_rows(folder, "runs", spec.run, [row], schemas["runs"])
-    own = _boundaries(folder, spec)
-    for checkpoint in rows["tasks"]:
-        key = resume_checkpoint_key(
-            spec.configuration, data, checkpoint["numerics"], checkpoint["task"], own.scope
-        )
+    write_rows(folder, "runs", spec.run, [row], read_schemas(folder)["runs"])
+    own = resume_checkpoints(folder, spec)
+    for task in rows["tasks"]:
+        key = resume_checkpoint_key(spec.configuration, data, task["numerics"], task["task"], own.scope)
         own.store.remove(key)
 
 
-def _boundaries(folder: Path, spec: RunSpec) -> ResumeCheckpoints:
-    """Resume checkpoints lie in the run's folder, even where the first tasks are shared with other runs."""
-    return ResumeCheckpoints(CheckpointStore(folder / "checkpoints"), spec.run)
+def resume_checkpoints(folder: Path, spec: RunSpec) -> ResumeCheckpoints:
+    """Return the resume checkpoints of a run. They lie in the run folder, also where the store does not."""
+    return ResumeCheckpoints(CheckpointStore(folder / CHECKPOINTS), spec.run)
 
 
 @lru_cache(maxsize=2)
@@ -266,28 +246,6 @@ def _cached(spec: DataSpec) -> Data:
 
 
 def cached_data(spec: DataSpec) -> Data:
-    """The data set, kept for the next run of this process, which needs the same permission for its code."""
+    """Return the data set, kept for the next run of this process. Raises BadRequest for code not allowed."""
     check(DATASETS.kind, spec.name)
     return _cached(spec)
-
-
-def base_key(configuration: Configuration, data: Data) -> str:
-    """Equal for runs that share a first task, whatever the machine."""
-    return digest(base_identity(configuration, data))
-
-
-def base_ready(configuration: Configuration, data: Data, checkpoints: Path) -> bool:
-    """Whether the base checkpoint of a run stands in the store, for a machine like this one."""
-    try:
-        numerics = numerics_digest(configuration)
-    except BadRequest:  # a driver without the workers' device cannot know
-        return False
-    return base_checkpoint_key(configuration, data, numerics) in CheckpointStore(checkpoints)
-
-
-def train_base(configuration: Configuration, checkpoints: Path, data: Data | None = None) -> str:
-    """Train and save the base checkpoint of a run unless it stands; return its key. Raises ClSearchError."""
-    data = data if data is not None else cached_data(configuration.data)
-    training = Training(configuration, data, CheckpointStore(checkpoints))
-    training.train_base()
-    return training.base_key()

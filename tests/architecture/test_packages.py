@@ -34,7 +34,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "search/lake/rows.py": {"ray", "optuna", "pydantic", "plotly", "typer", "rich"},
     "search/worker/runner.py": {"ray", "optuna", "pydantic", "plotly", "typer", "rich"},
     "search/lake/writer.py": {"ray", "optuna", "pydantic", "plotly", "typer", "rich"},
-    "search/cells/queue.py": {"ray"},
+    "search/cells/search_queue.py": {"ray"},
     "search/cells/stoppers.py": {"ray"},
 }
 

@@ -13,13 +13,12 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from cl_core.images.dataset import Data
-from search.cells.cell_study import NUMBER
-from search.cells.queue import Cells
-from search.jobs.queue import Job
-from search.lake.rows import run_row
+from search.cells.search_queue import SearchQueue
+from search.cells.stopping_study import NUMBER
+from search.lake.rows import INCREMENTS, run_row
 from search.lake.writer import study_schemas, write_rows
-from search.storage.run_folder import read_studies
-from search.worker.runner import INCREMENTS
+from search.storage.studies import read_studies
+from search.worker.job import Job
 from spaces.resolved.resolve import resolve
 from spaces.resolved.run_spec import RunSpec
 from spaces.resolved.study import ResolvedStudy
@@ -75,7 +74,7 @@ def worth(spec: RunSpec) -> float:
 class Driver:
     """Carries out jobs in simulation, `concurrent` at a time, oldest first. `order`: what was started."""
 
-    def __init__(self, cells: Cells, folder: Path, concurrent: int = 1, bases: bool = True) -> None:
+    def __init__(self, cells: SearchQueue, folder: Path, concurrent: int = 1, bases: bool = True) -> None:
         self.cells, self.folder, self.concurrent = cells, folder, concurrent
         self.order: list[tuple[str, str]] = []  # (job, digest of the configuration)
         self.open: list[Job] = []

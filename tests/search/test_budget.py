@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from analysis.lake.run_folder import SPENT
 from cl_core.errors import BadRequest
-from search.cells.queue import Cells
-from search.jobs.spending import SPENT, Budget, check_budget
+from search.cells.search_queue import SearchQueue
+from search.jobs.spending import Spending, check_budget
 from spaces.study.budget import BudgetPart, seconds_in
 from tests.search.simulation import Driver, told
 
@@ -32,10 +33,10 @@ def test_a_spent_budget_lets_the_running_task_end_and_the_next_command_goes_on(
     study: Any, tmp_path: Path
 ) -> None:
     resolved, clock = study({"lwf": None}, trials=3), Clock()
-    straight = Driver(Cells(resolved, tmp_path / "straight", bases=False), tmp_path / "straight").run()
+    straight = Driver(SearchQueue(resolved, tmp_path / "straight", bases=False), tmp_path / "straight").run()
     folder = tmp_path / "limited"
-    budget = Budget(BudgetPart(wall="1h"), folder, began=clock.now, clock=clock)
-    with Cells(resolved, folder, bases=False, budget=budget) as cells:
+    spending = Spending(BudgetPart(wall="1h"), folder, began=clock.now, clock=clock)
+    with SearchQueue(resolved, folder, bases=False, spending=spending) as cells:
         driver = Driver(cells, folder).run(1)
         (job,) = driver.open
         clock.now += 3600
@@ -47,8 +48,8 @@ def test_a_spent_budget_lets_the_running_task_end_and_the_next_command_goes_on(
         assert cells.next() is None
         assert cells.left == "budget.wall of 1h is spent"
     clock.now += 10
-    budget = Budget(BudgetPart(wall="1h"), folder, began=clock.now, clock=clock)
-    with Cells(resolved, folder, bases=False, budget=budget) as cells:
+    spending = Spending(BudgetPart(wall="1h"), folder, began=clock.now, clock=clock)
+    with SearchQueue(resolved, folder, bases=False, spending=spending) as cells:
         second = Driver(cells, folder).run()
     assert second.order[0][0] == job.id
     assert driver.order[:1] + second.order == straight.order
@@ -59,8 +60,8 @@ def test_gpu_hours_are_counted_over_all_commands(study: Any, tmp_path: Path) -> 
     resolved, clock = study({"lwf": None}, trials=9), Clock()
     started = []
     for _ in range(4):
-        budget = Budget(BudgetPart(gpu_hours=1.0), tmp_path, gpu=0.5, clock=clock)
-        with Cells(resolved, tmp_path, bases=False, budget=budget) as cells:
+        spending = Spending(BudgetPart(gpu_hours=1.0), tmp_path, gpu=0.5, clock=clock)
+        with SearchQueue(resolved, tmp_path, bases=False, spending=spending) as cells:
             while (job := cells.next()) is not None:
                 started.append(job.id)
                 clock.now += 1500
@@ -68,26 +69,26 @@ def test_gpu_hours_are_counted_over_all_commands(study: Any, tmp_path: Path) -> 
                 if len(started) == 2:
                     break  # killed: what was reported is counted
                 cells.done(job.id, "completed", (0.5,), 0.5)
-            assert budget.gpu_hours == pytest.approx(len(started) * 1500 * 0.5 / 3600)
+            assert spending.gpu_hours == pytest.approx(len(started) * 1500 * 0.5 / 3600)
     assert len(started) == 5  # 5 * 1500 * 0.5 = 3750 s
     wrong = ("Infinity", "NaN", "-1", "1e999", '"3"', "true", "null", "1" * 5000)
     for text in ("{", "[]", "[" * 100_000, *(f'{{"gpu_seconds": {value}}}' for value in wrong)):
         (tmp_path / SPENT).write_text(text)
         with pytest.raises(BadRequest, match="damaged"):
-            Budget(BudgetPart(), tmp_path)
+            Spending(BudgetPart(), tmp_path)
 
 
 def test_a_finished_study_whose_moment_is_over_has_nothing_to_do(study: Any, tmp_path: Path) -> None:
     resolved = study({"lwf": None}, trials=2)
     over = BudgetPart(until="2020-01-01")
     check_budget(over, 0.0, begun=True)
-    with Cells(resolved, tmp_path, bases=False) as cells:
+    with SearchQueue(resolved, tmp_path, bases=False) as cells:
         Driver(cells, tmp_path).run(1)
-    with Cells(resolved, tmp_path, bases=False, budget=Budget(over, tmp_path)) as cells:
+    with SearchQueue(resolved, tmp_path, bases=False, spending=Spending(over, tmp_path)) as cells:
         assert (cells.finished, cells.left) == (True, "budget.until 2020-01-01 is reached")
-    with Cells(resolved, tmp_path, bases=False) as cells:
+    with SearchQueue(resolved, tmp_path, bases=False) as cells:
         Driver(cells, tmp_path).run()
-    with Cells(resolved, tmp_path, bases=False, budget=Budget(over, tmp_path)) as cells:
+    with SearchQueue(resolved, tmp_path, bases=False, spending=Spending(over, tmp_path)) as cells:
         assert (cells.finished, cells.left) == (True, None)
 
 
@@ -110,5 +111,5 @@ def test_a_budget_that_could_not_be_kept_is_a_bad_request() -> None:
         with pytest.raises(BadRequest, match=r"budget.wall must be a time span"):
             seconds_in(bad)
     assert (
-        Budget(BudgetPart(until="2020-01-01"), Path("nowhere")).over == "budget.until 2020-01-01 is reached"
+        Spending(BudgetPart(until="2020-01-01"), Path("nowhere")).over == "budget.until 2020-01-01 is reached"
     )

@@ -10,10 +10,12 @@ import optuna
 import pyarrow.parquet as pq
 import pytest
 
-from search.cells.queue import Cells
-from search.jobs.queue import Job
-from search.lake.writer import file_of, recorded, start_tables
-from search.storage.run_folder import read_journal
+from analysis.lake.run_folder import file_stem
+from analysis.lake.run_rows import run_rows
+from search.cells.search_queue import SearchQueue
+from search.lake.writer import start_tables
+from search.storage.studies import read_journal
+from search.worker.job import Job
 from tests.search.simulation import SCHEMAS, TASKS, told, write_row
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
@@ -28,7 +30,7 @@ def curve(job: Job) -> list[float]:
     return [0.9 - steep * task + 0.03 * steep for task in range(TASKS)]
 
 
-def carry_out(cells: Cells, folder: Path, answers: int | None = None) -> None:
+def carry_out(cells: SearchQueue, folder: Path, answers: int | None = None) -> None:
     """Every job task by task; `answers` ends it, like a killed driver, after so many reports."""
     start_tables(folder, SCHEMAS)
     while (job := cells.next()) is not None:
@@ -65,7 +67,7 @@ def test_after_a_kill_at_any_report_the_same_trials_are_stopped_at_the_same_task
 ) -> None:
     resolved = study({"lwf": None}, trials=14, stopper=stopper, audit=audit)
     straight = tmp_path / "straight"
-    with Cells(resolved, straight, bases=False) as cells:
+    with SearchQueue(resolved, straight, bases=False) as cells:
         carry_out(cells, straight)
     expected = trials(straight)
     states = [state for _, state, _, _ in expected]
@@ -74,15 +76,15 @@ def test_after_a_kill_at_any_report_the_same_trials_are_stopped_at_the_same_task
     for killed in (1, 6, 11, 17):
         folder = tmp_path / f"killed{killed}"
         for answers in (killed, 5, None):
-            with Cells(resolved, folder, bases=False) as cells:
+            with SearchQueue(resolved, folder, bases=False) as cells:
                 carry_out(cells, folder, answers)
         assert trials(folder) == expected
-        marks = {trial: row["audited_after"] for trial, row in recorded(folder).items()}
-        assert marks == {trial: row["audited_after"] for trial, row in recorded(straight).items()}
+        marks = {trial: row["audited_after"] for trial, row in run_rows(folder).items()}
+        assert marks == {trial: row["audited_after"] for trial, row in run_rows(straight).items()}
 
 
 def test_stopped_trials_are_pruned_with_all_their_intermediates(study: Any, tmp_path: Path) -> None:
-    with Cells(study({"lwf": None}, trials=14, stopper="asha"), tmp_path, bases=False) as cells:
+    with SearchQueue(study({"lwf": None}, trials=14, stopper="asha"), tmp_path, bases=False) as cells:
         carry_out(cells, tmp_path)
     found = trials(tmp_path)
     for _, state, values, _ in found:
@@ -92,14 +94,14 @@ def test_stopped_trials_are_pruned_with_all_their_intermediates(study: Any, tmp_
 
 def test_an_audit_lets_a_share_run_on_and_marks_it_in_storage_and_tables(study: Any, tmp_path: Path) -> None:
     resolved = study({"lwf": None}, trials=40, stopper="asha", audit=0.3, sampler="random")
-    with Cells(resolved, tmp_path, bases=False) as cells:
+    with SearchQueue(resolved, tmp_path, bases=False) as cells:
         carry_out(cells, tmp_path)
     found = trials(tmp_path)
     audited = {n: (state, step) for n, state, _, step in found if step is not None}
     stopped = [n for n, state, *_ in found if state == "PRUNED"]
     assert 3 <= len(audited) < len(stopped)
     assert {state for state, _ in audited.values()} == {"COMPLETE"}
-    marked = {row["trial"]: row["audited_after"] for row in recorded(tmp_path).values()}
+    marked = {row["trial"]: row["audited_after"] for row in run_rows(tmp_path).values()}
     assert {n: mark for n, mark in marked.items() if mark is not None} == {
         n: step for n, (_, step) in audited.items()
     }
@@ -111,14 +113,16 @@ def test_an_audited_run_reads_its_own_row_alone(
     resolved = study({"lwf": None}, trials=40, stopper="asha", audit=0.3, sampler="random")
     start_tables(tmp_path, SCHEMAS)
     read, opened = pq.read_table, []
-    with Cells(resolved, tmp_path, bases=False) as cells, monkeypatch.context() as patch:
+    with SearchQueue(resolved, tmp_path, bases=False) as cells, monkeypatch.context() as patch:
         patch.setattr(
             pq, "read_table", lambda path, **how: (opened.append(Path(path).name), read(path, **how))[1]
         )
         carry_out(cells, tmp_path)
-    marked = [trial for trial, row in recorded(tmp_path).items() if row["audited_after"] is not None]
+    marked = [trial for trial, row in run_rows(tmp_path).items() if row["audited_after"] is not None]
     assert len(marked) >= 3
-    assert sorted(set(opened) - {"schema.parquet"}) == sorted(f"{file_of(trial)}.parquet" for trial in marked)
+    assert sorted(set(opened) - {"schema.parquet"}) == sorted(
+        f"{file_stem(trial)}.parquet" for trial in marked
+    )
     assert len(opened) == 2 * len(marked)
 
 
@@ -126,21 +130,21 @@ def test_a_mark_that_a_crash_swallowed_is_made_when_the_folder_is_opened_again(
     study: Any, tmp_path: Path
 ) -> None:
     resolved = study({"lwf": None}, trials=40, stopper="asha", audit=0.3, sampler="random")
-    with Cells(resolved, tmp_path, bases=False) as cells:
+    with SearchQueue(resolved, tmp_path, bases=False) as cells:
         start_tables(tmp_path, SCHEMAS)
         while (job := cells.next()) is not None:
             values = curve(job)
             stop = any(cells.report(job.id, task, values[task]) for task in range(1, TASKS - 1))
             status, value = ("stopped" if stop else "completed"), values[-1]
             write_row(tmp_path, job.spec, status, value)
-            point = cells._jobs[job.id]
-            if cells._cells[0].audited_task(point, 0) is not None:
+            trial = cells.running[job.id]
+            if cells.cells[trial.cell].audited_task(trial, 0) is not None:
                 break  # the worker wrote its row, and the driver is killed
             cells.done(job.id, status, (value,), value)
     assert job is not None
-    assert recorded(tmp_path)[job.id]["audited_after"] is None
-    with Cells(resolved, tmp_path, bases=False):
-        assert recorded(tmp_path)[job.id]["audited_after"] == 1
+    assert run_rows(tmp_path)[job.id]["audited_after"] is None
+    with SearchQueue(resolved, tmp_path, bases=False):
+        assert run_rows(tmp_path)[job.id]["audited_after"] == 1
     assert told(tmp_path, CELL)[job.spec.trial][1] == "COMPLETE"
 
 
@@ -150,7 +154,7 @@ def test_with_several_objectives_a_second_study_decides_and_both_are_told(study:
     two = study({"lwf": None}, trials=14, stopper="asha", sampler="random", objective=objective)
     for name, resolved in (("one", one), ("two", two)):
         for answers in (9, None):
-            with Cells(resolved, tmp_path / name, bases=False) as cells:
+            with SearchQueue(resolved, tmp_path / name, bases=False) as cells:
                 carry_out(cells, tmp_path / name, answers)
     single, main = trials(tmp_path / "one"), trials(tmp_path / "two")
     beside = trials(tmp_path / "two", f"{CELL}/stopping")
@@ -170,10 +174,10 @@ def test_with_several_objectives_a_second_study_decides_and_both_are_told(study:
 def test_what_is_minimised_is_stopped_by_accuracy_all_the_same(study: Any, tmp_path: Path) -> None:
     resolved = study({"lwf": None}, trials=14, stopper="asha", sampler="random", objective="forgetting")
     assert resolved.direction == "min"
-    with Cells(resolved, tmp_path, bases=False) as cells:
+    with SearchQueue(resolved, tmp_path, bases=False) as cells:
         carry_out(cells, tmp_path)
     plain = study({"lwf": None}, trials=14, stopper="asha", sampler="random")
-    with Cells(plain, tmp_path / "plain", bases=False) as cells:
+    with SearchQueue(plain, tmp_path / "plain", bases=False) as cells:
         carry_out(cells, tmp_path / "plain")
     assert trials(tmp_path, f"{CELL}/stopping") == trials(tmp_path / "plain")
 
@@ -183,7 +187,7 @@ def test_a_bad_trial_that_was_stopped_early_with_a_high_value_is_not_preferred(
 ) -> None:
     """Accuracy falls from task to task, so what is stopped early was last seen at a high value."""
     resolved = study({"lwf": None}, trials=30, stopper="asha", sampler_args={"n_startup_trials": 8})
-    with Cells(resolved, tmp_path, bases=False) as cells:
+    with SearchQueue(resolved, tmp_path, bases=False) as cells:
         carry_out(cells, tmp_path)
         (progress,) = cells.progress()
     found = trials(tmp_path)
@@ -209,12 +213,12 @@ def test_a_race_over_class_orders_ends_a_configuration_between_two_runs(study: A
         order = started[name] = []
         for jobs in (kill, None):
             start_tables(folder, SCHEMAS)
-            with Cells(resolved, folder, bases=False) as cells:
+            with SearchQueue(resolved, folder, bases=False) as cells:
                 while (job := cells.next()) is not None:
                     if jobs is not None and len(order) >= jobs:
                         break
                     order.append(job.id)
-                    orders = [str(s.configuration.class_order) for s in cells._jobs[job.id].specs]
+                    orders = [str(s.configuration.class_order) for s in cells.running[job.id].specs]
                     luck = 0.02 * orders.index(str(job.spec.configuration.class_order))
                     value = 0.8 + luck - 0.1 * job.spec.trial
                     for task in range(1, TASKS - 1):
@@ -234,7 +238,7 @@ def test_an_audit_between_two_runs_is_marked_in_the_tables_at_once(study: Any, t
         {"lwf": None}, trials=12, stopper="wilcoxon", sampler="random", protocol=protocol, audit=0.5
     )
     start_tables(tmp_path, SCHEMAS)
-    with Cells(resolved, tmp_path, bases=False) as cells:
+    with SearchQueue(resolved, tmp_path, bases=False) as cells:
         while (job := cells.next()) is not None:
             value = 0.9 - 0.05 * job.spec.trial
             for task in range(1, TASKS - 1):
@@ -242,7 +246,7 @@ def test_an_audit_between_two_runs_is_marked_in_the_tables_at_once(study: Any, t
             write_row(tmp_path, job.spec, "completed", value)
             cells.done(job.id, "completed", (value,), value)
     audited = {number for number, *_, step in trials(tmp_path) if step is not None}
-    rows = recorded(tmp_path).values()
+    rows = run_rows(tmp_path).values()
     assert audited
     assert {row["trial"] for row in rows if row["audited_after"] is not None} == audited
 
@@ -254,7 +258,7 @@ def test_objectives_are_aggregated_over_runs_as_the_protocol_says(
     protocol = {"orders": 2, "aggregate": aggregate}
     objective = {"last_accuracy": "max", "forgetting": "min"}
     resolved = study({"lwf": None}, trials=1, protocol=protocol, objective=objective)
-    with Cells(resolved, tmp_path, bases=False) as cells:
+    with SearchQueue(resolved, tmp_path, bases=False) as cells:
         for values in ((0.5, 0.2), (0.7, 0.4)):
             job = cells.next()
             assert job is not None

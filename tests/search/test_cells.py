@@ -10,12 +10,13 @@ from typing import Any
 import optuna
 import pytest
 
+from analysis.lake.run_folder import JOURNAL
 from cl_core.errors import BadRequest
 from cl_core.images.dataset import Data
-from search.cells.queue import Cells
-from search.cells.standing import read_progress
-from search.jobs import queue as module
-from search.storage.run_folder import JOURNAL, open_journal, read_journal
+from search.cells.cell_progress import read_progress
+from search.cells.search_queue import SearchQueue
+from search.jobs import base_jobs as module
+from search.storage.studies import open_journal, read_journal
 from spaces.resolved.run_spec import RunSpec
 from spaces.resolved.study_yaml import study_yaml
 from tests.search.simulation import TASKS, TWO, Driver, Ending, told, trials_of, worth, write_row
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
 
 def test_every_cell_gets_its_budget_and_all_advance_together(study: Any, tmp_path: Path) -> None:
     resolved = study({**TWO, "finetune": None}, trials=6)
-    driver = Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run()
+    driver = Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path).run()
     assert Counter(job.split("/")[0] for job, _ in driver.order) == {
         "lwf@B0-5tasks": 6,
         "bic@B0-5tasks": 6,
@@ -39,16 +40,16 @@ def test_every_cell_gets_its_budget_and_all_advance_together(study: Any, tmp_pat
         "bic@B0-5tasks/1",
     ]
     progress = driver.cells.progress()
-    assert [(p.asked, p.completed, p.running, p.failed) for p in progress] == [(6, 6, 0, 0)] * 2 + [
+    assert [(p.started, p.completed, p.running, p.failed) for p in progress] == [(6, 6, 0, 0)] * 2 + [
         (1, 1, 0, 0)
     ]
 
 
 def test_published_defaults_come_first_and_only_where_asked_for(study: Any, tmp_path: Path) -> None:
-    job = Cells(study(), tmp_path / "a", bases=False).next()
+    job = SearchQueue(study(), tmp_path / "a", bases=False).next()
     assert job is not None
     assert (job.spec.configuration.hp["kd_weight"], job.spec.configuration.hp["temperature"]) == (0.25, 2.0)
-    other = Cells(study(start_from=[]), tmp_path / "b", bases=False).next()
+    other = SearchQueue(study(start_from=[]), tmp_path / "b", bases=False).next()
     assert other is not None
     assert other.spec.configuration.hp["kd_weight"] != 0.25
 
@@ -58,7 +59,9 @@ def test_cells_and_seeds_propose_different_points(study: Any, tmp_path: Path) ->
     seen = set()
     for seed in (0, 1):
         folder = tmp_path / str(seed)
-        driver = Driver(Cells(study(twins, trials=3, seed=seed, start_from=[]), folder, bases=False), folder)
+        driver = Driver(
+            SearchQueue(study(twins, trials=3, seed=seed, start_from=[]), folder, bases=False), folder
+        )
         seen |= {config for _, config in driver.run().order}
     assert len(seen) == 12
 
@@ -69,12 +72,12 @@ def test_an_interrupted_run_asks_what_an_undisturbed_one_asks(
     sampler: str, jobs: int, study: Any, tmp_path: Path
 ) -> None:
     resolved = study(sampler=sampler)
-    straight = Driver(Cells(resolved, tmp_path / "straight", bases=False), tmp_path / "straight").run()
+    straight = Driver(SearchQueue(resolved, tmp_path / "straight", bases=False), tmp_path / "straight").run()
     folder = tmp_path / "killed"
-    first = Driver(Cells(resolved, folder, bases=False), folder).run(jobs)
+    first = Driver(SearchQueue(resolved, folder, bases=False), folder).run(jobs)
     assert len(first.open) == 1
     under_way = first.open[0].id
-    second = Driver(Cells(resolved, folder, bases=False), folder).run()
+    second = Driver(SearchQueue(resolved, folder, bases=False), folder).run()
     assert second.order[0][0] == under_way
     assert first.order[:-1] + second.order == straight.order
     for cell in resolved.cells:
@@ -85,9 +88,9 @@ def test_with_several_at_a_time_a_restart_loses_nothing_and_repeats_nothing(
     study: Any, tmp_path: Path
 ) -> None:
     resolved = study(trials=7)
-    first = Driver(Cells(resolved, tmp_path, bases=False), tmp_path, concurrent=3).run(5)
+    first = Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path, concurrent=3).run(5)
     under_way = {job.id for job in first.open}
-    second = Driver(Cells(resolved, tmp_path, bases=False), tmp_path, concurrent=3).run()
+    second = Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path, concurrent=3).run()
     assert {job for job, _ in second.order[:3]} == under_way
     ended = [pair for pair in first.order if pair[0] not in under_way] + second.order
     assert Counter(job for job, _ in ended).most_common(1)[0][1] == 1
@@ -99,11 +102,11 @@ def test_with_several_at_a_time_a_restart_loses_nothing_and_repeats_nothing(
 
 def test_a_run_that_ended_before_the_driver_heard_of_it_is_not_repeated(study: Any, tmp_path: Path) -> None:
     resolved = study(trials=3)
-    first = Driver(Cells(resolved, tmp_path, bases=False), tmp_path, concurrent=2)
+    first = Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path, concurrent=2)
     first.start()
     write_row(tmp_path, first.open[0].spec, "completed", 0.75)
     write_row(tmp_path, first.open[1].spec, "failed", None)
-    second = Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run()
+    second = Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path).run()
     assert not {job.id for job in first.open} & {job for job, _ in second.order}
     assert told(tmp_path, "lwf@B0-5tasks")[0] == (0, "COMPLETE", 0.75)
     assert told(tmp_path, "bic@B0-5tasks")[0] == (0, "FAIL", None)
@@ -112,22 +115,22 @@ def test_a_run_that_ended_before_the_driver_heard_of_it_is_not_repeated(study: A
 def test_a_crash_at_any_byte_of_the_journal_is_survived(study: Any, tmp_path: Path) -> None:
     resolved = study({"lwf": None}, trials=3)
     whole = tmp_path / "whole"
-    expected = Driver(Cells(resolved, whole, bases=False), whole).run().order
+    expected = Driver(SearchQueue(resolved, whole, bases=False), whole).run().order
     journal = (whole / JOURNAL).read_bytes()
     for cut in range(1, len(journal), len(journal) // 12):
         folder = tmp_path / f"cut{cut}"
         folder.mkdir()
         (folder / JOURNAL).write_bytes(journal[:cut])
-        order = Driver(Cells(resolved, folder, bases=False), folder).run().order
+        order = Driver(SearchQueue(resolved, folder, bases=False), folder).run().order
         assert order == expected[len(expected) - len(order) :], cut
         assert [state for _, state, _ in told(folder, "lwf@B0-5tasks")] == ["COMPLETE"] * 3
 
 
 def test_a_finished_run_has_nothing_to_do(study: Any, tmp_path: Path) -> None:
     resolved = study(trials=2)
-    Driver(Cells(resolved, tmp_path), tmp_path).run()
+    Driver(SearchQueue(resolved, tmp_path), tmp_path).run()
     before = (tmp_path / JOURNAL).read_bytes()
-    again = Cells(resolved, tmp_path)
+    again = SearchQueue(resolved, tmp_path)
     assert again.finished
     assert again.next() is None
     assert (tmp_path / JOURNAL).read_bytes() == before
@@ -139,41 +142,41 @@ def test_a_failed_trial_counts_and_is_not_repeated_unless_asked_for(study: Any, 
     def fails_at_two(spec: RunSpec) -> Ending:
         return ("failed", None) if spec.trial == 2 else ("completed", worth(spec))
 
-    first = Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run(ending=fails_at_two)
+    first = Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path).run(ending=fails_at_two)
     (progress,) = first.cells.progress()
-    assert (progress.asked, progress.completed, progress.failed) == (4, 3, 1)
-    assert Cells(resolved, tmp_path).finished
-    second = Driver(Cells(resolved, tmp_path, retry_failed=True, bases=False), tmp_path).run()
+    assert (progress.started, progress.completed, progress.failed) == (4, 3, 1)
+    assert SearchQueue(resolved, tmp_path).finished
+    second = Driver(SearchQueue(resolved, tmp_path, retry_failed=True, bases=False), tmp_path).run()
     assert second.order == [first.order[2]]
     (progress,) = second.cells.progress()
-    assert (progress.asked, progress.completed, progress.failed) == (4, 4, 0)
-    assert Cells(resolved, tmp_path, retry_failed=True).finished
+    assert (progress.started, progress.completed, progress.failed) == (4, 4, 0)
+    assert SearchQueue(resolved, tmp_path, retry_failed=True).finished
 
 
 def test_a_run_that_failed_after_some_tasks_is_not_repeated_unless_asked_for(
     study: Any, tmp_path: Path
 ) -> None:
     resolved = study({"lwf": None}, trials=2)
-    driver = Driver(Cells(resolved, tmp_path, bases=False), tmp_path)
+    driver = Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path)
     # Its row has values, which are those of the tasks that it finished.
     driver.run(ending=lambda spec: ("failed" if spec.trial else "completed", 0.5))
-    assert Cells(resolved, tmp_path).finished
-    assert not Cells(resolved, tmp_path, retry_failed=True).finished
+    assert SearchQueue(resolved, tmp_path).finished
+    assert not SearchQueue(resolved, tmp_path, retry_failed=True).finished
 
 
 def test_a_retry_that_is_interrupted_goes_on(study: Any, tmp_path: Path) -> None:
     resolved = study({"lwf": None}, trials=2)
-    Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run(ending=lambda spec: ("failed", None))
-    retry = Driver(Cells(resolved, tmp_path, retry_failed=True, bases=False), tmp_path).run(0)
+    Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path).run(ending=lambda spec: ("failed", None))
+    retry = Driver(SearchQueue(resolved, tmp_path, retry_failed=True, bases=False), tmp_path).run(0)
     assert [job.id for job in retry.open] == ["lwf@B0-5tasks/0"]
-    second = Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run()
+    second = Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path).run()
     assert [job for job, _ in second.order] == ["lwf@B0-5tasks/0", "lwf@B0-5tasks/1"]
     assert [state for _, state, _ in told(tmp_path, "lwf@B0-5tasks")] == ["COMPLETE"] * 2
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
 def test_a_value_that_is_no_number_fails_the_trial(value: float | None, study: Any, tmp_path: Path) -> None:
-    cells = Cells(study({"lwf": None}, trials=1), tmp_path, bases=False)
+    cells = SearchQueue(study({"lwf": None}, trials=1), tmp_path, bases=False)
     job = cells.next()
     assert job is not None
     assert cells.report(job.id, 0, value) is False
@@ -184,7 +187,7 @@ def test_a_value_that_is_no_number_fails_the_trial(value: float | None, study: A
 
 
 def test_a_trial_that_was_killed_from_outside_keeps_its_reason(study: Any, tmp_path: Path) -> None:
-    cells = Cells(study({"lwf": None}, trials=1), tmp_path, bases=False)
+    cells = SearchQueue(study({"lwf": None}, trials=1), tmp_path, bases=False)
     job = cells.next()
     assert job is not None
     cells.done(job.id, "failed", error="the worker process died")
@@ -197,17 +200,17 @@ def test_a_trial_that_was_killed_from_outside_keeps_its_reason(study: Any, tmp_p
 def test_a_grid_is_walked_once_with_the_defaults_first(study: Any, tmp_path: Path) -> None:
     methods = {"lwf": {"kd_weight": {"choice": [0.1, 0.25, 4]}, "temperature": {"choice": [1, 2]}}}
     resolved = study(methods, sampler="grid", trials=20)
-    first = Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run(2)
-    second = Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run()
+    first = Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path).run(2)
+    second = Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path).run()
     configs = [config for _, config in first.order[:-1] + second.order]
     assert len(set(configs)) == len(configs) == 6
     start = resolved.run_specs(resolved.cells[0], 0, resolved.cells[0].space.defaults())[0]
-    assert configs[0] == start.config
+    assert configs[0] == start.trial_digest
 
 
 def test_a_configuration_is_told_the_mean_over_its_runs(study: Any, tmp_path: Path) -> None:
     resolved = study({"lwf": None}, trials=2, protocol={"orders": 2, "seeds": 2})
-    driver = Driver(Cells(resolved, tmp_path, bases=False), tmp_path, concurrent=3).run()
+    driver = Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path, concurrent=3).run()
     runs = ["", "/natural/s1", "/seed:1/s0", "/seed:1/s1"]
     mine = [job for job, _ in driver.order if job.startswith("lwf@B0-5tasks/1")]
     assert mine == [f"lwf@B0-5tasks/1{suffix}" for suffix in runs]
@@ -219,7 +222,7 @@ def test_a_configuration_is_told_the_mean_over_its_runs(study: Any, tmp_path: Pa
 
 
 def test_runs_of_one_configuration_follow_one_another(study: Any, tmp_path: Path) -> None:
-    cells = Cells(study({"lwf": None}, trials=3, protocol={"seeds": 2}), tmp_path, bases=False)
+    cells = SearchQueue(study({"lwf": None}, trials=3, protocol={"seeds": 2}), tmp_path, bases=False)
     first, second = cells.next(), cells.next()
     assert first is not None
     assert second is not None
@@ -233,19 +236,19 @@ def test_runs_of_one_configuration_follow_one_another(study: Any, tmp_path: Path
 def test_a_failed_run_fails_its_configuration_at_once(study: Any, tmp_path: Path) -> None:
     resolved = study({"lwf": None}, trials=1, protocol={"seeds": 3})
     fails = lambda spec: ("failed", None) if spec.configuration.seed == 1 else ("completed", 0.5)  # noqa: E731
-    driver = Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run(ending=fails)
+    driver = Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path).run(ending=fails)
     assert len(driver.order) == 2
     assert told(tmp_path, "lwf@B0-5tasks") == [(0, "FAIL", None)]
-    again = Driver(Cells(resolved, tmp_path, retry_failed=True, bases=False), tmp_path).run()
+    again = Driver(SearchQueue(resolved, tmp_path, retry_failed=True, bases=False), tmp_path).run()
     assert [job for job, _ in again.order] == ["lwf@B0-5tasks/0/natural/s1", "lwf@B0-5tasks/0/natural/s2"]
 
 
 def test_a_study_grows_by_trials_methods_scenarios_orders_and_seeds(study: Any, tmp_path: Path) -> None:
     small = study({"lwf": None}, trials=2)
-    first = Driver(Cells(small, tmp_path, bases=False), tmp_path).run()
+    first = Driver(SearchQueue(small, tmp_path, bases=False), tmp_path).run()
     before = told(tmp_path, "lwf@B0-5tasks")
     large = study(TWO, ["B0-5tasks", "B4-inc2"], trials=3, protocol={"seeds": 2})
-    second = Driver(Cells(large, tmp_path, bases=False), tmp_path).run()
+    second = Driver(SearchQueue(large, tmp_path, bases=False), tmp_path).run()
     names = [job for job, _ in first.order + second.order]
     assert len(set(names)) == len(names) == 4 * 3 * 2
     assert [job for job, _ in second.order[:2]] == [
@@ -256,13 +259,15 @@ def test_a_study_grows_by_trials_methods_scenarios_orders_and_seeds(study: Any, 
 
 
 def test_a_run_that_was_added_later_and_failed_is_counted_and_retried(study: Any, tmp_path: Path) -> None:
-    Driver(Cells(study({"lwf": None}, trials=1), tmp_path, bases=False), tmp_path).run()
+    Driver(SearchQueue(study({"lwf": None}, trials=1), tmp_path, bases=False), tmp_path).run()
     large = study({"lwf": None}, trials=1, protocol={"seeds": 2})
-    driver = Driver(Cells(large, tmp_path, bases=False), tmp_path).run(ending=lambda spec: ("failed", None))
+    driver = Driver(SearchQueue(large, tmp_path, bases=False), tmp_path).run(
+        ending=lambda spec: ("failed", None)
+    )
     (progress,) = driver.cells.progress()
     assert (progress.completed, progress.failed) == (0, 1)
-    assert Cells(large, tmp_path).finished
-    retry = Driver(Cells(large, tmp_path, retry_failed=True, bases=False), tmp_path).run()
+    assert SearchQueue(large, tmp_path).finished
+    retry = Driver(SearchQueue(large, tmp_path, retry_failed=True, bases=False), tmp_path).run()
     assert [job for job, _ in retry.order] == ["lwf@B0-5tasks/0/natural/s1"]
     (progress,) = retry.cells.progress()
     assert (progress.completed, progress.failed) == (1, 0)
@@ -270,22 +275,22 @@ def test_a_run_that_was_added_later_and_failed_is_counted_and_retried(study: Any
 
 def test_an_ask_that_a_crash_cut_short_does_not_count(study: Any, tmp_path: Path) -> None:
     resolved = study({"lwf": None}, trials=2)
-    Cells(resolved, tmp_path, bases=False).close()
+    SearchQueue(resolved, tmp_path, bases=False).close()
     torn = optuna.load_study(study_name="lwf@B0-5tasks", storage=open_journal(tmp_path))
     torn.ask()
     torn.enqueue_trial({"hp.kd_weight": 1.0})
-    driver = Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run()
+    driver = Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path).run()
     assert [job for job, _ in driver.order] == ["lwf@B0-5tasks/0", "lwf@B0-5tasks/1"]
     assert [state for _, state, _ in told(tmp_path, "lwf@B0-5tasks")] == ["COMPLETE"] * 2
 
 
 def test_a_step_that_is_reported_again_is_kept_once(study: Any, tmp_path: Path) -> None:
     resolved = study({"lwf": None}, trials=1)
-    first = Cells(resolved, tmp_path, bases=False)
+    first = SearchQueue(resolved, tmp_path, bases=False)
     job = first.next()
     assert job is not None
     first.report(job.id, 1, 0.9)
-    second = Cells(resolved, tmp_path, bases=False)
+    second = SearchQueue(resolved, tmp_path, bases=False)
     again = second.next()
     assert again is not None
     assert again.id == job.id
@@ -303,7 +308,7 @@ def test_a_stopper_stops_what_falls_behind_but_nobody_before_the_second_task(
 ) -> None:
     for stopper in ("asha", "hyperband", "median"):
         folder = tmp_path / stopper
-        cells = Cells(study({"lwf": None}, trials=15, stopper=stopper), folder, bases=False)
+        cells = SearchQueue(study({"lwf": None}, trials=15, stopper=stopper), folder, bases=False)
         stops = []
         while (job := cells.next()) is not None:
             value = 1.0 - 0.05 * job.spec.trial  # each is worse than all before it
@@ -336,7 +341,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 
 def test_bases_come_first_and_dependents_wait(trained: set[str], study: Any, tmp_path: Path) -> None:
-    cells = Cells(study(TWO, ["B0-5tasks", "B4-inc2"], trials=2), tmp_path)
+    cells = SearchQueue(study(TWO, ["B0-5tasks", "B4-inc2"], trials=2), tmp_path)
     first, second = cells.next(), cells.next()
     assert first is not None
     assert second is not None
@@ -345,7 +350,7 @@ def test_bases_come_first_and_dependents_wait(trained: set[str], study: Any, tmp
         ("base", "base/base4"),
     ]
     assert cells.next() is None
-    assert [p.asked for p in cells.progress()] == [1, 1, 1, 1]  # no cell is asked ahead while it waits
+    assert [p.started for p in cells.progress()] == [1, 1, 1, 1]  # no cell is asked ahead while it waits
     cells.done(second.id, "completed")
     started = [job.id for job in iter(cells.next, None)]
     assert started == ["lwf@B4-inc2/0", "bic@B4-inc2/0", "lwf@B4-inc2/1", "bic@B4-inc2/1"]
@@ -356,12 +361,12 @@ def test_bases_come_first_and_dependents_wait(trained: set[str], study: Any, tmp
 
 def test_a_base_that_stands_is_not_trained_again(trained: set[str], study: Any, tmp_path: Path) -> None:
     trained.add("base0")
-    cells = Cells(study(trials=2), tmp_path)
+    cells = SearchQueue(study(trials=2), tmp_path)
     assert [job.kind for job in iter(cells.next, None)] == ["run"] * 4
 
 
 def test_a_failed_base_releases_those_that_wait(trained: set[str], study: Any, tmp_path: Path) -> None:
-    cells = Cells(study(trials=1), tmp_path)
+    cells = SearchQueue(study(trials=1), tmp_path)
     base = cells.next()
     assert base is not None
     cells.done(base.id, "failed", error="out of memory")
@@ -369,7 +374,7 @@ def test_a_failed_base_releases_those_that_wait(trained: set[str], study: Any, t
 
 
 def test_without_base_jobs_runs_start_at_once(trained: set[str], study: Any, tmp_path: Path) -> None:
-    cells = Cells(study(trials=2), tmp_path, bases=False)
+    cells = SearchQueue(study(trials=2), tmp_path, bases=False)
     assert [job.kind for job in iter(cells.next, None)] == ["run"] * 4
 
 
@@ -378,8 +383,8 @@ def test_bases_do_not_disturb_budgets_or_the_order_of_trials(
     concurrent: int, trained: set[str], study: Any, tmp_path: Path
 ) -> None:
     resolved = study(TWO, ["B0-5tasks", "B4-inc2"], trials=4)
-    with_bases = Driver(Cells(resolved, tmp_path / "a"), tmp_path / "a", concurrent).run()
-    without = Driver(Cells(resolved, tmp_path / "b", bases=False), tmp_path / "b", concurrent).run()
+    with_bases = Driver(SearchQueue(resolved, tmp_path / "a"), tmp_path / "a", concurrent).run()
+    without = Driver(SearchQueue(resolved, tmp_path / "b", bases=False), tmp_path / "b", concurrent).run()
     assert Counter(trials_of(with_bases.order)) == Counter(without.order)
     assert [job for job, _ in with_bases.order if job.startswith("base/")] == ["base/base0", "base/base4"]
     if concurrent == 1:
@@ -390,7 +395,7 @@ def test_the_key_of_a_base_stage_does_not_move_with_what_acts_later(
     study: Any, data: Data, tmp_path: Path
 ) -> None:
     resolved = study({"lwf": None, "replay": None}, trials=3)
-    cells = Cells(resolved, tmp_path)
+    cells = SearchQueue(resolved, tmp_path)
     base = cells.next()
     assert base is not None
     assert base.kind == "base"
@@ -402,15 +407,15 @@ def test_the_key_of_a_base_stage_does_not_move_with_what_acts_later(
 def test_progress_is_read_without_the_lock_and_without_the_data(study: Any, tmp_path: Path) -> None:
     resolved = study(trials=3)
     (tmp_path / "study.yaml").write_text(study_yaml(resolved))
-    assert [(p.budget, p.asked, p.best) for p in read_progress(tmp_path)] == [(3, 0, None)] * 2
-    driver = Driver(Cells(resolved, tmp_path, bases=False), tmp_path).run(3)
+    assert [(p.budget, p.started, p.best) for p in read_progress(tmp_path)] == [(3, 0, None)] * 2
+    driver = Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path).run(3)
     assert read_progress(tmp_path) == driver.cells.progress()
-    with pytest.raises(BadRequest, match="holds no run"):
+    with pytest.raises(BadRequest, match="not a run folder"):
         read_progress(tmp_path / "elsewhere")
 
 
 def test_closing_gives_the_folder_back(study: Any, tmp_path: Path) -> None:
-    with Cells(study(trials=1), tmp_path) as cells:
+    with SearchQueue(study(trials=1), tmp_path) as cells:
         assert cells._lock.is_locked
     assert not cells._lock.is_locked
     cells.close()
@@ -418,6 +423,6 @@ def test_closing_gives_the_folder_back(study: Any, tmp_path: Path) -> None:
 
 def test_device_and_threads_of_a_resolved_study_reach_the_runs(study: Any, tmp_path: Path) -> None:
     resolved = dataclasses.replace(study(trials=1), device="cpu", threads=2)
-    job = Cells(resolved, tmp_path, bases=False).next()
+    job = SearchQueue(resolved, tmp_path, bases=False).next()
     assert job is not None
     assert (job.spec.configuration.device, job.spec.configuration.threads) == ("cpu", 2)

@@ -26,7 +26,7 @@ from cl_core.hparams import hparams
 from cl_core.method import METHODS
 from search.cli import app, main
 from search.preparation import prepared
-from search.storage import run_folder
+from search.storage import lock as locks
 from spaces.study.study_file import load_study
 from tests import methods_table
 
@@ -142,15 +142,16 @@ def test_a_changed_recipe_in_a_folder_that_stands_is_refused(finished: Path) -> 
 def test_a_spent_budget_ends_with_zero_and_says_how_to_go_on(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from search.jobs.spending import Budget
+
+    from search.jobs.spending import Spending
 
     reached: list[str] = []
-    keep = Budget.reach
+    keep = Spending.reach
     monkeypatch.setattr(
-        Budget, "reach", lambda self, job, end=False: (reached.append(job), keep(self, job, end))
+        Spending, "reach", lambda self, job, end=False: (reached.append(job), keep(self, job, end))
     )
     over = property(lambda self: "budget.wall of 1h is spent" if len(reached) >= 8 else None)
-    monkeypatch.setattr(Budget, "over", over)
+    monkeypatch.setattr(Spending, "over", over)
     arguments = ["run", write(tmp_path), "--local", "--out", tmp_path / "run"]
     result = call(*arguments, "--set", "budget.wall=1h")
     assert result.exit_code == 0, result.output
@@ -453,7 +454,7 @@ def test_logs_are_those_of_the_run(finished: Path) -> None:
     assert result.exit_code == 0
     assert "5 of 5 tasks" in result.stdout
     assert "did you mean 'finetune@B0-5tasks/" in refused("logs", finished, "finetune@B0-5tasks/7")
-    assert "no trial's name" in refused("logs", finished, "../../../etc/passwd")
+    assert "is not the name of a run" in refused("logs", finished, "../../../etc/passwd")
 
 
 def test_a_recorded_run_comes_out_the_same_again(finished: Path) -> None:
@@ -738,7 +739,7 @@ def test_a_continued_run_resolves_its_study_again_only_where_the_folder_changed_
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", str(finished), str(copy)], check=True)
     resolved: list[Any] = []
-    keep, lock = prepared.resolve, run_folder.held
+    keep, lock = prepared.resolve, locks.held
 
     def counted(*arguments: Any) -> Any:
         resolved.append(keep(*arguments))

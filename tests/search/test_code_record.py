@@ -17,13 +17,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from analysis.lake.run_rows import run_rows
 from analysis.selection.mixture import mixtures
 from cl_core.errors import BadRequest
-from search.backends.allocation import Plan, kept
+from search.backends.allocation import Allocation, keep_device
 from search.cli import app
 from search.commands.run import run_study
 from search.commands.train import TrainRequest, train
-from search.lake.writer import recorded
 from search.preparation.prepared import prepare
 from search.storage.code_record import read_code
 from spaces.resolved.resolve import resolve
@@ -73,7 +73,7 @@ def call(verb: str, *arguments: object) -> Result:
 
 
 def codes(folder: Path) -> list[str]:
-    return [row["code"] for _, row in sorted(recorded(folder).items())]
+    return [row["code"] for _, row in sorted(run_rows(folder).items())]
 
 
 def test_a_changed_helper_is_named_and_refused_by_every_verb_that_would_mix(
@@ -237,8 +237,8 @@ def test_threads_and_device_are_those_that_the_folder_was_begun_with(single: Pat
     said: list[str] = []
     run_study(more, folder, local=True, warn=said.extend)
     assert said[0].startswith("a run keeps the number of threads that the folder was begun with, 1: ")
-    assert [row["threads"] for row in recorded(folder).values()] == [1, 1]
-    assert [row["device"] for row in recorded(folder).values()] == ["cpu", "cpu"]
+    assert [row["threads"] for row in run_rows(folder).values()] == [1, 1]
+    assert [row["device"] for row in run_rows(folder).values()] == ["cpu", "cpu"]
     resolved = yaml.safe_load((folder / "study.yaml").read_text())["resolved"]
     assert (resolved["threads"], resolved["device"]) == (1, "cpu")
     again = prepare(more, folder, local=True).study
@@ -258,13 +258,13 @@ def test_another_device_is_refused(begun: str, gpu: float, asked: float | None, 
     study = load_study({**STUDY, "recipe": {}, "resources": {"gpu": asked}})
     resolved = replace(resolve(study, tiny.data(4, 8)), device=begun)
     with pytest.raises(BadRequest, match=says):
-        kept(resolved, Plan(1.0, gpu, 1, 2, 1), study.resources)
+        keep_device(resolved, Allocation(1.0, gpu, 1, 2, 1), study.resources)
 
 
 def test_a_folder_of_the_cpu_stays_there_on_a_machine_with_a_gpu() -> None:
     study = load_study({**STUDY, "recipe": {}})
     resolved = replace(resolve(study, tiny.data(4, 8)), device="cpu")
-    planned, notes = kept(resolved, Plan(1.0, 0.5, 2, 2, 1), study.resources)
+    planned, notes = keep_device(resolved, Allocation(1.0, 0.5, 2, 2, 1), study.resources)
     assert planned.gpu == 0
     assert notes == ["runs stay on the CPU, on which the folder was begun"]
 

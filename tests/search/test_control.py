@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from analysis.lake.run_folder import CONTROL
 from cl_core.errors import BadRequest
 from search.backends.local import LOOKS, run_local
-from search.cells.queue import Cells
+from search.cells.search_queue import SearchQueue
 from search.jobs import steering
 from tests.search.simulation import Driver, begun
 
@@ -26,7 +27,7 @@ def counts(driver: Driver) -> dict[str, int]:
 
 def test_a_cell_that_is_paused_while_a_run_is_going_starts_nothing_new(study: Any, tmp_path: Path) -> None:
     resolved = begun(study(trials=4), tmp_path)
-    with Cells(resolved, tmp_path, bases=False) as cells:
+    with SearchQueue(resolved, tmp_path, bases=False) as cells:
         driver = Driver(cells, tmp_path, concurrent=2).run(2)
         under_way = {job.id for job in driver.open}
         steering.pause(tmp_path, LWF)
@@ -36,7 +37,7 @@ def test_a_cell_that_is_paused_while_a_run_is_going_starts_nothing_new(study: An
         assert cells.finished
         assert cells.left == f"paused: {LWF}"
         assert [p.paused for p in cells.progress()] == [True, False]
-    with Cells(resolved, tmp_path, bases=False) as cells:  # survives a restart
+    with SearchQueue(resolved, tmp_path, bases=False) as cells:  # survives a restart
         assert cells.finished
         assert cells.next() is None
         steering.resume(tmp_path, LWF)
@@ -48,20 +49,20 @@ def test_a_cell_that_is_paused_while_a_run_is_going_starts_nothing_new(study: An
 
 def test_a_run_that_was_begun_waits_while_its_cell_is_paused(study: Any, tmp_path: Path) -> None:
     resolved = begun(study(trials=2), tmp_path)
-    with Cells(resolved, tmp_path, bases=False) as cells:
+    with SearchQueue(resolved, tmp_path, bases=False) as cells:
         first = cells.next()
         assert first is not None
     steering.pause(tmp_path, LWF)
-    with Cells(resolved, tmp_path, bases=False) as cells:
+    with SearchQueue(resolved, tmp_path, bases=False) as cells:
         assert counts(Driver(cells, tmp_path).run()) == {BIC: 2}
     steering.resume(tmp_path, LWF)
-    with Cells(resolved, tmp_path, bases=False) as cells:
+    with SearchQueue(resolved, tmp_path, bases=False) as cells:
         assert Driver(cells, tmp_path).run().order[0] == (first.id, first.spec.trial_digest)
 
 
 def test_a_cell_of_higher_priority_is_asked_first(study: Any, tmp_path: Path) -> None:
     resolved = begun(study(trials=3), tmp_path)
-    with Cells(resolved, tmp_path, bases=False) as cells:
+    with SearchQueue(resolved, tmp_path, bases=False) as cells:
         driver = Driver(cells, tmp_path).run(1)
         steering.prioritise(tmp_path, BIC, 2)
         driver.run()
@@ -74,20 +75,20 @@ def test_only_a_cell_of_the_run_can_be_paused_and_a_damaged_state_is_named(
     begun(study(), tmp_path)
     with pytest.raises(BadRequest, match="unknown cell 'lwf@B0-5task': did you mean 'lwf@B0-5tasks'"):
         steering.pause(tmp_path, "lwf@B0-5task")
-    with pytest.raises(BadRequest, match="holds no run"):
+    with pytest.raises(BadRequest, match="not a run folder"):
         steering.pause(tmp_path / "elsewhere", LWF)
-    (tmp_path / steering.CONTROL).write_text('{"paused": [')
+    (tmp_path / CONTROL).write_text('{"paused": [')
     with pytest.raises(BadRequest, match=r"control.json is damaged .* remove it"):
-        steering.read(tmp_path)
+        steering.read_steering(tmp_path)
     for plain in (
         {"paused": [1], "priority": {}},
         [],
         {"paused": []},
         {"paused": [], "priority": {"a": "x"}},
     ):
-        (tmp_path / steering.CONTROL).write_text(json.dumps(plain))
+        (tmp_path / CONTROL).write_text(json.dumps(plain))
         with pytest.raises(BadRequest, match="is damaged"):
-            steering.read(tmp_path)
+            steering.read_steering(tmp_path)
     for text in (
         '{"paused": [], "priority": {"a": Infinity}}',
         '{"paused": [], "priority": {"a": NaN}}',
@@ -96,9 +97,9 @@ def test_only_a_cell_of_the_run_can_be_paused_and_a_damaged_state_is_named(
         '{"paused": "ab", "priority": {}}',
         "[" * 100_000,
     ):
-        (tmp_path / steering.CONTROL).write_text(text)
+        (tmp_path / CONTROL).write_text(text)
         with pytest.raises(BadRequest, match="is damaged"):
-            steering.read(tmp_path)
+            steering.read_steering(tmp_path)
 
 
 class Looked:

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from analysis import equal
+from analysis.lake.run_folder import JOURNAL, file_stem
+from analysis.lake.run_rows import run_rows
 from cl_core.errors import BadRequest
-from search.cells.queue import Cells
-from search.cells.standing import read_progress
+from search.cells.cell_progress import read_progress
+from search.cells.search_queue import SearchQueue
 from search.commands.run import run_study
 from search.commands.status import status
-from search.lake.writer import file_of, recorded
-from search.storage.run_folder import JOURNAL
 from spaces.study.storage import StoragePart
 from tests.search.simulation import Driver, begun, told, trials_in
 from tests.search.test_mirror import LWF, told_by
@@ -71,10 +71,10 @@ def test_a_run_goes_on_bit_for_bit_without_its_journal(how: str, tmp_path: Path)
 def test_a_stopped_run_whose_rows_are_damaged_ends_where_it_ended(tmp_path: Path) -> None:
     folder = run_study(REAL, tmp_path / "run", ["search.trials=7"], local=True).folder
     straight = shutil.copytree(folder, tmp_path / "straight")
-    stopped = [trial for trial, row in recorded(folder).items() if row["status"] == "stopped"]
+    stopped = [trial for trial, row in run_rows(folder).items() if row["status"] == "stopped"]
     assert stopped
     for trial in stopped:
-        (folder / "tables" / "tasks" / f"{file_of(trial)}.parquet").write_bytes(b"PAR1 damaged PAR1")
+        (folder / "tables" / "tasks" / f"{file_stem(trial)}.parquet").write_bytes(b"PAR1 damaged PAR1")
     notes: list[str] = []
     again = run_study(REAL, folder, ["search.trials=7"], local=True, warn=notes.extend)
     assert (again.stopped, again.worked) == (len(stopped), True)
@@ -91,12 +91,12 @@ def test_what_several_workers_had_ended_at_a_kill_is_not_trained_again(
     """With several at a time the sampler would ask for others now: the tables say what it asked then."""
     resolved = begun(study(sampler=sampler, objective=objective, stopper="median"), tmp_path / "run")
     folder = tmp_path / "run"
-    with Cells(resolved, folder, bases=False) as cells:
+    with SearchQueue(resolved, folder, bases=False) as cells:
         first = Driver(cells, folder, concurrent=3).run(14)
     under_way = {job.id for job in first.open}
     before = {cell.name: told(folder, cell.name) for cell in resolved.cells}
     break_line(folder)
-    with Cells(resolved, folder, bases=False) as cells:
+    with SearchQueue(resolved, folder, bases=False) as cells:
         assert len(cells.notes) == 1
         second = Driver(cells, folder, concurrent=3).run()
         assert cells.finished
@@ -106,13 +106,13 @@ def test_what_several_workers_had_ended_at_a_kill_is_not_trained_again(
         known = {entry[0]: entry for entry in told(folder, cell.name)}
         assert all(known[entry[0]] == entry for entry in before[cell.name] if entry[1] == "COMPLETE")
         assert sorted(known) == list(range(12))
-    assert {p.asked for p in read_progress(folder)} == {12}
+    assert {p.started for p in read_progress(folder)} == {12}
 
 
 def test_no_flipped_bit_of_a_journal_ends_in_a_traceback(study: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     resolved = begun(study({"lwf": None}, trials=3), folder)
-    with Cells(resolved, folder, bases=False) as cells:
+    with SearchQueue(resolved, folder, bases=False) as cells:
         Driver(cells, folder).run()
     content = (folder / JOURNAL).read_bytes()
     made_anew = 0
@@ -120,9 +120,9 @@ def test_no_flipped_bit_of_a_journal_ends_in_a_traceback(study: Any, tmp_path: P
         flipped = bytearray(content)
         flipped[at] ^= 1 << at % 7
         (folder / JOURNAL).write_bytes(flipped)
-        with Cells(resolved, folder, bases=False) as cells:
+        with SearchQueue(resolved, folder, bases=False) as cells:
             made_anew += len(cells.notes)
-            assert [p.asked for p in cells.progress()] == [3]
+            assert [p.started for p in cells.progress()] == [3]
         shutil.rmtree(folder / "damaged", ignore_errors=True)
     assert made_anew > 20
 
@@ -132,21 +132,21 @@ def test_a_journal_kept_on_this_machine_is_made_anew_and_so_is_its_copy(
 ) -> None:
     folder = tmp_path / "run"
     resolved = begun(study(trials=3), folder)
-    monkeypatch.setattr("search.storage.run_folder.network_type", lambda path: "nfs4")
-    monkeypatch.setattr("search.storage.run_folder.own_place", lambda: tmp_path / "own")
-    with Cells(resolved, folder, bases=False) as cells:
+    monkeypatch.setattr("search.storage.studies.network_type", lambda path: "nfs4")
+    monkeypatch.setattr("search.storage.studies.own_place", lambda: tmp_path / "own")
+    with SearchQueue(resolved, folder, bases=False) as cells:
         Driver(cells, folder).run(3)
     (own,) = (tmp_path / "own").rglob(JOURNAL)
     break_line(own.parent)
-    with Cells(resolved, folder, bases=False) as cells:
+    with SearchQueue(resolved, folder, bases=False) as cells:
         assert len(cells.notes) == 1
         Driver(cells, folder).run()
     assert [p.completed for p in read_progress(folder)] == [3, 3]
-    with Cells(resolved, folder, bases=False) as cells:
+    with SearchQueue(resolved, folder, bases=False) as cells:
         assert not cells.notes
 
 
-@pytest.mark.parametrize("key", ["number", "config"])
+@pytest.mark.parametrize("key", ["number", "values"])
 def test_a_sqlite_file_whose_rows_are_damaged_is_said_in_one_line(
     key: str, study: Any, tmp_path: Path
 ) -> None:
@@ -155,7 +155,7 @@ def test_a_sqlite_file_whose_rows_are_damaged_is_said_in_one_line(
     resolved = begun(
         dataclasses.replace(plain, study=plain.study.model_copy(update={"storage": SQLITE})), folder
     )
-    with Cells(resolved, folder, bases=False) as cells:
+    with SearchQueue(resolved, folder, bases=False) as cells:
         Driver(cells, folder).run()
     path = folder / "optuna.sqlite3"
     # A flipped bit in the name of an attribute, once: SQLite itself sees nothing.
@@ -166,10 +166,10 @@ def test_a_sqlite_file_whose_rows_are_damaged_is_said_in_one_line(
             f"(SELECT trial_user_attribute_id FROM trial_user_attributes WHERE {where})"
         )
     with pytest.raises(BadRequest, match=r"storage.optuna sqlite is damaged .* move it away") as caught:
-        Cells(resolved, folder, bases=False)
+        SearchQueue(resolved, folder, bases=False)
     assert "\n" not in str(caught.value)
     path.unlink()
-    with Cells(resolved, folder, bases=False) as cells:
+    with SearchQueue(resolved, folder, bases=False) as cells:
         assert cells.finished
 
 
@@ -182,16 +182,16 @@ def test_a_damaged_sqlite_file_is_said_in_one_line_and_made_anew_once_it_is_move
     resolved = begun(
         dataclasses.replace(plain, study=plain.study.model_copy(update={"storage": SQLITE})), folder
     )
-    with Cells(resolved, folder, bases=False) as cells:
+    with SearchQueue(resolved, folder, bases=False) as cells:
         Driver(cells, folder).run()
     before, path = told(folder, LWF), folder / "optuna.sqlite3"
     content = path.read_bytes()
     path.write_bytes(damage or content[:4096] + b"U" * (len(content) - 4096))
-    for look in (lambda: read_progress(folder), lambda: Cells(resolved, folder, bases=False)):
-        with pytest.raises(BadRequest, match=r"move it away .* anew from the tables") as caught:
+    for look in (lambda: read_progress(folder), lambda: SearchQueue(resolved, folder, bases=False)):
+        with pytest.raises(BadRequest, match=r"move it away .* makes it from the tables") as caught:
             look()
         assert "\n" not in str(caught.value)
     path.unlink()
-    with Cells(resolved, folder, bases=False) as cells:
+    with SearchQueue(resolved, folder, bases=False) as cells:
         assert cells.finished
     assert told(folder, LWF) == before

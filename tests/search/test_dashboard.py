@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from search.cells.queue import Cells
-from search.storage.run_folder import JOURNAL, SQLITE_FILE
+from analysis.lake.run_folder import JOURNAL, SQLITE_FILE
+from search.cells.search_queue import SearchQueue
 from tests.search.simulation import Driver
 from tests.search.test_databases import kept_in
 
@@ -28,7 +28,7 @@ def test_the_dashboard_shows_every_cell(optuna: str, name: str, tmp_path: Path) 
     from optuna_dashboard._storage_url import get_storage
 
     resolved = kept_in(optuna, tmp_path, trials=3)
-    with Cells(resolved, tmp_path, bases=False) as cells:
+    with SearchQueue(resolved, tmp_path, bases=False) as cells:
         Driver(cells, tmp_path).run()
     url = name.replace("sqlite:///", f"sqlite:///{tmp_path}/")
     storage = get_storage(url if "://" in url else str(tmp_path / url))  # what its command line takes

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from cl_core.errors import BadRequest
-from search.cells.queue import Cells
-from search.cells.standing import read_progress
+from search.cells.cell_progress import read_progress
+from search.cells.search_queue import SearchQueue
 from search.commands.status import is_active
 from search.storage.database import DRIVERS, LostDatabase, driver, while_it_answers
-from search.storage.run_folder import check_storage, read_studies
+from search.storage.studies import check_storage, read_studies
 from spaces.resolved.continuing import grown
 from spaces.resolved.study_yaml import study_yaml
 from spaces.study.storage import StoragePart
@@ -111,13 +111,13 @@ def test_every_storage_holds_what_the_journal_holds_also_after_a_kill(
     search: dict[str, Any], place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = kept_in("journal", tmp_path / "journal", **search)
-    with Cells(journal, tmp_path / "journal", bases=False) as cells:
+    with SearchQueue(journal, tmp_path / "journal", bases=False) as cells:
         straight = Driver(cells, tmp_path / "journal").run()
     folder = tmp_path / "other"
     resolved = kept_in(place, folder, **search)
-    with Cells(resolved, folder, bases=False) as cells:
+    with SearchQueue(resolved, folder, bases=False) as cells:
         first = Driver(cells, folder).run(5)
-    with Cells(resolved, folder, bases=False) as cells:
+    with SearchQueue(resolved, folder, bases=False) as cells:
         second = Driver(cells, folder).run()
         progress = cells.progress()
     assert first.order[:-1] + second.order == straight.order
@@ -125,7 +125,7 @@ def test_every_storage_holds_what_the_journal_holds_also_after_a_kill(
     assert any(trial[2] == "PRUNED" for trial in trials(folder, resolved))
     monkeypatch.setenv("PGPASSWORD", PASSWORD)  # study.yaml does not have it
     assert read_progress(folder) == progress
-    with Cells(resolved, folder, bases=False) as cells:
+    with SearchQueue(resolved, folder, bases=False) as cells:
         assert cells.finished
 
 
@@ -134,12 +134,13 @@ def test_asks_that_a_kill_cut_short_and_failures_are_taken_up_alike(place: str, 
     for where in ("journal", place):
         folder = tmp_path / where.partition(":")[0]
         resolved = kept_in(where, folder, trials=3, methods={"lwf": None})
-        with Cells(resolved, folder, bases=False) as cells:
+        with SearchQueue(resolved, folder, bases=False) as cells:
             driven = Driver(cells, folder).run(1, ending=lambda spec: ("failed", None))
-            cells._cells[0].optuna.enqueue_trial({"hp.kd_weight": 1.0})  # killed between two calls of an ask
-            cells._cells[0].optuna.ask()
-            cells._cells[0].optuna.enqueue_trial({"hp.kd_weight": 2.0})
-        with Cells(resolved, folder, bases=False, retry_failed=True) as cells:
+            (cell,) = cells.cells.values()
+            cell.optuna.enqueue_trial({"hp.kd_weight": 1.0})  # killed between two calls of an ask
+            cell.optuna.ask()
+            cell.optuna.enqueue_trial({"hp.kd_weight": 2.0})
+        with SearchQueue(resolved, folder, bases=False, retry_failed=True) as cells:
             again = Driver(cells, folder).run()
         seen.append((driven.order, again.order, trials(folder, resolved)))
     assert seen[0] == seen[1]
@@ -150,7 +151,7 @@ def test_runs_in_one_database_do_not_meet(server: Server, tmp_path: Path) -> Non
     orders = []
     for name in ("one", "two"):
         resolved = kept_in(server.full_url, tmp_path / name, trials=2, methods={"lwf": None})
-        with Cells(resolved, tmp_path / name, bases=False) as cells:
+        with SearchQueue(resolved, tmp_path / name, bases=False) as cells:
             orders.append(Driver(cells, tmp_path / name).run().order)
     assert orders[0] == orders[1]  # the second one learnt nothing from the first
     studies = read_studies(tmp_path / "one", resolved.study.storage)
@@ -164,7 +165,7 @@ def test_runs_in_one_database_do_not_meet(server: Server, tmp_path: Path) -> Non
 
 def test_a_server_that_is_lost_is_one_line_and_the_search_goes_on(server: Server, tmp_path: Path) -> None:
     resolved = kept_in(server.full_url, tmp_path, trials=4, methods={"lwf": None})
-    with Cells(resolved, tmp_path, bases=False) as cells:
+    with SearchQueue(resolved, tmp_path, bases=False) as cells:
         first = Driver(cells, tmp_path).run(2)
         server.stop()
         try:
@@ -182,10 +183,10 @@ def test_a_server_that_is_lost_is_one_line_and_the_search_goes_on(server: Server
         second = Driver(cells, tmp_path)  # a connection that was cut is made anew
         second.open = first.open or [job for job in [cells.next()] if job is not None]
         cells.close()
-    with Cells(resolved, tmp_path, bases=False) as cells:
+    with SearchQueue(resolved, tmp_path, bases=False) as cells:
         Driver(cells, tmp_path).run()
         (progress,) = cells.progress()
-    assert (progress.asked, progress.completed) == (4, 4)
+    assert (progress.started, progress.completed) == (4, 4)
 
 
 def call(*arguments: object, password: bool = True) -> subprocess.CompletedProcess[str]:

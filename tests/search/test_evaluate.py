@@ -19,6 +19,7 @@ import yaml
 from analysis import equal, open_results
 from analysis.lake.ledger import openings
 from analysis.lake.run_folder import LEDGER
+from analysis.lake.run_rows import run_rows
 from analysis.selection.selection import cells
 from analysis.views.final import final
 from analysis.views.selection_gap import selection_gap
@@ -27,9 +28,8 @@ from search.commands.evaluate import evaluate
 from search.commands.rerun import rerun
 from search.commands.run import run_study
 from search.commands.status import status
-from search.jobs.evaluation_queue import Evaluation
-from search.jobs.spending import Budget
-from search.lake.writer import recorded
+from search.jobs.evaluation_queue import EvaluationQueue
+from search.jobs.spending import Spending
 from search.preparation.evaluation import SelectedTrial, planned_runs, prepare_evaluation, select
 from spaces.resolved.run_spec import RunSpec
 from spaces.study.budget import BudgetPart
@@ -114,7 +114,7 @@ def test_references_cover_the_orders_of_search_and_evaluation(
     assert {(s.trial, s.configuration.validation, s.measured) for s in mine} == {(3, 0.1, "val")}
 
 
-def carry_out(jobs: Evaluation, folder: Path, count: int | None = None, failing: str = "") -> list[str]:
+def carry_out(jobs: EvaluationQueue, folder: Path, count: int | None = None, failing: str = "") -> list[str]:
     """End so many jobs, one after another, and leave one under way."""
     done = []
     while (job := jobs.next()) is not None:
@@ -133,10 +133,10 @@ def carry_out(jobs: Evaluation, folder: Path, count: int | None = None, failing:
 def test_what_has_its_row_is_not_handed_out_again(study: Any, tmp_path: Path) -> None:
     specs = planned(study, {"orders": 2})
     resolved = study()
-    first = carry_out(Evaluation(specs, tmp_path, lambda spec: resolved.data, bases=False), tmp_path, 3)
-    second = carry_out(Evaluation(specs, tmp_path, lambda spec: resolved.data, bases=False), tmp_path)
+    first = carry_out(EvaluationQueue(specs, tmp_path, lambda spec: resolved.data, bases=False), tmp_path, 3)
+    second = carry_out(EvaluationQueue(specs, tmp_path, lambda spec: resolved.data, bases=False), tmp_path)
     assert first + second == [spec.run for spec in specs]
-    third = Evaluation(specs, tmp_path, lambda spec: resolved.data, bases=False)
+    third = EvaluationQueue(specs, tmp_path, lambda spec: resolved.data, bases=False)
     assert (third.finished, third.next(), third.left) == (True, None, None)
     assert [(p.cell, p.budget, p.completed, p.running) for p in third.progress()] == [
         ("lwf@B0-5tasks", 6, 6, 0),
@@ -146,17 +146,17 @@ def test_what_has_its_row_is_not_handed_out_again(study: Any, tmp_path: Path) ->
 
 def test_failed_runs_wait_until_they_are_asked_for(study: Any, tmp_path: Path) -> None:
     specs, resolved = planned(study, {"orders": 1}), study()
-    jobs = Evaluation(specs, tmp_path, lambda spec: resolved.data, bases=False)
+    jobs = EvaluationQueue(specs, tmp_path, lambda spec: resolved.data, bases=False)
     carry_out(jobs, tmp_path, failing="reference")
     assert [p.failed for p in jobs.progress()] == [1, 1]
-    assert Evaluation(specs, tmp_path, lambda spec: resolved.data, bases=False).finished
-    again = Evaluation(specs, tmp_path, lambda spec: resolved.data, bases=False, retry_failed=True)
+    assert EvaluationQueue(specs, tmp_path, lambda spec: resolved.data, bases=False).finished
+    again = EvaluationQueue(specs, tmp_path, lambda spec: resolved.data, bases=False, retry_failed=True)
     assert carry_out(again, tmp_path) == [spec.run for spec in specs if spec.purpose == "reference"]
 
 
 def test_base_stages_come_first_and_runs_that_share_one_wait(study: Any, tmp_path: Path) -> None:
     specs, resolved = planned(study, {"orders": 1}), study()
-    jobs = Evaluation(specs, tmp_path, lambda spec: resolved.data)
+    jobs = EvaluationQueue(specs, tmp_path, lambda spec: resolved.data)
     base = jobs.next()
     assert base is not None
     assert base.kind == "base"
@@ -173,8 +173,8 @@ def test_base_stages_come_first_and_runs_that_share_one_wait(study: Any, tmp_pat
 def test_a_spent_budget_hands_nothing_out_and_a_run_handed_back_is_left(study: Any, tmp_path: Path) -> None:
     specs, resolved = planned(study, {"orders": 1}), study()
     now = [0.0]
-    budget = Budget(BudgetPart(wall="1h"), tmp_path, clock=lambda: now[0])
-    jobs = Evaluation(specs, tmp_path, lambda spec: resolved.data, bases=False, budget=budget)
+    spending = Spending(BudgetPart(wall="1h"), tmp_path, clock=lambda: now[0])
+    jobs = EvaluationQueue(specs, tmp_path, lambda spec: resolved.data, bases=False, spending=spending)
     job = jobs.next()
     assert job is not None
     now[0] = 3600.0
@@ -188,8 +188,8 @@ def test_a_spent_budget_hands_nothing_out_and_a_run_handed_back_is_left(study: A
 def test_an_evaluation_leaves_test_rows_a_ledger_and_the_search_as_it_was(
     judged: Path, searched: Path
 ) -> None:
-    rows = recorded(judged)
-    assert sorted(t for t, r in rows.items() if r["purpose"] == "search") == sorted(recorded(searched))
+    rows = run_rows(judged)
+    assert sorted(t for t, r in rows.items() if r["purpose"] == "search") == sorted(run_rows(searched))
     finals = {t: r for t, r in rows.items() if r["purpose"] == "final"}
     assert {r["split"] for r in finals.values()} == {"test"}
     assert {(r["class_order"], r["seed"]) for r in finals.values()} == {("natural", 1), ("seed:1", 1)}
@@ -202,13 +202,13 @@ def test_an_evaluation_leaves_test_rows_a_ledger_and_the_search_as_it_was(
     assert {tuple(splits[t]) for t, r in rows.items() if r["purpose"] == "search"} == {("val",)}
     (line,) = openings(judged)
     assert (line["what"], line["runs"], line["cells"]) == ("evaluate", len(rows) - 3, [TUNED, LWF])
-    assert equal(searched, judged, trials=list(recorded(searched)))
+    assert equal(searched, judged, trials=list(run_rows(searched)))
 
 
 def test_the_values_are_those_that_were_sampled(judged: Path) -> None:
     prepared = prepare_evaluation(judged)
     (lwf,) = [one for one in prepared.selected if one.cell.name == LWF]
-    row = recorded(judged)[f"{LWF}/{lwf.number}"]
+    row = run_rows(judged)[f"{LWF}/{lwf.number}"]
     assert lwf.values["hp.kd_weight"] == row["hp.kd_weight"]
     assert prepared.skipped == ()
     shown = {cell.name: cell for cell in cells(open_results(judged))}
@@ -227,7 +227,7 @@ def test_more_class_orders_open_the_test_set_again(judged: Path, tmp_path: Path)
     folder = shutil.copytree(judged, tmp_path / "run")
     evaluate(folder, ["final.orders=3"], local=True)
     assert len(openings(folder)) == 2
-    found = {r["class_order"] for r in recorded(folder).values() if r["purpose"] == "final"}
+    found = {r["class_order"] for r in run_rows(folder).values() if r["purpose"] == "final"}
     assert found == {"natural", "seed:1", "seed:2"}
 
 
@@ -248,13 +248,13 @@ def test_the_report_shows_the_gap_whose_parts_sum(judged: Path) -> None:
 def test_status_counts_search_and_evaluation_apart(judged: Path) -> None:
     state = status(judged)
     assert state["runs"] == {"completed": 3, "stopped": 0, "failed": 0}
-    assert state["evaluation"]["completed"] == len(recorded(judged)) - 3
+    assert state["evaluation"]["completed"] == len(run_rows(judged)) - 3
     assert (state["protocol"], len(state["openings"])) == ("validation", 1)
 
 
 @pytest.mark.parametrize("purpose", ["final", "reference"])
 def test_an_evaluated_run_comes_out_the_same_again(judged: Path, purpose: str) -> None:
-    trial = next(t for t, r in recorded(judged).items() if r["purpose"] == purpose and r["cell"] == LWF)
+    trial = next(t for t, r in run_rows(judged).items() if r["purpose"] == purpose and r["cell"] == LWF)
     assert rerun(judged, trial)
 
 
@@ -277,7 +277,7 @@ def test_what_chf_has_trained_for_the_test_set_comes_out_the_same_again(tmp_path
     folder = run_study(plain, tmp_path / "run", local=True).folder
     evaluate(folder, local=True)
     trial = f"{LWF}/0/final/natural/s1"
-    assert recorded(folder)[trial]["split"] == "test"
+    assert run_rows(folder)[trial]["split"] == "test"
     assert rerun(folder, trial)
 
 
@@ -329,7 +329,7 @@ def test_an_oracle_is_labelled_wherever_its_numbers_stand(tmp_path: Path) -> Non
     plain = {**STUDY, "protocol": {"select_on": "oracle-test"}, "methods": ["finetune"]}
     noted: list[str] = []
     summary = run_study(plain, tmp_path / "run", local=True, warn=noted.extend)
-    (row,) = recorded(summary.folder).values()
+    (row,) = run_rows(summary.folder).values()
     confusions = open_results(summary.folder).confusions(row["run"], "test")
     assert row["split"] == "test"
     assert row["last_accuracy"] == confusions[-1].trace() / confusions[-1].sum()
@@ -346,7 +346,7 @@ def test_the_first_tasks_are_compared_with_the_same_tasks(tmp_path: Path) -> Non
     plain = {**STUDY, "protocol": {"select_on": "first-k", "first": 2}, "final": {"orders": 1}}
     folder = run_study({**plain, "methods": ["finetune"]}, tmp_path / "run", local=True).folder
     evaluate(folder, local=True)
-    rows = {row["purpose"]: row for row in recorded(folder).values()}
+    rows = {row["purpose"]: row for row in run_rows(folder).values()}
     assert {purpose: row["tasks_done"] for purpose, row in rows.items()} == {
         "search": 2,
         "final": 5,
@@ -378,7 +378,7 @@ def test_a_killed_evaluation_given_again_leaves_the_rows_of_an_undisturbed_one(
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=60)
-    assert len(recorded(folder)) < len(recorded(judged))
+    assert len(run_rows(folder)) < len(run_rows(judged))
     assert evaluate(folder, local=True).failed == 0
     assert equal(folder, judged), equal(folder, judged)
     assert len(openings(folder)) == 2
@@ -405,7 +405,7 @@ def test_a_selected_trial_of_one_half_of_the_classes_is_judged_on_the_other(tmp_
     results = open_results(folder)
     names = {
         row["purpose"]: set(results.read("classes", [trial])["class_name"])
-        for trial, row in recorded(folder).items()
+        for trial, row in run_rows(folder).items()
     }
     assert names["search"] == names["reference"]
     assert not names["search"] & names["final"]
@@ -413,5 +413,5 @@ def test_a_selected_trial_of_one_half_of_the_classes_is_judged_on_the_other(tmp_
     assert gap.table is not None
     assert not {"more data", "gap"} & set(gap.table.columns)
     assert "no part from more data" in gap.text
-    trial = next(t for t, row in recorded(folder).items() if row["purpose"] == "final")
+    trial = next(t for t, row in run_rows(folder).items() if row["purpose"] == "final")
     assert rerun(folder, trial)

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from analysis.lake.run_folder import JOURNAL, SQLITE_FILE
 from cl_core.errors import BadRequest
-from search.cells.queue import Cells
-from search.cells.standing import read_progress
+from search.cells.cell_progress import read_progress
+from search.cells.search_queue import SearchQueue
 from search.storage import file_systems, mirror
 from search.storage.file_systems import network_type, own_place
-from search.storage.run_folder import JOURNAL, SQLITE_FILE, check_storage
+from search.storage.studies import check_storage
 from spaces.study.storage import StoragePart
 from tests.search.simulation import TASKS, Driver, told
 from tests.search.test_control import begun
@@ -61,7 +62,7 @@ class Machine:
 
     def __init__(self, network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.network, self._patch = network, monkeypatch
-        for module in ("search.storage.run_folder", "search.storage.file_systems"):
+        for module in ("search.storage.studies", "search.storage.file_systems"):
             monkeypatch.setattr(f"{module}.network_type", self.kind)
 
     def kind(self, path: Path) -> str | None:
@@ -97,14 +98,14 @@ def test_a_run_goes_on_here_and_on_another_machine(
         value = row["objective"]
         return [None, *(value * (1 - 0.1 * (TASKS - 1 - task) / TASKS) for task in range(1, TASKS))]
 
-    monkeypatch.setattr("search.cells.queue.increments_of", simulated)  # simulated runs leave no counts
+    monkeypatch.setattr("search.cells.recovery.increments_of", simulated)  # simulated runs leave no counts
     how: dict[str, Any] = {"trials": 8, "methods": {"lwf": None}, "stopper": "median"}
     straight = tmp_path / "straight"
-    with Cells(kept(study, straight, "journal", **how), straight, bases=False) as cells:
+    with SearchQueue(kept(study, straight, "journal", **how), straight, bases=False) as cells:
         order = Driver(cells, straight).run().order
     folder = tmp_path / "network" / "run"
     resolved = kept(study, folder, optuna, **how)
-    with Cells(resolved, folder, bases=False) as cells:
+    with SearchQueue(resolved, folder, bases=False) as cells:
         first = Driver(cells, folder).run(2)
         assert not (folder / name).exists()
         assert read_progress(folder) == cells.progress()  # this machine looks at its own
@@ -119,13 +120,13 @@ def test_a_run_goes_on_here_and_on_another_machine(
     shutil.rmtree(folder)
     shutil.copytree(alone, folder)
     machine.go_to(tmp_path / "b")  # finds the copy, which lacks two configurations
-    with Cells(resolved, folder, bases=False) as cells:
+    with SearchQueue(resolved, folder, bases=False) as cells:
         second = Driver(cells, folder).run(2)
     done = [job for job, _ in first.order[:-1]]
     assert not set(done) & {job for job, _ in second.order}  # their rows are taken
     assert first.order[:-1] + second.order[:-1] == order[: len(first.order) + len(second.order) - 2]
     machine.go_to(tmp_path / "a")  # its own file is older now than the copy
-    with Cells(resolved, folder, bases=False) as cells:
+    with SearchQueue(resolved, folder, bases=False) as cells:
         third = Driver(cells, folder).run()
         assert cells.finished
     assert first.order[:-1] + second.order[:-1] + third.order == order
@@ -135,12 +136,12 @@ def test_a_run_goes_on_here_and_on_another_machine(
 def test_a_killed_driver_goes_on_from_its_own_disk(study: Any, tmp_path: Path, machine: Machine) -> None:
     folder = tmp_path / "network" / "run"
     resolved = kept(study, folder, "journal", trials=4)
-    cells = Cells(resolved, folder, bases=False)  # killed: nothing is closed, no copy is written
+    cells = SearchQueue(resolved, folder, bases=False)  # killed: nothing is closed, no copy is written
     first = Driver(cells, folder).run(3)
     assert not (folder / JOURNAL).exists()
-    with Cells(resolved, folder, bases=False) as again:
+    with SearchQueue(resolved, folder, bases=False) as again:
         assert again._studies.storage is not cells._studies.storage
-        assert [p.asked for p in again.progress()] == [2, 2]
+        assert [p.started for p in again.progress()] == [2, 2]
         second = Driver(again, folder).run()
     assert second.order[0] == first.order[-1]
     assert (folder / JOURNAL).exists()
@@ -154,7 +155,7 @@ def test_the_copy_follows_within_its_time(
 
     monkeypatch.setattr(mirror, "EVERY", 0.02)
     folder = tmp_path / "network" / "run"
-    with Cells(kept(study, folder, "journal", trials=2), folder, bases=False) as cells:
+    with SearchQueue(kept(study, folder, "journal", trials=2), folder, bases=False) as cells:
         Driver(cells, folder).run(1)
         (own,) = (tmp_path / "a").rglob(JOURNAL)
         until(lambda: (folder / JOURNAL).exists() and (folder / JOURNAL).read_bytes() == own.read_bytes())
@@ -169,7 +170,7 @@ def test_where_everything_lies_on_a_network_the_journal_stays_in_the_folder(
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "network" / "tmp"))
     assert own_place() is None
     folder = tmp_path / "network" / "run"
-    with Cells(kept(study, folder, "journal", trials=1), folder, bases=False) as cells:
+    with SearchQueue(kept(study, folder, "journal", trials=1), folder, bases=False) as cells:
         Driver(cells, folder).run(1)
         assert (folder / JOURNAL).exists()
     with pytest.raises(BadRequest, match=r"storage.optuna sqlite needs a disk of this machine, .* nfs4"):
@@ -184,7 +185,7 @@ def test_a_run_id_that_is_none_makes_no_path(study: Any, tmp_path: Path, machine
     text = (folder / "study.yaml").read_text()
     (line,) = [line for line in text.splitlines() if line.startswith("  run: ")]
     (folder / "study.yaml").write_text(text.replace(line, "  run: ../../../escaped"))
-    with Cells(resolved, folder, bases=False) as cells:
+    with SearchQueue(resolved, folder, bases=False) as cells:
         Driver(cells, folder).run(1)
     assert not list(tmp_path.rglob("*escaped*"))
     assert (folder / JOURNAL).exists()

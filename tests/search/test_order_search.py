@@ -10,15 +10,16 @@ import optuna
 import pytest
 from rich.console import Console
 
+from analysis.lake.run_rows import run_rows
 from cl_core.errors import BadRequest
-from search.cells.queue import Cells
-from search.cells.standing import read_progress
+from search.cells.cell_progress import read_progress
+from search.cells.search_queue import SearchQueue
 from search.cells.warm_start import observations
 from search.commands.status import show, status
 from search.display.cells import cell_table
 from search.display.live import Live
-from search.lake.writer import recorded, start_tables
-from search.storage.run_folder import read_journal
+from search.lake.writer import start_tables
+from search.storage.studies import read_journal
 from spaces.resolved.run_spec import RunSpec
 from spaces.resolved.study_yaml import study_yaml
 from tests.search.simulation import SCHEMAS, Driver, Ending, images, made, told, trials_of
@@ -51,7 +52,7 @@ def searched(folder: Path, **search: Any) -> Any:
 
 
 def carried_out(resolved: Any, folder: Path, jobs: int | None = None, **how: Any) -> Driver:
-    with Cells(resolved, folder, bases=False, **how) as cells:
+    with SearchQueue(resolved, folder, bases=False, **how) as cells:
         return Driver(cells, folder).run(jobs, ending=planted)
 
 
@@ -65,7 +66,7 @@ def test_every_sampler_searches_from_the_natural_order_on(sampler: str, tmp_path
     hard, easy = (told(tmp_path, name) for name in (HARD, EASY))
     first = 0.5 + 0.03 * (0 - 9)
     assert hard[0][2] == easy[0][2] == pytest.approx(first)
-    orders = {row["class_order"] for row in recorded(tmp_path).values()}
+    orders = {row["class_order"] for row in run_rows(tmp_path).values()}
     assert len(orders) == 9  # the natural one is in both
     assert {state for found in (hard, easy) for _, state, _ in found} == {"COMPLETE"}
     storage = read_journal(tmp_path)
@@ -88,7 +89,7 @@ def test_each_search_goes_its_own_way(tmp_path: Path) -> None:
 def test_rows_hold_the_order_with_the_classes_of_a_task_sorted(tmp_path: Path) -> None:
     resolved = searched(tmp_path, trials=4, protocol={"seeds": 2})
     carried_out(resolved, tmp_path)
-    rows = recorded(tmp_path)
+    rows = run_rows(tmp_path)
     assert rows[f"{HARD}/0"]["class_order"] == "list:0-1-2-3-4-5-6-7-8-9"
     assert rows[f"{HARD}/3"]["class_order"] == rows[f"{HARD}/3/hardest/s1"]["class_order"]
     assert len(rows) == 16
@@ -129,10 +130,10 @@ def test_a_search_learns_from_another_runs_orders(tmp_path: Path) -> None:
     resolved = searched(folder, trials=3, start_from=["paper", str(other)])
     found = observations(resolved, str(other))
     assert [len(found[name]) for name in (HARD, EASY)] == [5, 5]
-    rows = recorded(other)
+    rows = run_rows(other)
     for name, cell in zip((HARD, EASY), resolved.cells, strict=True):
         for number, seen in enumerate(found[name]):
-            again = resolved.configuration(cell, seen.config, "natural", 0)
+            again = resolved.configuration(cell, seen.values, "natural", 0)
             assert again.class_order == rows[f"{name}/{number}"]["class_order"]
     carried_out(resolved, folder, known={str(other): found})
     assert len(told(folder, HARD)) == 3
@@ -141,7 +142,7 @@ def test_a_search_learns_from_another_runs_orders(tmp_path: Path) -> None:
 def test_no_stopper_acts_and_the_hardest_order_is_nobodys_best(tmp_path: Path) -> None:
     scenarios = ("B0-5tasks", BOTH[0])
     resolved = searched(tmp_path, trials=9, scenarios=scenarios, stopper="asha", sampler="random")
-    with Cells(resolved, tmp_path, bases=False) as cells:
+    with SearchQueue(resolved, tmp_path, bases=False) as cells:
         Driver(cells, tmp_path).run(ending=planted)
         plain, hard = cells.progress()
         line = Live(cells.progress, tmp_path).line()

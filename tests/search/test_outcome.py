@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from analysis.lake.run_rows import run_rows
 from cl_core.errors import BadRequest
 from search.commands.outcome import next_command, outcome
 from search.cost.evaluation_cost import counts, seconds
 from search.display.cells import cell_table
 from search.display.named_table import named_table
 from search.jobs.progress import CellProgress
-from search.lake.writer import recorded
 from search.preparation.evaluation import prepare_evaluation
 from search.worker.logs import named_run
 from tests.search.test_cli import call, refused, write
@@ -105,7 +105,7 @@ def test_the_time_of_an_evaluation_goes_by_recorded_runs_and_rows(searched: Path
     final = sum(spec.purpose == "final" for spec in specs)
     assert seconds(specs, rows, 0.1) == pytest.approx(10.0 * final + 9.0 * (len(specs) - final))
     assert seconds(specs, {}, 0.1) is None
-    assert seconds(specs, recorded(searched), 0.1)
+    assert seconds(specs, run_rows(searched), 0.1)
 
 
 @pytest.mark.parametrize("room", [60, 80, 120])

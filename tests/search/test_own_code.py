@@ -14,6 +14,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from analysis.lake.run_folder import JOURNAL, SCHEMA
+from analysis.lake.run_rows import run_rows
 from cl_core.errors import BadRequest
 from cl_core.method import METHODS
 from cl_core.own_code import only
@@ -22,9 +24,8 @@ from search.commands.evaluate import evaluate
 from search.commands.export import export
 from search.commands.rerun import rerun
 from search.commands.run import run_study
-from search.lake.writer import SCHEMA, recorded, write_rows
+from search.lake.writer import write_rows
 from search.preparation.prepared import prepare
-from search.storage.run_folder import JOURNAL
 
 # A module that leaves a file behind when it is imported, and when its data are loaded.
 MODULE = """
@@ -218,7 +219,7 @@ def test_what_a_folder_names_beside_its_study_file_is_not_imported(
     file.write_text(yaml.safe_dump({**STUDY, "recipe": {"epochs": 1, "net": nets}}))
     command = ["run", file, "--local", "--out", folder]
     assert call(*command).exit_code == 0
-    trial, row = next(iter(recorded(folder).items()))
+    trial, row = next(iter(run_rows(folder).items()))
     if where == "journal":  # a configuration that is still to run
         shutil.rmtree(folder / "tables")
         journal, named = folder / JOURNAL, f'"recipe.net":"{row["net"]}"'

@@ -177,7 +177,7 @@ def test_a_folder_without_room_is_refused_before_work(tmp_path: Path) -> None:
         pytest.skip("only an administrator makes a small disk")
     try:
         line = refused("run", "quickstart", "--local", "--out", tmp_path / "run")
-        assert f"the run's folder must be writable, and {tmp_path} is not (No space left on device)" in line
+        assert f"the run folder must be writable, and {tmp_path} is not (No space left on device)" in line
         assert not list(tmp_path.iterdir())
     finally:
         os.system(f"umount {tmp_path}")

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from analysis import equal
+from analysis.lake.run_folder import log_file
+from analysis.lake.run_rows import run_rows
 from cl_core.errors import BadRequest
 from search.backends.ray_environment import ray_environment
 from search.commands.evaluate import evaluate
 from search.commands.run import run_study
-from search.lake.writer import recorded
-from search.worker.logs import log_file
+from search.jobs.spending import Spending
 
 # Ray leaves sockets and files to the collector, in this process and in what it starts.
 pytestmark = [
@@ -124,7 +125,7 @@ def test_an_evaluation_on_ray_equals_the_same_one_in_one_process(place: Path, tm
 def test_runs_that_fall_behind_are_stopped_and_have_their_rows(place: Path, tmp_path: Path) -> None:
     plain = study(methods=["finetune"], resources={"concurrent": 2}, search={"trials": 6, "stopper": "asha"})
     summary = run_study(plain, tmp_path / "run")
-    rows = recorded(summary.folder)
+    rows = run_rows(summary.folder)
     assert summary.stopped > 0
     assert summary.completed + summary.stopped == len(rows) == 6
     assert {row["tasks_done"] for row in rows.values() if row["status"] == "stopped"} <= {2, 3, 4}
@@ -134,23 +135,22 @@ def test_runs_that_fall_behind_are_stopped_and_have_their_rows(place: Path, tmp_
 def test_a_spent_budget_lets_running_tasks_end_and_the_same_command_goes_on(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from search.jobs.spending import Budget
 
     plain = study(
         methods=["finetune"], resources={"concurrent": 2}, search={"trials": 3, "sampler": "random"}
     )
     reached: list[str] = []
-    keep = Budget.reach
+    keep = Spending.reach
     with monkeypatch.context() as patch:
         patch.setattr(
-            Budget, "reach", lambda self, job, end=False: (reached.append(job), keep(self, job, end))
+            Spending, "reach", lambda self, job, end=False: (reached.append(job), keep(self, job, end))
         )
         patch.setattr(
-            Budget, "over", property(lambda self: "budget.wall is spent" if len(reached) > 3 else None)
+            Spending, "over", property(lambda self: "budget.wall is spent" if len(reached) > 3 else None)
         )
         first = run_study(plain, tmp_path / "run")
     assert (first.left, first.completed, first.failed) == ("budget.wall is spent", 0, 0)
-    assert len(list((first.folder / "tables" / ".running" / "checkpoints").glob("finetune*"))) == 2
+    assert len(list((first.folder / "tables" / ".running" / "tasks").glob("finetune*"))) == 2
     second = run_study(plain, tmp_path / "run")
     assert (second.left, second.completed, second.failed) == (None, 3, 0)
     whole = run_study(plain, tmp_path / "whole", local=True)

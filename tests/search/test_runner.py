@@ -1,4 +1,4 @@
-"""One run below its folder: rows, resume points, failures; without Ray."""
+"""One run below its folder: rows, resume checkpoints, failures; without Ray."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from analysis.lake.run_folder import file_stem, tables_of
+from analysis.lake.run_rows import run_rows
 from cl_core.records import SORT, TABLES, columns
-from search.lake.writer import file_of, gather, read_rows, recorded, start_tables, study_schemas, tables_of
+from search.lake.writer import gather, read_rows, start_tables, study_schemas
 from search.worker.runner import Runner, end_from_rows
 from spaces.resolved.run_spec import RunSpec
 from tests import tiny
@@ -34,14 +36,14 @@ def _spec(method: str = "bic", **rest: Any) -> RunSpec:
 
 def _runner(folder: Path, spec: RunSpec | None = None) -> Runner:
     start_tables(folder, SCHEMAS)
-    return Runner(spec or _spec(), folder, folder / "checkpoints", SCHEMAS, tiny.data())
+    return Runner(spec or _spec(), folder, folder / "checkpoints", data=tiny.data())
 
 
-def _rows(folder: Path, trial: str) -> dict[str, list[dict[str, Any]]]:
-    """What a trial left, without what may differ between equal runs, sorted."""
+def _rows(folder: Path, run: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of a run, sorted, without what may differ between equal runs."""
     out = {}
     for table in TABLES:
-        rows = [{k: v for k, v in r.items() if k not in VOLATILE} for r in read_rows(folder, table, trial)]
+        rows = [{k: v for k, v in r.items() if k not in VOLATILE} for r in read_rows(folder, table, run)]
         out[table] = sorted(rows, key=lambda row: [str(row[k]) for k in SORT[table]])
         keys = [tuple(row[k] for k in SORT[table]) for row in rows]
         assert len(keys) == len(set(keys)), f"a row stands twice in {table}"
@@ -109,7 +111,7 @@ def test_a_worker_killed_between_tasks_leaves_the_rows_of_an_undisturbed_run(
     assert _rows(tmp_path, second.spec.run) == straight
 
 
-@pytest.mark.parametrize("where", ["before the boundary", "after the boundary", "in the middle of the rows"])
+@pytest.mark.parametrize("where", ["before the checkpoint", "after the checkpoint", "amid the rows"])
 def test_a_worker_killed_while_it_records_leaves_each_row_once(
     where: str, tmp_path: Path, straight: dict[str, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,9 +126,9 @@ def test_a_worker_killed_while_it_records_leaves_each_row_once(
     first = _runner(tmp_path)
     first.step()
     with monkeypatch.context() as patch:
-        if where == "before the boundary":
+        if where == "before the checkpoint":
             patch.setattr(first.training, "keep_resume_checkpoint", die)
-        elif where == "in the middle of the rows":
+        elif where == "amid the rows":
             write, written = search.worker.runner.write_rows, []
 
             def some(folder: Path, table: str, *rest: Any) -> None:
@@ -137,11 +139,11 @@ def test_a_worker_killed_while_it_records_leaves_each_row_once(
 
             patch.setattr(search.worker.runner, "write_rows", some)
         else:
-            patch.setattr(search.worker.runner.Runner, "progress", die)
+            patch.setattr(search.worker.runner.Runner, "answer", die)
         with pytest.raises(Killed):
             first.step()
     second = _runner(tmp_path)
-    assert second.training.done == (2 if where == "after the boundary" else 1)
+    assert second.training.done == (2 if where == "after the checkpoint" else 1)
     while not second.step().done:
         pass
     assert _rows(tmp_path, second.spec.run) == straight
@@ -154,7 +156,7 @@ def test_a_damaged_table_is_written_again(
     first = _runner(tmp_path)
     first.step()
     first.step()
-    path = tables_of(tmp_path) / ".running" / table / f"{file_of(first.spec.run)}.parquet"
+    path = tables_of(tmp_path) / ".running" / table / f"{file_stem(first.spec.run)}.parquet"
     path.write_bytes(path.read_bytes()[:50])
     second = _runner(tmp_path)
     while not second.step().done:
@@ -162,7 +164,7 @@ def test_a_damaged_table_is_written_again(
     assert _rows(tmp_path, second.spec.run) == straight
 
 
-def test_a_run_that_ended_keeps_no_boundary_and_no_file_aside(tmp_path: Path) -> None:
+def test_a_run_that_ended_keeps_no_resume_checkpoint_and_no_file_aside(tmp_path: Path) -> None:
     runner = _runner(tmp_path)
     while not runner.step().done:
         pass
@@ -179,7 +181,7 @@ def test_a_run_that_diverges_fails_with_its_first_line_and_keeps_its_finished_ta
     assert (progress.status, progress.done) == ("failed", True)
     assert progress.error is not None
     assert "every loss term must stay finite" in progress.error
-    row = recorded(tmp_path)[runner.spec.run]
+    row = run_rows(tmp_path)[runner.spec.run]
     assert row["error"] == progress.error
     assert "\n" not in row["error"]
     assert row["tasks_done"] == 1
@@ -190,7 +192,7 @@ def test_a_run_stopped_early_says_so(tmp_path: Path) -> None:
     runner = _runner(tmp_path)
     runner.step()
     assert runner.stop().status == "stopped"
-    row = recorded(tmp_path)[runner.spec.run]
+    row = run_rows(tmp_path)[runner.spec.run]
     assert (row["status"], row["tasks_done"], row["tasks"]) == ("stopped", 1, 3)
     assert runner.stop().status == "stopped"
 
@@ -204,7 +206,7 @@ def test_a_run_ended_by_the_driver_has_the_row_that_its_worker_would_write(tmp_p
         if by == "worker":
             runner.stop()
         else:
-            end_from_rows(runner.spec, folder, SCHEMAS, "stopped")
+            end_from_rows(runner.spec, folder, "stopped")
         rows.append(_rows(folder, runner.spec.run))
         assert not list((folder / "checkpoints").rglob(f"{runner.training.resume_checkpoint_key(0)}*"))
     assert rows[0] == rows[1]
@@ -217,8 +219,8 @@ def test_gathering_keeps_every_row_once(tmp_path: Path, straight: dict[str, list
     for _ in range(2):
         counts = gather(tmp_path)
         assert counts == {table: len(rows) for table, rows in straight.items()}
-    assert recorded(tmp_path)[runner.spec.run]["status"] == "completed"
-    assert not (tables_of(tmp_path) / "runs" / f"{file_of(runner.spec.run)}.parquet").exists()
+    assert run_rows(tmp_path)[runner.spec.run]["status"] == "completed"
+    assert not (tables_of(tmp_path) / "runs" / f"{file_stem(runner.spec.run)}.parquet").exists()
 
 
 def test_the_folder_shows_every_column_before_the_first_row(tmp_path: Path) -> None:
@@ -238,8 +240,8 @@ def test_a_spec_survives_json() -> None:
 
 
 @pytest.mark.parametrize("run", ["../../x", "a/b:c", "/etc/passwd"])
-def test_no_trial_s_name_makes_a_folder(trial: str, tmp_path: Path) -> None:
-    path = tables_of(tmp_path) / "runs" / f"{file_of(trial)}.parquet"
+def test_no_name_of_a_run_makes_a_folder(run: str, tmp_path: Path) -> None:
+    path = tables_of(tmp_path) / "runs" / f"{file_stem(run)}.parquet"
     assert path.parent == tables_of(tmp_path) / "runs"
     assert path.resolve().parent == path.parent.resolve()
 
@@ -276,7 +278,7 @@ def test_a_run_of_the_first_tasks_has_their_sizes_in_the_results(tmp_path: Path)
     assert [len(c) for c in results.confusions(runner.spec.run, "val")] == [3, 5]
 
 
-def test_the_stages_have_the_values_in_force_of_each_task(tmp_path: Path) -> None:
+def test_the_tasks_have_the_values_in_force_of_each_task(tmp_path: Path) -> None:
     options = {"lrs": "0.5", "drop": 0.0, "attempts": 2}
     runner = _runner(tmp_path, _spec("lwf", chf=options))
     while not runner.step().done:

@@ -9,10 +9,10 @@ import optuna
 import pytest
 
 from cl_core.errors import BadRequest
-from search.backends.allocation import unguided
+from search.backends.allocation import random_search_notes
 from search.cells import samplers
-from search.cells.queue import Cells
-from search.storage.run_folder import read_journal
+from search.cells.search_queue import SearchQueue
+from search.storage.studies import read_journal
 from spaces.resolved.warnings import warnings_of
 from tests.search.simulation import Driver, told
 
@@ -26,7 +26,7 @@ EARLY: dict[str, dict[str, Any]] = {
 
 
 def runs(resolved: Any, folder: Path, jobs: int | None = None) -> Driver:
-    return Driver(Cells(resolved, folder, bases=False), folder).run(jobs)
+    return Driver(SearchQueue(resolved, folder, bases=False), folder).run(jobs)
 
 
 @pytest.mark.parametrize("sampler", EARLY)
@@ -112,7 +112,7 @@ def test_published_values_outside_a_narrowed_space_are_moved_and_that_is_said(
         "the published hp.kd_weight = 0.25 is outside the space: the first trial takes 1.0",
         "the published hp.temperature = 2.0 is outside the space: the first trial takes 3.0",
     ]
-    job = Cells(resolved, tmp_path, bases=False).next()
+    job = SearchQueue(resolved, tmp_path, bases=False).next()
     assert job is not None
     assert (job.spec.configuration.hp["kd_weight"], job.spec.configuration.hp["temperature"]) == (1.0, 3.0)
     assert warnings_of(study(methods, start_from=[])) == []
@@ -124,11 +124,11 @@ def test_published_values_outside_a_narrowed_space_are_moved_and_that_is_said(
         (
             {"trials": 10},
             1,
-            "tpe begins with 10 random configurations a cell (sampler_args.n_startup_trials)",
+            "tpe begins with 10 random trials a cell (sampler_args.n_startup_trials)",
         ),
         ({"trials": 11}, 1, None),
         ({"trials": 11}, 2, None),  # ten in each of two cells
-        ({"trials": 11}, 21, "11 configurations of a cell are under way, and 1 of its 11 come after"),
+        ({"trials": 11}, 21, "11 trials of a cell run at once, and 1 of its 11 come after"),
         ({"trials": 3, "sampler_args": {"n_startup_trials": 1}}, 4, None),
         ({"trials": 9, "sampler": "gp", "methods": {"lwf": None}}, 1, "gp begins with 10 random"),
         ({"trials": 9, "sampler": "nsga2"}, 1, "(sampler_args.population_size), and a cell has 9"),
@@ -149,7 +149,7 @@ def test_published_values_outside_a_narrowed_space_are_moved_and_that_is_said(
 def test_a_sampler_that_would_be_random_search_is_said(
     search: dict[str, Any], concurrent: int, says: str | None, study: Any
 ) -> None:
-    lines = unguided(study(**search), concurrent)
+    lines = random_search_notes(study(**search), concurrent)
     assert len(lines) == (says is not None)
     if says is not None:
         assert says in lines[0]

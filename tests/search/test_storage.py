@@ -10,8 +10,11 @@ from pathlib import Path
 import optuna
 import pytest
 
+from analysis.lake.run_folder import JOURNAL, LOCK
 from cl_core.errors import BadRequest
-from search.storage.run_folder import JOURNAL, LOCK, acquire, held, mend, open_journal, read_journal
+from search.storage.journal import mend
+from search.storage.lock import acquire, held
+from search.storage.studies import open_journal, read_journal
 
 PARAMS = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}
 
@@ -93,7 +96,7 @@ def test_reading_changes_nothing_and_needs_no_journal(tmp_path: Path) -> None:
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib\nfrom search.storage.run_folder import acquire\n"
+        "import sys, pathlib\nfrom search.storage.lock import acquire\n"
         "lock = acquire(pathlib.Path(sys.argv[1]))\nprint('held', flush=True)\nsys.stdin.read()\n"
     )
     other = subprocess.Popen(
@@ -128,5 +131,5 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     for folder in (file, file / "below"):
-        with pytest.raises(BadRequest, match="cannot write into the run's folder"):
+        with pytest.raises(BadRequest, match="the run folder must be writable"):
             acquire(folder)

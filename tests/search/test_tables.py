@@ -28,9 +28,7 @@ READERS: dict[str, Callable[[Path], list[str]]] = {
     "pyarrow": lambda table: ds.dataset(table).to_table()["run"].to_pylist(),
     "polars": lambda table: pl.read_parquet(table)["run"].to_list(),
     "polars, lazy": lambda table: pl.scan_parquet(table).select("run").collect()["run"].to_list(),
-    "duckdb": lambda table: [
-        trial for (trial,) in duckdb.sql(f"select trial from '{table}/*.parquet'").fetchall()
-    ],
+    "duckdb": lambda table: [run for (run,) in duckdb.sql(f"select run from '{table}/*.parquet'").fetchall()],
 }
 TRIAL = "finetune@B0-5tasks--1"
 

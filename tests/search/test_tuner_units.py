@@ -1,10 +1,9 @@
-"""The driver's parts without a cluster: orders, answers, resources, the session, searcher and scheduler."""
+"""The driver's parts without a cluster: jobs, answers, allocation, dispatcher, searcher and scheduler."""
 
 from __future__ import annotations
 
 import copy
 import errno
-import json
 import pickle
 import sys
 from dataclasses import replace
@@ -15,6 +14,8 @@ from typing import Any
 import pytest
 import torch
 
+from analysis.lake.run_folder import log_file
+from analysis.lake.run_rows import run_rows
 from cl_core.errors import BadRequest, RunError, named_line
 from cl_core.images.data_spec import DataSpec
 from cl_core.scenarios.scenarios import parse_scenario
@@ -23,15 +24,14 @@ from search.backends import allocation
 from search.backends.local import run_local
 from search.commands.listing import KINDS, listing
 from search.commands.train import train
-from search.jobs.dispatcher import Session, StorageError
-from search.jobs.queue import Job
-from search.lake.writer import recorded as rows_of
+from search.jobs.dispatcher import Dispatcher, StorageError
 from search.lake.writer import start_tables, study_schemas
 from search.preparation.train_request import TrainRequest, settings
 from search.storage.trouble import is_storage, storage_trouble
-from search.worker import worker
-from search.worker.logs import checked_run, log_file, recorded
-from search.worker.worker import NO_STORAGE, Answer, Order, Work, end_run
+from search.worker import worker as worker_module
+from search.worker.job import NO_STORAGE, Answer, Job, Workspace
+from search.worker.logs import checked_run, logged
+from search.worker.worker import Worker, end_run
 from spaces.resolved.run_spec import RunSpec
 
 
@@ -49,14 +49,20 @@ def spec(trial: str = "finetune@B0-5tasks/0", **changes: Any) -> RunSpec:
     )
 
 
-def order(folder: Path, trial: str = "finetune@B0-5tasks/0", kind: str = "run", **changes: Any) -> Order:
+RUN = "finetune@B0-5tasks/0"
+
+
+def workspace(folder: Path) -> Workspace:
     start_tables(folder, study_schemas(["finetune"]))
-    given = spec(trial, **changes).to_dict()
-    return Order(trial, kind, given, ["finetune"], str(folder), str(folder / "checkpoints"), 1)
+    return Workspace(folder, folder / "checkpoints")
+
+
+def one_job(run: str = RUN, kind: str = "run", **changes: Any) -> Job:
+    return Job(kind, run, spec(run, **changes))
 
 
 class StandIn:
-    """Cells that hand out given jobs one at a time, and remember what they were told."""
+    """A queue that hands out given jobs one at a time, and remembers their ends."""
 
     def __init__(self, jobs: list[Job], stop_at: tuple[str, int] | None = None) -> None:
         self.todo, self.stop_at = jobs, stop_at
@@ -91,43 +97,42 @@ class StandIn:
         self.told.append(("done", job, status, error))
 
 
-def session(cells: StandIn, folder: Path) -> Session:
-    start_tables(folder, study_schemas(["finetune"]))
-    return Session(cells, ["finetune"], folder, folder / "checkpoints", threads=1)  # type: ignore[arg-type]
+def dispatching(queue: StandIn, folder: Path) -> Dispatcher:
+    return Dispatcher(queue, workspace(folder))  # type: ignore[arg-type]
 
 
 def jobs(*names: str) -> list[Job]:
-    return [Job("run", f"finetune@B0-5tasks/{name}", spec(f"finetune@B0-5tasks/{name}")) for name in names]
+    return [one_job(f"finetune@B0-5tasks/{name}") for name in names]
 
 
-def test_an_order_and_an_answer_survive_json(tmp_path: Path) -> None:
-    given = order(tmp_path)
-    assert Order.from_dict(json.loads(json.dumps({**given.to_dict(), "more": 1}))) == given
+def test_a_job_and_an_answer_survive_pickling(tmp_path: Path) -> None:
+    space = workspace(tmp_path)
     answer = Answer("a/0", 1, 5, (0.5,), "running", None, 0.25)
-    assert Answer.from_dict(json.loads(json.dumps(answer.to_dict()))) == answer
-    assert not answer.to_dict()["done"]
-    assert Answer("a/0", 4, 5, (0.5,), "completed").to_dict()["done"]
+    for sent in (one_job(), space, answer):
+        assert pickle.loads(pickle.dumps(sent)) == sent
+    assert not answer.done
+    assert Answer("a/0", 4, 5, (0.5,), "completed").done
 
 
-def test_work_trains_a_task_a_step_on_the_threads_it_is_told(tmp_path: Path) -> None:
+def test_a_worker_trains_a_task_a_step_on_the_threads_of_the_run(tmp_path: Path) -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        job = Work(order(tmp_path))
-        answers = [job.step() for _ in range(5)]
+        worker = Worker(one_job(), workspace(tmp_path))
+        answers = [worker.step() for _ in range(5)]
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
     assert [(a.task, a.status) for a in answers] == [(t, "running") for t in range(4)] + [(4, "completed")]
-    assert rows_of(tmp_path)["finetune@B0-5tasks/0"]["status"] == "completed"
-    assert "4 of 5 tasks, objective" in log_file(tmp_path, "finetune@B0-5tasks/0").read_text()
+    assert run_rows(tmp_path)[RUN]["status"] == "completed"
+    assert "4 of 5 tasks, objective" in log_file(tmp_path, RUN).read_text()
 
 
-def test_work_that_is_taken_up_again_answers_first_for_the_last_finished_task(tmp_path: Path) -> None:
-    given = order(tmp_path)
-    first = Work(given)
+def test_a_worker_that_resumes_answers_first_for_the_last_finished_task(tmp_path: Path) -> None:
+    space = workspace(tmp_path)
+    first = Worker(one_job(), space)
     said = [first.step() for _ in range(2)][-1]
-    again = Work(given)
+    again = Worker(one_job(), space)
     assert again.step() == said
     assert again.step().task == 2
 
@@ -135,36 +140,36 @@ def test_work_that_is_taken_up_again_answers_first_for_the_last_finished_task(tm
 def test_an_unexpected_error_is_a_failed_run_with_a_row_and_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(given: Order) -> None:
+    def broken(*given: object) -> None:
         raise KeyError("a net of one's own may raise anything")
 
-    monkeypatch.setattr(worker, "_runner", broken)
-    answer = Work(order(tmp_path)).step()
+    monkeypatch.setattr(worker_module, "Runner", broken)
+    answer = Worker(one_job(), workspace(tmp_path)).step()
     assert answer.status == "failed"
     assert answer.error is not None
     assert answer.error.startswith("KeyError")
-    row = rows_of(tmp_path)["finetune@B0-5tasks/0"]
+    row = run_rows(tmp_path)[RUN]
     assert (row["status"], row["error"]) == ("failed", answer.error)
-    assert "Traceback" in log_file(tmp_path, "finetune@B0-5tasks/0").read_text()
+    assert "Traceback" in log_file(tmp_path, RUN).read_text()
 
 
 def test_a_full_disk_is_not_the_failure_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def diverges(given: Order) -> None:
+    def diverges(*given: object) -> None:
         raise RunError("a checkpoint must be writable")
 
-    monkeypatch.setattr(worker, "_runner", diverges)
-    monkeypatch.setattr(worker, "storage_trouble", lambda folder: "No space left on device")
+    monkeypatch.setattr(worker_module, "Runner", diverges)
+    monkeypatch.setattr(worker_module, "storage_trouble", lambda folder: "No space left on device")
     cells = StandIn(jobs("0", "1"))
-    with pytest.raises(StorageError, match="No space left on device; make room and run the same again"):
-        run_local(session(cells, tmp_path))
-    assert rows_of(tmp_path) == {}
+    with pytest.raises(StorageError, match="No space left on device"):
+        run_local(dispatching(cells, tmp_path))
+    assert run_rows(tmp_path) == {}
     assert cells.told == []
 
 
 def test_a_stopped_run_gets_its_row_from_the_driver(tmp_path: Path) -> None:
     cells = StandIn(jobs("0", "1"), stop_at=("finetune@B0-5tasks/0", 1))
-    run_local(session(cells, tmp_path))
-    rows = rows_of(tmp_path)
+    run_local(dispatching(cells, tmp_path))
+    rows = run_rows(tmp_path)
     assert [(r["status"], r["tasks_done"]) for _, r in sorted(rows.items())] == [
         ("stopped", 2),
         ("completed", 5),
@@ -176,27 +181,28 @@ def test_a_stopped_run_gets_its_row_from_the_driver(tmp_path: Path) -> None:
 
 def test_a_run_whose_worker_is_gone_gets_a_failed_row(tmp_path: Path) -> None:
     cells = StandIn(jobs("0"))
-    driver = session(cells, tmp_path)
+    driver = dispatching(cells, tmp_path)
     given = driver.next()
     assert given is not None
-    assert not driver.answer(Work(given).step())
-    driver.lost(given.job, "the worker process died 3 times")
-    row = rows_of(tmp_path)[given.job]
+    assert not driver.answer(Worker(given, driver.space).step())
+    driver.lost(given.id, "the worker process died 3 times")
+    row = run_rows(tmp_path)[given.id]
     assert (row["status"], row["tasks_done"]) == ("failed", 1)
     assert "died 3 times" in row["error"]
-    assert not driver.is_open(given.job)
+    assert not driver.is_open(given.id)
 
 
 def test_a_row_is_written_even_for_a_run_that_cannot_begin(tmp_path: Path) -> None:
-    end_run(order(tmp_path, data=DataSpec("cifar10", root=str(tmp_path / "nowhere"))), "failed", "died")
-    row = rows_of(tmp_path)["finetune@B0-5tasks/0"]
+    lost = one_job(data=DataSpec("cifar10", root=str(tmp_path / "nowhere")))
+    end_run(lost, workspace(tmp_path), "failed", "died")
+    row = run_rows(tmp_path)["finetune@B0-5tasks/0"]
     assert (row["status"], row["error"], row["dataset"]) == ("failed", "died", "cifar10")
 
 
-def test_a_base_stage_leaves_no_row(tmp_path: Path) -> None:
-    job = Work(order(tmp_path, "base/" + "0" * 20, "base"))
-    assert job.step().status == "completed"
-    assert rows_of(tmp_path) == {}
+def test_a_base_checkpoint_leaves_no_row(tmp_path: Path) -> None:
+    base = Job("base", "base/" + "0" * 20, spec())
+    assert Worker(base, workspace(tmp_path)).step().status == "completed"
+    assert run_rows(tmp_path) == {}
     assert len(list((tmp_path / "checkpoints").rglob("*.safetensors"))) == 1
 
 
@@ -209,31 +215,32 @@ def tuner() -> Any:
 
 def test_the_searcher_holds_back_at_its_limit_and_ends_when_the_cells_do(tuner: Any, tmp_path: Path) -> None:
     cells = StandIn(jobs("0", "1"))
-    driver = session(cells, tmp_path)
-    tuner._SESSIONS["key"] = driver
+    driver = dispatching(cells, tmp_path)
+    tuner._DISPATCHERS["key"] = driver
     try:
-        searcher = tuner.CellSearcher("key", concurrent=1)
+        searcher = tuner.JobSearcher("key", concurrent=1)
         first = searcher.suggest("tune-a")
-        assert first["job"] == "finetune@B0-5tasks/0"
+        assert first["job"].id == RUN
         assert searcher.suggest("tune-b") is None
-        scheduler = tuner.CellScheduler("key")
-        running = Answer(first["job"], 0, 5, (0.5,), "running").to_dict()
+        scheduler = tuner.JobScheduler("key")
+        running = {"answer": Answer(RUN, 0, 5, (0.5,), "running")}
+        completed = {"answer": Answer(RUN, 4, 5, (0.5,), "completed")}
         assert scheduler.on_trial_result(None, SimpleNamespace(config=first), running) == "CONTINUE"
-        searcher.on_trial_complete("tune-a", Answer(first["job"], 4, 5, (0.5,), "completed").to_dict())
-        searcher.on_trial_complete("tune-a", Answer(first["job"], 4, 5, (0.5,), "completed").to_dict())
+        searcher.on_trial_complete("tune-a", completed)
+        searcher.on_trial_complete("tune-a", completed)
         second = searcher.suggest("tune-b")
         searcher.on_trial_complete("tune-b", error=True)
         assert searcher.suggest("tune-c") == tuner.Searcher.FINISHED
     finally:
-        del tuner._SESSIONS["key"]
+        del tuner._DISPATCHERS["key"]
     assert [told for told in cells.told if told[0] == "done"] == [
-        ("done", first["job"], "completed", None),
-        ("done", second["job"], "failed", "the worker process died"),
+        ("done", RUN, "completed", None),
+        ("done", second["job"].id, "failed", "the worker process died"),
     ]
 
 
 def test_searcher_and_scheduler_survive_what_tune_does_to_them(tuner: Any, tmp_path: Path) -> None:
-    for part in (tuner.CellSearcher("key", 2), tuner.CellScheduler("key")):
+    for part in (tuner.JobSearcher("key", 2), tuner.JobScheduler("key")):
         assert pickle.loads(pickle.dumps(part))._key == "key"
         assert copy.deepcopy(part)._key == "key"
         part.save(str(tmp_path / "state"))
@@ -244,22 +251,22 @@ def test_searcher_and_scheduler_survive_what_tune_does_to_them(tuner: Any, tmp_p
 def test_as_many_runs_as_fit_unless_the_study_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocation, "machine_cpus", lambda: 8)
     monkeypatch.setattr(allocation, "machine_gpus", lambda: 0)
-    assert allocation.plan(None, None, None) == allocation.Plan(1.0, 0.0, 8, 8, 0)
-    assert allocation.plan(3, None, None).concurrent == 2
-    assert allocation.plan(3, None, 1).concurrent == 1
-    assert allocation.plan(0.5, None, None).concurrent == 16
-    assert allocation.plan(0.5, None, None).threads == 1
+    assert allocation.allocate(None, None, None) == allocation.Allocation(1.0, 0.0, 8, 8, 0)
+    assert allocation.allocate(3, None, None).concurrent == 2
+    assert allocation.allocate(3, None, 1).concurrent == 1
+    assert allocation.allocate(0.5, None, None).concurrent == 16
+    assert allocation.allocate(0.5, None, None).threads == 1
 
 
 def test_gpus_are_shared_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocation, "machine_cpus", lambda: 16)
     monkeypatch.setattr(allocation, "machine_gpus", lambda: 2)
-    plan = allocation.plan(None, None, None)
+    plan = allocation.allocate(None, None, None)
     assert (plan.gpu, plan.concurrent) == (0.25, 8)
-    assert allocation.plan(None, None, 3).gpu == 0.5
-    assert allocation.plan(None, 1, None).concurrent == 2
-    assert allocation.plan(None, 2, None).concurrent == 1
-    assert allocation.plan(None, 0, None).concurrent == 16
+    assert allocation.allocate(None, None, 3).gpu == 0.5
+    assert allocation.allocate(None, 1, None).concurrent == 2
+    assert allocation.allocate(None, 2, None).concurrent == 1
+    assert allocation.allocate(None, 0, None).concurrent == 16
 
 
 @pytest.mark.parametrize(
@@ -276,37 +283,37 @@ def test_what_the_machine_has_not_is_a_bad_request(
     monkeypatch.setattr(allocation, "machine_cpus", lambda: 8)
     monkeypatch.setattr(allocation, "machine_gpus", lambda: 0)
     with pytest.raises(BadRequest, match=says):
-        allocation.plan(cpu, gpu, concurrent)
+        allocation.allocate(cpu, gpu, concurrent)
 
 
 def test_a_cluster_needs_one_node_that_holds_a_run() -> None:
-    plan = allocation.Plan(4.0, 1.0, 100, 2, 0)
+    plan = allocation.Allocation(4.0, 1.0, 100, 2, 0)
     allocation.check_cluster(plan, [{"CPU": 2.0}, {"CPU": 4.0, "GPU": 1.0}])
     with pytest.raises(BadRequest, match="the largest has 8 CPUs and 1 GPUs"):
         allocation.check_cluster(plan, [{"CPU": 8.0}, {"CPU": 2.0, "GPU": 1.0}])
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/../../b", "", "a\0b", "a b"])
-def test_no_name_of_a_trial_leaves_the_run_folder(name: str, tmp_path: Path) -> None:
-    with pytest.raises(BadRequest, match="no trial's name"):
-        log_file(tmp_path, name)
+def test_no_name_of_a_run_leaves_the_run_folder(name: str) -> None:
+    with pytest.raises(BadRequest, match="is not the name of a run"):
+        checked_run(name)
 
 
-def test_a_trial_has_one_log(tmp_path: Path) -> None:
+def test_a_run_has_one_log(tmp_path: Path) -> None:
     assert checked_run("lwf@B0-5tasks/3/seed:1/s0") == "lwf@B0-5tasks/3/seed:1/s0"
     path = log_file(tmp_path, "lwf@B0-5tasks/3/seed:1/s0")
     assert path == tmp_path / "logs" / "lwf@B0-5tasks--3--seed-1--s0.log"
-    with recorded(path):
+    with logged(path):
         print("said")
         print("complained", file=sys.stderr)
-    with recorded(path):
+    with logged(path):
         print("again")
     assert path.read_text() == "said\ncomplained\nagain\n"
 
 
 def test_a_log_that_cannot_be_written_harms_no_run(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file where the folder should be")
-    with recorded(tmp_path / "logs" / "x.log"):
+    with logged(tmp_path / "logs" / "x.log"):
         pass
 
 

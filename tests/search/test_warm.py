@@ -9,12 +9,13 @@ from typing import Any
 import optuna
 import pytest
 
+from analysis.lake.run_rows import run_rows
 from cl_core.errors import BadRequest
-from search.cells.queue import Cells
+from search.cells.search_queue import SearchQueue
 from search.cells.warm_start import left_out, observations
-from search.lake.writer import recorded, start_tables
+from search.lake.writer import start_tables
 from search.preparation.prepared import known_sources
-from search.storage.run_folder import read_journal
+from search.storage.studies import read_journal
 from tests.search.simulation import SCHEMAS, Driver, begun, images, made, told
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
@@ -28,7 +29,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("other")
     resolved = begun(made(images(), trials=5), folder)
     start_tables(folder, SCHEMAS)
-    with Cells(resolved, folder, bases=False) as cells:
+    with SearchQueue(resolved, folder, bases=False) as cells:
         Driver(cells, folder).run()
     return folder
 
@@ -40,7 +41,7 @@ def test_a_search_starts_from_what_another_run_found(other: Path, study: Any, tm
         known = {source: observations(resolved, source) for source in resolved.study.search.sources}
         folder = tmp_path / name
         for jobs in (4, None):  # a restart learns nothing twice
-            with Cells(resolved, folder, bases=False, known=known) as cells:
+            with SearchQueue(resolved, folder, bases=False, known=known) as cells:
                 driver = Driver(cells, folder).run(jobs)
         asked[name] = [told(folder, cell) for cell in (LWF, BIC)]
         storage = read_journal(folder)
@@ -68,13 +69,16 @@ def test_a_search_starts_from_what_another_run_found(other: Path, study: Any, tm
             "no completed trial of a cell of this study .it has bic@B0-5tasks, lwf",
         ),
         ({"scenarios": ["B2-inc4"]}, "no completed trial of a cell of this study"),
-        ({"objective": "last_accuracy"}, "has other objectives .*its values say nothing here"),
-        ({"protocol": {"validation": 0.2}}, "has other protocol.validation .0.1, here 0.2."),
+        ({"objective": "last_accuracy"}, "must have the same objectives: .*Leave it out"),
+        ({"protocol": {"validation": 0.2}}, "same protocol.validation: it has 0.1, this study has 0.2"),
         (
             {"protocol": {"select_on": "first-k", "first": 3}},
-            "has other protocol .validation, here first-k first 3.",
+            "same protocol: it has validation, this study has first-k first 3",
         ),
-        ({"protocol": {"select_on": "shared-base"}}, "has other protocol .validation, here shared-base."),
+        (
+            {"protocol": {"select_on": "shared-base"}},
+            "same protocol: it has validation, this study has shared-base",
+        ),
     ],
 )
 def test_another_space_or_protocol_is_refused_in_one_line(
@@ -96,7 +100,7 @@ def test_another_recipe_is_refused_and_so_is_a_folder_without_a_run(
     plain = resolved.study.to_plain() | {"recipe": {"epochs": 3}}
     with pytest.raises(BadRequest, match=r"recipe.epochs must be one of 3, not 50; or leave it out"):
         observations(resolve(load_study(plain), resolved.data), str(other))
-    with pytest.raises(BadRequest, match="must be the folder of a run, and there is none"):
+    with pytest.raises(BadRequest, match="must be a run folder"):
         observations(resolved, str(tmp_path / "nowhere"))
 
 
@@ -105,11 +109,11 @@ def test_values_are_those_over_the_class_orders_and_seeds_of_this_study(
 ) -> None:
     resolved = begun(study({"lwf": None}, trials=2, protocol={"orders": 2, "seeds": 2}), tmp_path)
     start_tables(tmp_path, SCHEMAS)
-    with Cells(resolved, tmp_path, bases=False) as cells:
+    with SearchQueue(resolved, tmp_path, bases=False) as cells:
         Driver(cells, tmp_path).run()
     rows = {
         (row["trial"], row["class_order"], row["seed"]): row["objective"]
-        for row in recorded(tmp_path).values()
+        for row in run_rows(tmp_path).values()
     }
     assert len(set(rows.values())) > 2
     for protocol, runs in (
@@ -120,7 +124,7 @@ def test_values_are_those_over_the_class_orders_and_seeds_of_this_study(
         few = study({"lwf": None}, trials=2, start_from=[str(tmp_path)], protocol=protocol)
         found = observations(few, str(tmp_path))[LWF]
         expected = [sum(rows[number, *run] for run in runs) / len(runs) for number in (0, 1)]
-        assert [seen.values for seen in found] == [(pytest.approx(value),) for value in expected]
+        assert [seen.objectives for seen in found] == [(pytest.approx(value),) for value in expected]
     for protocol, says in (
         ({"orders": 3}, "no run of lwf@B0-5tasks with class order seed:2 and seed 0"),
         ({"seeds": 3}, "no run of lwf@B0-5tasks with class order natural and seed 2"),
@@ -134,7 +138,7 @@ def test_cells_for_which_a_run_has_nothing_are_named(other: Path, study: Any) ->
     resolved = study({"lwf": None, "icarl": None}, start_from=[str(other)])
     found = observations(resolved, str(other))
     assert left_out("x", found) == [
-        "search.start_from x has no completed trial of icarl@B0-5tasks: begun anew"
+        "search.start_from x has no completed trial of icarl@B0-5tasks: they begin without it"
     ]
     assert left_out("x", {LWF: found[LWF]}) == []
 
@@ -150,7 +154,7 @@ def test_a_source_that_has_gone_is_refused_unless_every_cell_has_learnt_from_it(
     source.rename(tmp_path / "hidden")
     with pytest.raises(BadRequest, match=r"is gone, and lwf@B0-5tasks has not learnt from it yet: restore"):
         known_sources(resolved, folder, begun=True)
-    with Cells(resolved, folder, bases=False, known=known) as cells:
+    with SearchQueue(resolved, folder, bases=False, known=known) as cells:
         Driver(cells, folder).run(1)
     assert known_sources(resolved, folder, begun=True) == {}
     grown = study(

@@ -1,4 +1,4 @@
-"""Carries out the jobs of the real `Cells` by looking them up in a recording: nothing is trained.
+"""Carries out the jobs of the real queue by looking them up in a recording: nothing is trained.
 
 Searched are the intervals that the recorded grid spans; a configuration is carried out as the nearest point
 of the grid, which makes the grid a surrogate of the space. Time is that of the recording, so that several
@@ -21,8 +21,9 @@ import optuna
 from optuna.trial import TrialState
 
 from cl_core.images.dataset import Data
-from search.cells.queue import Cells, Job
-from search.storage.run_folder import read_journal
+from search.cells.search_queue import SearchQueue
+from search.storage.studies import read_journal
+from search.worker.job import Job
 from spaces.resolved.resolve import resolve
 from spaces.resolved.study import ResolvedStudy
 from spaces.study.study_file import load_study
@@ -96,7 +97,7 @@ def search(
         start_from=[],
     )
     with _folder() as folder:
-        with Cells(study, folder, bases=False) as cells:
+        with SearchQueue(study, folder, bases=False) as cells:
             done = _carry_out(cells, recording, concurrent, naive)
             assert cells.finished
         return _told(study, folder, recording, done)
@@ -137,7 +138,7 @@ def _row(recording: Recording, job: Job) -> int:
 
 
 def _carry_out(
-    cells: Cells, recording: Recording, concurrent: int, naive: bool
+    cells: SearchQueue, recording: Recording, concurrent: int, naive: bool
 ) -> dict[int, tuple[int, int]]:
     """Every job, task by task in recorded time. Returns number -> (row, tasks carried out)."""
     accuracy, increments = recording.accuracy, recording.increments

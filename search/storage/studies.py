@@ -1,75 +1,34 @@
-"""A run's folder: one run at a time in it; and its Optuna studies, wherever they are kept.
+"""The Optuna studies of a run folder, wherever they are stored.
 
-`storage.optuna` of the run's study.yaml says where: a journal or an SQLite file in the folder, a file or a
-server that several runs share. In what is shared, a run's studies are named after the run as well.
+`storage.optuna` in study.yaml decides: a journal or an SQLite file in the folder, or a file or a server that
+several studies share. In a shared storage, the names of the Optuna studies begin with the study and its id.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import optuna
-from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, JournalStorage
 
+from analysis.lake.run_folder import JOURNAL, SQLITE_FILE
 from cl_core.errors import BadRequest
 from search.storage.database import Database
 from search.storage.file_systems import network_type, own_place
-from search.storage.journal import JOURNAL, mend, open_file, read_file
+from search.storage.journal import open_file, read_file
 from search.storage.mirror import Mirror, readable
 from spaces.study.storage import StoragePart
 from spaces.study.storage_url import FILES, SQLITE, sqlite_path
 from spaces.study.study_file import RESOLVED, existing_study
 
-__all__ = [
-    "JOURNAL", "LOCK", "SQLITE_FILE", "Studies", "acquire", "check_storage", "held", "mend", "open_journal",
-    "open_studies", "read_journal", "read_studies",
-]  # fmt: skip
-
-SQLITE_FILE = "optuna.sqlite3"
-LOCK = ".lock"
 _RUN = re.compile(r"[0-9a-f]{12}")
 
 
-def acquire(folder: Path) -> FileLock:
-    """The lock of a run's folder, held until `release`. It is reentrant within a thread.
-
-    Raises BadRequest when another run holds it, or the folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # One object a path and process: whoever holds the run's lock may take it again.
-        lock = FileLock(str(folder.absolute() / LOCK), is_singleton=True)
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise BadRequest(
-            f"another run is working in {folder}: wait for it or end it, or use another --out"
-        ) from None
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise BadRequest(
-            f"cannot write into the run's folder {folder} ({reason}): choose another with --out"
-        ) from None
-    return lock
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run's folder while the block runs; see `acquire`."""
-    lock = acquire(folder)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 class Studies:
-    """The Optuna studies of one run: `storage`, and the names of its studies, which begin with `prefix`."""
+    """The Optuna studies of one run folder: those in `storage` whose names begin with `prefix`."""
 
     def __init__(
         self,
@@ -91,7 +50,7 @@ class Studies:
         self.close()
 
     def ids(self) -> dict[str, int]:
-        """The studies of this run: name without the prefix -> Optuna's id."""
+        """Return the names of the studies, without the prefix, with Optuna's ids."""
         return {
             study.study_name.removeprefix(self.prefix): study._study_id
             for study in self.storage.get_all_studies()
@@ -99,7 +58,7 @@ class Studies:
         }
 
     def close(self) -> None:
-        """Let connections go, and write the last copy where there is one. Raises OSError."""
+        """Close connections, and write the last copy of a mirror. Raises OSError."""
         if self._database is not None:
             self._database.close()
         if self._mirror is not None:
@@ -108,10 +67,10 @@ class Studies:
 
 
 def open_studies(folder: Path, part: StoragePart | None = None) -> Studies:
-    """A run's studies to work on, mended where a crash left them. The caller holds the run's lock.
+    """Open the studies to work on, and mend what a crash left. The caller holds the lock of the folder.
 
-    `part` is the study's storage, with its password if it has one; left out, what study.yaml says counts.
-    Raises DamagedStudies when a journal is damaged, BadRequest when they cannot be reached.
+    `part` is the study's storage, with its password if it has one; the default is that of study.yaml. Raises
+    DamagedStudies if a journal is damaged, BadRequest if the studies cannot be reached.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     part, run, prefix = _place(folder, part)
@@ -140,9 +99,9 @@ def open_studies(folder: Path, part: StoragePart | None = None) -> Studies:
 
 
 def read_studies(folder: Path, part: StoragePart | None = None) -> Studies | None:
-    """A run's studies for reading, as they stand now; None where there are none. Changes nothing.
+    """Open the studies to read; None if there are none. Changes nothing.
 
-    Raises BadRequest when they are damaged, or cannot be reached.
+    Raises BadRequest if they are damaged, or cannot be reached.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     part, run, prefix = _place(folder, part)
@@ -164,7 +123,7 @@ def read_studies(folder: Path, part: StoragePart | None = None) -> Studies | Non
 
 
 def check_storage(part: StoragePart, folder: Path) -> None:
-    """Raise BadRequest unless Optuna's studies can be kept where `storage.optuna` says; nothing is made."""
+    """Raise BadRequest unless Optuna's studies can be stored at `storage.optuna`. Nothing is made."""
     place = part.optuna or "journal"
     if place == "sqlite" and network_type(folder) and own_place() is None:
         raise BadRequest(
@@ -186,25 +145,25 @@ def check_storage(part: StoragePart, folder: Path) -> None:
 
 
 def open_journal(folder: Path) -> JournalStorage:
-    """The journal in a run's folder; see `search.storage.journal.open_file`."""
+    """Open the journal in a run folder; see `search.storage.journal.open_file`."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return open_file(folder / JOURNAL)
 
 
 def read_journal(folder: Path) -> JournalStorage | None:
-    """The journal in a run's folder for reading; see `search.storage.journal.read_file`."""
+    """Open the journal in a run folder to read; see `search.storage.journal.read_file`."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return read_file(folder / JOURNAL)
 
 
 def _place(folder: Path, part: StoragePart | None) -> tuple[StoragePart, str | None, str]:
-    """Where a run keeps its studies, its id, and what its studies' names begin with."""
+    """Return the storage, the run folder's id, and the prefix of its Optuna studies."""
     there: dict[str, Any] = existing_study(folder) or {}
     stored = there.get("storage") or {}
     if part is None:
         part = StoragePart(optuna=stored.get("optuna")) if isinstance(stored, dict) else StoragePart()
     run = str((there.get(RESOLVED) or {}).get("run"))
-    if _RUN.fullmatch(run) is None:  # what stands in a file makes no path unless it is what we wrote
+    if _RUN.fullmatch(run) is None:  # never build a path from an id that we did not write ourselves
         if part.optuna not in (None, *FILES):
             raise BadRequest(
                 f"{folder} has no run id under resolved in its study.yaml, which storage.optuna "

@@ -1,0 +1,60 @@
+"""A job for a worker, and its answer after each step: plain values that Ray can send to another machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spaces.resolved.run_spec import RunSpec
+
+NO_STORAGE = "no storage"  # the status of a job that had no place to write
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run ("run"), or a base checkpoint that several runs wait for ("base", of the run `spec`)."""
+
+    kind: str
+    id: str
+    spec: RunSpec
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of a worker, as absolute paths: the run folder and the store of checkpoints.
+
+    With `share` the first task comes from the store, and goes there.
+    """
+
+    folder: Path
+    checkpoints: Path
+    share: bool = True
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The state of a job after a step. `task` is the last finished one, -1 before the first."""
+
+    job: str
+    task: int
+    tasks: int
+    values: Sequence[float | None]  # the objectives over the tasks so far
+    status: str  # running | completed | stopped | failed | no storage
+    error: str | None = None  # one line
+    increments: float | None = None  # the accuracy over the increments so far, which stoppers compare
+
+    @property
+    def done(self) -> bool:
+        """Tell whether the job has ended."""
+        return self.status != "running"
+
+    @property
+    def value(self) -> float | None:
+        """The first objective; None for a base checkpoint and before the first task."""
+        return next(iter(self.values), None)
+
+    def line(self, objective: str) -> str:
+        """Return the answer in one line; `objective` names the first value."""
+        value = "" if self.value is None else f", {objective.replace('_', ' ')} {self.value:.4f}"
+        return f"task {self.task + 1} of {self.tasks}: {self.status}{value}"
