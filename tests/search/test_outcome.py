@@ -90,7 +90,7 @@ def test_an_evaluation_says_what_it_will_cost_before_it_starts(searched: Path, j
     first = judged.with_name("said-judged").read_text().splitlines()[0]
     assert first.startswith(f"{len(prepared.specs)} runs of 3 cells to train: ")
     assert "class orders natural, seed:1" in first
-    assert "on one worker, by what the search recorded" in first
+    assert "on one worker, by the times of the search" in first
     assert f"{len(prepared.specs)} runs of 3 cells to train" in call("evaluate", searched, "--dry-run").stdout
     for selected in prepared.selected:
         mine = [spec.purpose for spec in prepared.specs if spec.cell == selected.cell.name]
