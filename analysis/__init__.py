@@ -1,4 +1,4 @@
-"""What came out of a study: its Parquet tables as frames, comparisons, statistics, views and a report.
+"""The results of a study: its Parquet tables as frames, comparisons, statistics, views and a report.
 
 from analysis import open_results
 open_results("runs/quickstart").runs

@@ -51,7 +51,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Paired:
-    """What two runs have in common, and what not."""
+    """The paired cells of two studies, and everything that stands in one alone."""
 
     a: Path
     b: Path
@@ -81,7 +81,7 @@ class Paired:
         ]
 
     def lines(self) -> list[str]:
-        """What a reader has to know beside the table, one sentence a line."""
+        """List the remarks that belong beside the table, one sentence a line."""
         better = "above 0: B is better" if self.direction == "max" else "below 0: B is better"
         out = [
             f"{self.metric.replace('_', ' ')}, B - A ({better}); ± is the half width of the 95 % interval "

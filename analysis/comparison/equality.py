@@ -1,4 +1,4 @@
-"""Whether two runs' folders hold the same rows."""
+"""Comparison of two run folders, row by row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cl_core.records import SORT, TABLES, columns
 
 @dataclass(frozen=True)
 class Comparison:
-    """Whether two folders hold the same rows; truthy when they do, readable when printed."""
+    """The differences of two folders; truthy when there are none, readable when printed."""
 
     differences: tuple[str, ...]
     runs: int
@@ -62,7 +62,7 @@ def equal(
 
 
 def _differences(table: str, a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
-    """What differs between two frames of one table, a line each, in the order of the key."""
+    """List the differences of two frames of one table, a line each, in the order of the key."""
     key = list(SORT[table])
     lines = []
     for side, frame in (("first", a), ("second", b)):

@@ -35,7 +35,7 @@ def openings(folder: Path) -> list[dict[str, Any]]:
 
 
 def told(found: Sequence[dict[str, Any]]) -> str:
-    """How often and for what, in words: "opened 2 times: evaluate (2, last 2026-11-21T08:40:01+00:00)"."""
+    """Count openings by purpose: "opened 2 times: evaluate (2, last 2026-11-21T08:40:01+00:00)"."""
     if not found:
         return "never opened"
     parts = []

@@ -1,4 +1,4 @@
-"""What a run's folder holds, opened: its tables as frames, its study, and the counts behind every figure.
+"""The contents of a run folder: its tables as frames, its study, and the counts behind every figure.
 
 Nothing here needs torch or Ray.
 """

@@ -39,13 +39,13 @@ class Parameter:
 
     @property
     def branch(self) -> str:
-        """Where it acts, in words; empty where it always does."""
+        """The branch in which it acts, in words; empty where it always acts."""
         named = (f"{c.removeprefix('hp.')} = {' or '.join(map(str, v))}" for c, v in self.when.items())
         return " and ".join(named)
 
     @property
     def single(self) -> bool:
-        """Whether there is only one value."""
+        """Tell whether there is only one value."""
         if isinstance(self.domain, Choice):
             return len(self.domain.options) == 1
         return self.domain.low == self.domain.high
@@ -56,7 +56,7 @@ class Parameter:
         return ends(self.domain)
 
     def value(self, found: object) -> Value | None:
-        """What a table holds, as a value of the domain; None where it is none of it."""
+        """Convert a table's value to one of the domain; None where it is not in it."""
         if found is None or (isinstance(found, float) and math.isnan(found)) or found is pd.NA:
             return None
         if isinstance(found, bool) != any(isinstance(o, bool) for o in _options(self.domain)):
@@ -68,7 +68,7 @@ class Parameter:
         return value
 
     def position(self, value: float) -> float | None:
-        """Where in the domain a number lies: 0 at its lower end, 1 at its upper one, in logarithms where the
+        """Place a number in the domain: 0 at its lower end, 1 at its upper one, in logarithms where the
         domain is searched in them; a choice counts the steps between its numbers."""
         if self.ends is None or self.single:
             return None

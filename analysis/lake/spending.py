@@ -1,4 +1,4 @@
-"""What a run has spent, from its tables and its folder, and what `cl-search plan` had foreseen in plan.json.
+"""The cost of a study, from its tables and its folder, and its forecast in plan.json.
 
 Both count the search alone: runs of `evaluate` are left out, but for their bytes
 and GPU-hours.
@@ -28,12 +28,12 @@ QUANTITIES: dict[str, str] = {
     "checkpoint_bytes": "bytes of checkpoints",
     "table_bytes": "bytes of tables",
 }
-"""What a plan foresees and a run spends, with its name for a reader."""
+"""The quantities that a forecast predicts and a study spends, each with its title."""
 HOURS = tuple(title for name, title in QUANTITIES.items() if name.endswith("hours"))
 
 
 def planned(folder: Path) -> dict[str, Any] | None:
-    """What plan.json holds; None where there is none. Raises BadRequest when it is damaged."""
+    """Read plan.json; None where there is none. Raises BadRequest when it is damaged."""
     path = folder / PLAN
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

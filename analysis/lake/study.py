@@ -21,7 +21,7 @@ DEFAULT_OBJECTIVE = {"average_incremental_accuracy": "max"}
 
 @dataclass(frozen=True)
 class ProtocolRecord:
-    """How trials are selected and how many runs a trial has."""
+    """The rule by which trials are selected, and the runs of a trial."""
 
     select_on: str = "validation"
     worst: bool = False  # the worst run counts, not the mean

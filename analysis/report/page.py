@@ -145,7 +145,7 @@ def _shown(name: str, part: Section) -> dict[str, Any]:
 
 
 def section(results: Results, name: str) -> Section:
-    """What a view gives, or a section with its one-line error."""
+    """Draw a view, or a section with its one-line error."""
     title = name.replace("_", " ").capitalize()
     view: object = None
     try:
@@ -185,7 +185,7 @@ def _facts(results: Results) -> dict[str, str]:
 
 
 def _protocol(results: Results) -> str:
-    """How trials were chosen, and what that looked at."""
+    """The rule by which trials were selected, and the rows that it looked at."""
     parts = results.parts if isinstance(results, Runs) else [results]
     studies = [part.study for part in parts if "protocol" in part.study.plain]
     said = [", ".join(filter(None, (s.protocol.select_on, s.resolved.causal))) for s in studies]
@@ -193,7 +193,7 @@ def _protocol(results: Results) -> str:
 
 
 def _test_set(results: Results) -> str:
-    """How often it was opened, and for what."""
+    """Count the openings of the test set, by purpose."""
     parts = results.parts if isinstance(results, Runs) else [results]
     found = [opening for part in parts for opening in openings(part.folder)]
     return told(found)

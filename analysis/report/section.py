@@ -1,4 +1,4 @@
-"""What a view gives, and the registry of views.
+"""The section that a view returns, and the registry of views.
 
 A view is a function `(results) -> Section` in a file of `analysis/views`, one question a file:
 
@@ -70,7 +70,7 @@ class Section:
 
     @property
     def bare(self) -> bool:
-        """Whether there is nothing but text."""
+        """Tell whether there is nothing but text."""
         return self.figure is None and self.table is None and not self.tables
 
 

@@ -1,4 +1,4 @@
-"""How figures look: one colour a label in every figure, small multiples of one size, dark text on white."""
+"""The look of figures: one colour a label everywhere, small multiples of one size, dark text on white."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a study counts as run: does fine-tuning forget, does joint training learn?"""
+"""The check that a study counts as run: does fine-tuning forget, does joint training learn?"""
 
 from __future__ import annotations
 

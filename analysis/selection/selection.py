@@ -1,4 +1,4 @@
-"""Which runs stand for a cell: those of the trial that the search would choose, never by the test
+"""The runs that stand for a cell: those of the trial that the search would choose, never by the test
 split.
 
 A trial's score is the mean of the study's first objective over its completed runs, or
@@ -37,7 +37,7 @@ class Cell:
     seeks: str = ""  # hardest | easiest where class orders are searched: `best` is then that order
 
     def count(self, status: str) -> int:
-        """How many runs of the search ended as `status`."""
+        """Count the runs of the search that ended as `status`."""
         return int((self.runs["status"] == status).sum())
 
     @property
@@ -169,7 +169,7 @@ def by_classifier(
 
 
 def split_sentence(results: Results, split: str) -> str:
-    """Which rows the numbers come from, and how trials were chosen."""
+    """The sentence on the rows behind the numbers, and on the selection of trials."""
     rows = {"val": "validation rows (held out of the training split)", "test": "test rows"}[split]
     protocol = results.study.protocol
     name = results.study.objective[0].replace("_", " ")
@@ -197,12 +197,12 @@ def same_sentence(split: str) -> str:
 
 
 def _evaluated(results: Results) -> bool:
-    """Whether cells are shown by their final runs."""
+    """Tell whether cells are shown by their final runs."""
     return any((cell.best["purpose"] == "final").any() for cell in cells(results))
 
 
 def orders_sentence(chosen: list[Cell], interval: str = "± is the half width of") -> str:
-    """How many class orders and seeds stand behind the numbers, and what shows the interval, if anything."""
+    """The sentence on the class orders and seeds behind the numbers, and on the mark of the interval."""
     runs = [cell.best for cell in chosen if len(cell.best)]
     if not runs:
         return "n = 0: no completed run"

@@ -40,7 +40,7 @@ class Part:
 
 
 def value_of(runs: Pairs, how: str = "mean") -> float | None:
-    """What runs come to as the search counts them: by `how`, mean, min or max; None without."""
+    """The value of runs as the search counts them: by `how`, mean, min or max; None without."""
     known = [one.value for _, one in runs if one.value is not None]
     if not known:
         return None

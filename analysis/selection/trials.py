@@ -1,4 +1,4 @@
-"""What became of the trials that a cell's search asked: one row each, whatever its runs.
+"""The trials of a cell's search: one row each, whatever its runs.
 
 A trial has completed when it has as many completed runs as any other of its cell; only then does it
 have a value, the mean over its runs, or the worst where the protocol says so.

@@ -66,7 +66,7 @@ SMALLEST = 0.005
 """The smallest difference of accuracy that is of interest, half a point; fixed before anything was run."""
 
 CLEAR = 0.02
-"""What "clearly" and "markedly" mean: a difference beyond two points; fixed before anything was run."""
+"""The difference that "clearly" and "markedly" ask for, two points; fixed before anything was run."""
 
 ALPHA = 0.05
 
@@ -96,7 +96,7 @@ NOTHING: Outcomes = dict.fromkeys(OUTCOMES, 1.0)
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a claim has come to, and its p-value after Holm's correction."""
+    """The verdict on a claim, and its p-value after Holm's correction."""
 
     name: str  # holds | contradicted | equivalent | undecided
     p: float
@@ -105,7 +105,7 @@ class Verdict:
 def outcomes(
     values: Iterable[float], claimed: float = SMALLEST, smallest: float = SMALLEST, error: float = 0.0
 ) -> Outcomes:
-    """What differences of n class orders show of the claim that their mean is above `claimed`.
+    """Test, on differences of n class orders, the claim that their mean is above `claimed`.
 
     holds: the interval lies above `claimed`; contradicted: below -`smallest`; equivalent: inside
     +-`smallest`. Nothing is shown by fewer than FEWEST orders. `error` as in `mean`.
@@ -171,7 +171,7 @@ def verdicts(family: Sequence[Outcomes], alpha: float = ALPHA) -> list[Verdict]:
 
 
 def reading(claim: Outcomes, alpha: float = ALPHA) -> str:
-    """What the plain interval of one contrast shows, without correction."""
+    """Read the plain interval of one contrast, without correction."""
     return verdicts([claim], alpha)[0].name
 
 

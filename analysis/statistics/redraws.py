@@ -1,4 +1,4 @@
-"""Who would have won a cell's search had chance fallen otherwise: other trials drawn, other
+"""The winner of a cell's search under other draws of chance: other trials drawn, other
 validation rows, other class orders. Everything is plain arrays; larger values are better.
 """
 
@@ -63,7 +63,7 @@ def _over(groups: Array, worst: bool) -> Array:
 
 
 def _winners(again: Array, values: Array, margin: float) -> Redrawn:
-    """Who wins in each row of `again` [draws, n], judged by `values` [n]."""
+    """Find who wins in each row of `again` [draws, n], judged by `values` [n]."""
     counts = np.bincount(again.argmax(axis=1), minlength=len(values))
     return _redrawn(counts / len(again), values, int(values.argmax()), margin)
 

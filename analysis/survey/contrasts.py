@@ -1,4 +1,4 @@
-"""What each claim of the survey compares: sums of measurements, written so that the claim is "above zero".
+"""The comparisons behind the claims: sums of measurements, written so that a claim is "above zero".
 
 A measurement is that of a role in a place, by class order, the mean over its seeds; a contrast is taken over
 the orders that all of its measurements have. Within a scenario methods are compared by average incremental
@@ -29,7 +29,7 @@ WORDS = {
     "teacher_agreement": " (agreement with the teacher)",
     "plasticity": " (newest task)",
 }
-"""How a contrast names its metric."""
+"""The words by which a contrast names its metric."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a contrast has come to, in the claimed direction, without any correction."""
+    """The result of a contrast, in the claimed direction, without any correction."""
 
     contrast: Contrast
     sample: Sample

@@ -1,4 +1,4 @@
-"""What each cell of a run is to the survey: which method or loss, with distillation or without, where.
+"""The role of each cell in the survey: its method or loss, with or without distillation, and its place.
 
 A cell is recognised by its method and its hyperparameters, never by its label; only the recipe column is a
 label's ending, `-common` or `-paper`. The runs of a cell are those of its best trial.
@@ -59,7 +59,7 @@ that differs from that form in as few other hyperparameters as any.
 
 @dataclass(frozen=True)
 class Place:
-    """Where a cell stands: a group of columns of the survey's tables."""
+    """The place of a cell: a group of columns of the survey's tables."""
 
     data: str
     scenario: str
@@ -98,7 +98,7 @@ class Subject:
 
     @property
     def plain_replay(self) -> bool:
-        """Whether this is the replay that data-replay methods are measured against."""
+        """Tell whether this is the replay that data-replay methods are measured against."""
         return self.method == "replay" and self.loss == "none" and self.scope == "global"
 
 

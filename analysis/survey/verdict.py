@@ -18,9 +18,14 @@ from analysis.statistics.intervals import (
     too_few,
     verdicts,
 )
-from analysis.survey.claims import CLAIMS, Claim
+from analysis.survey.claim import Claim
+from analysis.survey.claims_on_losses import CLAIMS_ON_LOSSES
+from analysis.survey.claims_on_methods import CLAIMS_ON_METHODS
 from analysis.survey.contrasts import NOT_MEASURED, Column, Part, Shown
 from analysis.survey.roles import Roles
+
+CLAIMS = (*CLAIMS_ON_METHODS, *CLAIMS_ON_LOSSES)
+"""In the order of the report's four tables."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,7 @@ def _value(shown: Shown) -> float:
 
 
 def _remark(verdict: Verdict, own: Sequence[Shown], flat: Sequence[Shown]) -> str:
-    """What a reader should know beside the verdict."""
+    """The remark beside a verdict."""
     said = []
     if len(own) > 1:
         counts = {name: sum(s.verdict == name for s in own) for name in dict.fromkeys(s.verdict for s in own)}
@@ -183,7 +188,7 @@ def _remark(verdict: Verdict, own: Sequence[Shown], flat: Sequence[Shown]) -> st
 
 
 def _against(shown: Shown) -> bool:
-    """Whether the plain intervals of the metric and of last accuracy lie on two sides of zero."""
+    """Tell whether the plain intervals of the metric and of last accuracy lie on two sides of zero."""
     a, b = shown.difference, shown.last
     if b is None or None in (a.half, b.half, a.value, b.value):
         return False

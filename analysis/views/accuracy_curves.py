@@ -1,4 +1,4 @@
-"""How accuracy over the classes seen so far falls from task to task, each classifier apart."""
+"""Accuracy over the classes seen so far, from task to task, each classifier apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What more trials would still bring: the expected best of n trials, and the search as it went."""
+"""The gain from more trials: the expected best of n trials, and the search as it went."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _values(tried: pd.DataFrame) -> tuple[NDArray[np.float64], int]:
 
 
 def _unit(results: Results) -> tuple[str, float]:
-    """What seconds of training are called here, and what one of a run counts."""
+    """Name the unit of training time, with its factor a second."""
     devices = {str(device) for device in results.runs["device"].dropna()}
     if not devices or not all(device.startswith("cuda") for device in devices):
         return "seconds of training", 1.0

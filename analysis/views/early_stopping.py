@@ -1,4 +1,4 @@
-"""What stopping trials early saved, and how often it stopped one that would have won."""
+"""Early stopping: tasks saved, and the share of stops that hit a winner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the chosen trials come to on the sealed test set, beside their published defaults."""
+"""The selected trials on the sealed test set, beside their published defaults."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _text(results: Results) -> str:
 
 
 def _metric(results: Results) -> str:
-    """What is compared: the study's first objective, or average incremental accuracy where that is a cost."""
+    """The metric to compare: the first objective, or average incremental accuracy in place of a cost."""
     name = results.study.objective[0]
     return name if name in METRICS else "average_incremental_accuracy"
 

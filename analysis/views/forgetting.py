@@ -1,4 +1,4 @@
-"""What is lost of each task, and when: the accuracy matrix of every cell and classifier."""
+"""The loss on each task over time: the accuracy matrix of every cell and classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each searched hyperparameter does to the objective."""
+"""The objective against each searched hyperparameter."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def searched(points: pd.DataFrame) -> list[str]:
 
 
 def spans_decades(values: list[object], decades: int = 1) -> bool:
-    """Whether values are positive numbers over more than a factor of ten to the power of `decades`."""
+    """Tell whether values are positive numbers over more than a factor of ten to the power of `decades`."""
     numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(numbers) < len(values) or not numbers or min(numbers) <= 0:
         return False

@@ -1,4 +1,4 @@
-"""Which hyperparameters decide whether a trial is among the best of its cell."""
+"""The hyperparameters that decide whether a trial is among the best of its cell."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _enough(tried: Tried) -> bool:
 
 
 def _tried(results: Results, cell: Cell, space: Sequence[Parameter]) -> Tried:
-    """What of a cell's trials can be compared: those that ended, failed ones aside."""
+    """The trials of a cell that can be compared: those that ended, without failed ones."""
     rows = trials(results, cell)
     rows = rows[rows["status"] != "failed"].reset_index(drop=True)
     space = tuple(p for p in space if not p.single and p.column in rows)

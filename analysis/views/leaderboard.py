@@ -1,4 +1,4 @@
-"""Which label is best in each scenario, against joint training, fine-tuning and its own defaults."""
+"""The best label of each scenario, against joint training, fine-tuning and its own defaults."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def _references(shown: Sequence[Shown]) -> list[Table]:
 
 
 def _final(cell: Cell) -> bool:
-    """Whether a cell is shown by its final runs."""
+    """Tell whether a cell is shown by its final runs."""
     return bool((cell.best["purpose"] == "final").any())
 
 

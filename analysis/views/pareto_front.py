@@ -1,4 +1,4 @@
-"""What has to be given up for what: the trials that no other of their cell beats in everything."""
+"""The trade-offs between objectives: the trials that no other of their cell beats in everything."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def pareto_front(results: Results) -> Section:
 
 
 def on_front(values: NDArray[np.float64], directions: list[str]) -> NDArray[np.bool_]:
-    """Which rows of `values` [n, objectives] no other row beats."""
+    """Mark the rows of `values` [n, objectives] that no other row beats."""
     signed = values * np.array([-1.0 if direction == "max" else 1.0 for direction in directions])
     no_worse = (signed[:, None, :] <= signed[None, :, :]).all(axis=2)
     better = (signed[:, None, :] < signed[None, :, :]).any(axis=2)

@@ -1,4 +1,4 @@
-"""What was foreseen before the run, and what it took."""
+"""The forecast of a study beside its real cost."""
 
 from __future__ import annotations
 

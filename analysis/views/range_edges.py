@@ -1,4 +1,4 @@
-"""Whether the best values lie at the edge of what was searched: then better ones may lie beyond."""
+"""The best values within their ranges: at an edge, better ones may lie beyond."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class Chosen:
 
     @property
     def all_there(self) -> bool:
-        """Whether the best `BEST` all lie at that end."""
+        """Tell whether the best `BEST` all lie at that end."""
         near = [p <= EDGE if self.edge == "lower" else p >= 1 - EDGE for p in self.positions]
         return bool(self.edge) and len(near) == BEST and all(near)
 
     @property
     def beyond(self) -> float | None:
-        """How far the method itself would let that end go; None where the study's range is all there is."""
+        """The method's own end of the range on that side; None where the study's range has it."""
         own, whole = self.parameter.ends, self.parameter.whole and ends(self.parameter.whole)
         if not own or not whole or not self.edge:
             return None
@@ -59,7 +59,7 @@ class Chosen:
 
 @VIEWS.register("range_edges")
 def range_edges(results: Results) -> Section:
-    """Where in its range each cell's chosen numbers lie, with a warning for each at an edge."""
+    """The place of each cell's selected numbers in their ranges, with a warning for each at an edge."""
     known = spaces(results)
     if known is None:
         text = "No ranges are known: study.yaml does not state them, it was written by an earlier version."
@@ -115,7 +115,7 @@ def _few(p: Parameter) -> bool:
 
 
 def _by_chance(p: Parameter) -> float:
-    """How likely a value drawn evenly lies at an edge."""
+    """The probability that a value drawn evenly lies at an edge."""
     if isinstance(p.domain, Choice):
         return 2 / len(p.domain.options)
     if isinstance(p.domain, Int) and not p.domain.log:

@@ -1,4 +1,4 @@
-"""How much a classifier prefers the newest task, after every task."""
+"""The preference of a classifier for the newest task, after every task."""
 
 from __future__ import annotations
 

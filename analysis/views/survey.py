@@ -1,4 +1,4 @@
-"""What the survey found, measured here: its four tables, and a verdict on each of its claims."""
+"""The survey's four tables measured here, and a verdict on each of its claims."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the head's rows of old classes are shorter than those of new ones."""
+"""The norms of the head's rows by the age of their classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of a cell's winner is chance: would another draw of the same budget have chosen another?"""
+"""Chance in a cell's winner: would another draw of the same budget have selected another trial?"""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SOURCES = {"draw": "#2f6f9f", "rows": "#d9662b", "orders": "#2a9167"}
 
 @VIEWS.register("winner_stability")
 def winner_stability(results: Results) -> Section:
-    """How often another winner comes out of each cell under three kinds of chance, and what that costs."""
+    """The share of redraws with another winner under three kinds of chance, and the loss."""
     shown = [cell for cell in cells(results) if len(ranked(results, cell)) > 1]
     if not shown:
         return Section(TITLE, "No cell has two completed trials to choose from.", optional=True)
@@ -164,7 +164,7 @@ def _by_order(cell: Cell, table: pd.DataFrame, sign: float) -> Array | None:
 
 
 def _figure(table: pd.DataFrame) -> go.Figure:
-    """How often a clearly worse one wins, and the loss, a bar a source; two panels a scenario."""
+    """The share of clearly worse winners and the loss, a bar a source; two panels a scenario."""
     names = list(dict.fromkeys(table["scenario"]))
     titles = [title for name in names for title in (f"{name}: a clearly worse one wins", f"{name}: loss")]
     tall = int(table.groupby("scenario").size().max())

@@ -13,10 +13,9 @@ from analysis.report.html_table import grid
 from analysis.report.page import render
 from analysis.report.section import VIEWS
 from analysis.selection.selection import cells
-from analysis.survey.claims import CLAIMS
 from analysis.survey.references import reference_warnings
 from analysis.survey.roles import LEVELS, PARADIGMS, TEN, Roles
-from analysis.survey.verdict import everywhere, judge
+from analysis.survey.verdict import CLAIMS, everywhere, judge
 from cl_core.errors import BadRequest
 from tests.analysis.lake import SURVEY_SCENARIOS, Plan, Planted, plant, write
 

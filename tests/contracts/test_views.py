@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis.lake.open import open_results
-from analysis.report.section import VIEWS
+from analysis.report.section import ROWS, VIEWS
 from analysis.testing import (
     VIEW_CONTRACTS,
     it_gives_a_whole_section,
@@ -98,11 +98,13 @@ def test_the_fixture_lake_gives_a_figure_over_every_cell(name, lakes, show):
     assert shown == cells
 
 
-NO_ROWS = {"weight_norms", "planned_and_spent", "early_stopping"}
 BOTH = {"selection_gap"}  # from validation rows to test rows, as its heading says
 BY_SEARCH = {
     *("pareto_front", "hyperparameters", "importance", "range_edges", "best_of_n", "winner_stability"),
     "class_orders",
+}
+BY_FINAL_RUNS = {
+    *("leaderboard", "final", "survey", "accuracy_curves", "forgetting", "recency_bias", "task_confusion"),
 }
 
 
@@ -137,16 +139,16 @@ def test_a_section_stands_on_one_split_and_names_it_in_its_heading(name, lakes, 
         split: repr(numbers(VIEWS[name](otherwise(lakes["evaluated"], split)))) for split in ("val", "test")
     }
     moved = {split for split, text in same.items() if text != repr(numbers(found))}
-    if name in NO_ROWS:
-        assert (found.split, moved) == ("", set())
-    elif name in BOTH:
+    if name in BOTH:
         assert moved == {"val", "test"}
         assert "test rows" in found.title
-    else:
-        expected = "val" if name in BY_SEARCH else "test"  # final runs lead wherever they can
-        assert moved == {expected}
-        assert found.split == expected
-        assert found.heading.endswith({"val": ", on validation rows", "test": ", on test rows"}[expected])
+        return
+    assert moved == ({found.split} if found.split else set())
+    assert found.heading.endswith({"": found.title, **ROWS}[found.split])
+    if name in BY_SEARCH:
+        assert found.split == "val"
+    elif name in BY_FINAL_RUNS:
+        assert found.split == "test"
 
 
 def test_each_classifier_is_shown_apart(show):
