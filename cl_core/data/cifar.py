@@ -57,7 +57,7 @@ def _load(spec: DataSpec, name: str) -> Data:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise BadRequest(
                 f"{name} in {folder} cannot be used ({reason}): remove the folder and fetch it again with "
-                "--download, or say where it is with --set data.root=..."
+                "--set data.download=true, or say where it is with --set data.root=DIR"
             ) from error
         splits.append(Images(np.ascontiguousarray(source.data), np.asarray(source.targets, np.int64)))
     return Data(

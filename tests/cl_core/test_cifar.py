@@ -16,7 +16,7 @@ def test_a_missing_archive_says_where_it_was_looked_for_and_how_to_get_it(tmp_pa
         load(DataSpec("cifar100", root=str(tmp_path)))
     message = str(caught.value)
     assert str(tmp_path / "cifar-100-python") in message
-    assert "--download" in message
+    assert "--set data.download=true" in message
     assert "--set data.root=" in message
 
 

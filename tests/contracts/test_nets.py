@@ -112,7 +112,7 @@ def test_resnet18_with_the_standard_stem_computes_what_torchvision_s_does() -> N
     def key(name: str) -> str:
         name = name.replace("stem.0", "conv1").replace("stem.1", "bn1").replace("shortcut", "downsample")
         parts = name.split(".")
-        return f"layer{int(parts[1]) + 1}." + ".".join(parts[2:]) if parts[0] == "tasks" else name
+        return f"layer{int(parts[1]) + 1}." + ".".join(parts[2:]) if parts[0] == "stages" else name
 
     theirs.load_state_dict({key(name): t for name, t in ours.state_dict().items()})
     x = _images((3, 96, 96))

@@ -90,7 +90,7 @@ FOUND = {
     "ActsTooEarly": "a hyperparameter changes nothing before the task it acts from",
     "NeverActs": "a hyperparameter changes network or scores in the task it acts from",
     "ReadsOldImages": "pixels outside the task and memory do not matter unless it restarts",
-    "ForgetsOverABoundary": "a run resumed at any boundary equals the straight one",
+    "ForgetsOverABoundary": "a run resumed after any task equals the straight one",
     "AnswersFromWhatItDoesNotSave": "a saved model gives the scores of the training",
     "ScoresUnseenClasses": "scores cover the seen classes and the primary rule is among them",
 }

@@ -14,13 +14,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from analysis.lake.run_rows import run_rows
 from cl_core.errors import BadRequest
 from spaces.study.study_file import load_study
 from tests.benchmarks import search_quality as quality
 from tests.search.replay.backend import search
 from tests.search.replay.record import AXES, HERE, recorded_rows
-from tests.search.replay.recording import Recording
+from tests.search.replay.recording import Recording, recorded
 
 TABLES = ("recorded-icarl", "recorded-lwf")
 LEVELS = {"kd_weight": [0.05, 0.5, 5.0], "temperature": [1.0, 4.0], "lr": [0.01]}
@@ -30,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
 
 @pytest.fixture(scope="module")
 def table() -> Recording:
-    return run_rows()
+    return recorded()
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +61,7 @@ def test_a_recorded_table_is_the_whole_grid_of_the_study_beside_it(name: str) ->
     increments = rows[[f"increments_{t}" for t in range(1, 10)]].to_numpy()
     assert np.isfinite(accuracy).all()
     assert len(set(accuracy[:, 0])) == 1  # the first task is shared
-    assert run_rows(name).increments[:, 1:] == pytest.approx(increments, abs=2e-6)
+    assert recorded(name).increments[:, 1:] == pytest.approx(increments, abs=2e-6)
     assert len(text) < 150_000
     assert "/tmp" not in text + (HERE / f"{name}.yaml").read_text(encoding="utf-8")
     assert text.count("\n# ") == 4
@@ -78,8 +77,8 @@ def results(status: str = "completed", objective: float = 0.7, asked: int = 1) -
     columns = ["after_task", "split", "primary", "n", "correct"]
     return SimpleNamespace(
         folder=Path("run"),
-        study={"search": {"trials": asked}},
-        trials=pd.DataFrame([trial | axes]),
+        study=SimpleNamespace(plain={"search": {"trials": asked}}),
+        runs=pd.DataFrame([trial | axes]),
         classes=pd.DataFrame(counts, columns=columns).assign(run="a/0"),
         tasks=pd.DataFrame({"run": "a/0", "task": [0, 1], "seconds": [2.0, 1.5]}),
     )
@@ -207,7 +206,7 @@ def test_halving_saves_half_of_the_tasks_and_keeps_the_winner(seeds: int, table:
 
 @pytest.mark.slow
 def test_halving_keeps_the_winner_on_the_other_grid_and_with_fewer_tasks(table: Recording) -> None:
-    for other, saved in ((run_rows("recorded-lwf"), 0.5), (table.first(5), 0.4)):
+    for other, saved in ((recorded("recorded-lwf"), 0.5), (table.first(5), 0.4)):
         found = quality.stopped(other, 20, 60, "random", "asha")
         assert found["saved"] >= saved
         assert found["within"] >= 18

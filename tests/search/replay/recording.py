@@ -86,7 +86,7 @@ class Recording:
 
 
 @cache
-def run_rows(name: str = "recorded-icarl") -> Recording:
+def recorded(name: str = "recorded-icarl") -> Recording:
     """A table of the repository."""
     table = pd.read_csv(HERE / f"{name}.csv", comment="#")
     study = yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
