@@ -13,7 +13,7 @@ from analysis.lake.run_rows import run_rows
 from cl_core.own_code import only
 from search.backends.ray_address import check_ray
 from search.commands.summary import Summary, report_of
-from search.commands.work import Warn, work_off
+from search.commands.work import Warn, at_work
 from search.cost.evaluation_cost import cost
 from search.jobs.evaluation_queue import EvaluationQueue
 from search.jobs.interrupts import terminable
@@ -78,7 +78,8 @@ def evaluate(
             if console is not None:
                 console.print(cost(run, jobs.pending, local), highlight=False, soft_wrap=True)
             what = f"{run.study.name}: {count} runs of {len(cells)} cells on the test set,"
-            work_off(run, jobs, what, local, console, unit="runs")
+            with at_work(run, jobs, what, local, console, unit="runs") as carry_out:
+                carry_out()
         report = report_of(place, worked)
         return _summary(prepared, worked, jobs.left, report, time.monotonic() - began)
 

@@ -16,7 +16,7 @@ from cl_core.own_code import only
 from search.backends.ray_address import check_ray
 from search.cells.search_queue import SearchQueue
 from search.commands.summary import Summary, report_of
-from search.commands.work import Warn, work_off
+from search.commands.work import Warn, at_work
 from search.jobs.interrupts import terminable
 from search.jobs.spending import Spending
 from search.lake.ledger import note_opening
@@ -77,10 +77,21 @@ def run_study(
             prepared = checked()
         warn(_begin(prepared))
         storage = prepared.study.study.storage
-        with while_it_answers(storage.optuna or "journal", storage.password):
-            worked, left = _work(
-                prepared, local, retry_failed, console, time.time() - time.monotonic() + began, warn
-            )
+        clock = time.time() - time.monotonic() + began
+        with (
+            while_it_answers(storage.optuna or "journal", storage.password),
+            _queue(prepared, local, retry_failed, clock) as queue,
+        ):
+            warn(queue.notes)
+            worked = not queue.finished
+            if worked:
+                warn(prepared.warnings)  # now that nothing can be refused any more
+                if prepared.study.study.protocol.split == "test":
+                    _note_oracle(prepared)
+                what = f"{prepared.study.name}: {len(prepared.study.cells)} cells"
+                with at_work(prepared, queue, what, local, console) as carry_out:
+                    carry_out()
+            left = queue.left
         report = report_of(folder, worked)
         return _summary(prepared, worked, left, report, time.monotonic() - began)
 
@@ -105,29 +116,18 @@ def _begin(prepared: Prepared) -> list[str]:
     return mended
 
 
-def _work(
-    prepared: Prepared, local: bool, retry_failed: bool, console: Console | None, began: float, warn: Warn
-) -> tuple[bool, str | None]:
-    """Carry out what is left. Return False where that was nothing, and why something is left all the same."""
-    spending = Spending(prepared.study.study.budget, prepared.folder, prepared.allocation.gpu, began)
-    with SearchQueue(
+def _queue(prepared: Prepared, local: bool, retry_failed: bool, began: float) -> SearchQueue:
+    """Open the queue of the search."""
+    study = prepared.study.study
+    return SearchQueue(
         prepared.study,
         prepared.folder,
         retry_failed=retry_failed,
-        bases=not local and prepared.study.study.storage.share,
+        bases=not local and study.storage.share,
         checkpoints=prepared.checkpoints.absolute(),
-        spending=spending,
+        spending=Spending(study.budget, prepared.folder, prepared.allocation.gpu, began),
         known=prepared.known,
-    ) as cells:
-        warn(cells.notes)
-        if cells.finished:
-            return False, cells.left
-        warn(prepared.warnings)  # now that nothing can be refused any more
-        if prepared.study.study.protocol.split == "test":
-            _note_oracle(prepared)
-        what = f"{prepared.study.name}: {len(prepared.study.cells)} cells"
-        work_off(prepared, cells, what, local, console)
-        return True, cells.left
+    )
 
 
 def _note_oracle(prepared: Prepared) -> None:

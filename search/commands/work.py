@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from rich.console import Console
 
@@ -19,15 +20,19 @@ from search.worker.job import Workspace
 Warn = Callable[[Sequence[str]], None]
 
 
-def work_off(
+@contextlib.contextmanager
+def at_work(
     prepared: Prepared,
     jobs: JobQueue,
     what: str,
     local: bool,
     console: Console | None,
     unit: str = "trials",
-) -> None:
-    """Carry out `jobs`; `what` names them on the console, `unit` what its cells count."""
+) -> Iterator[Callable[[], None]]:
+    """Provide the function that carries out `jobs`, and show their progress on the console.
+
+    `what` names the jobs there, `unit` what their cells count.
+    """
     study = prepared.study
     space = Workspace(prepared.folder.absolute(), prepared.checkpoints.absolute(), study.study.storage.share)
     dispatcher = Dispatcher(jobs, space)
@@ -39,12 +44,12 @@ def work_off(
             live = Live(jobs.progress, prepared.folder, study.direction, console, unit, best)
             dispatcher.watch = stack.enter_context(live).update
         if local:
-            run_local(dispatcher)
+            yield partial(run_local, dispatcher)
             return
         stack.enter_context(ray_environment())
         from search.backends.ray_tune import run_tune  # Ray reads the environment when it is imported
 
-        run_tune(dispatcher, prepared.allocation)
+        yield partial(run_tune, dispatcher, prepared.allocation)
 
 
 def _announce(console: Console, prepared: Prepared, what: str, local: bool) -> None:

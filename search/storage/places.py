@@ -9,15 +9,14 @@ import tempfile
 from pathlib import Path
 
 from cl_core.errors import BadRequest
-from search.storage.trouble import ROOM as MEGABYTE
-from search.storage.trouble import storage_trouble
+from search.storage.trouble import ROOM, storage_trouble
 
 # `Path` folds the two slashes of a URL; a single letter before the colon is a drive of Windows.
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _SOCKET = 107 if sys.platform.startswith("linux") else 103  # the longest path of a socket, in bytes
 _IN_SESSION = len("/session_2027-01-31_18-00-00_000000_4194304/sockets/plasma_store")
 SHORT = Path("/tmp")  # where Ray's files go when the folder for temporary files has too long a path
-ROOM = 5_000_000  # bytes; Ray writes about one in its first minute
+RAY_ROOM = 5_000_000  # bytes; Ray writes about one in its first minute
 
 
 def local_folder(given: str | Path, what: str = "a path") -> Path:
@@ -41,7 +40,7 @@ def check_writable(folder: Path, what: str) -> None:
     try:
         # Permission bits say little to an administrator, and nothing of what a file system allows.
         with tempfile.TemporaryFile(dir=place) as file:  # it has no name where the system can do without
-            file.write(bytes(MEGABYTE))
+            file.write(bytes(ROOM))
             file.flush()
     except OSError as error:
         trouble = error.strerror or type(error).__name__
@@ -59,7 +58,7 @@ def ray_temporary() -> Path:
     place = chosen
     while not place.exists():
         place = place.parent
-    trouble = storage_trouble(place, ROOM)
+    trouble = storage_trouble(place, RAY_ROOM)
     if trouble is not None:
         raise BadRequest(
             f"Ray keeps its files in {chosen} while it runs, and {place} cannot take them ({trouble}): make "

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cl_core.training.events import Event, Watch
 
 FOLDER = "progress"
-EVERY = 1.0  # seconds between two writes at least
+_EVERY = 1.0  # seconds between two writes at least
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ def progress_file(folder: Path, run: str) -> Path:
 
 def watch_run(folder: Path, run: str, clock: Callable[[], float] = time.monotonic) -> Watch:
     """Return what the trainer calls with each event: it keeps the progress file of a run up to date."""
-    written = -EVERY
+    written = -_EVERY
 
     def watch(event: Event) -> None:
         nonlocal written
         now = clock()
-        if now - written < EVERY:
+        if now - written < _EVERY:
             return
         written = now
         place = event.task.index, event.tasks, event.phase.name, event.epoch, event.epochs

@@ -94,7 +94,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("search.sampler=grid", "a grid needs finite domains, but recipe.increment.lr"),
         ("search.objective={forgetting: max}", "search.objective.forgetting must be min, not max"),
         ("search.objective=[last_accuracy, last_accuracy]", "names last_accuracy twice"),
-        ("search.start_from=[runs/none]", "must be the folder of a run, and there is none"),
+        ("search.start_from=[runs/none]", "must be a run folder"),
         ("search.audit=0.1", "search.stopper is none"),
         ("search={stopper: wilcoxon}", "protocol.orders is 1: set it to 5 or more"),
         ("search.sampler_args={seed: 3}", "unknown argument of tpe"),

@@ -242,7 +242,7 @@ def test_a_real_run_over_postgresql_survives_a_kill_and_a_lost_server(
     with started(*command, password=True) as process:
         until(lambda: any(other.glob("tables/runs/bic*.parquet")))
         assert is_active(other)
-        assert sum(cell.asked for cell in read_progress(other)) >= 2
+        assert sum(cell.started for cell in read_progress(other)) >= 2
         server.stop()
         try:
             shown += (said := process.communicate(timeout=300)[0])

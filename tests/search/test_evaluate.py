@@ -202,7 +202,7 @@ def test_an_evaluation_leaves_test_rows_a_ledger_and_the_search_as_it_was(
     assert {tuple(splits[t]) for t, r in rows.items() if r["purpose"] == "search"} == {("val",)}
     (line,) = openings(judged)
     assert (line["what"], line["runs"], line["cells"]) == ("evaluate", len(rows) - 3, [TUNED, LWF])
-    assert equal(searched, judged, trials=list(run_rows(searched)))
+    assert equal(searched, judged, runs=list(run_rows(searched)))
 
 
 def test_the_values_are_those_that_were_sampled(judged: Path) -> None:
