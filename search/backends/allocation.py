@@ -68,7 +68,7 @@ def keep_device(study: ResolvedStudy, new: Allocation, wanted: ResourcesPart) ->
     notes = []
     if new.threads != study.threads:
         notes.append(
-            f"runs keep the {study.threads} threads with which the folder was begun: resources.cpu "
+            f"runs keep the number of threads ({study.threads}) of the folder: resources.cpu "
             f"{new.cpu:g} only decides how many run at a time"
         )
     if study.device == "cpu" and new.gpu:

@@ -95,7 +95,7 @@ def test_a_changed_helper_is_named_and_refused_by_every_verb_that_would_mix(
         (line,) = done.stderr.strip().splitlines()
         assert line.startswith(f"error: coded_help.py changed since the runs in {begun}")
         assert line.endswith(
-            "use another --out, or go on with --accept-code, which notes the code of each run"
+            "use another --out, or continue with --accept-code, which notes the code of each run"
         )
     assert len(set(codes(begun))) == 1
     assert not (begun / "ledger.jsonl").exists()
@@ -110,8 +110,8 @@ def test_what_is_accepted_is_told_apart_in_the_tables_and_wherever_the_numbers_a
     again = [begun.parent / "study.yaml", "--local", "--out", begun]
     done = call("run", *again, "--trials", "+1", "--accept-code")
     assert done.exit_code == 0, done.output
-    assert "note: coded_help.py changed: what is trained now is by the new code" in done.stderr
-    assert "2 of 3 runs that have ended were trained by other code than stands here" in done.output
+    assert "note: coded_help.py changed: runs train with the new code from now on" in done.stderr
+    assert "2 of 3 runs that have ended were trained by other code than is here" in done.output
     one, two, three = codes(begun)
     assert one == two != three
     assert [entry["changed"] for entry in json.loads((begun / "code.json").read_text())["accepted"]] == [
@@ -120,12 +120,12 @@ def test_what_is_accepted_is_told_apart_in_the_tables_and_wherever_the_numbers_a
     quiet = call("run", *again)  # what was accepted is not asked for again, and not forgotten
     assert quiet.exit_code == 0
     assert "nothing to do: 3 runs completed" in quiet.output
-    assert "2 of 3 runs that have ended were trained by other code than stands here" in quiet.output
+    assert "2 of 3 runs that have ended were trained by other code than is here" in quiet.output
     mixed = f"{LWF}: runs of 2 versions of the code are mixed"
     assert f"warning: {mixed}" in CliRunner().invoke(app, ["status", str(begun)]).output
     assert f"Warning: {mixed}" in (begun / "report.html").read_text()
     told = call("rerun", begun, f"{LWF}/0").output
-    assert f"note: {LWF}/0 was trained by other code than stands here: coded_help.py changed" in told
+    assert f"note: {LWF}/0 was trained by other code than is here: coded_help.py changed" in told
     assert "note" not in call("rerun", begun, f"{LWF}/2").output
     assert call("evaluate", begun, "--local").exit_code == 0
 
@@ -134,7 +134,7 @@ def test_a_model_of_other_code_is_trained_again_and_the_note_says_so(begun: Path
     assert "note" not in call("export", begun).output
     helper.write_text(HELPER + "MORE = 1\n")
     again = call("export", begun).output
-    assert "was trained by other code than stands here: coded_help.py changed" in again
+    assert "was trained by other code than is here: coded_help.py changed" in again
     assert "task 1 of 2" in again
     assert "task 1 of 2" not in call("export", begun).output
 
@@ -236,7 +236,7 @@ def test_threads_and_device_are_those_that_the_folder_was_begun_with(single: Pat
     more = {**STUDY, "recipe": {"epochs": 1}, "search": {"trials": 2}, "resources": {"cpu": 2}}
     said: list[str] = []
     run_study(more, folder, local=True, warn=said.extend)
-    assert said[0].startswith("a run keeps the number of threads that the folder was begun with, 1: ")
+    assert said[0].startswith("runs keep the number of threads (1) of the folder: ")
     assert [row["threads"] for row in run_rows(folder).values()] == [1, 1]
     assert [row["device"] for row in run_rows(folder).values()] == ["cpu", "cpu"]
     resolved = yaml.safe_load((folder / "study.yaml").read_text())["resolved"]
@@ -250,7 +250,7 @@ def test_threads_and_device_are_those_that_the_folder_was_begun_with(single: Pat
 @pytest.mark.parametrize(
     ("begun", "gpu", "asked", "says"),
     [
-        ("cpu", 0.5, 0.5, "resources.gpu is 0.5, but the folder was begun on the CPU"),
+        ("cpu", 0.5, 0.5, "resources.gpu must be 0 in a folder that was begun on the CPU, not 0.5"),
         ("cuda", 0.0, None, "the folder was begun on a GPU, and a run gets none here"),
     ],
 )
@@ -266,15 +266,15 @@ def test_a_folder_of_the_cpu_stays_there_on_a_machine_with_a_gpu() -> None:
     resolved = replace(resolve(study, tiny.data(4, 8)), device="cpu")
     planned, notes = keep_device(resolved, Allocation(1.0, 0.5, 2, 2, 1), study.resources)
     assert planned.gpu == 0
-    assert notes == ["runs stay on the CPU, on which the folder was begun"]
+    assert notes == ["runs stay on the CPU, where the folder was begun"]
 
 
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("cpu", 0.001, "resources.cpu must be 0.25 or more, not 0.001: .*; take 0.5 for two runs a CPU"),
+        ("cpu", 0.001, "resources.cpu must be 0.25 or more, not 0.001, .*: take 0.5 for two runs on a CPU"),
         ("cpu", 0, "resources.cpu must be 0.25 or more, not 0"),
-        ("gpu", 0.0001, "resources.gpu must be 0, or 0.05 or more, not 0.0001: .*; take 0.25"),
+        ("gpu", 0.0001, "resources.gpu must be 0, or 0.05 or more, not 0.0001, .*: take 0.25"),
         ("concurrent", 10**6, "resources.concurrent must be at most 10000"),
     ],
 )

@@ -149,7 +149,7 @@ def test_a_table_gives_way_before_a_name_does() -> None:
 
 
 def test_columns_without_a_value_are_left_out() -> None:
-    cell = CellProgress(CELL, budget=4, asked=4, running=0, completed=3, stopped=1, failed=0, best=None)
+    cell = CellProgress(CELL, budget=4, started=4, running=0, completed=3, stopped=1, failed=0, best=None)
     console = Console(width=80)
     with console.capture() as capture:
         console.print(cell_table([cell], 80))

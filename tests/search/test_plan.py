@@ -166,7 +166,7 @@ def test_searched_first_tasks_are_counted_one_by_one(tmp_path: Path) -> None:
 def test_a_sampler_that_learns_nothing_is_told(tmp_path: Path) -> None:
     study = {**STUDY, "methods": ["lwf"], "search": {"trials": 10}}
     notes = forecast(prepare(study, tmp_path, local=True), 0.1).notes
-    assert any("begins with 10 random configurations a cell" in note for note in notes)
+    assert any("begins with 10 random trials a cell" in note for note in notes)
 
 
 @pytest.mark.parametrize(
