@@ -234,7 +234,7 @@ def test_what_a_folder_names_beside_its_study_file_is_not_imported(
     if where == "journal":
         assert (done.exit_code, "net 'own_part:net' is code that a file names" in done.stderr) == (2, True)
     else:
-        assert "1 of 1 runs that have ended were trained by other code than stands here" in done.output
+        assert "1 of 1 runs that have ended were trained by other code than is here" in done.output
 
 
 def test_a_program_s_own_studies_need_no_permission_and_its_files_do(tmp_path: Path) -> None:
