@@ -38,7 +38,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Budget:
-    """How many exemplars are kept. A method with exemplars derives its hyperparameters from this."""
+    """Hyperparameters of the exemplar budget; a method with exemplars derives its own from this class."""
 
     budget: str = option(
         "per_class",
@@ -69,7 +69,7 @@ class Budget:
     selection: str = option("herding", "random", at_boundary=True, doc="how exemplars are ranked")
 
     def counts(self, seen: int, image_bytes: int) -> dict[int, int]:
-        """How many exemplars each of the `seen` classes may have; their sum never exceeds the budget."""
+        """Return the exemplars that each of the `seen` classes may have; the sum never exceeds the budget."""
         if self.budget == "per_class":
             return dict.fromkeys(range(seen), self.exemplars_per_class)
         total = self.exemplars_total if self.budget == "total" else self.exemplars_bytes // image_bytes

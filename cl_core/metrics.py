@@ -57,7 +57,7 @@ COSTS: dict[str, tuple[str, str]] = {
 """What a run costs: name -> (direction, formula)."""
 
 OBJECTIVES: dict[str, tuple[str, str]] = {**METRICS, **COSTS}
-"""What a study may optimise: name -> (direction, formula). The names are columns of the `runs` table.
+"""Objectives of a study: name -> (direction, formula). The names are columns of the `runs` table.
 
 In formulas `_x` and `_{...}` are subscripts.
 """

@@ -35,7 +35,7 @@ def only(references: Iterable[str] | None) -> Iterator[None]:
         _allowed = before
 
 
-def check(kind: str, name: str) -> None:
+def check_own_code(kind: str, name: str) -> None:
     """Raise BadRequest, before anything is imported, where `name` is a reference that is not permitted."""
     if ":" in name and _allowed is not None and name not in _allowed:
         raise BadRequest(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from cl_core.errors import BadRequest, defined_at, located, unknown
-from cl_core.own_code import REFERENCE, check
+from cl_core.own_code import REFERENCE, check_own_code
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ def _entry_points(kind: str) -> Iterable[importlib.metadata.EntryPoint]:
 
 
 def not_callable(item: object) -> str | None:
-    """Why an item is no function, or None."""
+    """Return the reason why an item is not a function, or None."""
     return None if callable(item) else f"must be a function, not {type(item).__name__}"
 
 
@@ -157,7 +157,7 @@ class Registry(Generic[T]):
     def _from_path(self, path: str) -> T:
         if not REFERENCE.fullmatch(path):
             raise BadRequest(f"a {self.kind} of one's own is named module:attribute, not {path!r}")
-        check(self.kind, path)
+        check_own_code(self.kind, path)
         # Where the command is given, as `python -m` does; not before: entry points would be looked for there.
         if os.getcwd() not in sys.path:  # noqa: PTH109 - an entry of sys.path is a text
             sys.path.append(os.getcwd())  # noqa: PTH109

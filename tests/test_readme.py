@@ -29,7 +29,7 @@ from spaces.study.study_file import load_study, parse_study
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("cl_core", "spaces", "search", "analysis")
 NAMES = ("README.md", *(f"{package}/README.md" for package in PACKAGES))
-PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES if (ROOT / name).exists()}
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 COMMAND = typer.main.get_command(app)
 VERBS = "|".join(COMMAND.commands)

@@ -26,7 +26,7 @@ from analysis.statistics.sample import Sample, recorded
 from cl_core.errors import BadRequest, unknown
 from cl_core.metrics import OBJECTIVES
 
-PARTS = ("data", "recipe", "protocol", "search", "methods")
+STUDY_PARTS = ("data", "recipe", "protocol", "search", "methods")
 UNFAIR = ("data", "recipe", "protocol")  # where these differ, a difference is not of what was searched
 PLACES = ("data.root", "data.download")
 
@@ -223,7 +223,7 @@ def _warnings(a: Results, b: Results, metric: str, found: list[Difference]) -> l
 
 def _differing(a: Results, b: Results) -> list[tuple[str, str]]:
     """(key, "key (A's value / B's)") of what the two studies say otherwise, of labels that both have."""
-    plain = [_flat({part: side.study.plain.get(part) for part in PARTS}) for side in (a, b)]
+    plain = [_flat({part: side.study.plain.get(part) for part in STUDY_PARTS}) for side in (a, b)]
     shared = [set(_mapping(side.study.plain.get("methods"))) for side in (a, b)]
     out = []
     for key in (*plain[0], *(key for key in plain[1] if key not in plain[0])):

@@ -40,7 +40,7 @@ def equal(
     """Compare every column that equal runs must share, exactly: floats bit for bit (nan equals nan), in any
     order.
 
-    `trials` restricts it to some runs, each of which must be in one of the folders; at most `first`
+    `runs` restricts it to some runs, each of which must be in one of the folders; at most `first`
     differences are listed per table. A column `hp.*` or `recipe.*` that one side lacks counts as empty there.
     """
     left, right = open_results(a), open_results(b)

@@ -14,7 +14,10 @@ PALETTE = (
     *("#2563a8", "#d9662b", "#2a9167", "#a03d9b", "#c22f45", "#7c5c2e", "#1699ad", "#8a8f1f"),
     *("#5b4bc4", "#d17ba5", "#3f7d20", "#8c2d19", "#4c86c6", "#b98a00", "#6b6f9c"),
 )
-REFERENCES = {"finetune": "#8d939b", "joint": "#20262e"}  # what every method is measured against is neutral
+REFERENCE_COLOURS = {
+    "finetune": "#8d939b",
+    "joint": "#20262e",
+}  # what every method is measured against is neutral
 SEQUENTIAL = [[0.0, "#f6f8fb"], [0.25, "#c5d7ea"], [0.5, "#7fa8d1"], [0.75, "#3a74b0"], [1.0, "#123f70"]]
 DASHES = ("solid", "dot", "dash", "dashdot", "longdash")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star-triangle-up", "hexagon")
@@ -31,7 +34,7 @@ def colours(results: Results) -> dict[str, str]:
     out: dict[str, str] = {}
     free = 0
     for label in results.labels:
-        neutral = REFERENCES.get(str(method.get(label)))
+        neutral = REFERENCE_COLOURS.get(str(method.get(label)))
         if neutral is not None and neutral not in out.values():
             out[label] = neutral
         else:

@@ -55,7 +55,7 @@ class Orders:
         return self.highest - self.lowest
 
 
-def measured(results: Results, name: str, direction: str) -> list[Orders]:
+def orders_of(results: Results, name: str, direction: str) -> list[Orders]:
     """Every label and split of which one trial ran under two class orders or more."""
     runs = results.runs
     done = runs[(runs["status"] == "completed") & (runs["purpose"] == "search")]

@@ -19,7 +19,7 @@ from analysis.lake.results import Results
 from analysis.lake.searched_space import Domain, spaces
 from analysis.selection.selection import Cell, cells
 
-PARTS = ("recipe.base.", "recipe.increment.")
+RECIPE_PARTS = ("recipe.base.", "recipe.increment.")
 ACTS = {
     "momentum": ("optimizer", "sgd"),
     "gamma": ("schedule", "step"),
@@ -63,7 +63,7 @@ def other_recipe(results: Results, one: Cell, other: Cell) -> list[str]:
         left, right = a.get(column), b.get(column)
         if left == right or left is None or right is None:  # what one lacks hangs on another field
             continue
-        name = next((column.removeprefix(part) for part in PARTS if column.startswith(part)), column)
+        name = next((column.removeprefix(part) for part in RECIPE_PARTS if column.startswith(part)), column)
         said[f"{name} ({_text(left)} / {_text(right)})"] = None
     return list(said)
 
@@ -82,15 +82,15 @@ def _read_recipe(results: Results, cell: Cell) -> Mapping[str, Any]:
     known: dict[str, Any] = {
         column: row[column]
         for column in row.index
-        if (column == "net" or column.startswith(PARTS)) and not pd.isna(row[column])
+        if (column == "net" or column.startswith(RECIPE_PARTS)) and not pd.isna(row[column])
     }
     known["init"] = results.weights.get(cell.name, "drawn")
     for name, domain in _searched(results, cell).items():
-        both = [part + name.removeprefix("recipe.") for part in PARTS]  # a field of no part is of both
+        both = [part + name.removeprefix("recipe.") for part in RECIPE_PARTS]  # a field of no part is of both
         known |= dict.fromkeys([name] if name in known else both, domain)
     if cell.method in RESTARTS:
-        known = {column: value for column, value in known.items() if not column.startswith(PARTS[1])}
-    for part in PARTS:
+        known = {column: value for column, value in known.items() if not column.startswith(RECIPE_PARTS[1])}
+    for part in RECIPE_PARTS:
         for field, (switch, value) in ACTS.items():
             if isinstance(known.get(part + switch), str) and known[part + switch] != value:
                 known.pop(part + field, None)
@@ -101,7 +101,7 @@ def _searched(results: Results, cell: Cell) -> dict[str, Domain | str]:
     """Column -> the domain it is searched over; where the study does not state them, what varies."""
     known = spaces(results)
     if known is None:
-        columns = [c for c in cell.runs.columns if c.startswith(PARTS) and cell.runs[c].nunique() > 1]
+        columns = [c for c in cell.runs.columns if c.startswith(RECIPE_PARTS) and cell.runs[c].nunique() > 1]
         return dict.fromkeys(columns, "searched")
     space = known.get(cell.name, ())
     return {p.name.replace("recipe.net", "net"): p.domain for p in space if p.name.startswith("recipe.")}

@@ -31,7 +31,7 @@ class Station:
 
 
 @dataclass(frozen=True)
-class Part:
+class GapPart:
     """One part of the gap; `half`: the half width of its interval over class orders, if there is one."""
 
     name: str
@@ -49,7 +49,7 @@ def value_of(runs: Pairs, how: str = "mean") -> float | None:
     return Sample.of(runs).mean.value
 
 
-def parts(stations: Sequence[Station], how: str = "mean") -> list[Part]:
+def parts(stations: Sequence[Station], how: str = "mean") -> list[GapPart]:
     """The differences of neighbouring stations, in order. Raises ValueError where a station has no value."""
     values = [value_of(station.runs, how) for station in stations]
     out = []
@@ -60,7 +60,7 @@ def parts(stations: Sequence[Station], how: str = "mean") -> list[Part]:
         half = None
         if how == "mean":
             half = _half(Sample.of(stations[index - 1].runs), Sample.of(stations[index].runs))
-        out.append(Part(stations[index].part, before - after, half))
+        out.append(GapPart(stations[index].part, before - after, half))
     return out
 
 

@@ -23,7 +23,7 @@ AVERAGE, LAST = "average_incremental_accuracy", "last_accuracy"
 ONE_BYTE = 1.0
 NOT_MEASURED = "not measured"
 WITHIN = {AVERAGE: "", LAST: " (last)", "forgetting": " (forgetting)", "excess_of_new": " (excess of new)"}
-WORDS = {
+METRIC_WORDS = {
     **WITHIN,
     "kept_bytes_a_class": " (bytes a class)",
     "teacher_agreement": " (agreement with the teacher)",
@@ -71,7 +71,7 @@ class Contrast:
         (metric,) = self.quantity.metrics if len(self.quantity.metrics) == 1 else ("",)
         scenarios = list(dict.fromkeys(place.scenario for _, place, *_ in self.quantity.terms))
         where = f", {scenarios[0]}" if len(scenarios) == 1 else ""
-        return f"{self.quantity.text}{WORDS.get(metric, '')}{where}"
+        return f"{self.quantity.text}{METRIC_WORDS.get(metric, '')}{where}"
 
 
 @dataclass(frozen=True)

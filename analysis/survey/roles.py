@@ -44,7 +44,7 @@ LEVELS: dict[str, tuple[str, ...]] = {
 }
 """The distillation losses of the methods `distill` and `replay` by level."""
 
-REFERENCES = ("finetune", "replay", "joint")
+REFERENCE_METHODS = ("finetune", "replay", "joint")
 RECIPES = ("common", "paper")
 WEAK_CE = "cross-entropy without T²"  # a quarter of the weight at T = 2: never the loss that a claim means
 
@@ -87,7 +87,7 @@ class Subject:
     @property
     def paradigm(self) -> str:
         """Of the method; "reference", or "other" for methods that the survey does not have."""
-        if self.method in REFERENCES:
+        if self.method in REFERENCE_METHODS:
             return "reference"
         return next((name for name, methods in PARADIGMS.items() if self.method in methods), "other")
 
@@ -190,7 +190,9 @@ class Roles:
 
     def measured_in(self, place: Place) -> list[Subject]:
         """The cells of a place that references are for."""
-        return [s for s in self.subjects if s.place == place and s.method not in REFERENCES and len(s.runs)]
+        return [
+            s for s in self.subjects if s.place == place and s.method not in REFERENCE_METHODS and len(s.runs)
+        ]
 
     def same_recipe(self, one: Subject, other: Subject) -> bool:
         """As `reference.other_recipe`."""

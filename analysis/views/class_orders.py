@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from analysis.lake.results import Results
 from analysis.report.section import VIEWS, Section, Table
 from analysis.report.style import colours, fade, panels, place
-from analysis.selection.class_orders import NATURAL, Orders, measured, range_of_noise
+from analysis.selection.class_orders import NATURAL, Orders, orders_of, range_of_noise
 from analysis.selection.selection import rows_selected_on, split_selected_on
 from cl_core.metrics import OBJECTIVES
 
@@ -46,7 +46,7 @@ FORMULAS = [
 def class_orders(results: Results) -> Section:
     """Per label and split: natural, mean and extremes over class orders, against seeds and other methods."""
     name, direction = results.study.objective
-    found = measured(results, name, direction)
+    found = orders_of(results, name, direction)
     if not found:
         return Section(TITLE, "No label has run one trial under two class orders of a split.", optional=True)
     pairs = [pair for split in _splits(found) for pair in _pairs([o for o in found if o.split == split])]

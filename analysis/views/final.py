@@ -19,7 +19,7 @@ from analysis.statistics.sample import Sample, measured
 from cl_core.metrics import FORMULAS, METRICS
 
 TITLE = "Final evaluation"
-SHOWN = {
+METRIC_TITLES = {
     "average_incremental_accuracy": "average incremental accuracy",
     "average_incremental_accuracy_without_first": "without first task",
     "last_accuracy": "last accuracy",
@@ -30,7 +30,7 @@ Values = Mapping[str, Sample]  # by metric
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluated:
     """A cell on the test set; `same` where the choice is the default itself."""
 
     cell: Cell
@@ -55,7 +55,7 @@ def final(results: Results) -> Section:
     return Section(
         TITLE,
         _text(results),
-        [f"{title}: {FORMULAS[key]}" for key, title in SHOWN.items()]
+        [f"{title}: {FORMULAS[key]}" for key, title in METRIC_TITLES.items()]
         + [INTERVAL, "p: that of zero, by the larger of both laws; Holm's correction over the cells"],
         f"n = {span(orders)} class order{'' if orders == [1] else 's'}, each with seeds that the search "
         "never used; ± is the half width of the 95 % interval over class orders",
@@ -89,10 +89,10 @@ def _metric(results: Results) -> str:
     return name if name in METRICS else "average_incremental_accuracy"
 
 
-def _judged(results: Results, cell: Cell) -> Judged:
+def _judged(results: Results, cell: Cell) -> Evaluated:
     default, choice = final_default(results, cell), cell.final
     same = len(choice) > 0 and set(choice["run"]) == set(default["run"])
-    return Judged(cell, _values(results, choice), _values(results, default), same)
+    return Evaluated(cell, _values(results, choice), _values(results, default), same)
 
 
 def _values(results: Results, runs: pd.DataFrame) -> Values:
@@ -100,7 +100,7 @@ def _values(results: Results, runs: pd.DataFrame) -> Values:
     return {name: Sample.of(found) for name, found in measured(results, runs, "test").items()}
 
 
-def _rows(one: Judged) -> list[dict[str, Any]]:
+def _rows(one: Evaluated) -> list[dict[str, Any]]:
     """A row for the choice and one for the default; one for both where they are the same."""
     named = {f"trial {one.cell.selected_trial}": one.choice, "default": one.default}
     if one.same:
@@ -108,7 +108,7 @@ def _rows(one: Judged) -> list[dict[str, Any]]:
     out = []
     for name, values in named.items():
         row: dict[str, Any] = {"scenario": one.cell.scenario, "label": one.cell.label, "trial": name}
-        for key, title in SHOWN.items():
+        for key, title in METRIC_TITLES.items():
             known = values[key].mean
             row[title], row[f"{title} ±"] = known.value, known.half
         row["class orders"] = len(values["last_accuracy"])
@@ -116,7 +116,7 @@ def _rows(one: Judged) -> list[dict[str, Any]]:
     return out
 
 
-def _differences(judged: list[Judged], metric: str) -> Table | None:
+def _differences(judged: list[Evaluated], metric: str) -> Table | None:
     """Choice minus default, paired by class order."""
     shown = [one for one in judged if not one.same and one.choice[metric] - one.default[metric]]
     if not shown:
@@ -129,16 +129,16 @@ def _differences(judged: list[Judged], metric: str) -> Table | None:
         row: dict[str, Any] = {"scenario": one.cell.scenario, "label": one.cell.label}
         for key in dict.fromkeys((metric, "last_accuracy")):
             found = (one.choice[key] - one.default[key]).mean
-            title = SHOWN.get(key, key.replace("_", " "))
+            title = METRIC_TITLES.get(key, key.replace("_", " "))
             row[title], row[f"{title} ±"] = found.value, found.half
         corrected = adjusted.get(one.cell.name)
         row["p"], row["p, Holm"] = p[one.cell.name], corrected
         orders = len(one.choice[metric] - one.default[metric])
-        difference = row[SHOWN.get(metric, metric.replace("_", " "))]
+        difference = row[METRIC_TITLES.get(metric, metric.replace("_", " "))]
         row["shown"] = too_few(orders) or _shown(difference, corrected, METRICS[metric][0])
         row["class orders"] = orders
         rows.append(row)
-    title = SHOWN.get(metric, metric.replace("_", " "))
+    title = METRIC_TITLES.get(metric, metric.replace("_", " "))
     text = f"Paired by class order; p is of {title}, corrected over {len(known)} cells."
     return Table("Choice minus default", pd.DataFrame(rows), text)
 
@@ -149,7 +149,7 @@ def _shown(difference: float, p: float | None, direction: str) -> str:
     return "choice is better" if (difference > 0) == (direction == "max") else "default is better"
 
 
-def _figure(results: Results, judged: list[Judged], metric: str) -> go.Figure:
+def _figure(results: Results, judged: list[Evaluated], metric: str) -> go.Figure:
     """Choice (filled) and default (ring) with their intervals; a panel a scenario."""
     names = list(dict.fromkeys(one.cell.scenario for one in judged))
     tall = max(sum(one.cell.scenario == scenario for one in judged) for scenario in names)

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 TITLE = "Importance of hyperparameters"
-BEST = 0.1  # share of the trials that counts as the best ...
+BEST_SHARE = 0.1  # share of the trials that counts as the best ...
 FEWEST_BEST = 5  # ... and how many they are at least: a density of fewer is that of single points
-FEWEST = 20  # trials of a cell: with fewer, the five best are more than a quarter of all
-DRAWS = 100  # halves of the trials, and permutations of their values
+FEWEST_TRIALS = 20  # trials of a cell: with fewer, the five best are more than a quarter of all
+HALVES = 100  # halves of the trials, and permutations of their values
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def importance(results: Results) -> Section:
     chosen = cells(results)
     known = spaces(results)
     if known is None:
-        enough = any(len(trials(results, cell)) >= FEWEST for cell in chosen)
+        enough = any(len(trials(results, cell)) >= FEWEST_TRIALS for cell in chosen)
         return Section(
             TITLE,
             "No importance can be computed: study.yaml does not say what was searched, it was written by an "
@@ -64,9 +64,9 @@ def importance(results: Results) -> Section:
     shown = [cell for cell in searched if _enough(tried[cell.name])]
     lacking = [f"{c.name} {len(tried[c.name])}" for c in searched if c not in shown]
     why = (
-        f"A cell needs {FEWEST} trials that ended without failing, at least {FEWEST_BEST} of them "
-        f"completed: PED-ANOVA compares the best {BEST:.0%}, but at least {FEWEST_BEST}, with all, and "
-        f"{FEWEST_BEST} of fewer than {FEWEST} are hardly the best ones."
+        f"A cell needs {FEWEST_TRIALS} trials that ended without failing, at least {FEWEST_BEST} of them "
+        f"completed: PED-ANOVA compares the best {BEST_SHARE:.0%}, but at least {FEWEST_BEST}, with all, and "
+        f"{FEWEST_BEST} of fewer than {FEWEST_TRIALS} are hardly the best ones."
     )
     if not shown:
         return Section(TITLE, f"No cell has been searched enough. {why} There are: {', '.join(lacking)}.")
@@ -100,9 +100,9 @@ def importance(results: Results) -> Section:
         "importance_i = D(p_{best}, p_{all}) / Σ_j D_j, where D = Σ_x p_{all}(x) · "
         "(p_{best}(x) / p_{all}(x) − 1)² and p are Parzen densities of the values of i (Watanabe et al., "
         "IJCAI 2023, arXiv 2304.10255; branches: arXiv 2601.20800; computed by Optuna)",
-        f"interval: 5 % to 95 % over {DRAWS} random halves of the cell's trials, which spread as "
+        f"interval: 5 % to 95 % over {HALVES} random halves of the cell's trials, which spread as "
         "much as the whole does (delete-half jackknife; Shao & Wu, Annals of Statistics, 1989)",
-        f"chance: 95 % of D_i under {DRAWS} random permutations of the values, over the cell's Σ_j D_j",
+        f"chance: 95 % of D_i under {HALVES} random permutations of the values, over the cell's Σ_j D_j",
     ]
     counts = [len(tried[cell.name]) for cell in shown]
     n = f"n = {span(counts)} trials a cell"
@@ -111,7 +111,9 @@ def importance(results: Results) -> Section:
 
 
 def _enough(tried: Tried) -> bool:
-    return len(tried) >= FEWEST and tried.completed >= max(FEWEST_BEST, int(np.ceil(BEST * len(tried))))
+    return len(tried) >= FEWEST_TRIALS and tried.completed >= max(
+        FEWEST_BEST, int(np.ceil(BEST_SHARE * len(tried)))
+    )
 
 
 def _tried(results: Results, cell: Cell, space: Sequence[Parameter]) -> Tried:
@@ -147,9 +149,9 @@ def _rows(cell: Cell, tried: Tried) -> Iterator[dict[str, Any]]:
     with _quiet():
         measure = _measure(tried)
         found = measure(tried.score)
-        halves = [np.where(draw.permutation(n) < n // 2, tried.score, np.nan) for _ in range(DRAWS)]
+        halves = [np.where(draw.permutation(n) < n // 2, tried.score, np.nan) for _ in range(HALVES)]
         again = [_shares(measure(half)) for half in halves]
-        chance = [measure(draw.permutation(tried.score)) for _ in range(DRAWS)]
+        chance = [measure(draw.permutation(tried.score)) for _ in range(HALVES)]
     total = sum(found.values())
     share = _shares(found)
     for p in sorted(tried.space, key=lambda p: -share.get(p.name, -1.0)):
@@ -185,7 +187,7 @@ def _measure(tried: Tried) -> Callable[[NDArray[np.float64]], dict[str, float]]:
     for drawn in tried.drawn:
         distributions = {name: kinds[name] for name in drawn}
         study.add_trial(optuna.trial.create_trial(params=drawn, distributions=distributions, value=0.0))
-    best = max(BEST, FEWEST_BEST / len(tried))
+    best = max(BEST_SHARE, FEWEST_BEST / len(tried))
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best)
 
     def measured(score: NDArray[np.float64]) -> dict[str, float]:

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from analysis.lake.results import Results
 from analysis.report.section import ROWS, VIEWS, Section, Table
-from analysis.report.style import REFERENCES, colours, panels, place
+from analysis.report.style import REFERENCE_COLOURS, colours, panels, place
 from analysis.selection.reference import Reference, reference
 from analysis.selection.selection import (
     Cell,
@@ -26,7 +26,7 @@ from analysis.statistics.intervals import INTERVAL, Mean, mean
 from analysis.statistics.sample import Sample, measured, recorded
 from cl_core.metrics import FORMULAS, METRICS
 
-SHOWN = {
+METRIC_COLUMNS = {
     "first_task_accuracy": "first-task accuracy",
     "average_incremental_accuracy": "average incremental accuracy",
     "average_incremental_accuracy_without_first": "without first task",
@@ -68,7 +68,7 @@ def leaderboard(results: Results) -> Section:
         "dotted lines joint training."
     )
     text += f"\n\n{APART}" if searches else ""
-    formulas = [f"{title}: {FORMULAS[key]}" for key, title in SHOWN.items()]
+    formulas = [f"{title}: {FORMULAS[key]}" for key, title in METRIC_COLUMNS.items()]
     formulas.append(INTERVAL)
     formulas.append(
         "bytes kept: exemplars, prototypes, covariances and generators after the last task; no networks"
@@ -87,7 +87,7 @@ def leaderboard(results: Results) -> Section:
 
 
 @dataclass(frozen=True)
-class Shown:
+class Position:
     """A cell with what is measured of it on the split of the section."""
 
     cell: Cell
@@ -97,7 +97,7 @@ class Shown:
     references: Mapping[str, Reference]
 
 
-def _shown(results: Results, cell: Cell, split: str, name: str) -> Shown:
+def _shown(results: Results, cell: Cell, split: str, name: str) -> Position:
     metrics = {key: Sample.of(found) for key, found in measured(results, cell.best, split).items()}
     default = final_default(results, cell) if _final(cell) else cell.default
     keys = [set(zip(runs["class_order"], runs["seed"], strict=True)) for runs in (cell.best, default)]
@@ -108,13 +108,13 @@ def _shown(results: Results, cell: Cell, split: str, name: str) -> Shown:
         for runs in (cell.best, default)
     )
     references = {method: reference(results, cell, method) for method in ("joint", "finetune")}
-    return Shown(cell, metrics, best, published, references)
+    return Position(cell, metrics, best, published, references)
 
 
-def _row(results: Results, one: Shown, shown: Sequence[Shown]) -> dict[str, object]:
+def _row(results: Results, one: Position, shown: Sequence[Position]) -> dict[str, object]:
     cell = one.cell
     row: dict[str, object] = {"scenario": cell.scenario, "label": cell.label, "trial": cell.selected_trial}
-    for key, title in SHOWN.items():
+    for key, title in METRIC_COLUMNS.items():
         value = one.metrics[key].mean
         row[title], row[f"{title} ±"] = value.value, value.half
     known = {other.cell.name: other.metrics["last_accuracy"] for other in shown}
@@ -135,7 +135,7 @@ def _row(results: Results, one: Shown, shown: Sequence[Shown]) -> dict[str, obje
     return row
 
 
-def _references(shown: Sequence[Shown]) -> list[Table]:
+def _references(shown: Sequence[Position]) -> list[Table]:
     """The label that each row is measured against, where that is not plain from the names."""
     rows = []
     for one in shown:
@@ -164,7 +164,7 @@ def _mean(values: pd.Series) -> float | None:
 
 
 def _figure(
-    results: Results, found: Sequence[Shown], said: str, direction: str, split: str
+    results: Results, found: Sequence[Position], said: str, direction: str, split: str
 ) -> go.Figure | None:
     """The objective of each cell's best (filled) and default (open) trial; a panel a scenario."""
     shown = [one for one in found if one.best]
@@ -202,7 +202,7 @@ def _figure(
                 **where,
             )
         for one in (one for one in mine if one.cell.method == "joint"):
-            line = {"dash": "dot", "width": 1.2, "color": REFERENCES["joint"]}
+            line = {"dash": "dot", "width": 1.2, "color": REFERENCE_COLOURS["joint"]}
             figure.add_vline(x=one.best.mean.value, line=line, **where)
     known = [v for one in shown for v in _ends(one.best.mean)]
     known += [v for one in shown for v in one.default.values.values()]

@@ -18,7 +18,7 @@ from cl_core.hparams import Choice, Int
 
 TITLE = "Values at the edge of their range"
 EDGE = 0.05  # of the range, at each end
-BEST = 3  # trials that are looked at together
+BEST_TRIALS = 3  # trials that are looked at together
 WHOLE = "of the method"
 
 
@@ -44,7 +44,7 @@ class Chosen:
     def all_there(self) -> bool:
         """Tell whether the best `BEST` all lie at that end."""
         near = [p <= EDGE if self.edge == "lower" else p >= 1 - EDGE for p in self.positions]
-        return bool(self.edge) and len(near) == BEST and all(near)
+        return bool(self.edge) and len(near) == BEST_TRIALS and all(near)
 
     @property
     def beyond(self) -> float | None:
@@ -72,7 +72,7 @@ def range_edges(results: Results) -> Section:
     text = (
         f"{len(at_edge)} of {len(found)} chosen numbers lie at an edge, within the first or last {EDGE:.0%} "
         f"of the range, or at an end of the numbers to choose from; {by_chance:.1f} would if values did not "
-        f"matter. The figure shows the best {BEST} trials of each cell, the chosen one large."
+        f"matter. The figure shows the best {BEST_TRIALS} trials of each cell, the chosen one large."
     )
     warned = sorted(at_edge, key=lambda one: not one.all_there)
     text = "\n\n".join([text, *(_warning(one) for one in warned)])
@@ -103,7 +103,7 @@ def _chosen(results: Results, cell: Cell, space: Sequence[Parameter]) -> list[Ch
         numbers = [float(v) for v in values if v is not None and not isinstance(v, str)]
         if not len(here) or here["trial"].iloc[0] != best["trial"].iloc[0] or len(numbers) < len(here):
             continue  # the chosen trial took another branch
-        top = tuple(numbers[:BEST])
+        top = tuple(numbers[:BEST_TRIALS])
         positions = tuple(p.position(number) or 0.0 for number in top)
         out.append(Chosen(cell, p, top, positions, len(here)))
     return out
@@ -142,7 +142,7 @@ def _warning(one: Chosen) -> str:
     else:
         text += ": widen it"
     if one.all_there:
-        text += f". The best {BEST} trials all lie there: the best value probably lies beyond"
+        text += f". The best {BEST_TRIALS} trials all lie there: the best value probably lies beyond"
     return text + "."
 
 
@@ -155,7 +155,7 @@ def _row(one: Chosen) -> dict[str, object]:
         "searched": _range(p),
         WHOLE: "" if p.whole is None or p.whole == p.domain else str(p.whole),
         "position": one.positions[0],
-        f"best {BEST}, the chosen one first": ", ".join(f"{value:.3g}" for value in one.values),
+        f"best {BEST_TRIALS}, the chosen one first": ", ".join(f"{value:.3g}" for value in one.values),
         "edge": one.edge + (" (all)" if one.all_there else ""),
         "trials": one.tried,
     }

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from analysis.lake.results import Results
 from analysis.report.section import VIEWS, Section, Table
-from analysis.report.style import REFERENCES, colours, panels, place
+from analysis.report.style import REFERENCE_COLOURS, colours, panels, place
 from analysis.selection.selection import orders_sentence, split_sentence
 from analysis.statistics.intervals import CLEAR, INTERVAL, SMALLEST, TOO_FEW, mean
 from analysis.survey.contrasts import NOT_MEASURED, signed
@@ -19,7 +19,7 @@ from analysis.survey.verdict import Judged, everywhere, judge
 from cl_core.metrics import FORMULAS
 
 TITLE = "The survey's tables and claims"
-FEWEST = 4  # of the ten methods; with fewer the leaderboard says the same
+FEWEST_METHODS = 4  # of the ten methods; with fewer the leaderboard says the same
 ENOUGH = 5  # class orders for a verdict
 METRICS = {
     "first_task_accuracy": "first task",
@@ -57,8 +57,8 @@ def survey(results: Results) -> Section:
     if not shown:
         return Section(
             TITLE,
-            f"No table of the survey can be drawn: they need {FEWEST} of its ten methods, a method without "
-            "distillation, or distillation losses side by side.",
+            f"No table of the survey can be drawn: they need {FEWEST_METHODS} of its ten methods, a method "
+            "without distillation, or distillation losses side by side.",
             optional=True,
         )
     warnings = [f"Warning: {text}" for text in reference_warnings(roles)]
@@ -92,7 +92,7 @@ def survey(results: Results) -> Section:
 
 def _tables(roles: Roles) -> Iterable[tuple[Table, list[Subject]] | None]:
     """The four tables with the cells that each shows; None for those that there is nothing for."""
-    own = [s for s in roles.subjects if s.method not in (*REFERENCES, "replay", "distill")]
+    own = [s for s in roles.subjects if s.method not in (*REFERENCE_COLOURS, "replay", "distill")]
     methods = [s for s in own if s.distilled]
     known = {s.method for s in methods} & set(TEN)
     names = [*PARADIGMS, "other"]
@@ -101,7 +101,7 @@ def _tables(roles: Roles) -> Iterable[tuple[Table, list[Subject]] | None]:
         "Methods",
         "paradigm",
         [(s, {"paradigm": s.paradigm}) for s in sorted(methods, key=lambda s: names.index(s.paradigm))]
-        if len(known) >= FEWEST
+        if len(known) >= FEWEST_METHODS
         else [],
         ("finetune", "replay", "joint"),
     )
@@ -245,22 +245,22 @@ def _claims(judged: Sequence[Judged]) -> list[Table]:
     if rows:
         frame = pd.DataFrame(rows)
         frame = frame.drop(columns=[c for c in ("recipe",) if (frame[c] == "").all()])
-        out.append(Table("Claims", frame, group="claim", heading=WORDS))
+        out.append(Table("Claims", frame, group="claim", heading=HEADINGS))
         out.append(Table("Every contrast", _contrasts(known), group="claim", folded=True, text=UNCORRECTED))
     absent = [j for j in judged if not j.data]
     if absent:
         lines = [{**_words(j), NOT_MEASURED: _lacking(j.missing)} for j in absent]
         title = f"Claims of which nothing is measured here ({len(absent)})"
-        out.append(Table(title, pd.DataFrame(lines), group="claim", heading=WORDS, folded=True))
+        out.append(Table(title, pd.DataFrame(lines), group="claim", heading=HEADINGS, folded=True))
     return out
 
 
-WORDS = ("claim", "sentence", "the survey's words", "contrast")
+HEADINGS = ("claim", "sentence", "the survey's words", "contrast")
 
 
 def _words(j: Judged) -> dict[str, object]:
     said = (j.claim.id, j.claim.english, j.claim.sentence, j.claim.contrast)
-    return dict(zip(WORDS, said, strict=True))
+    return dict(zip(HEADINGS, said, strict=True))
 
 
 def _p(j: Judged) -> str:
@@ -349,7 +349,7 @@ def _figure(roles: Roles, subjects: Sequence[Subject]) -> go.Figure:
         if joint is not None:
             figure.add_vline(
                 x=roles.sample(joint, metric).mean.value,
-                line={"dash": "dot", "width": 1.2, "color": REFERENCES["joint"]},
+                line={"dash": "dot", "width": 1.2, "color": REFERENCE_COLOURS["joint"]},
                 **at,
             )
         # With many names a panel, every one of them is written.

@@ -20,7 +20,7 @@ from cl_core.metrics import METRICS
 TITLE = "Stability of the winner"
 WORSE = 0.005  # half a point
 OWN = 12  # trials of a cell whose rows are redrawn; the others get the mean of these errors
-DRAWS = 4000
+REDRAWS = 4000
 SOURCES = {"draw": "#2f6f9f", "rows": "#d9662b", "orders": "#2a9167"}
 
 
@@ -62,7 +62,7 @@ def winner_stability(results: Results) -> Section:
         "w_i = ((N−i+1)/N)^N − ((N−i)/N)^N; loss = Σ_i w_i · (v_1 − v_i); stopped and failed ones never win",
         "rows: SE² = Σ_k 1/n_k Σ_{t,s} max(0, w_{tk} w_{sk}) · (min(p_{tk}, p_{sk}) − p_{tk} p_{sk}), w the "
         "weight of task k's accuracy after task t in the objective, p = (right + 1) / (rows + 2), for the "
-        f"best {OWN} trials of a cell (the others get their mean); {DRAWS:,} redraws v_i + SE_i · z",
+        f"best {OWN} trials of a cell (the others get their mean); {REDRAWS:,} redraws v_i + SE_i · z",
         "runs of one trial: SE of the mean = √(Σ_r SE_r²) / R; where the worst counts, its own",
         "orders: bootstrap over class orders, seeds averaged within an order; SE by their spread, and never "
         "below that of rows",
@@ -100,14 +100,14 @@ def _row(results: Results, cell: Cell) -> dict[str, object]:
     margin = WORSE if name in METRICS else 0.0  # bytes and seconds have no half a point
     row |= _columns("draw", by_draw(values, ended, margin))
     errors = _row_errors(results, cell, table, name)
-    noise = None if errors is None else by_noise(values, errors, margin, draw, DRAWS)
+    noise = None if errors is None else by_noise(values, errors, margin, draw, REDRAWS)
     row |= _columns("rows", noise)
     row["rows: SE"] = None if errors is None else float(errors[0])
     row["rows: within one SE"] = None if errors is None else int((values >= values[0] - errors[0]).sum())
     groups = _by_order(cell, table, sign)
     several = None if groups is None or groups.shape[1] < 2 else groups
     worst = results.study.protocol.worst
-    redrawn = None if several is None else by_order(several, worst, margin, draw, DRAWS)
+    redrawn = None if several is None else by_order(several, worst, margin, draw, REDRAWS)
     row |= _columns("orders", redrawn)
     error = None if several is None else float(order_errors(several)[0])
     if error is not None and errors is not None:

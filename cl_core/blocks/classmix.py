@@ -27,7 +27,7 @@ def pair_index(a: Tensor, b: Tensor, k: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Mix:
-    """Which images of a batch are mixed with which, and how: drawn on the CPU."""
+    """Pairs of images to mix in a batch, with the share of each; drawn on the CPU."""
 
     first: Tensor  # [M] int64, positions in the batch
     second: Tensor  # [M] int64

@@ -1,4 +1,4 @@
-"""What replay methods do at a boundary: rank the new classes, shrink the old, average features."""
+"""Exemplars at the end of a task: rank the new classes, shrink the old ones, average features."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def relation_angle(f: Tensor, f_old: Tensor) -> Tensor:
 
 
 def relation_prototype(f: Tensor, p: Tensor, f_old: Tensor, p_old: Tensor, temperature: float) -> Tensor:
-    """How every prototype ranks the samples of the batch: KL of its softmax over them, mean over prototypes.
+    """Return the KL of each prototype's softmax over the batch, teacher to student, mean over prototypes.
 
     f, f_old [B, D] and p, p_old [K, D]: softmax over the B samples of cos(p_c, f_i)/T, teacher's against
     student's (PRD, Asadi et al., ICML 2023; the official code has the softmax over the prototypes instead).
@@ -195,5 +195,5 @@ def separated(z: Tensor, y: Tensor, task: Task) -> Tensor:
 
 
 def fallback_note(task: Task) -> str | None:
-    """What a checkpoint records where `new_only` or `separated` had to fall back."""
+    """Return the note of a task in which `new_only` or `separated` had to fall back, or None."""
     return "one new class: cross-entropy over all seen classes" if task.index and task.new == 1 else None

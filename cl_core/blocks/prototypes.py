@@ -27,7 +27,7 @@ STEPPED: Mapping[str, Value] = {**ADAM, "batch": 64, "schedule": "step", "milest
 
 @dataclass(frozen=True)
 class Prototypes:
-    """What the methods share that keep prototypes. Such a method derives its hyperparameters from this."""
+    """Hyperparameters of methods that keep prototypes; such a method derives its own from this class."""
 
     kd_weight: float = fields.stability_weight(
         10.0,
@@ -108,7 +108,8 @@ def draw_old_classes(task: Task, n: int, g: Streams) -> Tensor:
 
 
 def prototypes_a_step(task: Task, ratio: float) -> int:
-    """How many prototypes a step draws: `ratio` times the recipe's batch, however few images the step has; at
-    least one, whatever the numbers of old and new classes.
+    """Return the number of prototypes that a step draws: `ratio` times the recipe's batch, at least one.
+
+    It depends neither on the images of the step nor on the numbers of old and new classes.
     """
     return max(1, round(ratio * task.recipe.batch))

@@ -15,7 +15,7 @@ HALVES = ("tune", "evaluate")
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Which data, and how much of it.
+    """A data set and the part of it to use.
 
     `name` is a registered data set or `module:function` of one's own; `root` the folder of its files; `size`
     the side of the square images in pixels; `classes` keeps the first N classes in the data set's order;

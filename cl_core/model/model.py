@@ -30,7 +30,7 @@ from cl_core.images.pixels import Array
 from cl_core.method import METHODS, Method
 from cl_core.model.pictures import batches
 from cl_core.nets.network import NETS, Network, build_network
-from cl_core.own_code import check, only
+from cl_core.own_code import check_own_code, only
 from cl_core.recipe import Recipe
 from cl_core.state import State
 from cl_core.task import Task, no_rows
@@ -176,8 +176,8 @@ def load_model(path: str | Path, device: str = "cpu", own_code: bool = False) ->
     where, _ = resolve_device(device, "float32")
     with only(None if own_code else ()):
         try:
-            check(NETS.kind, card.net)
-            check(METHODS.kind, card.method)
+            check_own_code(NETS.kind, card.net)
+            check_own_code(METHODS.kind, card.method)
         except BadRequest as error:
             raise BadRequest(f"{place}: {error}") from None
         return _made(place, card, tensors, where)

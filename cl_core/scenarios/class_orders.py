@@ -75,7 +75,7 @@ def class_order(name: str, num_classes: int, class_names: Sequence[str] | None =
     return _order_from_file(name, num_classes, class_names)
 
 
-def listed(order: Sequence[int]) -> str:
+def order_text(order: Sequence[int]) -> str:
     """An order of arrival as it is written out."""
     return LIST + "-".join(map(str, order))
 

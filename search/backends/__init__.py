@@ -1,1 +1,1 @@
-"""Where jobs run: this process, or Ray Tune on a machine or a cluster."""
+"""Backends that carry out jobs: this process, or Ray Tune on a machine or a cluster."""

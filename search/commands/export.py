@@ -21,7 +21,7 @@ from analysis.selection.selection import Cell, cells
 from cl_core.errors import BadRequest, unknown
 from cl_core.images.dataset import Data
 from cl_core.model.model import read_card, save_model
-from cl_core.own_code import check, only
+from cl_core.own_code import check_own_code, only
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.code import code_digest
 from cl_core.training.configuration import Configuration
@@ -78,9 +78,9 @@ def _export(
     study = standing_study(results.study.plain)
     chosen = _wanted(results, cells)
     for cell in chosen:  # before a folder is made
-        check("method", run_to_export(cell)["method"])
+        check_own_code("method", run_to_export(cell)["method"])
         if model:
-            check("net", run_to_export(cell)["net"])
+            check_own_code("net", run_to_export(cell)["net"])
     place = out if out is not None else folder / "export"
     check_writable(place, "--out")
     data = _data(results, study) if model else None

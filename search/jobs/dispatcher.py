@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from cl_core.errors import ClSearchError
 from cl_core.nets.network import NETS
-from cl_core.own_code import check
+from cl_core.own_code import check_own_code
 from search.jobs.interrupts import raise_interrupt
 from search.jobs.queue import JobQueue
 from search.worker.job import NO_STORAGE, Answer, Job, Workspace
@@ -47,7 +47,7 @@ class Dispatcher:
         with self._guard():
             job = self.queue.next()
             if job is not None and job.spec.configuration.net:  # a worker imports it without asking
-                check(NETS.kind, job.spec.configuration.net)
+                check_own_code(NETS.kind, job.spec.configuration.net)
         if job is not None:
             self._open[job.id] = job
             self.watch()

@@ -24,7 +24,7 @@ from cl_core.images.loading import DATASETS, load
 from cl_core.metrics import summary
 from cl_core.model.model import save_model
 from cl_core.nets.network import NETS
-from cl_core.own_code import check
+from cl_core.own_code import check_own_code
 from cl_core.training.checkpoint_keys import resume_checkpoint_key
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.code import code_digest
@@ -247,5 +247,5 @@ def _cached(spec: DataSpec) -> Data:
 
 def cached_data(spec: DataSpec) -> Data:
     """Return the data set, kept for the next run of this process. Raises BadRequest for code not allowed."""
-    check(DATASETS.kind, spec.name)
+    check_own_code(DATASETS.kind, spec.name)
     return _cached(spec)

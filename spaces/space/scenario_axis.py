@@ -17,7 +17,7 @@ from typing import Any
 
 from cl_core.errors import BadRequest, unknown
 from cl_core.hparams import Float, Value
-from cl_core.scenarios.class_orders import SOUGHT, by_task, class_order, listed
+from cl_core.scenarios.class_orders import SOUGHT, by_task, class_order, order_text
 from cl_core.scenarios.scenarios import ScenarioSpec, parse_scenario
 from spaces.space.space import Parameter, Space, Values
 
@@ -130,7 +130,7 @@ def order_space(space: Space, classes: int) -> Space:
 def order_of(values: Mapping[str, Value], sizes: Sequence[int]) -> str:
     """Return the class order of a trial's keys, written out. Equal keys are ordered by class."""
     keys = {int(name[len(KEY) :]): float(value) for name, value in values.items() if name.startswith(KEY)}
-    return listed(by_task(sorted(keys, key=lambda c: (keys[c], c)), sizes))
+    return order_text(by_task(sorted(keys, key=lambda c: (keys[c], c)), sizes))
 
 
 def keys_of(order: str, classes: int) -> dict[str, float]:

@@ -92,6 +92,7 @@ SHORT = {
     "describe study": (["describe", "study"], 0),
     "pause": (["pause", "runs/short", "lwf@B0-5tasks"], 0),
     "a study with an unknown key": (["run", "wrong.yaml"], 2),
+    "a study with an unknown method": (["run", "quickstart", "--set", "methods=[lvf]"], 2),
     "a study with a value out of range": (["run", "quickstart", "--set", "search.trials=-1"], 2),
 }
 

@@ -47,7 +47,6 @@ def test_two_modules_that_import_each_other_are_found(monkeypatch: pytest.Monkey
     assert circles() == [sorted([module(two), module(three)])]
 
 
-@pytest.mark.xfail(reason="rooms are being settled", strict=False)
 def test_the_page_shows_the_rooms_and_their_imports() -> None:
     shown = written()
     for room in rooms():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cl_core.errors import BadRequest
-from cl_core.scenarios.class_orders import listed
+from cl_core.scenarios.class_orders import order_text
 from cl_core.scenarios.scenarios import SCENARIOS, ScenarioSpec, class_order, parse_scenario
 
 ICARL = (
@@ -51,7 +51,7 @@ def test_an_order_may_be_written_out() -> None:
     spec = parse_scenario({"tasks": 5, "class_order": "list:3-1-4-0-2"})
     assert (spec.name, parse_scenario(spec.to_dict())) == ("B0-5tasks-list-3-1-4-0-2", spec)
     names = {
-        parse_scenario({"tasks": 2, "class_order": listed([*range(k, 100), *range(k)])}).name
+        parse_scenario({"tasks": 2, "class_order": order_text([*range(k, 100), *range(k)])}).name
         for k in range(100)
     }
     assert len(names) == 100
