@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from tests.analysis.lake import Plan, write
+from tests.analysis.planted import Plan, write
 
 SMALL = Plan(labels=("finetune", "joint", "icarl"), scenarios=(("B0-3tasks", (2, 2, 1)),), trials=3, rows=8)
 

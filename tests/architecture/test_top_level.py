@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +42,12 @@ def test_the_tests_mirror_the_packages() -> None:
     assert folders <= {*PACKAGES, "contracts", "architecture", "benchmarks"}
     names = [p.name for p in TESTS if p.name.startswith("test_")]
     assert len(names) == len(set(names)), "two test files of one name"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_folders_of_a_package_s_tests_are_its_rooms(package: str) -> None:
+    tests = ROOT / "tests" / package
+    rooms = {p.parent.relative_to(ROOT / package) for p in FILES if p.is_relative_to(ROOT / package)}
+    found = {p.parent.relative_to(tests) for p in TESTS if p.is_relative_to(tests)}
+    helpers = {Path("replay")} if package == "search" else set()  # recorded grids
+    assert found - helpers <= rooms

@@ -2,7 +2,7 @@
 
 Every figure is over `seeds` searches, paired by seed: what is compared begins with the same configuration.
 Objectives are fractions; "within" counts the seeds in which the winner with a stopper is no more than
-CLOSE below the winner without one. `tests/search/test_search_quality.py` says what must hold.
+CLOSE below the winner without one. `tests/search/cells/test_search_quality.py` says what must hold.
 """
 
 from __future__ import annotations

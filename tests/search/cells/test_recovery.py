@@ -1,0 +1,197 @@
+"""A journal that is damaged or gone is made anew from the tables, and nothing that ended is trained again."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis import equal
+from analysis.lake.run_folder import JOURNAL, file_stem
+from analysis.lake.run_rows import run_rows
+from cl_core.errors import BadRequest
+from search.cells.cell_progress import read_progress
+from search.cells.search_queue import SearchQueue
+from search.commands.run import run_study
+from search.commands.status import status
+from spaces.study.storage import StoragePart
+from tests.search.simulation import Driver, begun, told, trials_in
+from tests.search.storage.test_mirror import LWF, told_by
+
+SQLITE = StoragePart(optuna="sqlite")
+pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
+
+REAL = {
+    "study": "small",
+    "data": {"name": "digits", "per_class": 30},
+    "scenarios": ["B0-5tasks"],
+    "methods": ["lwf"],
+    "recipe": {"epochs": 1},
+    "search": {"sampler": "tpe", "sampler_args": {"n_startup_trials": 2}, "stopper": "median"},
+}
+
+
+def break_line(folder: Path) -> bytes:
+    """Flip a bit that makes a middle line of the journal no JSON; returns what then stands there."""
+    path = folder / JOURNAL
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[len(lines) // 2] = b"[" + lines[len(lines) // 2][1:]
+    path.write_bytes(b"".join(lines))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("how", ["damaged", "removed"])
+def test_a_run_goes_on_bit_for_bit_without_its_journal(how: str, tmp_path: Path) -> None:
+    straight = run_study(REAL, tmp_path / "straight", ["search.trials=7"], local=True).folder
+    folder = run_study(REAL, tmp_path / "run", ["search.trials=4"], local=True).folder
+    notes: list[str] = []
+    if how == "damaged":
+        damaged = break_line(folder)
+        with pytest.raises(BadRequest, match=r"optuna\.journal is damaged \(its lines cannot") as caught:
+            status(folder)
+        assert "\n" not in str(caught.value)
+    else:
+        (folder / JOURNAL).unlink()
+    again = run_study(REAL, folder, ["search.trials=7"], local=True, warn=notes.extend)
+    assert again.failed == 0
+    assert equal(straight, folder), equal(straight, folder)
+    assert [told_by(t) for t in trials_in(folder, LWF)] == [told_by(t) for t in trials_in(straight, LWF)]
+    logs = (folder / "logs").glob("*.log")
+    assert all(path.read_text().count("attempt") == 1 for path in logs)  # nothing was trained again
+    if how == "damaged":
+        assert (folder / "damaged" / JOURNAL).read_bytes() == damaged
+        assert sum("optuna.journal was damaged (line" in note for note in notes) == 1
+
+
+def test_a_stopped_run_whose_rows_are_damaged_ends_where_it_ended(tmp_path: Path) -> None:
+    folder = run_study(REAL, tmp_path / "run", ["search.trials=7"], local=True).folder
+    straight = shutil.copytree(folder, tmp_path / "straight")
+    stopped = [trial for trial, row in run_rows(folder).items() if row["status"] == "stopped"]
+    assert stopped
+    for trial in stopped:
+        (folder / "tables" / "tasks" / f"{file_stem(trial)}.parquet").write_bytes(b"PAR1 damaged PAR1")
+    notes: list[str] = []
+    again = run_study(REAL, folder, ["search.trials=7"], local=True, warn=notes.extend)
+    assert (again.stopped, again.worked) == (len(stopped), True)
+    assert len([note for note in notes if "was damaged" in note]) == len(stopped)
+    assert equal(straight, folder), equal(straight, folder)
+    assert not run_study(REAL, folder, ["search.trials=7"], local=True).worked
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("objective", [["average_incremental_accuracy"], ["last_accuracy", "forgetting"]])
+def test_what_several_workers_had_ended_at_a_kill_is_not_trained_again(
+    sampler: str, objective: list[str], study: Any, tmp_path: Path
+) -> None:
+    """With several at a time the sampler would ask for others now: the tables say what it asked then."""
+    resolved = begun(study(sampler=sampler, objective=objective, stopper="median"), tmp_path / "run")
+    folder = tmp_path / "run"
+    with SearchQueue(resolved, folder, bases=False) as cells:
+        first = Driver(cells, folder, concurrent=3).run(14)
+    under_way = {job.id for job in first.open}
+    before = {cell.name: told(folder, cell.name) for cell in resolved.cells}
+    break_line(folder)
+    with SearchQueue(resolved, folder, bases=False) as cells:
+        assert len(cells.notes) == 1
+        second = Driver(cells, folder, concurrent=3).run()
+        assert cells.finished
+    ended = {job for job, _ in first.order} - under_way
+    assert not ended & {job for job, _ in second.order}
+    for cell in resolved.cells:
+        known = {entry[0]: entry for entry in told(folder, cell.name)}
+        assert all(known[entry[0]] == entry for entry in before[cell.name] if entry[1] == "COMPLETE")
+        assert sorted(known) == list(range(12))
+    assert {p.started for p in read_progress(folder)} == {12}
+
+
+def test_no_flipped_bit_of_a_journal_ends_in_a_traceback(study: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    resolved = begun(study({"lwf": None}, trials=3), folder)
+    with SearchQueue(resolved, folder, bases=False) as cells:
+        Driver(cells, folder).run()
+    content = (folder / JOURNAL).read_bytes()
+    made_anew = 0
+    for at in range(0, len(content), 23):
+        flipped = bytearray(content)
+        flipped[at] ^= 1 << at % 7
+        (folder / JOURNAL).write_bytes(flipped)
+        with SearchQueue(resolved, folder, bases=False) as cells:
+            made_anew += len(cells.notes)
+            assert [p.started for p in cells.progress()] == [3]
+        shutil.rmtree(folder / "damaged", ignore_errors=True)
+    assert made_anew > 20
+
+
+def test_a_journal_kept_on_this_machine_is_made_anew_and_so_is_its_copy(
+    study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    resolved = begun(study(trials=3), folder)
+    monkeypatch.setattr("search.storage.studies.network_type", lambda path: "nfs4")
+    monkeypatch.setattr("search.storage.studies.own_place", lambda: tmp_path / "own")
+    with SearchQueue(resolved, folder, bases=False) as cells:
+        Driver(cells, folder).run(3)
+    (own,) = (tmp_path / "own").rglob(JOURNAL)
+    break_line(own.parent)
+    with SearchQueue(resolved, folder, bases=False) as cells:
+        assert len(cells.notes) == 1
+        Driver(cells, folder).run()
+    assert [p.completed for p in read_progress(folder)] == [3, 3]
+    with SearchQueue(resolved, folder, bases=False) as cells:
+        assert not cells.notes
+
+
+@pytest.mark.parametrize("key", ["number", "values"])
+def test_a_sqlite_file_whose_rows_are_damaged_is_said_in_one_line(
+    key: str, study: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    plain = study({"lwf": None}, trials=3)
+    resolved = begun(
+        dataclasses.replace(plain, study=plain.study.model_copy(update={"storage": SQLITE})), folder
+    )
+    with SearchQueue(resolved, folder, bases=False) as cells:
+        Driver(cells, folder).run()
+    path = folder / "optuna.sqlite3"
+    # A flipped bit in the name of an attribute, once: SQLite itself sees nothing.
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        where = f"key = '{key}' ORDER BY trial_id LIMIT 1"
+        connection.execute(
+            "UPDATE trial_user_attributes SET key = 'x' WHERE trial_user_attribute_id = "
+            f"(SELECT trial_user_attribute_id FROM trial_user_attributes WHERE {where})"
+        )
+    with pytest.raises(BadRequest, match=r"storage.optuna sqlite is damaged .* move it away") as caught:
+        SearchQueue(resolved, folder, bases=False)
+    assert "\n" not in str(caught.value)
+    path.unlink()
+    with SearchQueue(resolved, folder, bases=False) as cells:
+        assert cells.finished
+
+
+@pytest.mark.parametrize("damage", [b"no database at all" * 100, None])
+def test_a_damaged_sqlite_file_is_said_in_one_line_and_made_anew_once_it_is_moved(
+    damage: bytes | None, study: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    plain = study({"lwf": None}, trials=3)
+    resolved = begun(
+        dataclasses.replace(plain, study=plain.study.model_copy(update={"storage": SQLITE})), folder
+    )
+    with SearchQueue(resolved, folder, bases=False) as cells:
+        Driver(cells, folder).run()
+    before, path = told(folder, LWF), folder / "optuna.sqlite3"
+    content = path.read_bytes()
+    path.write_bytes(damage or content[:4096] + b"U" * (len(content) - 4096))
+    for look in (lambda: read_progress(folder), lambda: SearchQueue(resolved, folder, bases=False)):
+        with pytest.raises(BadRequest, match=r"move it away .* makes it from the tables") as caught:
+            look()
+        assert "\n" not in str(caught.value)
+    path.unlink()
+    with SearchQueue(resolved, folder, bases=False) as cells:
+        assert cells.finished
+    assert told(folder, LWF) == before

@@ -1,0 +1,240 @@
+"""What a command prints at its end, and on terminals that are narrow or know few characters."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from analysis.lake.run_rows import run_rows
+from cl_core.errors import BadRequest
+from search.commands.outcome import next_command, outcome
+from search.cost.evaluation_cost import counts, seconds
+from search.display.cells import cell_table
+from search.display.named_table import named_table
+from search.jobs.progress import CellProgress
+from search.preparation.evaluation import prepare_evaluation
+from search.worker.logs import named_run
+from tests.search.cli.test_cli import call, refused, write
+
+CELL = "distill-feature-cosine@B0-10tasks"
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of three cells, over two class orders."""
+    place = tmp_path_factory.mktemp("outcome")
+    study = write(
+        place,
+        methods=["finetune", "joint", "lwf"],
+        recipe={"epochs": 1, "lr": 0.05},
+        search={"trials": 3},
+        protocol={"orders": 2},
+        final={"orders": 2},
+    )
+    result = call("run", study, "--local", "--out", place / "run")
+    assert result.exit_code == 0, result.output
+    (place / "said").write_text(result.stdout)
+    return place / "run"
+
+
+@pytest.fixture(scope="module")
+def judged(searched: Path) -> Path:
+    """The same run with its evaluation."""
+    copy = searched.with_name("judged")
+    subprocess.run(["cp", "-r", str(searched), str(copy)], check=True)
+    result = call("evaluate", copy, "--local")
+    assert result.exit_code == 0, result.output
+    copy.with_name("said-judged").write_text(result.stdout)
+    return copy
+
+
+def shown(folder: Path, room: int) -> str:
+    console = Console(width=room)
+    with console.capture() as capture:
+        for part in outcome(folder).shown(room):
+            console.print(part, highlight=False)
+    return capture.get()
+
+
+def test_a_search_ends_with_its_cells_and_the_next_command(searched: Path) -> None:
+    said = (searched.parent / "said").read_text()
+    assert "average incremental accuracy on validation rows, ± half the 95 % interval over 2" in said
+    assert f"next: cl-search evaluate {searched}" in said.splitlines()[-1]
+    rows = {row[0]: row for row in outcome(searched).rows}
+    assert list(rows) == ["finetune@B0-5tasks", "joint@B0-5tasks", "lwf@B0-5tasks"]
+    from analysis import open_results
+
+    trials = open_results(searched).runs
+    means = trials.groupby(["cell", "trial"])["objective"].mean()
+    mine = rows["lwf@B0-5tasks"]
+    assert mine[1] == str(means["lwf@B0-5tasks"].idxmax())
+    assert mine[2].startswith(f"{means['lwf@B0-5tasks'].max():.3f} ± ")
+    assert mine[4:] == [f"{means[name, 0]:.3f}" for name in ("finetune@B0-5tasks", "joint@B0-5tasks")]
+
+
+def test_an_evaluation_ends_with_test_rows_and_no_empty_column(judged: Path) -> None:
+    said = judged.with_name("said-judged").read_text()
+    assert "accuracy on test rows" in said
+    assert "best" not in said
+    assert f"next: cl-search export {judged}" in said.splitlines()[-1]
+    assert outcome(judged).heading.startswith("average incremental accuracy on test rows")
+
+
+def test_an_evaluation_says_what_it_will_cost_before_it_starts(searched: Path, judged: Path) -> None:
+    prepared = prepare_evaluation(searched, local=True)
+    first = judged.with_name("said-judged").read_text().splitlines()[0]
+    assert first.startswith(f"{len(prepared.specs)} runs of 3 cells to train: ")
+    assert "class orders natural, seed:1" in first
+    assert "on one worker, by the times of the search" in first
+    assert f"{len(prepared.specs)} runs of 3 cells to train" in call("evaluate", searched, "--dry-run").stdout
+    for selected in prepared.selected:
+        mine = [spec.purpose for spec in prepared.specs if spec.cell == selected.cell.name]
+        expected = counts(prepared.run.study, selected.is_default)
+        assert (mine.count("final"), mine.count("reference")) == expected
+
+
+def test_the_time_of_an_evaluation_goes_by_recorded_runs_and_rows(searched: Path) -> None:
+    specs = prepare_evaluation(searched, local=True).specs
+    row = {"purpose": "search", "status": "completed", "increments": "2,2,2,2", "tasks": 5, "trial": 0}
+    rows = {name: {**row, "cell": name, "seconds": 9.0} for name in {spec.cell for spec in specs}}
+    final = sum(spec.purpose == "final" for spec in specs)
+    assert seconds(specs, rows, 0.1) == pytest.approx(10.0 * final + 9.0 * (len(specs) - final))
+    assert seconds(specs, {}, 0.1) is None
+    assert seconds(specs, run_rows(searched), 0.1)
+
+
+@pytest.mark.parametrize("room", [60, 80, 120])
+def test_no_name_and_no_value_is_broken_on_a_narrow_terminal(searched: Path, judged: Path, room: int) -> None:
+    for folder in (searched, judged):
+        lines = shown(folder, room).splitlines()
+        assert max(map(len, lines)) <= room
+        for row in outcome(folder).rows:
+            assert any(row[0] in line for line in lines)
+            assert any(row[2] in line for line in lines)
+
+
+@pytest.mark.parametrize("room", [60, 80, 120])
+def test_no_table_of_cells_breaks_a_name(
+    searched: Path, judged: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    monkeypatch.setattr("search.cli.printing.terminal", lambda: Console(width=room))
+    monkeypatch.setattr("search.cli.steering.terminal", lambda: Console(width=room))
+    study = searched.parent / "small.yaml"
+    for arguments in (
+        ["compare", searched, judged],
+        ["run", study, "--dry-run", "--local", "--out", searched],
+        ["evaluate", searched, "--dry-run", "--local"],
+        ["status", searched],
+    ):
+        said = call(*arguments).stdout
+        assert said.count("finetune@B0-5tasks") >= 1, said
+        assert said.count("lwf@B0-5tasks") >= 1, said
+
+
+def test_a_table_gives_way_before_a_name_does() -> None:
+    def lines(room: int) -> list[str]:
+        console = Console(width=room)
+        with console.capture() as capture:
+            console.print(named_table(["cell", "done", "failed", "of"], [[CELL, "3", "", "20"]], room))
+        return [line.strip() for line in capture.get().splitlines()]
+
+    assert any(line.startswith("│") and CELL in line for line in lines(60))
+    assert lines(46)[1].split() == [CELL, "3", "20"]
+    assert lines(40) == [CELL, "done 3, of 20"]
+
+
+def test_columns_without_a_value_are_left_out() -> None:
+    cell = CellProgress(CELL, budget=4, started=4, running=0, completed=3, stopped=1, failed=0, best=None)
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(cell_table([cell], 80))
+    head = capture.get().splitlines()[1]
+    assert [word for word in head.split() if word.isalpha()] == ["cell", "completed", "stopped", "trials"]
+
+
+def test_a_plan_counts_the_evaluation(tmp_path: Path) -> None:
+    study = write(tmp_path, methods=["joint", "lwf"], recipe={"epochs": 1, "lr": 0.05}, final={"orders": 2})
+    arguments = ["plan", study, "--probe-seconds", 1, "--out", tmp_path / "run"]
+    result = call(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "evaluate: at most 10 runs" in " ".join(result.stdout.split())  # 2 + 2, and 4 + 2
+
+
+def test_a_run_is_named_by_a_beginning_that_only_one_has() -> None:
+    known = ["lwf@B0/3", "lwf@B0/3/seed:1/s0", "lwf@B0/30/seed:1/s0", "icarl@B0/1/seed:1/s0"]
+    assert named_run("lwf@B0/3", known) == "lwf@B0/3"
+    assert named_run("lwf@B0/3/s", known) == "lwf@B0/3/seed:1/s0"
+    assert named_run("lwf@B0/30", known) == "lwf@B0/30/seed:1/s0"
+    assert named_run("lwf@B0/3/seed-1/s0", known) == "lwf@B0/3/seed:1/s0"
+    assert named_run("icarl", known) == "icarl@B0/1/seed:1/s0"
+    with pytest.raises(BadRequest, match="is the beginning of 3 runs"):
+        named_run("lwf@B0", known)
+    with pytest.raises(BadRequest, match="did you mean 'lwf@B0/3'"):
+        named_run("lwf@B0/4", known)
+
+
+def test_small_things_that_a_new_user_tries(searched: Path) -> None:
+    assert call("list").stdout.split() == ["methods", "datasets", "nets", "scenarios", "presets", "views"]
+    assert call("--version").stdout.startswith("cl-search ")
+    line = refused("run", searched.parent / "small.yaml", "--set", "hp.kd_weight=3", "--out", searched)
+    assert "methods.finetune.kd_weight=3" in line
+    assert "a minute" not in call("status", searched).stdout
+    assert call("logs", searched, "lwf@B0-5tasks/1/seed").exit_code == 0
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_no_verb_ends_for_a_character_that_the_terminal_lacks(judged: Path, encoding: str) -> None:
+    code = (
+        "import sys\nfrom search.cli import main\n"
+        "for line in sys.stdin.read().splitlines():\n"
+        "    sys.argv = ['cl-search', *line.split(chr(9))]\n"
+        "    try:\n        main()\n"
+        "    except SystemExit as end:\n        assert not end.code, (line, end.code)\n"
+    )
+    commands = [
+        ["compare", judged, judged],
+        ["plan", judged],
+        ["status", judged],
+        ["evaluate", judged, "--local"],
+        ["run", judged.parent / "small.yaml", "--local", "--out", judged],
+        ["run", judged.parent / "small.yaml", "--dry-run", "--local", "--out", judged],
+        ["evaluate", judged, "--dry-run", "--local"],
+        ["logs", judged, "lwf@B0-5tasks/0"],
+        ["gather", judged],
+        ["report", judged],
+        ["list", "methods"],
+        ["list", "views"],
+        ["describe", "lwf"],
+        ["describe", "study"],
+        ["describe", "survey-methods"],
+        ["doctor"],
+        ["--help"],
+        ["run", "--help"],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input="\n".join("\t".join(map(str, command)) for command in commands).encode(),
+        env={
+            **os.environ,
+            "PYTHONIOENCODING": encoding,
+            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+        },
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "+-" in done.stdout.decode(encoding) or encoding != "ascii"
+
+
+def test_the_next_command_is_none_where_nothing_was_selected(tmp_path: Path, searched: Path) -> None:
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(searched), str(copy)], check=True)
+    for path in (copy / "tables").glob("*/[!s]*.parquet"):
+        path.unlink()
+    assert next_command(copy) is None
+    assert outcome(copy).rows == []

@@ -1,0 +1,132 @@
+"""Ctrl-C, once or many times, at any moment: one line, exit code 130, no traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from search.jobs.interrupts import interrupted, raise_interrupt, terminable
+from tests.search.cli.test_cli import write
+
+MANY = {"trials": 200}
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c() -> Iterator[None]:
+    """Python's own handler: a background job of a shell starts with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def stopped(
+    arguments: list[str], ready: str, times: int, within: float = 60.0
+) -> subprocess.CompletedProcess[str]:
+    """A command told to stop once `ready`, a glob of the folder in which it runs, finds something."""
+    folder = Path(arguments[-1])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "search.cli", *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + within
+    while not list(folder.glob(ready)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    for _ in range(times):
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.1)
+    out, err = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def is_one_line(done: subprocess.CompletedProcess[str]) -> None:
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
+    assert done.returncode == 130, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("interrupted; finished tasks are kept, continue with: cl-search run ")
+
+
+@pytest.mark.parametrize(("ready", "times"), [("study.yaml", 5), ("tables/runs/f*.parquet", 1)])
+def test_an_interrupted_run_says_one_line(tmp_path: Path, ready: str, times: int) -> None:
+    arguments = ["run", str(write(tmp_path, search=MANY)), "--local", "--out", str(tmp_path / "run")]
+    is_one_line(stopped(arguments, ready, times))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ready", "times"), [("study.yaml", 5), ("tables/runs/f*.parquet", 5)])
+def test_an_interrupted_run_on_ray_says_one_line(tmp_path: Path, ready: str, times: int) -> None:
+    arguments = ["run", str(write(tmp_path, search=MANY)), "--out", str(tmp_path / "run")]
+    is_one_line(stopped(arguments, ready, times))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [1.0, 2.0, 3.0])
+def test_a_command_interrupted_while_it_starts_has_no_traceback(tmp_path: Path, seconds: float) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "search.cli", "run", str(write(tmp_path, search=MANY)), "--local"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(seconds)
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+
+
+def test_the_first_signal_interrupts_and_further_ones_are_ignored() -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    @terminable()
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert interrupted()
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert not interrupted()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_that_a_library_swallowed_is_raised_again() -> None:
+    @terminable()
+    def work() -> None:
+        with contextlib.suppress(KeyboardInterrupt):  # as an exception in a callback that C code ignores
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        raise_interrupt()
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+
+
+def test_a_signal_that_was_to_be_ignored_is_left_so() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with terminable():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not interrupted()
+    finally:
+        signal.signal(signal.SIGINT, before)
