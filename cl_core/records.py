@@ -14,6 +14,8 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 SCHEMA_VERSION = 5
 OWN_DEFAULT = -1  # the trial number of the published default where the search has no trial for it
 ORACLE = "selected on the test split (oracle-test)"  # must stand beside every number of such a study
@@ -131,6 +133,7 @@ class ClassRow(Identity):
     mean_other_score: float | None = None  # mean of the largest other
     weight_norm: float | None = None  # of the class's head row
     bias: float | None = None
+    correct_rows: bytes | None = None  # one bit an image of the class, in file order: see `unpack_rows`
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,7 @@ class Column:
     """One column of a table."""
 
     name: str
-    type: type  # str, int, float or bool
+    type: type  # str, int, float, bool or bytes
     nullable: bool
     volatile: bool = False
 
@@ -191,3 +194,13 @@ def columns(table: str) -> list[Column]:
 def as_dict(row: Identity) -> dict[str, Any]:
     """A row as column name -> value."""
     return {f.name.rstrip("_"): getattr(row, f.name) for f in dataclasses.fields(row)}
+
+
+def pack_rows(right: np.ndarray) -> bytes:
+    """Pack [n] bool, one a row, into bits: the column `correct_rows`. The last byte is filled with zeros."""
+    return np.packbits(right).tobytes()
+
+
+def unpack_rows(bits: bytes, n: int) -> np.ndarray:
+    """Return [n] bool of a value of the column `correct_rows`; n is the column `n` beside it."""
+    return np.unpackbits(np.frombuffer(bits, np.uint8), count=n).astype(bool)

@@ -8,7 +8,13 @@ import pyarrow as pa
 
 from cl_core.records import SCHEMA_VERSION, TABLES, columns
 
-ARROW: dict[type, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+ARROW: dict[type, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+    bytes: pa.binary(),
+}
 VERSION_KEY = b"cl_search_schema_version"
 ADDED = ("hp.", "recipe.")  # prefixes of the columns that a study adds
 

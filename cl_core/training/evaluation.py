@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from cl_core.images.view import View
 from cl_core.method import Method
+from cl_core.records import pack_rows
 from cl_core.state import State
 from cl_core.task import Task
 
@@ -24,6 +25,7 @@ class Evaluation:
     primary: bool
     confusion: np.ndarray  # [K, K] int64: true x answered
     correct_within_task: np.ndarray  # [K] int64: answers restricted to the classes of the true task
+    correct_rows: tuple[bytes, ...]  # K: one bit a row of the class, in file order: `records.unpack_rows`
     mean_true_score: np.ndarray  # [K] float64
     mean_other_score: np.ndarray | None  # [K] float64: mean of the largest other score; None with one class
     weight_norm: np.ndarray  # [K] float64 of the head's rows, whichever rule answers
@@ -37,10 +39,12 @@ class _Tally:
         self.within = torch.zeros(classes, dtype=torch.int64, device=device)
         self.true = torch.zeros(classes, dtype=torch.float64, device=device)
         self.other = torch.zeros(classes, dtype=torch.float64, device=device)
+        self.correct: list[Tensor] = []
 
     def add(self, scores: Tensor, y: Tensor, group: Tensor) -> None:
         """scores [B, K], y [B], group [K]: the task of each class."""
         answered = scores.argmax(dim=1)
+        self.correct.append(answered == y)
         self.confusion += torch.bincount(y * self.k + answered, minlength=self.k**2)
         foreign = group[y][:, None] != group[None, :]
         within = scores.masked_fill(foreign, -torch.inf).argmax(dim=1)
@@ -68,7 +72,9 @@ def evaluate(method: Method, s: State, task: Task, data: View, split: str) -> li
     out = []
     for name, tally in tallies.items():
         confusion = tally.confusion.view(task.seen, task.seen).cpu().numpy()
-        n = np.maximum(confusion.sum(axis=1), 1)
+        rows = confusion.sum(axis=1)
+        n = np.maximum(rows, 1)
+        correct = torch.cat(tally.correct).cpu().numpy()  # class by class, as `View.rows` gives them
         out.append(
             Evaluation(
                 split=split,
@@ -76,6 +82,7 @@ def evaluate(method: Method, s: State, task: Task, data: View, split: str) -> li
                 primary=name == method.primary(),
                 confusion=confusion,
                 correct_within_task=tally.within.cpu().numpy(),
+                correct_rows=tuple(pack_rows(part) for part in np.split(correct, rows.cumsum()[:-1])),
                 mean_true_score=tally.true.cpu().numpy() / n,
                 mean_other_score=tally.other.cpu().numpy() / n if task.seen > 1 else None,
                 weight_norm=norm,

@@ -165,6 +165,7 @@ def task_rows(own: dict[str, Any], training: Training, result: TaskResult) -> di
                 mean_other_score=None if e.mean_other_score is None else float(e.mean_other_score[c]),
                 weight_norm=float(e.weight_norm[c]),
                 bias=None if e.bias is None else float(e.bias[c]),
+                correct_rows=e.correct_rows[c],
             )
             rows["classes"].append(as_dict(row))
         for t, p in zip(*(index.tolist() for index in np.nonzero(e.confusion)), strict=True):

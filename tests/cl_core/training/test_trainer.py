@@ -26,6 +26,7 @@ from cl_core.method import METHODS, Phase, Rows
 from cl_core.model.runs import Result
 from cl_core.nets.network import build_network
 from cl_core.recipe import Recipe
+from cl_core.records import unpack_rows
 from cl_core.rng import Streams
 from cl_core.scenarios.scenarios import parse_scenario
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
@@ -527,6 +528,7 @@ def test_accuracy_within_the_task_is_that_of_answers_among_its_classes(method: s
             z = training.method.scores(training.state, training.view.images(rows, "test"), task)["head"]
         answers = z[:, group].argmax(1) + group.start
         assert test.correct_within_task[c] == (answers == c).sum().item()
+        assert unpack_rows(test.correct_rows[c], len(rows)).tolist() == (z.argmax(1) == c).tolist()
         assert test.confusion[c].tolist() == torch.bincount(z.argmax(1), minlength=7).tolist()
         assert test.mean_true_score[c] == pytest.approx(z[:, c].double().mean().item(), rel=1e-6)
         others = z.double().clone()
