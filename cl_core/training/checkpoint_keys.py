@@ -74,6 +74,7 @@ def resume_checkpoint_key(
     It follows everything that decided the state, and `scope`, the run's name.
     """
     method, framework = METHODS[configuration.method](configuration.hp), configuration.framework()
+    adaptation = configuration.adaptation()
     return digest(
         {
             "checkpoint": "resume",
@@ -84,6 +85,7 @@ def resume_checkpoint_key(
             "method": method.digest(),
             "own code": own_code(METHODS.module(configuration.method)),  # not part of a shared base
             "chf": None if framework is None else to_dict(framework),
+            "adaptive": None if adaptation is None else asdict(adaptation),
             "recipes": [recipe_dict(recipe) for recipe in configuration.recipes(data, method)],
             "order": configuration.order(data.num_classes, data.class_names),
             "sizes": configuration.scenario.sizes(data.num_classes),

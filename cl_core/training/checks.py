@@ -23,7 +23,7 @@ def check(run: Configuration, data: Data, measured: bool = True) -> None:
     """
     method = METHODS[run.method](run.hp)
     recipes = run.recipes(data, method)
-    framework = run.framework()
+    framework, adaptation = run.framework(), run.adaptation()
     sizes = run.scenario.sizes(data.num_classes)
     order = run.order(data.num_classes, data.class_names)
     last_relu = method.base().last_relu or run.shared_base
@@ -49,6 +49,11 @@ def check(run: Configuration, data: Data, measured: bool = True) -> None:
         if not run.validation:
             raise BadRequest("chf measures on validation rows, and validation is 0: hold out 0.1")
         framework.check(recipes[1])
+    if adaptation is not None:
+        if framework is not None:
+            raise BadRequest("chf and adaptive both set values task by task: take one of them")
+        if not run.validation:
+            raise BadRequest("adaptive judges attempts on validation rows, and validation is 0: hold out 0.1")
     method.check(sizes, data.shape)
     left = rows_left(data, run.validation)
     if left.min() < method.images_a_class:

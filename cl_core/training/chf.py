@@ -20,18 +20,15 @@ import dataclasses
 import time
 from collections.abc import Callable, Collection
 
-import torch
-
 from cl_core.errors import NonFiniteLoss
 from cl_core.hparams import Float, hparams
-from cl_core.images.view import View
 from cl_core.method import METHODS, Method
 from cl_core.rng import Streams
-from cl_core.state import State
 from cl_core.task import Task
 from cl_core.training.chf_options import CHF
 from cl_core.training.learner import Learner
 from cl_core.training.result import Learnt, Trained
+from cl_core.training.task_start import TaskStart
 
 Learn = Callable[[Method, Task], Trained]
 Accuracy = Callable[[Method, Task], float]
@@ -69,21 +66,12 @@ def weaker(method: Method, strength: dict[str, float], decay: float) -> dict[str
 
 def learn_task(options: CHF, learner: Learner, task: Task, g: Streams, fixed: Collection[str] = ()) -> Learnt:
     """Set the rate and the stability of one task, and learn it; see `choose`."""
-    state, view = learner.state, learner.view
-    start = {name: tensor.clone() for name, tensor in state.tensors().items()}
-
-    def learn(method: Method, task: Task) -> Trained:
-        state.drop_local()
-        state.restore({name: tensor.clone() for name, tensor in start.items()}, task.old)
-        method.begin(state, task, view, g)
-        trained = dataclasses.replace(learner, method=method).train(task, g)
-        method.end(state, task, view, g)
-        return trained
+    start = TaskStart(learner, g)
 
     def accuracy(method: Method, task: Task) -> float:
-        return accuracy_on_new_classes(method, state, task, view)
+        return start.accuracy(method, task, range(task.old, task.seen))
 
-    return choose(options, learner.method, task, learn, accuracy, fixed)
+    return choose(options, learner.method, task, start.learn, accuracy, fixed)
 
 
 def choose(
@@ -158,17 +146,3 @@ def _fastest(options: CHF, task: Task, attempt: Accuracy) -> tuple[Task, float, 
             f"{task.recipe.lr:g} does in task {task.index}; add lower ones to chf.lrs"
         )
     return found
-
-
-@torch.no_grad()
-def accuracy_on_new_classes(method: Method, s: State, task: Task, data: View) -> float:
-    """Share of the validation rows of the task's classes that the primary classifier answers rightly, among
-    all classes seen.
-    """
-    s.net.eval()
-    rows = data.rows(range(task.old, task.seen), "val")
-    right = torch.zeros((), dtype=torch.int64, device=data.device)
-    for batch in data.batches(rows, "val"):
-        scores = method.scores(s, batch.x, task)[method.primary()]
-        right += (scores.argmax(dim=1) == batch.y).sum()
-    return int(right) / len(rows)

@@ -13,6 +13,7 @@ from cl_core.images.dataset import Data
 from cl_core.recipe import PARTS, Recipe, recipe_fields, resolve_recipe
 from cl_core.scenarios.class_orders import class_order
 from cl_core.scenarios.scenarios import ScenarioSpec
+from cl_core.training.adaptive_options import Adaptive
 from cl_core.training.chf_options import CHF
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class Configuration:
     there is one. With `until` the run ends after that many tasks of the scenario; so far, class order, width
     of the head and checkpoints are those of the whole scenario. With `shared_base` every method
     begins its increments from one network of the first task, that of `plain` (see `shared_base`). With `chf`,
-    options of `CHF`, learning rate and stability are set task by task.
+    options of `CHF`, learning rate and stability are set task by task. With `adaptive`, options of
+    `Adaptive`, hyperparameters are searched again at every task.
     """
 
     method: str
@@ -48,6 +50,7 @@ class Configuration:
     until: int | None = None
     shared_base: bool = False
     chf: Mapping[str, Any] | None = None
+    adaptive: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can carry."""
@@ -55,6 +58,7 @@ class Configuration:
         out["data"], out["scenario"] = self.data.to_dict(), self.scenario.to_dict()
         out["hp"] = dict(self.hp)
         out["chf"] = None if self.chf is None else dict(self.chf)
+        out["adaptive"] = None if self.adaptive is None else dict(self.adaptive)
         out["recipe"] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in self.recipe.items()}
         return out
 
@@ -86,6 +90,26 @@ class Configuration:
         if not isinstance(self.chf, Mapping):
             raise BadRequest(f"chf must be a mapping of its options, such as {{drop: 0.2}}, not {self.chf!r}")
         return from_dict(CHF, self.chf, "key of chf")
+
+    def adaptation(self) -> Adaptive | None:
+        """Return the options of task-wise adaptation, or None without it. Raises BadRequest."""
+        if self.adaptive is None:
+            return None
+        if not isinstance(self.adaptive, Mapping):
+            raise BadRequest(
+                f"adaptive must be a mapping of its options, such as {{attempts: 6}}, not {self.adaptive!r}"
+            )
+        for key in self.adaptive:
+            if key not in Adaptive.__dataclass_fields__:
+                raise unknown("key of adaptive", key, Adaptive.__dataclass_fields__)
+        return Adaptive(**self.adaptive)
+
+    def with_values(self, values: Mapping[str, Value]) -> Configuration:
+        """Return the configuration with other values for later tasks: "hp.kd_weight", "recipe.lr"."""
+        hp = {name[3:]: value for name, value in values.items() if name.startswith("hp.")}
+        fields = {name[7:]: value for name, value in values.items() if name.startswith("recipe.")}
+        increment = {**(self.recipe.get("increment") or {}), **fields}
+        return replace(self, hp={**self.hp, **hp}, recipe={**self.recipe, "increment": increment})
 
     def order(self, num_classes: int, class_names: tuple[str, ...] = ()) -> tuple[int, ...]:
         """The original class id at each arrival position."""

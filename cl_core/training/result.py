@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from cl_core.hparams import Value
 from cl_core.method import Method
 from cl_core.task import Task
+from cl_core.training.adaptive_options import Attempt
 from cl_core.training.evaluation import Evaluation
 
 
@@ -45,6 +46,7 @@ class TaskResult:
     recipe: Mapping[str, Value]
     phases: tuple[PhaseValue, ...]
     evaluations: tuple[Evaluation, ...]
+    attempts: tuple[Attempt, ...] = ()  # of task-wise adaptation
 
 
 @dataclass(frozen=True)
@@ -76,3 +78,4 @@ class Learnt(NamedTuple):
     task: Task
     trained: Trained  # phases of what was kept; images and seconds of every attempt
     note: str | None = None
+    attempts: tuple[Attempt, ...] = ()  # of task-wise adaptation

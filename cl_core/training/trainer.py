@@ -7,15 +7,20 @@ every method runs its own `end` and evaluation after it.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+
 import torch
 
+from cl_core.hparams import Value
 from cl_core.images.dataset import Data
 from cl_core.images.view import View
-from cl_core.method import METHODS
+from cl_core.method import METHODS, Method
 from cl_core.recipe import recipe_dict
 from cl_core.rng import Streams
 from cl_core.task import Task
-from cl_core.training import chf, shared_base
+from cl_core.training import adaptive, chf, shared_base
+from cl_core.training.adaptive_options import Adaptive, Proposer
 from cl_core.training.allocator import keep_freed_memory
 from cl_core.training.base_checkpoint import train_or_load
 from cl_core.training.checkpoint_keys import base_checkpoint_key, numerics_digest, resume_checkpoint_key
@@ -28,6 +33,7 @@ from cl_core.training.events import Watch, ignore
 from cl_core.training.learner import Learner, first_state
 from cl_core.training.optimisation import warm_up
 from cl_core.training.result import Learnt, TaskResult
+from cl_core.training.task_start import TaskStart
 
 
 class Training:
@@ -40,8 +46,8 @@ class Training:
     With a `store` the first task is shared with every run of its base family, unless `share` is off. With
     `resume` the run continues after its resume checkpoint. Both give the numbers of an undisturbed run. With
     `measure` off nothing is evaluated, so that all training rows may be trained on and the test split stays
-    sealed; the network is the same. `watch` is called with each event of the training. Raises BadRequest
-    before any work.
+    sealed; the network is the same. `watch` is called with each event of the training. `proposer` gives the
+    values of each attempt at a task where the configuration is adaptive. Raises BadRequest before any work.
     """
 
     def __init__(
@@ -53,6 +59,7 @@ class Training:
         share: bool = True,
         measure: bool = True,
         watch: Watch = ignore,
+        proposer: Proposer | None = None,
     ) -> None:
         check(configuration, data, measure)
         self.configuration, self.data, self.store = configuration, data, store
@@ -75,6 +82,7 @@ class Training:
         self.learner = Learner(self.method, self.state, self.view, self.precision, self.tasks, watch)
         self.done = 0
         self._resume_checkpoints, self._share, self._measure = resume, share, measure
+        self._proposer = proposer
         self._resume()
 
     @property
@@ -89,6 +97,13 @@ class Training:
         recipe = self.method.schedule(self.increment_recipe, index) if index else self.base_recipe
         return Task(index, sizes, rows, recipe)
 
+    def changed(self, index: int, values: Mapping[str, Value]) -> tuple[Method, Task]:
+        """Return the method and a later task under other values: "hp.kd_weight", "recipe.lr"."""
+        configuration = self.configuration.with_values(values)
+        method = METHODS[configuration.method](configuration.hp)
+        recipe = method.schedule(configuration.recipes(self.data, method)[1], index)
+        return method, dataclasses.replace(self.task(index), recipe=recipe)
+
     def next_task(self) -> TaskResult:
         """Train and evaluate the next task. Raises RunError where a loss is not finite."""
         index, framework = self.done, self.configuration.framework()
@@ -98,6 +113,9 @@ class Training:
         if framework is not None and index and not self.method.restarts:
             learnt = chf.learn_task(framework, self.learner, task, g, self.configuration.hp)
             return self._evaluated(learnt, shared=False)
+        adaptation = self.configuration.adaptation()
+        if adaptation is not None and index and not self.method.restarts:
+            return self._evaluated(self._adapted(adaptation, index, g), shared=False)
         if index:
             self.method.begin(self.state, task, self.view, g)
             trained, shared = self.learner.train(task, g), False
@@ -113,6 +131,16 @@ class Training:
         self.method.end(self.state, task, self.view, g)
         return self._evaluated(Learnt(self.method, task, trained), shared)
 
+    def _adapted(self, options: Adaptive, index: int, g: Streams) -> Learnt:
+        if self._proposer is None:
+            raise ValueError("task-wise adaptation needs a proposer")
+        return adaptive.learn_task(
+            options.attempts,
+            lambda values: self.changed(index, values),
+            self._proposer,
+            TaskStart(self.learner, g),
+        )
+
     def train_base(self) -> None:
         """Train and publish the base checkpoint, unless the store has it."""
         if self.store is None:
@@ -123,7 +151,7 @@ class Training:
         train_or_load(learner, self.task(0), Streams(self.configuration.seed, 0), self.store, self.base_key())
 
     def _evaluated(self, learnt: Learnt, shared: bool) -> TaskResult:
-        method, task, trained, note = learnt
+        method, task, trained, note, attempts = learnt
         self.state.check_kept(type(method))
         splits = ["val"] if self.configuration.validation and self._measure else []
         splits += ["test"] if self.configuration.unsealed and self._measure else []
@@ -153,6 +181,7 @@ class Training:
             recipe=recipe_dict(task.recipe),
             phases=trained.phases,
             evaluations=tuple(evaluations),
+            attempts=attempts,
         )
 
     # Checkpoints

@@ -1,0 +1,70 @@
+"""The state before a task, from which the task can be learnt several times."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import torch
+
+from cl_core.images.view import View
+from cl_core.method import Method
+from cl_core.nets.network import Frozen
+from cl_core.rng import Streams
+from cl_core.state import State
+from cl_core.task import Task
+from cl_core.training.learner import Learner
+from cl_core.training.result import Trained
+
+
+class TaskStart:
+    """The state before a task. Every attempt begins from it and draws the same random numbers."""
+
+    def __init__(self, learner: Learner, g: Streams) -> None:
+        self._learner, self._g = learner, g
+        self._state, self._view = learner.state, learner.view
+        self._before = _copied(self._state)
+        self._kept: tuple[dict[str, torch.Tensor], Frozen | None] | None = None
+
+    def learn(self, method: Method, task: Task) -> Trained:
+        """Learn the task from the state before it, and end it. Raises RunError."""
+        self._state.drop_local()
+        self._state.restore({name: tensor.clone() for name, tensor in self._before.items()}, task.old)
+        method.begin(self._state, task, self._view, self._g)
+        trained = dataclasses.replace(self._learner, method=method).train(task, self._g)
+        method.end(self._state, task, self._view, self._g)
+        return trained
+
+    def accuracy(self, method: Method, task: Task, classes: Iterable[int]) -> float:
+        """Return the accuracy on validation rows of `classes` after the last attempt."""
+        return accuracy_on(classes, method, self._state, task, self._view)
+
+    def keep(self) -> None:
+        """Keep the state of the last attempt."""
+        self._kept = _copied(self._state), self._state.teacher
+
+    def take_kept(self, task: Task) -> None:
+        """Return to the state that was kept last."""
+        assert self._kept is not None
+        tensors, teacher = self._kept
+        self._state.drop_local()
+        self._state.restore(tensors, task.seen)
+        self._state.teacher = teacher
+
+
+@torch.no_grad()
+def accuracy_on(classes: Iterable[int], method: Method, s: State, task: Task, data: View) -> float:
+    """Return the share of validation rows of `classes` that the primary classifier answers rightly, among
+    all classes seen.
+    """
+    s.net.eval()
+    rows = data.rows(classes, "val")
+    right = torch.zeros((), dtype=torch.int64, device=data.device)
+    for batch in data.batches(rows, "val"):
+        scores = method.scores(s, batch.x, task)[method.primary()]
+        right += (scores.argmax(dim=1) == batch.y).sum()
+    return int(right) / len(rows)
+
+
+def _copied(state: State) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in state.tensors().items()}
