@@ -17,6 +17,7 @@ from cl_core.images.dataset import Data, Images
 from cl_core.images.loading import load
 from cl_core.method import METHODS
 from cl_core.scenarios.scenarios import parse_scenario
+from cl_core.training.adaptive_options import Proposer
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.configuration import Configuration
 from cl_core.training.evaluation import Evaluation
@@ -106,10 +107,11 @@ def train(
     store: CheckpointStore | None = None,
     resume: bool = False,
     watch: Watch = ignore,
+    proposer: Proposer | None = None,
 ) -> Run:
     """Train to the end; with `resume`, keep resume checkpoints in `store`."""
     own = ResumeCheckpoints(store) if store is not None and resume else None
-    training = Training(settings, source or data(), store, own, watch=watch)
+    training = Training(settings, source or data(), store, own, watch=watch, proposer=proposer)
     results, states = [], []
     while not training.finished:
         results.append(training.next_task())
