@@ -40,7 +40,7 @@ class Attempting(Protocol):
     def take_kept(self, task: Task) -> None: ...
 
 
-def learn_task(attempts: int, settings: Settings, proposer: Proposer, start: Attempting) -> Learnt:
+def learn_adaptively(attempts: int, settings: Settings, proposer: Proposer, start: Attempting) -> Learnt:
     """Learn a task `attempts` times and keep the best. Its images and seconds are those of every attempt.
 
     A training that diverges has no accuracy. Raises NonFiniteLoss where every one does.

@@ -134,7 +134,7 @@ class Training:
     def _adapted(self, options: Adaptive, index: int, g: Streams) -> Learnt:
         if self._proposer is None:
             raise ValueError("task-wise adaptation needs a proposer")
-        return adaptive.learn_task(
+        return adaptive.learn_adaptively(
             options.attempts,
             lambda values: self.changed(index, values),
             self._proposer,

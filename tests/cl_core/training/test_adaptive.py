@@ -16,7 +16,7 @@ from cl_core.hparams import Value
 from cl_core.method import METHODS, Method
 from cl_core.recipe import Recipe
 from cl_core.task import Task, no_rows
-from cl_core.training.adaptive import learn_task
+from cl_core.training.adaptive import learn_adaptively
 from cl_core.training.adaptive_options import Attempt
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.checks import check
@@ -63,7 +63,7 @@ class Simulated:
             task = Task(index, (2,) * (index + 1), no_rows(), Recipe())
             return METHODS["lwf"]({name.removeprefix("hp."): v for name, v in values.items()}), task
 
-        return learn_task(len(proposer.values) + 1, changed, proposer, self)
+        return learn_adaptively(len(proposer.values) + 1, changed, proposer, self)
 
 
 def weights(*values: float) -> Listed:
