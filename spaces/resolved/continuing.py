@@ -33,13 +33,9 @@ def grown(existing: Mapping[str, Any], new: Study) -> Study:
                     f"protocol.{key} may not grow from {before} to {now} where search.stopper "
                     f"{old.search.stopper} has compared runs: use another --out"
                 )
-    for label in old.methods:
+    for label, entry in old.methods.items():
         if label in new.methods:
-            _same(
-                flat(old.methods[label].to_plain()),
-                flat(new.methods[label].to_plain()),
-                f"methods.{label}.",
-            )
+            _same(flat(entry.model_dump()), flat(new.methods[label].model_dump()), f"methods.{label}.")
     scenarios = {spec.name: spec for spec in old.specs()}
     for spec in new.specs():
         if spec.name in scenarios:

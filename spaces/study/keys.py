@@ -17,7 +17,7 @@ from cl_core.hparams import hparams
 from cl_core.recipe import Recipe
 from spaces.study.part import Part
 from spaces.study.strategies import SAMPLERS, STOPPERS
-from spaces.study.study import Study
+from spaces.study.study import HYPERPARAMETER, Entry, Study
 
 NAMES = {str: "text", int: "integer", float: "number", bool: "true or false", type(None): "none"}
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -44,12 +44,8 @@ def _cell(text: str) -> str:
 
 def _keys(model: type[Part], prefix: str) -> Iterator[dict[str, str]]:
     for name, field in model.model_fields.items():
-        key = f"{prefix}{name}".replace("<label>.hp", "<label>.<hyperparameter>")
+        key = f"{prefix}{name}"
         inner = _model_in(field.annotation)
-        if key.endswith("<hyperparameter>"):
-            owned = {"type": "value or range", "default": "the method's"}
-            yield {"key": key, **owned, "description": field.description or ""}
-            continue
         yield _row(key, field, "mapping" if inner is not None else _type(field))
         if key == "recipe":
             yield from _recipe()
@@ -58,6 +54,9 @@ def _keys(model: type[Part], prefix: str) -> Iterator[dict[str, str]]:
         elif inner is not None and key != "protocol.evaluate_on":  # whose keys are those of `data`
             labelled = typing.get_origin(field.annotation) is dict
             yield from _keys(inner, f"{key}.<label>." if labelled else f"{key}.")
+    if model is Entry:
+        owned = {"type": "value or range", "default": "the method's", "description": HYPERPARAMETER}
+        yield {"key": f"{prefix}<hyperparameter>", **owned}
 
 
 def _row(key: str, field: FieldInfo, kind: str, before: str = "") -> dict[str, str]:

@@ -13,6 +13,7 @@ from cl_core.errors import BadRequest, unknown
 from spaces.study.storage_url import without_passwords
 
 _MESSAGES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "invalid_key": lambda _: "must be a text",
     "int_type": lambda _: "must be a whole number",
     "int_from_float": lambda _: "must be a whole number",
     "float_type": lambda _: "must be a number",

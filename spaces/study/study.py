@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from cl_core.errors import BadRequest
 from cl_core.images.data_spec import DataSpec
@@ -29,22 +23,26 @@ from spaces.study.storage import StoragePart
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
+HYPERPARAMETER = "hyperparameter, written beside method and recipe: a value, or a range to search"
+
+
 class Entry(Part):
-    """One label of `methods`. Other keys are hyperparameters: a value fixes one, a range narrows it."""
+    """One label of `methods`. Its other keys are hyperparameters: a value fixes one, a range narrows it."""
+
+    model_config = ConfigDict(extra="allow")
 
     method: str = Field(description="the method, or your own as module:Class; by default the label")
     recipe: dict[str, Any] = Field(default={}, description="as the study's recipe, for this label only")
-    hp: dict[str, Any] = Field(
-        default={},
-        description="hyperparameter, written beside method and recipe: a value, or a range to search",
-    )
 
-    def to_plain(self) -> dict[str, Any]:
-        """Return the entry as a study file writes it."""
-        out: dict[str, Any] = {"method": self.method}
-        if self.recipe:
-            out["recipe"] = copy.deepcopy(self.recipe)
-        return {**out, **copy.deepcopy(self.hp)}
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _none_is_empty(cls, value: object) -> object:
+        return {} if value is None else value
+
+    @property
+    def hp(self) -> dict[str, Any]:
+        """The hyperparameters that the study gives, by name."""
+        return self.model_extra or {}
 
 
 LEAST_CPU, LEAST_GPU = 0.25, 0.05  # of one run
@@ -123,26 +121,23 @@ class Study(Part):
     def _plain_name(cls, value: str) -> str:
         return _checked_name("study's name", value)
 
-    @field_validator("methods", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _labels(cls, value: object) -> object:
-        if isinstance(value, list):
-            for name in value:
-                if not isinstance(name, str):
-                    raise BadRequest(
-                        "methods must be a list of names or a mapping by label, but the list holds "
-                        f"{name!r}: write it as label: {{method: name}}"
-                    )
-            if len(set(value)) < len(value):
-                twice = next(name for name in value if value.count(name) > 1)
+    def _labelled(cls, value: Any) -> Any:
+        """Give every method its label, and every label its method."""
+        methods = value.get("methods") if isinstance(value, Mapping) else None
+        if isinstance(methods, list):
+            methods = _by_name(methods)
+        if not isinstance(methods, Mapping):
+            return value
+        entries: dict[str, Any] = {}
+        for label, given in methods.items():
+            if not isinstance(given, Mapping | None):
                 raise BadRequest(
-                    f"methods names {twice!r} twice: give each its own label, as in "
-                    f"{{a: {{method: {twice}}}}}"
+                    f"methods.{label} must be a mapping of hyperparameters or empty, not {given!r}"
                 )
-            value = dict.fromkeys(value)
-        if isinstance(value, Mapping):
-            value = {_checked_name("label", label): _entry(label, given) for label, given in value.items()}
-        return value
+            entries[_checked_name("label", label)] = {"method": label, **(given or {})}
+        return {**value, "methods": entries}
 
     @model_validator(mode="after")
     def _scenarios_differ(self) -> Study:
@@ -198,7 +193,9 @@ class Study(Part):
     def to_plain(self) -> dict[str, Any]:
         """Return the study as a study file writes it, with every default."""
         out = self.model_dump()
-        out["methods"] = {label: entry.to_plain() for label, entry in self.methods.items()}
+        for entry in out["methods"].values():
+            if not entry["recipe"]:
+                del entry["recipe"]
         out["scenarios"] = [spec.to_dict() for spec in self.specs()]
         return out
 
@@ -222,6 +219,21 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
+def _by_name(names: list[Any]) -> dict[str, None]:
+    """Return a list of methods as labels without settings. Raises BadRequest."""
+    for name in names:
+        if not isinstance(name, str):
+            raise BadRequest(
+                "methods must be a list of names or a mapping by label, but the list holds "
+                f"{name!r}: write it as label: {{method: name}}"
+            )
+        if names.count(name) > 1:
+            raise BadRequest(
+                f"methods names {name!r} twice: give each its own label, as in {{a: {{method: {name}}}}}"
+            )
+    return dict.fromkeys(names)
+
+
 def _checked_name(what: str, value: object) -> str:
     if not isinstance(value, str) or not NAME.fullmatch(value):
         own = (
@@ -232,19 +244,3 @@ def _checked_name(what: str, value: object) -> str:
             f"not {value!r}{own}"
         )
     return value
-
-
-def _entry(label: str, given: object) -> dict[str, Any]:
-    """Return an entry of `methods` split into the fields of `Entry`."""
-    if given is None:
-        given = {}
-    if not isinstance(given, Mapping):
-        raise BadRequest(f"methods.{label} must be a mapping of hyperparameters or empty, not {given!r}")
-    if isinstance(given.get("hp"), Mapping) and set(given) <= {"method", "recipe", "hp"}:
-        given = {**{k: v for k, v in given.items() if k != "hp"}, **given["hp"]}
-    hp = {key: value for key, value in given.items() if key not in ("method", "recipe")}
-    for key in hp:
-        if not isinstance(key, str):
-            raise BadRequest(f"methods.{label}: the name of a hyperparameter must be a text, not {key!r}")
-    recipe = given.get("recipe")
-    return {"method": given.get("method", label), "recipe": {} if recipe is None else recipe, "hp": hp}

@@ -27,28 +27,23 @@ def load_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
 
     Raises BadRequest, one line, for any error in it.
     """
-    plain = read_study(source)
+    name = str(source)
+    path = Path(name).expanduser()
+    if isinstance(source, Mapping):
+        plain = copy.deepcopy(dict(source))
+    elif name in presets.names() and not path.suffix:
+        plain = _mapping(read_yaml(presets.text(name), f"preset {name}"), name)
+    elif path.suffix not in (".yaml", ".yml") and not path.exists():
+        raise BadRequest(f"{unknown('preset', name, presets.names())}; or name a study file ending in .yaml")
+    else:
+        plain = _mapping(read_yaml(_text(path), str(path)), str(path))
+        plain.setdefault("study", path.stem)
+    plain.pop(RESOLVED, None)
     for override in overrides:
         apply_override(plain, override)
     study = parse_study(plain)
     check_names(study)
     return study
-
-
-def read_study(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    """Return the plain values of a study, unchecked. Raises BadRequest if it cannot be read."""
-    if isinstance(source, Mapping):
-        return copy.deepcopy({k: v for k, v in source.items() if k != RESOLVED})
-    name = str(source)
-    path = Path(name).expanduser()
-    if name in presets.names() and not path.suffix:
-        return _mapping(read_yaml(presets.text(name), f"preset {name}"), name)
-    if path.suffix not in (".yaml", ".yml") and not path.exists():
-        raise BadRequest(f"{unknown('preset', name, presets.names())}; or name a study file ending in .yaml")
-    plain = _mapping(read_yaml(_text(path), str(path)), str(path))
-    plain.pop(RESOLVED, None)
-    plain.setdefault("study", path.stem)
-    return plain
 
 
 def existing_study(folder: Path) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.architecture.sources import ROOT
 
-LIMITS = {"cl-search train": 11, "cl-search run --local": 11, "forms": 14}
+LIMITS = {"cl-search train": 11, "cl-search run --local": 11, "forms": 11}
 
 
 @pytest.fixture(scope="module")

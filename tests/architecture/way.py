@@ -23,13 +23,14 @@ from pydantic import BaseModel
 from tests.architecture.sources import PACKAGES, ROOT
 
 MARK = 3.14159  # a hyperparameter's value, by which a run is known in whatever form
-SMALL = ["recipe.epochs=1", "data.per_class=10"]
-TRAIN = ["train", "--method", "lwf", "--data", "digits", "--scenario", "B0-5tasks", "--threads", "1"]
+SMALL = ("--set", "recipe.epochs=1", "--set", "data.per_class=10", "--threads", "1")
+TRAIN = ("train", "--method", "lwf", "--data", "digits", "--scenario", "B0-5tasks", *SMALL)
 STUDY = {
     "study": "way",
-    "data": "digits",
+    "data": {"name": "digits", "per_class": 10},
     "scenarios": ["B0-5tasks"],
     "methods": {"lwf": {"kd_weight": MARK}},
+    "recipe": {"epochs": 1},
     "search": {"trials": 1},
     "resources": {"cpu": 1, "gpu": 0},
 }
@@ -90,7 +91,7 @@ def forms(arguments: Sequence[str]) -> list[str]:
 def _command(arguments: Sequence[str]) -> None:
     from search.cli import main
 
-    sys.argv = ["cl-search", *arguments, *(word for setting in SMALL for word in ("--set", setting))]
+    sys.argv = ["cl-search", *arguments]
     main()
 
 
@@ -122,6 +123,7 @@ def _holds(value: Any, wanted: object, depth: int = 8) -> bool:
         parts = list(value)
     elif dataclasses.is_dataclass(value) or isinstance(value, BaseModel):
         parts = list(vars(value).values()) if hasattr(value, "__dict__") else []
+        parts.append(getattr(value, "model_extra", None))  # keys that a model takes besides its fields
     else:
         parts = []
     return any(_holds(part, wanted, depth - 1) for part in parts)
