@@ -81,6 +81,22 @@ class Registry(Generic[T]):
 
         return add
 
+    @contextlib.contextmanager
+    def temporarily(self) -> Iterator[None]:
+        """Forget at the end of a `with` block which items were registered or looked up in it.
+
+        A notebook can so register an item again after an edit.
+        """
+        self._load()
+        tables: tuple[dict[str, Any], ...] = (self._items, self._broken, self._modules)
+        before = [dict(table) for table in tables]
+        try:
+            yield
+        finally:
+            for table, kept in zip(tables, before, strict=True):
+                table.clear()
+                table.update(kept)
+
     def names(self) -> list[str]:
         """Every name known, sorted; imports the package's modules, and no entry point."""
         self._load()

@@ -151,7 +151,7 @@ class _Work:
         sha = hashlib.sha256(json.dumps([_FORMAT, self.size, dict(options), list(self.class_names)]).encode())
         for split, items in self.splits.items():
             sha.update(f"\n{split} {len(items)}".encode())
-            for part in _batched(self._stamps, items, batch=500, quick=5e-5):
+            for part in in_batches(self._stamps, items, batch=500, quick=5e-5):
                 sha.update(part)
         return sha.hexdigest()[:32]
 
@@ -174,7 +174,8 @@ class _Work:
         """Decode a split in order, hand it to `put` part by part, and return its pixel digest, moments and
         sizes."""
         sha, moments, sizes = hashlib.sha256(), Moments(), _Sizes(self.size)
-        for part, its_moments, its_sizes in _batched(self._images, self.splits[split], batch=64, quick=6e-4):
+        parts = in_batches(self._images, self.splits[split], batch=64, quick=6e-4)
+        for part, its_moments, its_sizes in parts:
             sha.update(part.data)
             moments.merge(its_moments)
             sizes.merge(its_sizes)
@@ -238,7 +239,7 @@ class _Work:
         return out, moments, sizes
 
 
-def _batched(
+def in_batches(
     function: Callable[[Sequence[Item]], Any], items: Sequence[Item], batch: int, quick: float
 ) -> Iterator[Any]:
     """`function` of each batch of items, in order; the next ones run meanwhile in threads.

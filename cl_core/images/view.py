@@ -40,14 +40,22 @@ def _held(n: int, validation: float) -> int:
     return max(1, round(validation * n)) if validation else 0
 
 
-class _Store:
-    """The images of one split: on the device where they fit, else gathered through pinned memory."""
+class Store:
+    """The images of one split: on the device where they fit, else gathered through pinned memory.
 
-    def __init__(self, images: Images, arrival: np.ndarray, device: torch.device) -> None:
+    `arrival` [K] gives each class its place in arrival order; `resident` says whether the images fit, by
+    default judged by the free memory of the device.
+    """
+
+    def __init__(
+        self, images: Images, arrival: np.ndarray, device: torch.device, resident: bool | None = None
+    ) -> None:
         self.x = torch.from_numpy(images.x)
         self.y = torch.from_numpy(arrival[images.y])
         self.device = device
-        self.resident = device.type != "cuda" or self.x.nbytes < 0.4 * torch.cuda.mem_get_info(device)[0]
+        if resident is None:
+            resident = device.type != "cuda" or self.x.nbytes < 0.4 * torch.cuda.mem_get_info(device)[0]
+        self.resident = resident
         if device.type == "cuda" and self.resident:
             self.x = self.x.to(device)
         self.y_there = self.y.to(device)
@@ -95,8 +103,8 @@ class View:
         std = torch.tensor(data.std, device=device)
         self._scale = 1.0 / (255.0 * std)
         self._shift = -torch.tensor(data.mean, device=device) / std
-        self._train = _Store(data.train, self._arrival, device)
-        self._test: _Store | None = None
+        self._train = Store(data.train, self._arrival, device)
+        self._test: Store | None = None
         self._rows = self._hold_out(validation)
 
     @property
@@ -129,13 +137,13 @@ class View:
             train[c] = rows[shuffled[held:].sort().values]
         return {"train": train, "val": val}
 
-    def _store(self, split: str) -> _Store:
+    def _store(self, split: str) -> Store:
         if split != "test":
             return self._train
         if self._test is None:
             if self.data.test is None:
                 raise BadRequest(f"data set {self.data.name!r} has no test split; leave it sealed")
-            self._test = _Store(self.data.test, self._arrival, self.device)
+            self._test = Store(self.data.test, self._arrival, self.device)
         return self._test
 
     def rows(self, classes: Iterable[int], split: str = "train") -> Tensor:

@@ -83,13 +83,13 @@ class EEIL(Method):
 
     def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
         rows, recipe = torch.cat([task.rows, s.memory.ids()]), task.recipe
-        yield Phase("train", (Rows(rows),), recipe, self.loss, on_grad=self._noise(s, task, 0))
+        yield Phase("train", (Rows(rows),), recipe, self.loss, on_grad=self.noise(s, task, 0))
         if not task.index or not self.hp.balanced_epochs:
             return
         rows = self._balanced(s, task, data, g)
         if self.hp.distill:
             s.copies["stage1"] = Frozen(s.net)
-        noise = self._noise(s, task, recipe.epochs)
+        noise = self.noise(s, task, recipe.epochs)
         yield Phase("balanced", (Rows(rows),), self.stage2_recipe(recipe), self.balanced_loss, on_grad=noise)
 
     def stage2_recipe(self, stage1: Recipe) -> Recipe:
@@ -124,7 +124,8 @@ class EEIL(Method):
             terms["kd_new"] = Term(kd(z[:, task.old :], target[:, task.old :], t), self.hp.kd_weight)
         return terms
 
-    def _noise(self, s: State, task: Task, before: int) -> OnGrad | None:
+    def noise(self, s: State, task: Task, before: int) -> OnGrad | None:
+        """Return what adds noise to the gradients of a step; `before`: epochs of earlier stages."""
         if self.hp.grad_noise == "none" or not task.index:
             return None
 

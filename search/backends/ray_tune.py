@@ -35,6 +35,17 @@ MAX_FAILURES = 2  # times a worker may die under one run before the run counts a
 _DISPATCHERS: dict[str, Dispatcher] = {}
 
 
+@contextlib.contextmanager
+def shared(dispatcher: Dispatcher) -> Iterator[str]:
+    """Keep a dispatcher in this process; yield the key by which the searcher and the scheduler find it."""
+    key = str(id(dispatcher))
+    _DISPATCHERS[key] = dispatcher
+    try:
+        yield key
+    finally:
+        del _DISPATCHERS[key]
+
+
 class JobSearcher(Searcher):
     """Hands out the dispatcher's jobs, one after another."""
 
@@ -114,9 +125,12 @@ def run_tune(dispatcher: Dispatcher, allocation: Allocation) -> None:
     Raises BadRequest if the resources cannot be given. Leaves the environment, and a Ray that ran before, as
     they were.
     """
-    with ray_environment(), _ray(allocation), _scratch(dispatcher.space.folder) as place:
-        key = str(id(dispatcher))
-        _DISPATCHERS[key] = dispatcher
+    with (
+        ray_environment(),
+        _ray(allocation),
+        _scratch(dispatcher.space.folder) as place,
+        shared(dispatcher) as key,
+    ):
         try:
             tuner = tune.Tuner(
                 tune.with_resources(TaskTrainable, {"cpu": allocation.cpu, "gpu": allocation.gpu}),
@@ -139,8 +153,6 @@ def run_tune(dispatcher: Dispatcher, allocation: Allocation) -> None:
         except Exception:
             if dispatcher.aborted is None:
                 raise
-        finally:
-            del _DISPATCHERS[key]
     if dispatcher.aborted is not None:
         raise dispatcher.aborted
 

@@ -72,11 +72,11 @@ def calls(path: Path) -> Iterator[tuple[int, str]]:
     """Yield line and dotted name of every call in a file."""
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Call):
-            yield node.lineno, _dotted(node.func)
+            yield node.lineno, dotted(node.func)
 
 
-def _dotted(node: ast.expr) -> str:
+def dotted(node: ast.expr) -> str:
     """Return the dotted name of an expression such as torch.random.manual_seed, or its named end."""
     if isinstance(node, ast.Attribute):
-        return f"{_dotted(node.value)}.{node.attr}"
+        return f"{dotted(node.value)}.{node.attr}"
     return node.id if isinstance(node, ast.Name) else ""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.sources import FILES, PACKAGES, name, tree
+from tests.architecture.sources import FILES, PACKAGES, TESTS, dotted, name, tree
 
 # Names that several modules of one package define, each with the reason.
 SHARED = {
@@ -81,3 +81,29 @@ def test_docstrings_begin_with_a_verb_or_a_noun(package: str) -> None:
 
 def test_no_module_is_named_after_nothing() -> None:
     assert not {path.stem for path in FILES} & NO_NAMES
+
+
+# Names with an underscore that a library made for all to use.
+PUBLIC = {"_replace", "_asdict", "_fields", "_exit", "_getframe"}
+
+
+def private(path: Path) -> Iterator[str]:
+    """Yield the private names of others that a file reads, imports or patches."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute):
+            own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            words = [] if own else [node.attr]
+        elif isinstance(node, ast.ImportFrom):
+            words = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+        elif isinstance(node, ast.Call) and dotted(node.func).startswith("monkeypatch."):
+            texts = [a.value for a in node.args[:2] if isinstance(a, ast.Constant)]
+            words = [word for text in texts for word in str(text).split(".")]
+        else:
+            continue
+        for word in words:
+            if word.startswith("_") and not word.startswith("__") and word not in PUBLIC:
+                yield f"{name(path)}:{node.lineno}: {word}"
+
+
+def test_no_test_touches_a_private_name() -> None:
+    assert [each for path in TESTS for each in private(path)] == []

@@ -15,7 +15,7 @@ import cl_core.rng
 from cl_core.errors import BadRequest, NonFiniteLoss
 from cl_core.hparams import from_dict, hparams
 from cl_core.images.data_spec import DataSpec
-from cl_core.images.view import View, _Store
+from cl_core.images.view import Store, View
 from cl_core.memory import Budget
 from cl_core.method import METHODS, Method
 from cl_core.task import Batch, Task
@@ -187,13 +187,13 @@ class _Reader:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.rows: set[int] = set()
         self.on = True
-        gather, stream = _Store.gather, _Store.stream
+        gather, stream = Store.gather, Store.stream
 
-        def noted_gather(store: _Store, rows: torch.Tensor) -> torch.Tensor:
+        def noted_gather(store: Store, rows: torch.Tensor) -> torch.Tensor:
             self._note(rows)
             return gather(store, rows)
 
-        def noted_stream(store: _Store, ids: torch.Tensor) -> Any:
+        def noted_stream(store: Store, ids: torch.Tensor) -> Any:
             self._note(torch.cat(list(ids)))
             return stream(store, ids)
 
@@ -207,8 +207,8 @@ class _Reader:
 
             return quietly
 
-        monkeypatch.setattr(_Store, "gather", noted_gather)
-        monkeypatch.setattr(_Store, "stream", noted_stream)
+        monkeypatch.setattr(Store, "gather", noted_gather)
+        monkeypatch.setattr(Store, "stream", noted_stream)
         for name in ("evaluate", "teacher_agreement"):
             monkeypatch.setattr(trainer, name, unnoted(getattr(trainer, name)))
 

@@ -90,14 +90,14 @@ def test_a_trial_gathered_while_its_file_still_stands_is_read_once(lake):
 
 def test_a_file_that_vanishes_while_reading_is_found_in_the_gathered_one(lake, monkeypatch):
     results, stems = open_results(lake), [file_stem(t) for t in open_results(lake).runs["run"]]
-    read, once = tables._part, []
+    read, once = tables.read_sealed, []
 
-    def part(path, wanted, notice):
+    def read_late(path, **how):
         if not once:
             once.append(gather(lake, "runs", stems))
-        return read(path, wanted, notice)
+        return read(path, **how)
 
-    monkeypatch.setattr(tables, "_part", part)
+    monkeypatch.setattr(tables, "read_sealed", read_late)
     assert sorted(results.runs["run"]) == sorted(open_results(lake).runs["run"])
     assert len(results.runs) == 9
 

@@ -119,20 +119,23 @@ def test_text_of_files_is_escaped(tmp_path):
     assert "2 failed" in text
 
 
-def test_a_broken_view_keeps_the_page_and_shows_one_line(lake, monkeypatch):
-    def broken(results):
-        raise KeyError("first line\nsecond line")
+def test_a_broken_view_keeps_the_page_and_shows_one_line(lake):
+    with VIEWS.temporarily():
 
-    monkeypatch.setitem(VIEWS._items, "recency_bias", broken)
-    text = render(open_results(lake))
+        @VIEWS.register("broken")
+        def broken(results):
+            raise KeyError("first line\nsecond line")
+
+        text = render(open_results(lake))
     line = rf"This view failed: {re.escape(__file__)}:\d+: KeyError: &#39;first line\\nsecond line&#39;"
     assert re.search(line, text)
     assert "<h2>Task confusion, on validation rows</h2>" in text
 
 
-def test_a_view_that_gives_no_section_is_told_where_it_is_defined(lake, monkeypatch):
-    monkeypatch.setitem(VIEWS._items, "recency_bias", lambda results: "a text")
-    found = section(open_results(lake), "recency_bias")
+def test_a_view_that_gives_no_section_is_told_where_it_is_defined(lake):
+    with VIEWS.temporarily():
+        VIEWS.register("wrong")(lambda results: "a text")
+        found = section(open_results(lake), "wrong")
     assert re.fullmatch(
         rf"This view failed: it must return a Section, not str \({re.escape(__file__)}:\d+\)", found.text
     )

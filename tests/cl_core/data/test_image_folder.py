@@ -304,7 +304,7 @@ def test_the_cache_lies_where_the_environment_says(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize("quick", [0.0, 1e9])
 def test_batches_keep_their_order_with_any_number_of_threads(quick: float) -> None:
     items = [Item(str(i), i) for i in range(103)]
-    parts = cache._batched(lambda part: [item.label for item in part], items, batch=5, quick=quick)
+    parts = cache.in_batches(lambda part: [item.label for item in part], items, batch=5, quick=quick)
     assert [label for part in parts for label in part] == list(range(103))
 
 
@@ -315,4 +315,4 @@ def test_an_error_in_a_later_batch_is_raised() -> None:
 
     items = [Item(str(i), i) for i in range(100)]
     with pytest.raises(BadRequest, match="image 50"):
-        list(cache._batched(work, items, batch=5, quick=0.0))  # type: ignore[arg-type]
+        list(cache.in_batches(work, items, batch=5, quick=0.0))  # type: ignore[arg-type]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from torch import Tensor
 from cl_core.errors import BadRequest
 from cl_core.images.augment import Draws, apply, draw, normalise
 from cl_core.images.dataset import Augment, Data
-from cl_core.images.view import EVALUATION_BATCH, View
+from cl_core.images.view import EVALUATION_BATCH, Store, View
 from cl_core.rng import Streams
 from tests import tiny
 
@@ -233,12 +232,12 @@ def test_normalise_is_scale_and_shift() -> None:
 def test_images_that_do_not_fit_the_device_are_gathered_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     # The path through a prefetched buffer, without a GPU: pinning is what the CPU cannot do.
     monkeypatch.setattr(Tensor, "pin_memory", lambda self: self)
-    resident, streamed = _view(), _view()
-    streamed._train.resident = False
+    images = tiny.data().train
+    arrival = np.arange(tiny.CLASSES)[::-1].copy()
+    resident, streamed = (Store(images, arrival, CPU, resident=fits) for fits in (True, False))
     ids = [torch.tensor(rows) for rows in ([4, 5, 6], [7, 8, 4], [90, 1])]
-    draws: Any = draw(tiny.data().augment, 8, Streams(0, 0), ("x",), CPU)
-    for a, b in zip(resident.epoch(ids, draws), streamed.epoch(ids, draws), strict=True):
-        assert torch.equal(a.x, b.x)
-        assert torch.equal(a.y, b.y)
-        assert torch.equal(a.rows, b.rows)
-    assert torch.equal(resident.images(ids[0]), streamed.images(ids[0]))
+    steps = zip(resident.stream(ids), streamed.stream(ids), strict=True)
+    for rows, (a, b) in zip(ids, steps, strict=True):
+        assert all(map(torch.equal, a, b))
+        assert torch.equal(a[0], torch.from_numpy(images.x)[rows])
+        assert torch.equal(resident.gather(rows), streamed.gather(rows))

@@ -352,7 +352,7 @@ def _noise(kind: str, epoch: int, before: int = 0, batch: int = 128, **hp: float
     for p in params:
         p.grad = torch.ones_like(p)
     task = tiny.task(3, 2)
-    on_grad = EEIL({"grad_noise": kind, **hp})._noise(state, task, before)  # type: ignore[attr-defined]
+    on_grad = EEIL({"grad_noise": kind, **hp}).noise(state, task, before)
     on_grad(params, epoch, batch, stream(0, "a step"))
     return [p.grad - torch.ones_like(p) for p in params if p.grad is not None]
 

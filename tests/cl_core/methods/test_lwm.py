@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -396,11 +397,15 @@ class _Pooling(nn.Module):
         return a.mean(dim=(2, 3)), (a,)
 
 
-@pytest.mark.parametrize("kind", ["average", "maximum", "no maps", "wider"])
-def test_a_net_that_pools_otherwise_is_refused_before_training(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(NETS._items, "pooling", lambda shape, last_relu: _Pooling(kind))
+@pytest.fixture(params=["average", "maximum", "no maps", "wider"])
+def kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A kind of pooling; the net "pooling" has it."""
+    with NETS.temporarily():
+        NETS.register("pooling")(lambda shape, last_relu: _Pooling(request.param))
+        yield request.param
+
+
+def test_a_net_that_pools_otherwise_is_refused_before_training(kind: str) -> None:
     settings = tiny.configuration("lwm", net="pooling")
     if kind == "average":
         training = Training(settings, tiny.data())

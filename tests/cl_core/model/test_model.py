@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 
 import cl_core
 from cl_core.errors import BadRequest
-from cl_core.images.augment import normalise
 from cl_core.method import METHODS
 from cl_core.model.model import KEY, load_model, read_card, save_model
 from cl_core.task import Task, no_rows
@@ -25,14 +24,13 @@ from cl_core.training.trainer import Training
 from tests import tiny
 
 
-def own_scores(run: tiny.Run, images: np.ndarray, task: Task) -> np.ndarray:
-    """The primary classifier's scores as the training computes them."""
+def own_scores(run: tiny.Run, rows: torch.Tensor, task: Task) -> np.ndarray:
+    """The primary classifier's scores of test rows as the training computes them."""
     training = run.training
     view, method = training.view, training.method
     training.state.net.eval()
-    x = torch.from_numpy(images)
     with torch.no_grad():
-        found = method.scores(training.state, normalise(x, view._scale, view._shift), task)
+        found = method.scores(training.state, view.images(rows, "test"), task)
     return found[method.primary()].float().numpy()
 
 
@@ -48,7 +46,7 @@ def test_a_loaded_model_gives_the_training_s_own_scores_bit_for_bit(
     rows = view.rows(range(task.seen), "test")
     images = data.test.x[rows.numpy()]
     scores = model.scores(images)
-    assert scores.tobytes() == own_scores(run, images, task).tobytes()
+    assert scores.tobytes() == own_scores(run, rows, task).tobytes()
     assert model.class_names == view.class_names
     # And the counts that the run recorded are those of the model's answers.
     primary = next(e for e in run.results[-1].evaluations if e.primary and e.split == "test")

@@ -9,8 +9,9 @@ from typing import Any
 
 import optuna
 import pytest
+from filelock import FileLock, Timeout
 
-from analysis.lake.run_folder import JOURNAL
+from analysis.lake.run_folder import JOURNAL, LOCK
 from cl_core.errors import BadRequest
 from cl_core.images.dataset import Data
 from search.cells.cell_progress import read_progress
@@ -415,10 +416,11 @@ def test_progress_is_read_without_the_lock_and_without_the_data(study: Any, tmp_
 
 
 def test_closing_gives_the_folder_back(study: Any, tmp_path: Path) -> None:
-    with SearchQueue(study(trials=1), tmp_path) as cells:
-        assert cells._lock.is_locked
-    assert not cells._lock.is_locked
-    cells.close()
+    other = FileLock(tmp_path / LOCK, blocking=False)
+    with SearchQueue(study(trials=1), tmp_path) as cells, pytest.raises(Timeout):
+        other.acquire()
+    with other:
+        cells.close()  # a second time: nothing is left to give back
 
 
 def test_device_and_threads_of_a_resolved_study_reach_the_runs(study: Any, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,7 @@ SMALL = ("--set", "recipe.epochs=1", "--set", "data.per_class=10")
 
 
 @pytest.fixture(autouse=True)
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The distribution as pip leaves it: a module, and its entry points in a dist-info folder."""
     place = tmp_path / "site"
     told = place / "own_parts-1.0.dist-info"
@@ -116,12 +117,9 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(str(place))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.delitem(sys.modules, "own_parts", raising=False)
-    for registry in (METHODS, NETS, DATASETS, VIEWS):  # what is found here is forgotten afterwards
-        registry.names()
-        monkeypatch.setattr(registry, "_items", dict(registry._items))
-        monkeypatch.setattr(registry, "_broken", dict(registry._broken))
     importlib.invalidate_caches()
-    return place / "own_parts.py"
+    with METHODS.temporarily(), NETS.temporarily(), DATASETS.temporarily(), VIEWS.temporarily():
+        yield place / "own_parts.py"
 
 
 def call(*arguments: object, code: int = 0) -> Result:

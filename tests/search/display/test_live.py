@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from search.amounts import clock
@@ -71,16 +72,16 @@ def test_the_view_is_no_higher_and_no_wider_than_the_terminal(tmp_path: Path, wi
     for number in range(8):
         write_progress(tmp_path, at(f"{LONG}-20/{number}/seed:1/s0"))
     cells = [cell(f"{LONG}-{k}", completed=k % 5) for k in range(40)]
-    console = Console(file=io.StringIO(), force_terminal=True, width=width, height=20)
-    live = Live(lambda: cells, tmp_path, console=console)
-    live.__enter__()
-    lines = console.render_lines(live._screen(), pad=False)  # the frame that is drawn
-    live.__exit__(KeyboardInterrupt, None, None)
-    assert len(lines) < 20
-    assert max(sum(part.cell_length for part in line) for line in lines) <= width
-    text = "\n".join("".join(part.text for part in line) for line in lines)
-    assert f"{LONG}-20" in text
-    assert "more cells" in text
+    drawn = io.StringIO()
+    console = Console(file=drawn, force_terminal=True, width=width, height=20)
+    with pytest.raises(KeyboardInterrupt), Live(lambda: cells, tmp_path, console=console):
+        raise KeyboardInterrupt
+    first = drawn.getvalue().split("\r")[0]  # then the cursor goes back, and the frame is erased
+    frame = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", first).strip().split("\n")
+    assert 10 < len(frame) < 20
+    assert max(map(cell_len, frame)) <= width
+    assert f"{LONG}-20" in "\n".join(frame)
+    assert "more cells" in "\n".join(frame)
 
 
 def test_cells_that_work_are_kept_where_there_is_no_room_for_all() -> None:

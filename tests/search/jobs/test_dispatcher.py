@@ -216,13 +216,12 @@ def tuner() -> Any:
 def test_the_searcher_holds_back_at_its_limit_and_ends_when_the_cells_do(tuner: Any, tmp_path: Path) -> None:
     cells = StandIn(jobs("0", "1"))
     driver = dispatching(cells, tmp_path)
-    tuner._DISPATCHERS["key"] = driver
-    try:
-        searcher = tuner.JobSearcher("key", concurrent=1)
+    with tuner.shared(driver) as key:
+        searcher = tuner.JobSearcher(key, concurrent=1)
         first = searcher.suggest("tune-a")
         assert first["job"].id == RUN
         assert searcher.suggest("tune-b") is None
-        scheduler = tuner.JobScheduler("key")
+        scheduler = tuner.JobScheduler(key)
         running = {"answer": Answer(RUN, 0, 5, (0.5,), "running")}
         completed = {"answer": Answer(RUN, 4, 5, (0.5,), "completed")}
         assert scheduler.on_trial_result(None, SimpleNamespace(config=first), running) == "CONTINUE"
@@ -231,8 +230,6 @@ def test_the_searcher_holds_back_at_its_limit_and_ends_when_the_cells_do(tuner: 
         second = searcher.suggest("tune-b")
         searcher.on_trial_complete("tune-b", error=True)
         assert searcher.suggest("tune-c") == tuner.Searcher.FINISHED
-    finally:
-        del tuner._DISPATCHERS["key"]
     assert [told for told in cells.told if told[0] == "done"] == [
         ("done", RUN, "completed", None),
         ("done", second["job"].id, "failed", "the worker process died"),
@@ -240,12 +237,19 @@ def test_the_searcher_holds_back_at_its_limit_and_ends_when_the_cells_do(tuner: 
 
 
 def test_searcher_and_scheduler_survive_what_tune_does_to_them(tuner: Any, tmp_path: Path) -> None:
-    for part in (tuner.JobSearcher("key", 2), tuner.JobScheduler("key")):
-        assert pickle.loads(pickle.dumps(part))._key == "key"
-        assert copy.deepcopy(part)._key == "key"
+    cells = StandIn(jobs("0", "1"))
+    with tuner.shared(dispatching(cells, tmp_path / "run")) as key:
+        searcher, scheduler = tuner.JobSearcher(key, 2), tuner.JobScheduler(key)
+        for again in (lambda part: pickle.loads(pickle.dumps(part)), copy.deepcopy):
+            job = again(searcher).suggest("tune")["job"]
+            answer = {"answer": Answer(job.id, 4, 5, (0.5,), "completed")}
+            decision = again(scheduler).on_trial_result(None, SimpleNamespace(config={"job": job}), answer)
+            assert decision == "CONTINUE"
+            assert cells.told[-1] == ("done", job.id, "completed", None)
+    for part in (searcher, scheduler):
         part.save(str(tmp_path / "state"))
         part.restore(str(tmp_path / "state"))
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_as_many_runs_as_fit_unless_the_study_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,15 +24,13 @@ pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
 @pytest.mark.filterwarnings("ignore:.*deprecated.*")  # of the dashboard's own
 @pytest.mark.parametrize(("optuna", "name"), [("journal", JOURNAL), ("sqlite", f"sqlite:///{SQLITE_FILE}")])
 def test_the_dashboard_shows_every_cell(optuna: str, name: str, tmp_path: Path) -> None:
-    from optuna_dashboard._app import create_app
-    from optuna_dashboard._storage_url import get_storage
+    from optuna_dashboard import wsgi
 
     resolved = kept_in(optuna, tmp_path, trials=3)
     with SearchQueue(resolved, tmp_path, bases=False) as cells:
         Driver(cells, tmp_path).run()
     url = name.replace("sqlite:///", f"sqlite:///{tmp_path}/")
-    storage = get_storage(url if "://" in url else str(tmp_path / url))  # what its command line takes
-    app = create_app(storage)
+    app = wsgi(url if "://" in url else str(tmp_path / url))  # what its command line takes
     studies = asked(app, "/api/studies")["study_summaries"]
     assert {study["study_name"] for study in studies} == {cell.name for cell in resolved.cells}
     trials = asked(app, f"/api/studies/{studies[0]['study_id']}")["trials"]
