@@ -92,12 +92,22 @@ def export(
     model: Annotated[
         bool, typer.Option("--model/--no-model", help="Train the model on all training rows as well.")
     ] = True,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--at",
+            metavar="CONDITION",
+            help="Export the best trial that meets a condition, as in 'kept_bytes<=2MB' (B, kB, MB, GB), "
+            "'seconds<=5min' (s, min, h) or 'last_accuracy>=.6'. Repeat it for more conditions.",
+        ),
+    ] = None,
     own_code: OwnCode = False,
 ) -> None:
     """Export each cell's selected trial: a study file, and a model trained on all training rows."""
     with errors(shlex.join(["cl-search", "export", str(folder)])):
         from search.commands.export import export as verb
 
-        for done in verb(folder, cells or (), out, model, say=typer.echo, own_code=own_code):
+        for done in verb(folder, cells or (), out, model, typer.echo, own_code, at or ()):
+            why = f" ({done.why})" if done.why else ""
             model_file = f", {done.model}" if done.model else ""
-            typer.echo(f"{done.cell}: trial {done.trial}, {done.study}{model_file}")
+            typer.echo(f"{done.cell}: trial {done.trial}{why}, {done.study}{model_file}")

@@ -35,14 +35,15 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def write_best_study(study: Study, cell: Cell, place: Path) -> Path:
-    """Write the study file of a cell below `place`. Raises BadRequest."""
+def write_best_study(study: Study, cell: Cell, place: Path, why: str = "") -> Path:
+    """Write the study file of a cell below `place`; `why` is its trial. Raises BadRequest."""
     plain = fixed(study, cell.label, cell.scenario, run_to_export(cell))
     parse_study(plain)  # the written file must be readable, whatever the tables hold
     path = place / cell.name / STUDY_FILE
     number = run_to_export(cell)["trial"]
     what = "every value fixed" if study.protocol.chf is None else "chf chooses again what it chose in the run"
-    head = f"# The selected trial of {cell.name}, trial {number} of study {study.study}: {what}.\n"
+    which = f"best trial of {cell.name} with {why}" if why else f"selected trial of {cell.name}"
+    head = f"# The {which}: trial {number} of study {study.study}, {what}.\n"
     head += f"# {study.protocol.label}\n" if study.protocol.label else ""
     try:
         with aside(path) as hidden:

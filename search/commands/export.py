@@ -27,6 +27,7 @@ from cl_core.training.code import code_digest
 from cl_core.training.configuration import Configuration
 from cl_core.training.trainer import Training
 from search.commands.best_study import run_to_export, write_best_study
+from search.commands.conditions import Condition, Fit, Lack, best_under, conditions
 from search.lake.rows import versions
 from search.preparation.recorded_run import recorded_spec
 from search.storage.code_record import note_on_run
@@ -42,12 +43,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class Exported:
-    """The files of one cell, and the number of its selected trial."""
+    """The files of one cell, and the number of the exported trial."""
 
     cell: str
     trial: int
     study: Path
     model: Path | None
+    why: str = ""  # the conditions that it was picked under, and the rows that its values come from
 
 
 def export(
@@ -57,26 +59,38 @@ def export(
     model: bool = True,
     say: Callable[[str], None] = lambda line: None,
     own_code: bool = False,
+    at: Sequence[str] = (),
 ) -> list[Exported]:
     """Write `<out>/<cell>/best.yaml`, and with `model` `<out>/<cell>/model.safetensors`, for each cell.
 
-    `cells` defaults to all with a selected trial, `out` to `export/` in the run folder. An
-    existing model of the same trial is not trained again; an interrupted one continues after its last
-    finished task. Code that the folder names as module:attribute is imported only with `own_code`. Raises
-    BadRequest before any work, RunError where training fails.
+    `cells` defaults to all with a selected trial, `out` to `export/` in the run folder. `at` holds
+    conditions such as "kept_bytes<=2MB": the best trial that meets them all takes the place of the selected
+    one, and cells without one are left out unless `cells` names them. An existing model of the same trial is
+    not trained again; an interrupted one continues after its last finished task. Code that the folder names
+    as module:attribute is imported only with `own_code`. Raises BadRequest before any work, RunError where
+    training fails.
     """
     with only(None if own_code else ()):
-        return _export(folder, cells, out, model, say)
+        return _export(folder, cells, out, model, say, conditions(at))
 
 
 def _export(
-    folder: Path, cells: Sequence[str], out: Path | None, model: bool, say: Callable[[str], None]
+    folder: Path,
+    cells: Sequence[str],
+    out: Path | None,
+    model: bool,
+    say: Callable[[str], None],
+    bounds: Sequence[Condition],
 ) -> list[Exported]:
     results = open_results(folder)
     if not results.study.plain:
         raise BadRequest(f"{folder} holds a single run and no study: export takes the folder of a `run`")
     study = standing_study(results.study.plain)
-    chosen = _wanted(results, cells)
+    wanted = _wanted(results, cells)
+    picked = [Fit(cell) for cell in wanted]
+    if bounds:
+        picked = _fitting(results, wanted, bounds, named=bool(cells), say=say)
+    chosen = [fit.cell for fit in picked]
     for cell in chosen:  # before a folder is made
         check_own_code("method", run_to_export(cell)["method"])
         if model:
@@ -86,13 +100,34 @@ def _export(
     data = _data(results, study) if model else None
     done = []
     with _alone(place):
-        files = [write_best_study(study, cell, place) for cell in chosen]
-        for cell, path in zip(chosen, files, strict=True):
+        files = [write_best_study(study, fit.cell, place, fit.why) for fit in picked]
+        for cell, fit, path in zip(chosen, picked, files, strict=True):
             made = None
             if data is not None:
                 made = _model(results, study, cell, data, path.with_name(MODEL), say)
-            done.append(Exported(cell.name, run_to_export(cell)["trial"], path, made))
+            done.append(Exported(cell.name, run_to_export(cell)["trial"], path, made, fit.why))
     return done
+
+
+def _fitting(
+    results: Results,
+    cells: Sequence[Cell],
+    bounds: Sequence[Condition],
+    named: bool,
+    say: Callable[[str], None],
+) -> list[Fit]:
+    """Return the best trial of each cell under conditions.
+
+    Raises BadRequest where a cell that was `named` has none, or all of them lack one.
+    """
+    found = [best_under(results, cell, bounds) for cell in cells]
+    lacking = [one for one in found if isinstance(one, Lack)]
+    if lacking and (named or len(lacking) == len(found)):
+        nearest = min(lacking, key=lambda one: one.distance)
+        raise BadRequest(f"{nearest.text}; loosen --at, or search more trials")
+    for one in lacking:
+        say(f"left out: {one.text}")
+    return [one for one in found if isinstance(one, Fit)]
 
 
 def _wanted(results: Results, wanted: Sequence[str]) -> list[Cell]:

@@ -301,6 +301,40 @@ def test_an_export_that_cannot_be_is_refused_before_anything_is_written(run: Pat
     assert not out.exists()
 
 
+def test_export_at_writes_the_best_trial_under_a_condition(run: Path, tmp_path: Path) -> None:
+    frame = open_results(run).runs
+    mine = frame[frame["cell"] == "bic@B4-inc3"].sort_values("last_accuracy")
+    limit = f"last_accuracy<={mine['last_accuracy'].iloc[0]}"  # the worse of its two trials alone
+    out = tmp_path / "out"
+    result = call("export", run, "--cell", "bic@B4-inc3", "--at", limit, "--no-model", "--out", out)
+    assert result.exit_code == 0, result.output
+    number = mine["trial"].iloc[0]
+    assert result.stdout.startswith(f"bic@B4-inc3: trial {number} (last_accuracy <= ")
+    text = (out / "bic@B4-inc3" / "best.yaml").read_text()
+    assert text.startswith("# The best trial of bic@B4-inc3 with last_accuracy <= ")
+    lr = yaml.safe_load(text)["recipe"]["increment"]["lr"]
+    assert lr == pytest.approx(mine["recipe.increment.lr"].iloc[0])
+
+
+def test_export_at_leaves_out_cells_without_a_trial_and_refuses_where_all_lack_one(
+    run: Path, tmp_path: Path
+) -> None:
+    # BiC keeps 4 exemplars of 64 bytes a class and its pair: 2,576 bytes; iCaRL 20 and class means: 14,080.
+    out = tmp_path / "out"
+    result = call("export", run, "--at", "kept_bytes<=3kB", "--no-model", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert {path.parent.name for path in out.glob("*/best.yaml")} == {"bic@B4-inc3", "bic@B5-1tasks-seed3"}
+    assert result.stdout.startswith(
+        "left out: no trial of mine@B4-inc3 has kept_bytes <= 3 kB: the nearest, trial 0, has kept_bytes 14."
+    )
+    none = tmp_path / "none"
+    said = refused("export", run, "--at", "kept_bytes<=2kB", "--no-model", "--out", none)
+    assert "the nearest, trial 0, has kept_bytes 2.576 kB; loosen --at" in said
+    said = refused("export", run, "--cell", "mine@B4-inc3", "--at", "kept_bytes<=3kB", "--out", none)
+    assert "no trial of mine@B4-inc3 has kept_bytes <= 3 kB" in said
+    assert not none.exists()
+
+
 @pytest.mark.parametrize("cell", ["../../escape", "bic@../x", "/etc/bic@a", "bic@B4-inc3/..", ".@.", ""])
 def test_a_cell_s_name_from_a_file_never_becomes_a_path_outside(cell: str, run: Path, tmp_path: Path) -> None:
     other = tmp_path / "a" / "b" / "run"

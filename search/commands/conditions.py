@@ -1,0 +1,141 @@
+"""The conditions of `export --at`: the best trial of a cell that meets them.
+
+A condition is an objective or a cost, `<=` or `>=`, and a number with a unit: `kept_bytes<=2MB`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from analysis import Results
+from analysis.selection.selection import Cell, best_first, over_runs
+from analysis.selection.trials import whole
+from cl_core.errors import BadRequest, unknown
+from cl_core.metrics import OBJECTIVES
+
+UNITS: dict[str, dict[str, float]] = {
+    "kept_bytes": {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9},
+    "seconds": {"s": 1, "min": 60, "h": 3600},
+}
+"""Units of each cost, the first without a name; metrics are fractions and have none."""
+
+_CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=)\s*(\S+?)\s*([A-Za-z]*)\s*")
+_EXAMPLE = "kept_bytes<=2MB or last_accuracy>=.6"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A bound on one objective or cost; `limit` is in bytes, seconds or a fraction."""
+
+    name: str
+    most: bool  # at most the limit, or at least
+    limit: float
+    unit: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} {'<=' if self.most else '>='} {self.said(self.limit)}"
+
+    def said(self, value: float) -> str:
+        """Return a value in the unit of this condition."""
+        return f"{value / self._factor:.6g}" + (f" {self.unit}" if self.unit else "")
+
+    def miss(self, value: float) -> float:
+        """Return by how much a value misses the limit, relative to it; 0 where it is met, inf for nan."""
+        if pd.isna(value):
+            return float("inf")
+        beyond = value - self.limit if self.most else self.limit - value
+        return max(0.0, beyond) / (abs(self.limit) or 1.0)
+
+    @property
+    def _factor(self) -> float:
+        return UNITS[self.name][self.unit] if self.unit else 1.0
+
+
+def conditions(texts: Sequence[str]) -> list[Condition]:
+    """Read conditions, several in a text apart by commas. Raises BadRequest."""
+    return [_condition(part) for text in texts for part in text.split(",")]
+
+
+def _condition(text: str) -> Condition:
+    found = _CONDITION.fullmatch(text)
+    if found is None:
+        raise BadRequest(f"--at must be a name, <= or >=, and a number, not {text.strip()!r}: try {_EXAMPLE}")
+    name, relation, number, unit = found.groups()
+    if name not in OBJECTIVES:
+        raise unknown("objective or cost in --at", name, OBJECTIVES)
+    units = UNITS.get(name, {})
+    if unit and unit not in units:
+        known = f"takes {', '.join(units)}" if units else "is a fraction and takes no unit"
+        raise BadRequest(f"--at: {name} {known}, not {unit!r}: write it as in {_EXAMPLE}")
+    try:
+        limit = float(number) * units.get(unit, 1.0)
+    except ValueError:
+        raise BadRequest(f"--at: {number!r} in {text.strip()!r} must be a number: try {_EXAMPLE}") from None
+    return Condition(name, relation == "<=", limit, unit or next(iter(units), ""))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A cell whose selected runs are those of the trial to export; `why` it is that one, in words."""
+
+    cell: Cell
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Lack:
+    """The sentence on a cell without a trial that fits; `distance`: of its nearest one, over the limits."""
+
+    text: str
+    distance: float
+
+
+def best_under(results: Results, cell: Cell, bounds: Sequence[Condition]) -> Fit | Lack:
+    """Return the best completed trial that meets all of `bounds`, by the study's first objective.
+
+    A trial's values are those of its confirming runs where it has some, else those of the search. They
+    do not compare, since the search's are picked from many. So if a confirmed trial other than the default
+    fits, the best confirmed one is taken, else the best by the search.
+    """
+    table = _values(results, cell, [bound.name for bound in bounds])
+    if table.empty:
+        return Lack(f"no run of {cell.name} has completed", float("inf"))
+    table["miss"] = pd.DataFrame({i: table[b.name].map(b.miss) for i, b in enumerate(bounds)}).sum(axis=1)
+    fitting = table[table["miss"] == 0]
+    if fitting.empty:
+        nearest = table.sort_values("miss").iloc[0]
+        values = " and ".join(f"{b.name} {b.said(nearest[b.name])}" for b in bounds)
+        asked = " and ".join(map(str, bounds))
+        text = (
+            f"no trial of {cell.name} has {asked}: the nearest, trial {int(nearest['trial'])}, has {values}"
+        )
+        return Lack(text, float(nearest["miss"]))
+    sure = fitting[fitting["confirmed"]]
+    confirmed = bool((sure["trial"] > 0).any())
+    candidates = sure if confirmed else fitting.assign(objective=fitting["searched"])
+    best = best_first(candidates, results.study.objective[1]).iloc[0]
+    runs = cell.runs
+    mine = runs[(runs["trial"] == best["trial"]) & (runs["status"] == "completed")]
+    kind = "confirming runs" if confirmed else "the search, not confirmed"
+    return Fit(replace(cell, selected=mine), f"{' and '.join(map(str, bounds))}, by {kind}")
+
+
+def _values(results: Results, cell: Cell, names: Sequence[str]) -> pd.DataFrame:
+    """Every completed trial: trial, confirmed, objective, `names`; and searched, the search's objective."""
+    name, direction = results.study.objective
+    ways = {other: OBJECTIVES[other][0] for other in names} | {name: direction}
+    done = cell.runs[(cell.runs["status"] == "completed") & cell.runs["objective"].notna()]
+    table = over_runs(results, whole(done), ways).astype(dict.fromkeys(ways, float)).set_index("trial")
+    table["searched"] = table[name]
+    number = done.drop_duplicates("trial_digest").set_index("trial_digest")["trial"]
+    runs = results.runs[(results.runs["cell"] == cell.name) & (results.runs["status"] == "completed")]
+    again = runs[runs["purpose"] == "confirm"]
+    again = again.assign(trial=again["trial_digest"].map(number)).dropna(subset=["trial"])
+    fresh = over_runs(results, whole(again), ways).astype(dict.fromkeys(ways, float)).set_index("trial")
+    table["confirmed"] = table.index.isin(fresh.index)
+    table.update(fresh)
+    return table.assign(objective=table[name]).reset_index()
