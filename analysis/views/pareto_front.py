@@ -2,105 +2,152 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
-from numpy.typing import NDArray
 
 from analysis.lake.results import Results
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import colours, fade, panels, place
-from analysis.selection.selection import Cell, cells, over_runs, rows_selected_on, split_selected_on
-from analysis.selection.trials import whole
-from cl_core.metrics import OBJECTIVES
+from analysis.selection.front import Front, Point, front
+from analysis.selection.selection import Cell, cells, rows_selected_on, split_selected_on
+from analysis.statistics.intervals import INTERVAL
+from cl_core.metrics import METRICS, OBJECTIVES
 
 TITLE = "Pareto front"
 COST = "kept_bytes"  # the second axis of a study that optimises one thing
+LIKE = "cannot be told from"
 
 
 @VIEWS.register("pareto_front")
 def pareto_front(results: Results) -> Section:
-    """Every cell's front over the study's objectives; of a single one, against the bytes kept."""
+    """Every cell's front over the study's objectives, or against the bytes kept, and its firm points.
+
+    Neighbours on a front that cannot be told apart are marked.
+    """
     names = dict(results.study.objectives)
     if len(names) == 1 and COST not in names:
         names[COST] = "min"
-    found = {cell.name: _points(results, cell, names) for cell in cells(results)}
-    shown = [cell for cell in cells(results) if len(found[cell.name])]
+    found = [(cell, front(results, cell, names)) for cell in cells(results)]
+    shown = [(cell, one) for cell, one in found if one.points]
     if not shown:
         named = " and ".join(name.replace("_", " ") for name in names)
         return Section(TITLE, f"No trial has completed with a value of {named}: there is no front.")
-    rows = []
-    for cell in shown:
-        front = found[cell.name][found[cell.name]["front"]]
-        for _, point in front.iterrows():
-            known = {name.replace("_", " "): float(point[name]) for name in names}
-            rows.append(
-                {"scenario": cell.scenario, "label": cell.label, "trial": int(point["trial"]), **known}
-            )
-    first, second = list(names)[:2]
-    text = (
-        "A trial is on its cell's front when no other one is at least as good in all of "
-        f"{', '.join(name.replace('_', ' ') for name in names)} and better in one. Only completed ones are "
+    text = _sentence([one for _, one in shown], list(names))
+    text += (
+        "A trial is on its cell's front if no other one is at least as good in all of "
+        f"{', '.join(name.replace('_', ' ') for name in names)} and better in one. Only completed trials are "
         f"compared, by their value over class orders and seeds on {rows_selected_on(results)}. The figure "
-        "shows the first two; lines join the fronts."
+        "shows the first two; lines join the fronts, and bars are 95 % intervals."
     )
+    text += _orders([cell for cell, _ in shown])
+    table = pd.DataFrame([_row(cell, point) for cell, one in shown for point in one.points])
     formulas = [
         f"{name.replace('_', ' ')} ({direction}): {OBJECTIVES[name][1]}" for name, direction in names.items()
     ]
-    counts = [len(found[cell.name]) for cell in shown]
-    n = f"n = {sum(counts)} completed trials in {len(shown)} cells"
-    figure = _figure(results, shown, found, first, second)
-    table = pd.DataFrame(rows)
+    if set(names) & set(METRICS):
+        formulas += [
+            INTERVAL + "; with one class order 1.96 · e",
+            f"{LIKE}: neighbours a and b on a front, by {next(iter(names)).replace('_', ' ')}, whose paired "
+            "difference a − b is inside its interval in every accuracy; of m accuracies at 5 % / m each",
+        ]
+    n = f"n = {sum(len(one.trials) for _, one in shown)} completed trials in {len(shown)} cells"
+    figure = _figure(results, shown, *list(names)[:2])
     return Section(TITLE, text, formulas, n, table, figure, split=split_selected_on(results))
 
 
-def on_front(values: NDArray[np.float64], directions: list[str]) -> NDArray[np.bool_]:
-    """Mark the rows of `values` [n, objectives] that no other row beats."""
-    signed = values * np.array([-1.0 if direction == "max" else 1.0 for direction in directions])
-    no_worse = (signed[:, None, :] <= signed[None, :, :]).all(axis=2)
-    better = (signed[:, None, :] < signed[None, :, :]).any(axis=2)
-    beaten: NDArray[np.bool_] = (no_worse & better).any(axis=0)
-    return ~beaten
+def _sentence(fronts: Sequence[Front], names: Sequence[str]) -> str:
+    """The paragraph on the points that differ from their neighbours; empty where nothing is counted."""
+    if not set(names) & set(METRICS):
+        return ""
+    points = [point for one in fronts if one.compared for point in one.points]
+    if not points:
+        return "Each front is a single point, so there are no neighbours to tell apart.\n\n"
+    firm = sum(not point.like for point in points)
+    verb = "differs from its" if firm == 1 else "differ from their"
+    text = f"{firm} of {len(points)} points on the fronts {verb} neighbours."
+    if firm < len(points):
+        text += (
+            " An open mark cannot be told from a neighbour: on other rows the two may change places, so the "
+            "cheaper one is as good, as far as these rows can tell."
+        )
+    return f"{text}\n\n"
 
 
-def _points(results: Results, cell: Cell, names: dict[str, str]) -> pd.DataFrame:
-    """number, the objectives and whether it is on the front, of every completed trial."""
-    runs = cell.runs
-    table = over_runs(results, whole(runs[runs["status"] == "completed"]), names).dropna(subset=list(names))
-    if len(table):
-        table["front"] = on_front(table[list(names)].to_numpy(dtype=np.float64), list(names.values()))
-    return table
+def _orders(shown: Sequence[Cell]) -> str:
+    orders = max(cell.runs["class_order"].nunique() for cell in shown)
+    if orders > 1:
+        return " Neighbours are compared over the class orders that both have."
+    return " There is one class order: the intervals hold for its rows, not for other class orders."
 
 
-def _figure(
-    results: Results, shown: list[Cell], found: dict[str, pd.DataFrame], first: str, second: str
-) -> go.Figure:
-    names = list(dict.fromkeys(cell.scenario for cell in shown))
+def _row(cell: Cell, point: Point) -> dict[str, Any]:
+    row: dict[str, Any] = {"scenario": cell.scenario, "label": cell.label, "trial": point.trial}
+    for name, value in point.values.items():
+        said = name.replace("_", " ")
+        row[said] = value
+        if name in point.half:
+            row[f"{said} ±"] = point.half[name]
+        if name in point.confirmed:
+            row[f"{said}, confirmed"] = point.confirmed[name]
+            row[f"{said}, confirmed ±"] = point.confirmed_half[name]
+    word = "trials" if len(point.like) > 1 else "trial"
+    row[LIKE] = f"{word} {' and '.join(map(str, point.like))}" if point.like else None
+    return row
+
+
+def _figure(results: Results, shown: Sequence[tuple[Cell, Front]], first: str, second: str) -> go.Figure:
+    names = list(dict.fromkeys(cell.scenario for cell, _ in shown))
     figure = panels(names, columns=2, height=260, legend=True)
     colour, seen = colours(results), set()
-    for index, scenario in enumerate(names):
-        for cell in (cell for cell in shown if cell.scenario == scenario):
-            points = found[cell.name].sort_values([second, first])
-            front = points[points["front"]]
-            rest = points[~points["front"]]
-            for part, mode, opacity in ((rest, "markers", 0.35), (front, "markers+lines", 1.0)):
-                own = mode != "markers"
-                figure.add_trace(
-                    go.Scatter(
-                        x=list(part[second].astype(float)),
-                        y=list(part[first].astype(float)),
-                        mode=mode,
-                        name=cell.label,
-                        legendgroup=cell.label,
-                        showlegend=own and cell.label not in seen,
-                        marker={"size": 8 if own else 6, "color": fade(colour[cell.label], opacity)},
-                        line={"color": colour[cell.label], "width": 1.4},
-                        text=[f"trial {number}" for number in part["trial"]],
-                        hovertemplate=f"{cell.label}, %{{text}}: %{{y:.3f}} at %{{x:.3g}}<extra></extra>",
-                    ),
-                    **place(index, figure),
-                )
-            seen.add(cell.label)
+    for cell, one in shown:
+        where = place(names.index(cell.scenario), figure)
+        rest = one.trials[~one.trials["front"]]
+        style = {"name": cell.label, "legendgroup": cell.label}
+        hover = f"{cell.label}, %{{text}}: %{{y:.3f}} at %{{x:.3g}}<extra></extra>"
+        figure.add_trace(
+            go.Scatter(
+                x=list(rest[second].astype(float)),
+                y=list(rest[first].astype(float)),
+                mode="markers",
+                showlegend=False,
+                marker={"size": 6, "color": fade(colour[cell.label], 0.35)},
+                text=[f"trial {number}" for number in rest["trial"]],
+                hovertemplate=hover,
+                **style,
+            ),
+            **where,
+        )
+        figure.add_trace(
+            go.Scatter(
+                x=[point.values[second] for point in one.points],
+                y=[point.values[first] for point in one.points],
+                error_x=_bars([point.half.get(second) for point in one.points]),
+                error_y=_bars([point.half.get(first) for point in one.points]),
+                mode="markers+lines",
+                showlegend=cell.label not in seen,
+                marker={
+                    "size": 8,
+                    "color": colour[cell.label],
+                    "symbol": ["circle-open" if point.like else "circle" for point in one.points],
+                    "line": {"width": 2},
+                },
+                line={"color": colour[cell.label], "width": 1.4},
+                text=[f"trial {point.trial}" for point in one.points],
+                hovertemplate=hover,
+                **style,
+            ),
+            **where,
+        )
+        seen.add(cell.label)
     figure.update_xaxes(title_text=second.replace("_", " "))
     figure.update_yaxes(title_text=first.replace("_", " "))
     return figure
+
+
+def _bars(halves: Sequence[float | None]) -> Mapping[str, Any] | None:
+    """Error bars of a trace; None where its values have no interval."""
+    known = [half for half in halves if half is not None]
+    return {"array": known, "thickness": 1, "width": 2} if known else None
