@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from typer.testing import CliRunner, Result
 
 from analysis.lake.run_folder import JOURNAL, SCHEMA
 from analysis.lake.run_rows import run_rows
@@ -26,6 +25,7 @@ from search.commands.rerun import rerun
 from search.commands.run import run_study
 from search.lake.writer import write_rows
 from search.preparation.prepared import prepare
+from tests.search.terminal import call
 
 # A module that leaves a file behind when it is imported, and when its data are loaded.
 MODULE = """
@@ -92,10 +92,6 @@ def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         sys.modules.pop("own_part", None)
     (place / "study.yaml").write_text(yaml.safe_dump(plain))
     return request.param, place
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 CELL = "mine@B0-2tasks"

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from analysis.report.section import VIEWS
 from cl_core.images.loading import DATASETS
 from cl_core.method import METHODS
 from cl_core.nets.network import NETS
-from search.cli import app
+from tests.search.terminal import call, refused
 
 CODE = '''
 from dataclasses import dataclass
@@ -122,18 +121,6 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         yield place / "own_parts.py"
 
 
-def call(*arguments: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    return result
-
-
-def refused(*arguments: object) -> str:
-    lines = call(*arguments, code=2).stderr.strip().splitlines()
-    assert len(lines) == 1
-    return lines[0]
-
-
 def line(path: Path, text: str) -> str:
     """The place of the first line that begins with `text`."""
     found = next(
@@ -143,34 +130,34 @@ def line(path: Path, text: str) -> str:
 
 
 def test_what_is_installed_is_listed_and_what_is_broken_is_told_beside_the_others(installed: Path) -> None:
-    methods = json.loads(call("list", "methods", "--json").stdout)
+    methods = json.loads(call("list", "methods", "--json", code=0).stdout)
     assert methods["pip-mine"]["title"] == "Mine"
     assert methods["pip-untitled"]["paradigm"] == "broken"
     assert methods["pip-untitled"]["title"].startswith("must say its title, paper, equation, paradigm")
     assert line(installed, "class Untitled") in methods["pip-untitled"]["title"]
     assert {"lwf", "icarl"} <= set(methods)
-    nets = json.loads(call("list", "nets", "--json").stdout)
+    nets = json.loads(call("list", "nets", "--json", code=0).stdout)
     assert nets["pip-flat"] == "One layer."
     assert (
         "No module named 'own_parts_gone'; mend or uninstall the entry point of own-parts" in nets["pip-gone"]
     )
-    assert json.loads(call("list", "datasets", "--json").stdout)["pip-noise"] == "Grey noise."
-    assert json.loads(call("list", "views", "--json").stdout)["pip_count"] == "How many runs."
+    assert json.loads(call("list", "datasets", "--json", code=0).stdout)["pip-noise"] == "Grey noise."
+    assert json.loads(call("list", "views", "--json", code=0).stdout)["pip_count"] == "How many runs."
     assert "pip-untitled" in call("list", "methods").stdout
 
 
 def test_describe_finds_out_which_kind_of_part_a_name_is(installed: Path) -> None:
     kinds = {"Mine": "method", "flat": "net", "load": "data set", "asked": "data set", "count": "view"}
     for name, kind in kinds.items():
-        assert next(iter(json.loads(call("describe", f"own_parts:{name}", "--json").stdout))) == kind
+        assert next(iter(json.loads(call("describe", f"own_parts:{name}", "--json", code=0).stdout))) == kind
     for name, kind in {
         "pip-flat": "net",
         "digits": "data set",
         "leaderboard": "view",
         "bic": "method",
     }.items():
-        assert next(iter(json.loads(call("describe", name, "--json").stdout))) == kind
-    card = json.loads(call("describe", "own_parts:flat", "--json").stdout)
+        assert next(iter(json.loads(call("describe", name, "--json", code=0).stdout))) == kind
+    card = json.loads(call("describe", "own_parts:flat", "--json", code=0).stdout)
     assert card["file"] == line(installed, "def flat")
     assert (card["features of 3x32x32"], card["maps of 3x32x32"]) == (5, [])
     assert "maps of 3x32x32: 16x32x32, 32x16x16, 64x8x8" in call("describe", "resnet32").stdout
@@ -186,7 +173,7 @@ def test_describe_finds_out_which_kind_of_part_a_name_is(installed: Path) -> Non
 def test_a_data_set_of_one_s_own_is_called_alike_by_either_name(data: str) -> None:
     run = ("train", "--method", "pip-mine", "--data", data, "--scenario", "B0-2tasks", "--threads", 1)
     more = ("--set", "recipe.epochs=1", "--set", "data.classes=2", "--json")
-    assert len(json.loads(call(*run, *more).stdout)["accuracy_matrix"]) == 2
+    assert len(json.loads(call(*run, *more, code=0).stdout)["accuracy_matrix"]) == 2
 
 
 @pytest.mark.parametrize(

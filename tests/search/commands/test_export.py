@@ -16,7 +16,6 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
-from typer.testing import CliRunner, Result
 
 from analysis import open_results
 from analysis.selection.selection import cells
@@ -27,10 +26,10 @@ from cl_core.images.data_spec import DataSpec
 from cl_core.method import METHODS
 from cl_core.model.model import read_card
 from cl_core.training.trainer import Training
-from search.cli import app
 from search.commands.export import export, run_to_export
 from search.commands.run import run_study
 from search.preparation.recorded_run import recorded_spec
+from tests.search.terminal import call, refused
 
 STUDY: dict[str, Any] = {
     "study": "small",
@@ -40,18 +39,6 @@ STUDY: dict[str, Any] = {
     "recipe": {"net": "convnet-small", "epochs": 2, "increment": {"lr": {"float": [0.01, 0.2], "log": True}}},
     "search": {"trials": 2},
 }
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def refused(*arguments: object) -> str:
-    result = call(*arguments)
-    assert result.exit_code == 2, result.output
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1, result.stderr
-    return lines[0]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from search.display.named_table import named_table
 from search.jobs.progress import CellProgress
 from search.preparation.evaluation import prepare_evaluation
 from search.worker.logs import named_run
-from tests.search.cli.test_cli import call, refused, write
+from tests.search.terminal import call, refused, write
 
 CELL = "distill-feature-cosine@B0-10tasks"
 

@@ -19,7 +19,7 @@ from search.cost.dry_run import rehearse
 from search.cost.forecast import forecast, write
 from search.preparation.prepared import prepare
 from tests import tiny
-from tests.search.commands.test_export import call, refused
+from tests.search.terminal import call, refused
 
 STUDY: dict[str, Any] = {
     "study": "small",

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from search.jobs.interrupts import interrupted, raise_interrupt, terminable
-from tests.search.cli.test_cli import write
+from tests.search.terminal import write
 
 MANY = {"trials": 200}
 

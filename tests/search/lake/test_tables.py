@@ -20,8 +20,7 @@ import pytest
 from analysis import equal
 from analysis.lake.checksums import Damaged, read_sealed
 from cl_core.records import TABLES
-from search.commands.run import run_study
-from tests.search.cli.test_cli import call, refused, write
+from tests.search.terminal import call, refused, write
 
 READERS: dict[str, Callable[[Path], list[str]]] = {
     "pandas": lambda table: list(pd.read_parquet(table)["run"]),
@@ -33,17 +32,9 @@ READERS: dict[str, Callable[[Path], list[str]]] = {
 TRIAL = "finetune@B0-5tasks--1"
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run of two trials, its study file beside it."""
-    place = tmp_path_factory.mktemp("tables")
-    assert run_study(write(place), place / "run", local=True).completed == 2
-    return place / "run"
-
-
 @pytest.fixture
-def copy(run: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(run, tmp_path / "copy")
+def copy(finished: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finished, tmp_path / "copy")
 
 
 def flip(path: Path, at: float) -> None:
@@ -80,8 +71,8 @@ def test_all_readers_read_every_table_while_a_run_writes(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("table", ["confusion", "runs"])
-def test_no_flipped_bit_changes_what_is_read(table: str, run: Path, tmp_path: Path) -> None:
-    path = run / "tables" / table / f"{TRIAL}.parquet"
+def test_no_flipped_bit_changes_what_is_read(table: str, finished: Path, tmp_path: Path) -> None:
+    path = finished / "tables" / table / f"{TRIAL}.parquet"
     rows, content = pq.read_table(path, partitioning=None).to_pylist(), path.read_bytes()
     other, caught = tmp_path / "part.parquet", 0
     places = range(0, len(content), 3 if table == "confusion" else 11)
@@ -98,7 +89,7 @@ def test_no_flipped_bit_changes_what_is_read(table: str, run: Path, tmp_path: Pa
 
 @pytest.mark.parametrize(("table", "at"), [("confusion", 0.2), ("tasks", 0.6), ("runs", 0.97)])
 def test_a_flipped_bit_is_named_set_aside_and_trained_again(
-    table: str, at: float, run: Path, copy: Path
+    table: str, at: float, finished: Path, copy: Path
 ) -> None:
     path = copy / "tables" / table / f"{TRIAL}.parquet"
     flip(path, at)
@@ -107,23 +98,23 @@ def test_a_flipped_bit_is_named_set_aside_and_trained_again(
     for verb in ("gather", "report", "evaluate") if table == "runs" else ("gather",):
         assert f"{path} is damaged" in refused(verb, copy)
     for verb in ("compare", "plan"):
-        told = call(verb, copy, *([run] if verb == "compare" else []))
+        told = call(verb, copy, *([finished] if verb == "compare" else []))
         assert told.exit_code == 0 or f"{path} is damaged" in told.stderr
         assert "Traceback" not in told.output
     shown = call("status", copy)
     assert shown.exit_code == 0
     assert (f"{path} is damaged" in shown.stdout.replace("\n", "")) == (table == "runs")
-    again = call("run", run.parent / "small.yaml", "--local", "--out", copy)
+    again = call("run", finished.parent / "small.yaml", "--local", "--out", copy)
     assert again.exit_code == 0, again.output
     assert f"note: {path} was damaged" in again.stderr
     assert "\n2 runs completed\n" in again.stdout
     assert (copy / "damaged" / "tables" / table / path.name).read_bytes() == damaged
-    assert equal(run, copy)
-    assert "nothing to do" in call("run", run.parent / "small.yaml", "--local", "--out", copy).stdout
+    assert equal(finished, copy)
+    assert "nothing to do" in call("run", finished.parent / "small.yaml", "--local", "--out", copy).stdout
 
 
 @pytest.mark.parametrize("how", ["cut", "removed"])
-def test_a_file_that_is_cut_or_gone_is_trained_again(how: str, run: Path, copy: Path) -> None:
+def test_a_file_that_is_cut_or_gone_is_trained_again(how: str, finished: Path, copy: Path) -> None:
     part, other = (copy / "tables" / "classes" / f"finetune@B0-5tasks--{n}.parquet" for n in (1, 0))
     if how == "cut":
         os.truncate(part, 100)
@@ -133,21 +124,23 @@ def test_a_file_that_is_cut_or_gone_is_trained_again(how: str, run: Path, copy: 
         part.unlink()
         os.truncate(part.with_name("schema.parquet"), 50)
     before = other.stat().st_mtime_ns
-    again = call("run", run.parent / "small.yaml", "--local", "--out", copy)
+    again = call("run", finished.parent / "small.yaml", "--local", "--out", copy)
     assert again.exit_code == 0, again.output
     assert "\n2 runs completed\n" in again.stdout
-    assert equal(run, copy)
+    assert equal(finished, copy)
     assert other.stat().st_mtime_ns == before
     assert call("gather", copy).exit_code == 0
-    assert "nothing to do" in call("run", run.parent / "small.yaml", "--local", "--out", copy).stdout
+    assert "nothing to do" in call("run", finished.parent / "small.yaml", "--local", "--out", copy).stdout
 
 
 @pytest.mark.parametrize("table", ["runs", "confusion"])
-def test_a_damaged_merged_file_is_kept_until_somebody_removes_it(table: str, run: Path, copy: Path) -> None:
+def test_a_damaged_merged_file_is_kept_until_somebody_removes_it(
+    table: str, finished: Path, copy: Path
+) -> None:
     assert call("gather", copy).exit_code == 0
     path = copy / "tables" / table / "gathered.parquet"
     flip(path, 0.5)
-    command = ("run", run.parent / "small.yaml", "--local", "--out", copy)
+    command = ("run", finished.parent / "small.yaml", "--local", "--out", copy)
     for verb in (command, ("gather", copy)):
         line = refused(*verb)
         assert f"{path} is damaged" in line
@@ -155,11 +148,11 @@ def test_a_damaged_merged_file_is_kept_until_somebody_removes_it(table: str, run
     path.unlink()
     again = call(*command)
     assert again.exit_code == 0, again.output
-    assert equal(run, copy)
+    assert equal(finished, copy)
 
 
-def test_a_file_of_another_writer_needs_no_checksum(run: Path, tmp_path: Path) -> None:
-    rows: Any = pq.read_table(run / "tables" / "runs" / f"{TRIAL}.parquet", partitioning=None)
+def test_a_file_of_another_writer_needs_no_checksum(finished: Path, tmp_path: Path) -> None:
+    rows: Any = pq.read_table(finished / "tables" / "runs" / f"{TRIAL}.parquet", partitioning=None)
     pq.write_table(rows, tmp_path / "part.parquet")
     assert read_sealed(tmp_path / "part.parquet").equals(rows)
     os.truncate(tmp_path / "part.parquet", 3000)

@@ -15,7 +15,7 @@ from cl_core.errors import BadRequest
 from search.backends.ray_address import check_answers, cluster_address
 from search.commands.run import run_study
 from search.storage.places import local_folder, ray_elsewhere, ray_temporary, too_long
-from tests.search.cli.test_cli import refused, write
+from tests.search.terminal import refused, write
 
 SETTINGS = b"\0\0\0\x04\0\0\0\0\0"
 

@@ -1,0 +1,60 @@
+"""Tune's searcher and scheduler without a cluster."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from search.worker.job import Answer
+from tests.search.jobs_by_hand import RUN, StandIn, dispatching, jobs
+
+
+@pytest.fixture
+def tuner() -> Any:
+    from search.backends import ray_tune as module
+
+    return module
+
+
+def test_the_searcher_holds_back_at_its_limit_and_ends_when_the_cells_do(tuner: Any, tmp_path: Path) -> None:
+    cells = StandIn(jobs("0", "1"))
+    driver = dispatching(cells, tmp_path)
+    with tuner.shared(driver) as key:
+        searcher = tuner.JobSearcher(key, concurrent=1)
+        first = searcher.suggest("tune-a")
+        assert first["job"].id == RUN
+        assert searcher.suggest("tune-b") is None
+        scheduler = tuner.JobScheduler(key)
+        running = {"answer": Answer(RUN, 0, 5, (0.5,), "running")}
+        completed = {"answer": Answer(RUN, 4, 5, (0.5,), "completed")}
+        assert scheduler.on_trial_result(None, SimpleNamespace(config=first), running) == "CONTINUE"
+        searcher.on_trial_complete("tune-a", completed)
+        searcher.on_trial_complete("tune-a", completed)
+        second = searcher.suggest("tune-b")
+        searcher.on_trial_complete("tune-b", error=True)
+        assert searcher.suggest("tune-c") == tuner.Searcher.FINISHED
+    assert [told for told in cells.told if told[0] == "done"] == [
+        ("done", RUN, "completed", None),
+        ("done", second["job"].id, "failed", "the worker process died"),
+    ]
+
+
+def test_searcher_and_scheduler_survive_what_tune_does_to_them(tuner: Any, tmp_path: Path) -> None:
+    cells = StandIn(jobs("0", "1"))
+    with tuner.shared(dispatching(cells, tmp_path / "run")) as key:
+        searcher, scheduler = tuner.JobSearcher(key, 2), tuner.JobScheduler(key)
+        for again in (lambda part: pickle.loads(pickle.dumps(part)), copy.deepcopy):
+            job = again(searcher).suggest("tune")["job"]
+            answer = {"answer": Answer(job.id, 4, 5, (0.5,), "completed")}
+            decision = again(scheduler).on_trial_result(None, SimpleNamespace(config={"job": job}), answer)
+            assert decision == "CONTINUE"
+            assert cells.told[-1] == ("done", job.id, "completed", None)
+    for part in (searcher, scheduler):
+        part.save(str(tmp_path / "state"))
+        part.restore(str(tmp_path / "state"))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -1,0 +1,79 @@
+"""The worker: a task a step, its answers, and the rows of runs that fail, stop or cannot begin."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from analysis.lake.run_folder import log_file
+from analysis.lake.run_rows import run_rows
+from cl_core.images.data_spec import DataSpec
+from search.worker import worker as worker_module
+from search.worker.job import Answer, Job
+from search.worker.worker import Worker, end_run
+from tests.search.jobs_by_hand import RUN, one_job, spec, workspace
+
+
+def test_a_job_and_an_answer_survive_pickling(tmp_path: Path) -> None:
+    space = workspace(tmp_path)
+    answer = Answer("a/0", 1, 5, (0.5,), "running", None, 0.25)
+    for sent in (one_job(), space, answer):
+        assert pickle.loads(pickle.dumps(sent)) == sent
+    assert not answer.done
+    assert Answer("a/0", 4, 5, (0.5,), "completed").done
+
+
+def test_a_worker_trains_a_task_a_step_on_the_threads_of_the_run(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        worker = Worker(one_job(), workspace(tmp_path))
+        answers = [worker.step() for _ in range(5)]
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    assert [(a.task, a.status) for a in answers] == [(t, "running") for t in range(4)] + [(4, "completed")]
+    assert run_rows(tmp_path)[RUN]["status"] == "completed"
+    assert "4 of 5 tasks, objective" in log_file(tmp_path, RUN).read_text()
+
+
+def test_a_worker_that_resumes_answers_first_for_the_last_finished_task(tmp_path: Path) -> None:
+    space = workspace(tmp_path)
+    first = Worker(one_job(), space)
+    said = [first.step() for _ in range(2)][-1]
+    again = Worker(one_job(), space)
+    assert again.step() == said
+    assert again.step().task == 2
+
+
+def test_an_unexpected_error_is_a_failed_run_with_a_row_and_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*given: object) -> None:
+        raise KeyError("a net of one's own may raise anything")
+
+    monkeypatch.setattr(worker_module, "Runner", broken)
+    answer = Worker(one_job(), workspace(tmp_path)).step()
+    assert answer.status == "failed"
+    assert answer.error is not None
+    assert answer.error.startswith("KeyError")
+    row = run_rows(tmp_path)[RUN]
+    assert (row["status"], row["error"]) == ("failed", answer.error)
+    assert "Traceback" in log_file(tmp_path, RUN).read_text()
+
+
+def test_a_row_is_written_even_for_a_run_that_cannot_begin(tmp_path: Path) -> None:
+    lost = one_job(data=DataSpec("cifar10", root=str(tmp_path / "nowhere")))
+    end_run(lost, workspace(tmp_path), "failed", "died")
+    row = run_rows(tmp_path)["finetune@B0-5tasks/0"]
+    assert (row["status"], row["error"], row["dataset"]) == ("failed", "died", "cifar10")
+
+
+def test_a_base_checkpoint_leaves_no_row(tmp_path: Path) -> None:
+    base = Job("base", "base/" + "0" * 20, spec())
+    assert Worker(base, workspace(tmp_path)).step().status == "completed"
+    assert run_rows(tmp_path) == {}
+    assert len(list((tmp_path / "checkpoints").rglob("*.safetensors"))) == 1
