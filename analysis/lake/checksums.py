@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from analysis.lake.run_folder import GATHERED
@@ -47,15 +48,19 @@ def write_sealed(table: pa.Table, path: Path) -> None:
     path.write_bytes(content)
 
 
-def read_sealed(path: Path, **options: Any) -> pa.Table:
-    """The rows of a file that is as it was written; `options` are those of `pyarrow.parquet.read_table`.
+def read_sealed(
+    path: Path, columns: Sequence[str] | None = None, filters: pc.Expression | None = None
+) -> pa.Table:
+    """Return the rows of a file: all `columns`, or some; all rows, or those that pass `filters`.
 
     Raises OSError where it cannot be read, such as FileNotFoundError, and Damaged where a byte has changed.
     """
     try:
         stat = path.stat()
         _check(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
-        return pq.read_table(path, partitioning=None, **options)
+        if filters is None:  # read_table would load pandas
+            return pq.ParquetFile(path).read(columns)
+        return pq.read_table(path, columns=columns, filters=filters, partitioning=None)
     except Damaged:
         raise
     except (OSError, pa.ArrowException, ValueError) as error:

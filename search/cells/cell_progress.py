@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from analysis.lake.run_folder import STUDY
 from analysis.lake.study import read_study
 from cl_core.errors import BadRequest
-from search.cells.cell_study import SOURCE, STATUS
-from search.cells.stopping_study import NUMBER
-from search.cells.trials import Trial
+from search.cells.stored_trial import NUMBER, SOURCE, STATUS
 from search.jobs.progress import CellProgress
 from search.jobs.steering import read_steering
-from search.storage.database import while_it_answers
 from search.storage.journal import DamagedStudies
 from search.storage.studies import read_studies
 from spaces.study.storage import StoragePart
+
+if TYPE_CHECKING:
+    from search.cells.trials import Trial
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,10 @@ def read_progress(folder: Path) -> list[CellProgress]:
 
 def _read_states(folder: Path) -> dict[str, list[TrialStatus]]:
     """Read the state of every trial, by cell."""
-    studies = read_studies(folder)
-    if studies is None:
-        return {}
-    out = {}
-    with studies, while_it_answers("of this study"):
+    out: dict[str, list[TrialStatus]] = {}
+    with read_studies(folder) as studies:
+        if studies is None:
+            return out
         for cell, study_id in studies.ids().items():
             trials: dict[int, TrialStatus] = {}
             for stored in studies.storage.get_all_trials(study_id, deepcopy=False):
@@ -111,13 +112,9 @@ def read_learnt(folder: Path, part: StoragePart, cells: Iterable[str]) -> dict[s
     Raises BadRequest if the studies cannot be read. Damaged ones are made again, and have learnt nothing.
     """
     out: dict[str, set[str]] = {cell: set() for cell in cells}
-    try:
-        studies = read_studies(folder, part)
-    except DamagedStudies:
-        return out
-    if studies is None:
-        return out
-    with studies, while_it_answers("of this study"):
+    with contextlib.suppress(DamagedStudies), read_studies(folder, part) as studies:
+        if studies is None:
+            return out
         for cell, study_id in studies.ids().items():
             if cell in out:
                 out[cell] = set(studies.storage.get_study_user_attrs(study_id).get(SOURCE, []))

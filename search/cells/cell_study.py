@@ -17,26 +17,16 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from cl_core.hparams import digest
 from search.cells.samplers import planned, sampler
 from search.cells.stoppers import Course, Stopper
-from search.cells.stopping_study import NUMBER, StoppingStudy
+from search.cells.stopping_study import StoppingStudy
+from search.cells.stored_trial import AUDITED, ERROR, NUMBER, RETRY, SOURCE, STATUS, VALUES
 from search.cells.trials import RunEnd, Trial, aggregated, finite
 from search.cells.warm_start import Observation
+from search.worker.job import Answer
 from spaces.resolved.cell import Cell
 from spaces.resolved.study import ResolvedStudy
 from spaces.space.space import Values
 
-# User attributes of an Optuna trial, besides NUMBER.
-VALUES, ERROR, RETRY, AUDITED, SOURCE = "values", "error", "retry", "audited", "source"
-STATUS = {TrialState.COMPLETE: "completed", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
 _STATES = {status: state for state, status in STATUS.items()}
-
-
-def stored_values(storage: BaseStorage, study_id: int) -> dict[int, Values]:
-    """Return the values of every trial of a cell, by number, exactly as they were sampled."""
-    found: dict[int, Values] = {}
-    for stored in storage.get_all_trials(study_id, deepcopy=False):
-        if NUMBER in stored.user_attrs:
-            found[int(stored.user_attrs[NUMBER])] = dict(stored.user_attrs[VALUES])
-    return found
 
 
 class CellStudy:
@@ -222,27 +212,19 @@ class CellStudy:
             return None
         return step % self.cell.tasks
 
-    def end_run(
-        self,
-        trial: Trial,
-        run: int,
-        status: str,
-        values: Sequence[float | None],
-        increments: float | None,
-        error: str | None,
-    ) -> None:
-        """Take the end of a run, and end the trial in Optuna once its result is known."""
-        known = finite(values)
+    def end_run(self, trial: Trial, run: int, answer: Answer) -> None:
+        """Take the last answer of a run, and end the trial in Optuna once its result is known."""
+        known, status, error = finite(answer.values), answer.status, answer.error
         if status == "completed" and known is None:
             names = self.study.objectives
-            missing = next((n for n, v in zip(names, values, strict=False) if v is None), None)
+            missing = next((n for n, v in zip(names, answer.values, strict=False) if v is None), None)
             what = missing or self.study.objective
             status, error = "failed", error or f"objective {what!r} is missing or NaN"
         trial.ends[run] = RunEnd(status, known or ())
         trial.lost.discard(run)
         if trial.status != "running":
             return
-        if status == "completed" and self.report(trial, run, self.cell.tasks - 1, increments):
+        if status == "completed" and self.report(trial, run, self.cell.tasks - 1, answer.increments):
             status = "stopped"  # between two runs
         if status in ("failed", "stopped"):
             self._end(trial, status, error)

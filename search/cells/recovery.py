@@ -12,7 +12,6 @@ from typing import Any
 
 from analysis.lake.run_folder import JOURNAL
 from analysis.lake.run_rows import run_rows
-from cl_core.errors import ClSearchError, named_line
 from cl_core.metrics import summary
 from search.cells.audit import mark
 from search.cells.cell_study import CellStudy
@@ -20,10 +19,10 @@ from search.cells.trials import Trial, finite
 from search.cells.warm_start import sampled_values
 from search.lake.rows import INCREMENTS, primary_confusions
 from search.lake.writer import read_rows
-from search.storage.database import damaged
 from search.storage.journal import DamagedStudies
 from search.storage.repair import set_aside
 from search.storage.studies import Studies, open_studies
+from search.worker.job import Answer
 from spaces.resolved.cell import Cell
 from spaces.resolved.study import ResolvedStudy
 from spaces.space.space import Values
@@ -47,17 +46,12 @@ def open_cells(study: ResolvedStudy, folder: Path) -> tuple[Studies, dict[str, C
 def _open(study: ResolvedStudy, folder: Path) -> tuple[Studies, dict[str, CellStudy]]:
     studies = open_studies(folder, study.study.storage)
     try:
-        known = studies.ids()
-        cells = {
-            cell.name: CellStudy(studies.storage, study, cell, known, studies.prefix) for cell in study.cells
-        }
-    except (LookupError, TypeError, ValueError) as error:
-        studies.close()
-        if isinstance(error, ClSearchError):
-            raise
-        if studies.file is None:
-            raise damaged(study.study.storage.optuna, named_line(error)) from error
-        raise DamagedStudies(studies.file, named_line(error)) from error
+        with studies.checked():
+            known = studies.ids()
+            cells = {
+                cell.name: CellStudy(studies.storage, study, cell, known, studies.prefix)
+                for cell in study.cells
+            }
     except BaseException:
         studies.close()
         raise
@@ -100,7 +94,9 @@ class Recovery:
                 continue  # the failure that is being retried
             values = [row[name] for name in self.study.objectives]
             self._report(cell, trial, run, row)
-            cell.end_run(trial, run, status, values, row[INCREMENTS], row["error"])
+            tasks, known = row["tasks_done"] or 0, row[INCREMENTS]
+            answer = Answer(spec.run, tasks - 1, cell.cell.tasks, values, status, row["error"], known)
+            cell.end_run(trial, run, answer)
             task = cell.audited_task(trial, run)
             if task is not None and row["audited_after"] is None:
                 mark(self.folder, spec.run, task, row)

@@ -25,7 +25,7 @@ from search.jobs.progress import CellProgress
 from search.jobs.spending import Spending
 from search.jobs.steering import SteeringFile
 from search.storage.lock import acquire
-from search.worker.job import Job
+from search.worker.job import Answer, Job
 from search.worker.progress import remove_progress
 from spaces.resolved.study import ResolvedStudy
 from spaces.study.budget import BudgetPart
@@ -154,8 +154,7 @@ class SearchQueue:
         return self._spending.over or (f"paused: {', '.join(paused)}" if paused else None)
 
     def report(self, run: str, task: int, increments: float | None) -> bool:
-        """Take the accuracy over the increments after a task (0-based); return True if the run should stop
-        there."""
+        """Take the accuracy over the increments after a task; return True if the run should stop there."""
         self._spending.reach(run)
         trial = self.running.get(run)
         if trial is None:
@@ -166,32 +165,21 @@ class SearchQueue:
             return trial.running * cell.cell.tasks + task >= max(trial.course.values)
         return trial.status == "running" and cell.report(trial, trial.running, task, increments)
 
-    def done(
-        self,
-        job: str,
-        status: str,
-        values: Sequence[float | None] = (),
-        increments: float | None = None,
-        error: str | None = None,
-    ) -> None:
-        """End a job: "completed", "stopped" or "failed", with the run's objectives and its accuracy over the
-        increments, or the first line of its error.
-
-        A job that is not running is ignored, so an end that is reported twice counts once.
-        """
-        self._spending.reach(job, end=True)
-        if self._bases.end(job):
+    def done(self, answer: Answer) -> None:
+        """End a job. One that is not running is ignored, so an end that is reported twice counts once."""
+        self._spending.reach(answer.job, end=True)
+        if self._bases.end(answer.job):
             return
-        trial = self.running.pop(job, None)
+        trial = self.running.pop(answer.job, None)
         if trial is None:
             return
         assert trial.running is not None
         run, trial.running = trial.running, None
         cell = self.cells[trial.cell]
-        cell.end_run(trial, run, status, values, increments, error)
+        cell.end_run(trial, run, answer)
         # After the decision at a run's end, which may be the one that lets the trial continue as a check.
         if (task := cell.audited_task(trial, run)) is not None:
-            mark(self.folder, job, task)
+            mark(self.folder, answer.job, task)
         if not trial.unfinished:
             self._unfinished.remove(trial)
 
@@ -235,14 +223,11 @@ class SearchQueue:
         """Return the next run of a trial, or the base job that it needs; None while that is running."""
         run = trial.pending
         assert run is not None
-        spec = trial.specs[run]
-        base = self._bases.awaited(spec)
-        if base is None:
-            trial.running = run
-            self.running[spec.run] = trial
-            self._spending.begin(spec.run)
-            return Job("run", spec.run, spec)
-        if not self._bases.begin(base):
+        job = self._bases.job(trial.specs[run])
+        if job is None:
             return None
-        self._spending.begin(base)
-        return Job("base", base, spec)
+        if job.kind == "run":
+            trial.running = run
+            self.running[job.id] = trial
+        self._spending.begin(job.id)
+        return job

@@ -10,10 +10,10 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 
+from search.cells.stored_trial import NUMBER
 from search.cells.trials import Trial
 
-# User attributes of an Optuna trial. Without NUMBER, the trial was never handed out.
-NUMBER, OF = "number", "of"
+OF = "of"  # the attribute with the number of the trial in the cell's first study
 
 
 class StoppingStudy:

@@ -22,9 +22,9 @@ def described(incomplete: str) -> list[str]:
 
 
 def methods(incomplete: str) -> list[str]:
-    """Return the methods' names, which are those of their files."""
+    """Return the methods' names: those of their files, without the underscore that `pass` needs there."""
     files = (Path(cl_core.__file__).parent / "methods").glob("[!_]*.py")
-    return _of((path.stem for path in files), incomplete)
+    return _of((path.stem.removesuffix("_") for path in files), incomplete)
 
 
 def kinds(incomplete: str) -> list[str]:

@@ -13,12 +13,14 @@ from search.backends.ray_address import check_ray
 from search.cli import complete
 from search.cli.parser import AcceptCode, AsJson, Folder, Out, OwnCode, Sets, app, errors, note, say_json
 from search.cli.printing import print_evaluation, print_forecast, print_plan, print_table, terminal
+from search.preparation.evaluation_request import evaluation_request
 from search.storage.places import local_folder
 from spaces.study.storage_url import without_passwords
 
 if TYPE_CHECKING:
     from search.commands.summary import Summary
 
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, print the plan, and stop.")]
 Local = Annotated[bool, typer.Option("--local", help="Work in this process, without Ray.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Train failed runs again.")]
 
@@ -40,9 +42,7 @@ def run(
             help="Trials per cell (default: search.trials); +N adds to those of the run folder.",
         ),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, print the cells, and stop.")
-    ] = False,
+    dry_run: DryRun = False,
     local: Local = False,
     retry_failed: RetryFailed = False,
     own_code: OwnCode = False,
@@ -96,9 +96,7 @@ def run(
 def evaluate(
     folder: Folder,
     sets: Sets = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, print the runs, and stop.")
-    ] = False,
+    dry_run: DryRun = False,
     local: Local = False,
     retry_failed: RetryFailed = False,
     own_code: OwnCode = False,
@@ -107,6 +105,7 @@ def evaluate(
     """Train each cell's selected trial and its default again, and open the test set."""
     again = _command("evaluate", str(folder), sets, local, own_code)
     with errors(again):
+        evaluation_request(folder, sets or [])  # refused here, before torch is loaded
         from search.commands import evaluate as verb
 
         if dry_run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from analysis.report.section import VIEWS
@@ -50,43 +51,23 @@ def taxonomy() -> dict[str, dict[str, str]]:
     return out | {name: {"title": line, "paradigm": "broken", **empty} for name, line in broken.items()}
 
 
-def _datasets() -> dict[str, str]:
-    return _sentences(DATASETS)
-
-
-def _nets() -> dict[str, str]:
-    return _sentences(NETS)
-
-
 def _sentences(registry: Registry[Any]) -> dict[str, str]:
     """Return every part's first sentence; of a broken one, the reason."""
     broken = {name: f"broken: {line}" for name, line in registry.broken().items()}
     return {name: _sentence(registry[name]) for name in registry} | broken
 
 
-def _scenarios() -> dict[str, str]:
-    return dict(SCENARIOS)
-
-
-def _presets() -> dict[str, str]:
-    return {name: presets.summary(name) for name in presets.names()}
-
-
-def _views() -> dict[str, str]:
-    return _sentences(VIEWS)
-
-
-KINDS: dict[str, Callable[[], Mapping[str, Any]]] = {
-    "methods": taxonomy,
-    "datasets": _datasets,
-    "nets": _nets,
-    "scenarios": _scenarios,
-    "presets": _presets,
-    "views": _views,
-}
-
-
 def _sentence(item: object) -> str:
     """Return the first sentence of a docstring."""
     text = inspect.getdoc(item) or ""
     return " ".join(text.split("\n\n")[0].split())
+
+
+KINDS: dict[str, Callable[[], Mapping[str, Any]]] = {
+    "methods": taxonomy,
+    "datasets": partial(_sentences, DATASETS),
+    "nets": partial(_sentences, NETS),
+    "scenarios": lambda: SCENARIOS,
+    "presets": lambda: {name: presets.summary(name) for name in presets.names()},
+    "views": partial(_sentences, VIEWS),
+}

@@ -17,6 +17,7 @@ from analysis import Results, open_results
 from analysis.lake.searched_space import acting, spaces
 from analysis.selection.reference import reference
 from analysis.selection.selection import Cell, cells, final_default, order_searches
+from analysis.selection.trials import span
 from analysis.statistics.intervals import Mean
 from analysis.statistics.sample import Sample, recorded
 from search.display.named_table import named_table
@@ -60,8 +61,8 @@ def outcome(folder: Path) -> Outcome:
         lines.append(f"no final runs yet: {', '.join(waiting)}")
     if len(results.study.objectives) > 1:
         lines.append("selected by the first objective alone; the report shows the Pareto front")
-    orders = max((cell.best["class_order"].nunique() for cell in found), default=0)
-    spread = f", ± half the 95 % interval over {orders} class orders" if orders > 1 else ""
+    orders = {cell.best["class_order"].nunique() for cell in found if len(cell.best)} or {0}
+    spread = f", ± half the 95 % interval over {span(orders)} class orders" if max(orders) > 1 else ""
     better = "higher" if direction == "max" else "lower"
     return Outcome(
         f"{name.replace('_', ' ')} on {split} rows{spread} ({better} is better):",

@@ -8,6 +8,7 @@ from pathlib import Path
 from cl_core.errors import ClSearchError
 from cl_core.images.dataset import Data
 from search.worker.base_checkpoint import base_key, base_ready
+from search.worker.job import Job
 from spaces.resolved.run_spec import RunSpec
 
 
@@ -22,24 +23,23 @@ class BaseJobs:
         self._checkpoints, self._data, self._share = checkpoints, data, share
         self._keys: dict[str, str | None] = {}  # run -> key of its base checkpoint
         self._ready: set[str | None] = {None}  # keys that no run has to wait for
-        self._training: dict[str, str] = {}  # id of a running base job -> key
+        self._training: dict[str, str | None] = {}  # id of a running base job -> key
 
     @property
     def running(self) -> bool:
         """Tell whether a base checkpoint is being trained."""
         return bool(self._training)
 
-    def awaited(self, spec: RunSpec) -> str | None:
-        """Return the id of the base job that a run has to wait for; None if it may start."""
+    def job(self, spec: RunSpec) -> Job | None:
+        """Return the job of a run, or that of the base checkpoint it needs; None while that is trained."""
         key = self._key(spec)
-        return None if key in self._ready else f"base/{key}"
-
-    def begin(self, job: str) -> bool:
-        """Hand out a base job; return False if it is running already."""
-        if job in self._training:
-            return False
-        self._training[job] = job.removeprefix("base/")
-        return True
+        if key in self._ready:
+            return Job("run", spec.run, spec)
+        base = f"base/{key}"
+        if base in self._training:
+            return None
+        self._training[base] = key
+        return Job("base", base, spec)
 
     def end(self, job: str) -> bool:
         """End a job if it is a base job, and tell whether it is one.

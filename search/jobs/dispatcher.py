@@ -64,7 +64,7 @@ class Dispatcher:
         """Fail a job that ended without an answer."""
         with self._guard():
             end_run(self._open.pop(job), self.space, "failed", reason)
-            self.queue.done(job, "failed", error=reason)
+            self.queue.done(Answer(job, -1, 0, (), "failed", reason))
         self.watch()
 
     def _take(self, answer: Answer) -> bool:
@@ -99,4 +99,4 @@ class Dispatcher:
 
     def _end(self, answer: Answer) -> None:
         del self._open[answer.job]
-        self.queue.done(answer.job, answer.status, answer.values, answer.increments, answer.error)
+        self.queue.done(answer)

@@ -14,7 +14,7 @@ from cl_core.images.dataset import Data
 from search.jobs.base_jobs import BaseJobs
 from search.jobs.progress import CellProgress
 from search.jobs.spending import Spending
-from search.worker.job import Job
+from search.worker.job import Answer, Job
 from spaces.resolved.run_spec import RunSpec
 from spaces.study.budget import BudgetPart
 
@@ -61,14 +61,10 @@ class EvaluationQueue:
         if self.halted:
             return None
         for spec in self.pending:
-            base = self._bases.awaited(spec)
-            if base is None:
-                self._open.add(spec.run)
-                self._spending.begin(spec.run)
-                return Job("run", spec.run, spec)
-            if self._bases.begin(base):
-                self._spending.begin(base)
-                return Job("base", base, spec)
+            if (job := self._bases.job(spec)) is not None:
+                self._open |= {spec.run} if job.kind == "run" else set()
+                self._spending.begin(job.id)
+                return job
         return None
 
     def report(self, run: str, task: int, increments: float | None) -> bool:
@@ -76,20 +72,12 @@ class EvaluationQueue:
         self._spending.reach(run)
         return False
 
-    def done(
-        self,
-        job: str,
-        status: str,
-        values: Sequence[float | None] = (),
-        increments: float | None = None,
-        error: str | None = None,
-    ) -> None:
+    def done(self, answer: Answer) -> None:
         """End a job. One that is not running is ignored."""
-        self._spending.reach(job, end=True)
-        if self._bases.end(job) or job not in self._open:
-            return
-        self._open.remove(job)
-        self._ended[job] = status
+        self._spending.reach(answer.job, end=True)
+        if not self._bases.end(answer.job) and answer.job in self._open:
+            self._open.remove(answer.job)
+            self._ended[answer.job] = answer.status
 
     def hand_back(self, job: str) -> None:
         """Pause a run here. The next command continues it from its last resume checkpoint."""

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from search.jobs.progress import CellProgress
-from search.worker.job import Job
+from search.worker.job import Answer, Job
 
 
 class JobQueue(Protocol):
@@ -21,15 +20,8 @@ class JobQueue(Protocol):
     def report(self, run: str, task: int, increments: float | None) -> bool:
         """Take the accuracy over the increments after a task; return True if the run should stop there."""
 
-    def done(
-        self,
-        job: str,
-        status: str,
-        values: Sequence[float | None] = (),
-        increments: float | None = None,
-        error: str | None = None,
-    ) -> None:
-        """End a job: completed, stopped or failed. A job that is not running is ignored."""
+    def done(self, answer: Answer) -> None:
+        """Take the last answer of a job: completed, stopped or failed. One that is not running is ignored."""
 
     def hand_back(self, job: str) -> None:
         """Pause a run here. The next command continues it from its last resume checkpoint."""

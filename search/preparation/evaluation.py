@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis import open_results
-from analysis.lake.run_folder import has_runs
 from analysis.selection.selection import cells
 from cl_core.errors import BadRequest
 from cl_core.images.dataset import Data
@@ -23,11 +22,11 @@ from cl_core.own_code import only
 from cl_core.records import OWN_DEFAULT
 from cl_core.training.checks import check
 from search.backends.allocation import keep_device
-from search.cells.cell_study import stored_values as sampled_values
+from search.cells.stored_trial import stored_values
 from search.jobs.spending import check_budget
+from search.preparation.evaluation_request import evaluation_request
 from search.preparation.prepared import Prepared, allocated, check_folder, checkpoints_of, state_of
 from search.storage.code_record import ACCEPT, check_code, code_of_study
-from search.storage.database import while_it_answers
 from search.storage.studies import read_studies
 from search.worker.runner import cached_data
 from spaces.resolved.cell import Cell
@@ -35,17 +34,7 @@ from spaces.resolved.resolve import resolve
 from spaces.resolved.run_spec import RunSpec, evaluated, trial_digest
 from spaces.resolved.study import ResolvedStudy, short_order
 from spaces.space.space import Values
-from spaces.study.study import Study
-from spaces.study.study_file import RESOLVED, apply_override, existing_study, parse_study, standing_study
-
-CHANGEABLE = (
-    "final.",
-    "resources.",
-    "budget.",
-    "data.root",
-    "protocol.evaluate_on.root",
-    "storage.checkpoints",
-)
+from spaces.study.study_file import existing_study
 
 
 @dataclass(frozen=True)
@@ -97,14 +86,11 @@ def prepare_evaluation(
 
 
 def _prepare(folder: Path, overrides: Sequence[str], local: bool, accept_code: bool) -> PreparedEvaluation:
-    before, existing = state_of(folder), existing_study(folder) if folder.is_dir() else None
-    if existing is None or not has_runs(folder):
-        raise BadRequest(f"evaluate needs a run folder, and {folder} is none: name another")
+    before, asked = state_of(folder), evaluation_request(folder, overrides)
     check_folder(folder)
-    asked = _asked(existing, overrides)
     planned = allocated(asked, local)
     check_budget(asked.budget, planned.gpu)
-    study = resolve(asked, cached_data(asked.tuning_data), existing)
+    study = resolve(asked, cached_data(asked.tuning_data), existing_study(folder))
     planned, notes = keep_device(study, planned, asked.resources)
     judged = cached_data(asked.judging_data)
     for data in (study.data, judged):
@@ -210,25 +196,9 @@ def _run(study: ResolvedStudy, selected: SelectedTrial, kind: str, order: str, s
 
 def _sampled(folder: Path, study: ResolvedStudy) -> dict[str, dict[int, Values]]:
     """Return cell -> number -> values, from the run folder's Optuna storage."""
-    part = study.study.storage
-    studies = read_studies(folder, part)
-    if studies is None:
-        return {}
-    names = [cell.name for cell in study.cells]
-    with studies, while_it_answers("of this run", part.password):
+    with read_studies(folder, study.study.storage) as studies:
+        if studies is None:
+            return {}
         known = studies.ids()
-        return {name: sampled_values(studies.storage, known[name]) for name in names if name in known}
-
-
-def _asked(existing: dict[str, object], overrides: Sequence[str]) -> Study:
-    """Return the folder's study with the overrides of its evaluation, and without the search's budget."""
-    standing_study(existing)
-    plain = {key: value for key, value in existing.items() if key not in (RESOLVED, "budget")}
-    for override in overrides:
-        if not override.startswith(CHANGEABLE):
-            raise BadRequest(
-                f"--set {override!r}: an evaluation may change {', '.join(CHANGEABLE)} alone, since its "
-                "trials are fixed: leave it out"
-            )
-        apply_override(plain, override)
-    return parse_study(plain)
+        names = [cell.name for cell in study.cells if cell.name in known]
+        return {name: stored_values(studies.storage, known[name]) for name in names}

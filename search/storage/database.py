@@ -42,11 +42,14 @@ _TIMES = {
 class Database:
     """A database for one command. `optuna` is its storage, None if it is only read and has no studies yet.
 
-    A database that is only read is not changed. Raises BadRequest if it cannot be opened.
+    A database that is only read is not changed. `place` names it in errors (default: its URL). Raises
+    BadRequest if it cannot be opened.
     """
 
-    def __init__(self, url: str, password: str | None = None, *, read_only: bool = False) -> None:
-        self.url = url
+    def __init__(
+        self, url: str, password: str | None = None, *, place: str = "", read_only: bool = False
+    ) -> None:
+        self.url, self.place = url, place or url
         self.engine: sqlalchemy.Engine | None = None
         self.optuna: BaseStorage | None = None
         self._password = password
@@ -99,9 +102,9 @@ class Database:
         return "see that the server runs and lets this user in, or name another"
 
 
-def damaged(place: str | None, why: str) -> BadRequest:
+def damaged(place: str, why: str) -> BadRequest:
     """Return the error for a database whose rows are not as they were written."""
-    remedy = MENDED if str(place).startswith("sqlite") else "restore it from a copy, or use another --out"
+    remedy = MENDED if place.startswith("sqlite") else "restore it from a copy, or use another --out"
     return BadRequest(f"storage.optuna {place} is damaged ({why}): {remedy}")
 
 

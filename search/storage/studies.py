@@ -6,19 +6,22 @@ several studies share. In a shared storage, the names of the Optuna studies begi
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.exceptions import DuplicatedStudyError
+from optuna.storages import BaseStorage
 
 from analysis.lake.run_folder import JOURNAL, SQLITE_FILE
-from cl_core.errors import BadRequest
-from search.storage.database import Database
+from cl_core.errors import BadRequest, ClSearchError, named_line
+from search.storage.database import Database, damaged, while_it_answers
 from search.storage.file_systems import network_type, own_place
-from search.storage.journal import open_file, read_file
+from search.storage.journal import DamagedStudies, open_file, read_file
 from search.storage.mirror import Mirror, readable
 from spaces.study.storage import StoragePart
 from spaces.study.storage_url import FILES, SQLITE, sqlite_path
@@ -36,10 +39,10 @@ class Studies:
         prefix: str = "",
         database: Database | None = None,
         mirror: Mirror | None = None,
+        journal: Path | None = None,
     ) -> None:
         self.storage, self.prefix = storage, prefix
-        self.file: Path | None = None  # the journal, where there is one
-        self._database, self._mirror = database, mirror
+        self._database, self._mirror, self._journal = database, mirror, journal
 
     def __enter__(self) -> Studies:
         return self
@@ -56,6 +59,22 @@ class Studies:
             for study in self.storage.get_all_studies()
             if study.study_name.startswith(self.prefix)
         }
+
+    @contextlib.contextmanager
+    def checked(self) -> Iterator[None]:
+        """Name the studies in the error of a block that finds their rows not as they were written.
+
+        Raises DamagedStudies for a journal, BadRequest for a database.
+        """
+        try:
+            yield
+        except ClSearchError:
+            raise
+        except (LookupError, TypeError, ValueError, DuplicatedStudyError) as error:
+            if self._database is not None:
+                raise damaged(self._database.place, named_line(error)) from error
+            assert self._journal is not None
+            raise DamagedStudies(self._journal, named_line(error)) from error
 
     def close(self) -> None:
         """Close connections, and write the last copy of a mirror. Raises OSError."""
@@ -86,10 +105,8 @@ def open_studies(folder: Path, part: StoragePart | None = None) -> Studies:
         path = mirror.path
     try:
         if place == "journal":
-            studies = Studies(open_file(path), mirror=mirror)
-            studies.file = path
-            return studies
-        database = Database(SQLITE + str(path.absolute()))
+            return Studies(open_file(path), mirror=mirror, journal=path)
+        database = Database(SQLITE + str(path.absolute()), place=place)
         assert database.optuna is not None
         return Studies(database.optuna, database=database, mirror=mirror)
     except BaseException:
@@ -98,11 +115,21 @@ def open_studies(folder: Path, part: StoragePart | None = None) -> Studies:
         raise
 
 
-def read_studies(folder: Path, part: StoragePart | None = None) -> Studies | None:
-    """Open the studies to read; None if there are none. Changes nothing.
+@contextlib.contextmanager
+def read_studies(folder: Path, part: StoragePart | None = None) -> Iterator[Studies | None]:
+    """Provide the studies to read; None if there are none. Changes nothing.
 
-    Raises BadRequest if they are damaged, or cannot be reached.
+    Raises BadRequest if they are damaged or cannot be reached, LostDatabase if they no longer answer.
     """
+    studies = _open_to_read(folder, part)
+    if studies is None:
+        yield None
+        return
+    with studies, studies.checked(), while_it_answers("of this study", part.password if part else None):
+        yield studies
+
+
+def _open_to_read(folder: Path, part: StoragePart | None) -> Studies | None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     part, run, prefix = _place(folder, part)
     place = part.optuna or "journal"
@@ -113,9 +140,10 @@ def read_studies(folder: Path, part: StoragePart | None = None) -> Studies | Non
             path = readable(folder, name, own_place(), run)
         if place == "journal":
             journal = read_file(path)
-            return None if journal is None else Studies(journal)
-        place = SQLITE + str(path.absolute())
-    database = Database(place, part.password, read_only=True)
+            return None if journal is None else Studies(journal, journal=path)
+        database = Database(SQLITE + str(path.absolute()), place=place, read_only=True)
+    else:
+        database = Database(place, part.password, read_only=True)
     if database.optuna is None:
         database.close()
         return None
@@ -142,18 +170,6 @@ def check_storage(part: StoragePart, folder: Path) -> None:
                 "journal, which work on a local copy, or postgresql"
             )
     Database(place, part.password, read_only=True).close()
-
-
-def open_journal(folder: Path) -> JournalStorage:
-    """Open the journal in a run folder; see `search.storage.journal.open_file`."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return open_file(folder / JOURNAL)
-
-
-def read_journal(folder: Path) -> JournalStorage | None:
-    """Open the journal in a run folder to read; see `search.storage.journal.read_file`."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return read_file(folder / JOURNAL)
 
 
 def _place(folder: Path, part: StoragePart | None) -> tuple[StoragePart, str | None, str]:

@@ -11,7 +11,7 @@ from cl_core.scenarios.scenarios import parse_scenario
 from cl_core.training.configuration import Configuration
 from search.jobs.dispatcher import Dispatcher
 from search.lake.writer import start_tables, study_schemas
-from search.worker.job import Job, Workspace
+from search.worker.job import Answer, Job, Workspace
 from spaces.resolved.run_spec import RunSpec
 
 
@@ -65,16 +65,9 @@ class StandIn:
         self.told.append(("report", trial, task))
         return (trial, task) == self.stop_at
 
-    def done(
-        self,
-        job: str,
-        status: str,
-        values: Any = (),
-        increments: float | None = None,
-        error: str | None = None,
-    ) -> None:
-        self.running.remove(job)
-        self.told.append(("done", job, status, error))
+    def done(self, answer: Answer) -> None:
+        self.running.remove(answer.job)
+        self.told.append(("done", answer.job, answer.status, answer.error))
 
 
 def dispatching(queue: StandIn, folder: Path) -> Dispatcher:

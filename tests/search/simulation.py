@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ from optuna.trial import FrozenTrial
 
 from cl_core.images.dataset import Data
 from search.cells.search_queue import SearchQueue
-from search.cells.stopping_study import NUMBER
+from search.cells.stored_trial import NUMBER
 from search.lake.rows import INCREMENTS, run_row
 from search.lake.writer import study_schemas, write_rows
 from search.storage.studies import read_studies
-from search.worker.job import Job
+from search.worker.job import Answer, Job
 from spaces.resolved.resolve import resolve
 from spaces.resolved.run_spec import RunSpec
 from spaces.resolved.study import ResolvedStudy
@@ -95,7 +95,7 @@ class Driver:
         """Report every task of the oldest job and end it; its row is written before the cells hear of it."""
         job = self.open.pop(0)
         if job.kind == "base":
-            self.cells.done(job.id, "completed")
+            self.cells.done(ended(job.id, "completed"))
             return
         status, value = ending(job.spec)
         if status == "completed" and value is not None:
@@ -106,7 +106,7 @@ class Driver:
                     break
         write_row(self.folder, job.spec, status, value)
         error = "it was made to fail" if status == "failed" else None
-        self.cells.done(job.id, status, (value,) * len(self.cells.study.objectives), value, error)
+        self.cells.done(ended(job.id, status, (value,) * len(self.cells.study.objectives), value, error))
 
     def run(self, jobs: int | None = None, **how: Any) -> Driver:
         """Carry out all jobs, or some and then drop everything like a killed driver."""
@@ -131,9 +131,8 @@ def write_row(folder: Path, spec: RunSpec, status: str, value: float | None) -> 
 
 def trials_in(folder: Path, study: str, part: StoragePart | None = None) -> list[FrozenTrial]:
     """The Optuna trials of one of a run's studies, from whichever storage it has."""
-    studies = read_studies(folder, part)
-    assert studies is not None
-    with studies:
+    with read_studies(folder, part) as studies:
+        assert studies is not None
         return studies.storage.get_all_trials(studies.ids()[study])
 
 
@@ -149,3 +148,14 @@ def told(folder: Path, cell: str) -> list[tuple[int, str, float | None]]:
 
 def trials_of(order: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(job, config) for job, config in order if not job.startswith("base/")]
+
+
+def ended(
+    job: str,
+    status: str,
+    values: Sequence[float | None] = (),
+    increments: float | None = None,
+    error: str | None = None,
+) -> Answer:
+    """The last answer of a job."""
+    return Answer(job, TASKS - 1, TASKS, values, status, error, increments)

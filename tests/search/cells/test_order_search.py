@@ -10,6 +10,7 @@ import optuna
 import pytest
 from rich.console import Console
 
+from analysis.lake.run_folder import JOURNAL
 from analysis.lake.run_rows import run_rows
 from cl_core.errors import BadRequest
 from search.cells.cell_progress import read_progress
@@ -19,7 +20,7 @@ from search.commands.status import show, status
 from search.display.cells import cell_table
 from search.display.live import Live
 from search.lake.writer import start_tables
-from search.storage.studies import read_journal
+from search.storage.journal import read_file
 from spaces.resolved.run_spec import RunSpec
 from spaces.resolved.study_yaml import study_yaml
 from tests.search.simulation import SCHEMAS, Driver, Ending, images, made, told, trials_of
@@ -69,7 +70,7 @@ def test_every_sampler_searches_from_the_natural_order_on(sampler: str, tmp_path
     orders = {row["class_order"] for row in run_rows(tmp_path).values()}
     assert len(orders) == 9  # the natural one is in both
     assert {state for found in (hard, easy) for _, state, _ in found} == {"COMPLETE"}
-    storage = read_journal(tmp_path)
+    storage = read_file(tmp_path / JOURNAL)
     assert storage is not None
     ways = [optuna.load_study(study_name=name, storage=storage).direction.name for name in (HARD, EASY)]
     assert ways == ["MINIMIZE", "MAXIMIZE"]

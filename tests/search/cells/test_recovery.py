@@ -146,9 +146,27 @@ def test_a_journal_kept_on_this_machine_is_made_anew_and_so_is_its_copy(
         assert not cells.notes
 
 
-@pytest.mark.parametrize("key", ["number", "values"])
+# A flipped bit in the name of an attribute, once: SQLite itself sees nothing.
+RENAMED = (
+    "UPDATE trial_user_attributes SET key = 'x' WHERE trial_user_attribute_id = (SELECT "
+    "trial_user_attribute_id FROM trial_user_attributes WHERE key = '{}' ORDER BY trial_id LIMIT 1)"
+)
+
+
+@pytest.mark.parametrize(
+    ("damage", "seen_by_status"),
+    [
+        (RENAMED.format("number"), False),
+        (RENAMED.format("values"), False),
+        ("UPDATE trial_user_attributes SET value_json = '{broken' WHERE key = 'values'", True),
+        ("UPDATE trial_params SET distribution_json = '{broken'", True),
+        ("UPDATE trials SET state = 'UNKNOWN'", True),
+        ("DELETE FROM trial_values", True),
+        ("DELETE FROM studies", False),
+    ],
+)
 def test_a_sqlite_file_whose_rows_are_damaged_is_said_in_one_line(
-    key: str, study: Any, tmp_path: Path
+    damage: str, seen_by_status: bool, study: Any, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     plain = study({"lwf": None}, trials=3)
@@ -158,16 +176,13 @@ def test_a_sqlite_file_whose_rows_are_damaged_is_said_in_one_line(
     with SearchQueue(resolved, folder, bases=False) as cells:
         Driver(cells, folder).run()
     path = folder / "optuna.sqlite3"
-    # A flipped bit in the name of an attribute, once: SQLite itself sees nothing.
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
-        where = f"key = '{key}' ORDER BY trial_id LIMIT 1"
-        connection.execute(
-            "UPDATE trial_user_attributes SET key = 'x' WHERE trial_user_attribute_id = "
-            f"(SELECT trial_user_attribute_id FROM trial_user_attributes WHERE {where})"
-        )
-    with pytest.raises(BadRequest, match=r"storage.optuna sqlite is damaged .* move it away") as caught:
-        SearchQueue(resolved, folder, bases=False)
-    assert "\n" not in str(caught.value)
+        connection.execute(damage)
+    readers = [lambda: read_progress(folder)] if seen_by_status else []
+    for look in (lambda: SearchQueue(resolved, folder, bases=False), *readers):
+        with pytest.raises(BadRequest, match=r"storage.optuna sqlite is damaged .* move it away") as caught:
+            look()
+        assert "\n" not in str(caught.value)
     path.unlink()
     with SearchQueue(resolved, folder, bases=False) as cells:
         assert cells.finished

@@ -8,11 +8,12 @@ from typing import Any
 import optuna
 import pytest
 
+from analysis.lake.run_folder import JOURNAL
 from cl_core.errors import BadRequest
 from search.backends.allocation import random_search_notes
 from search.cells import samplers
 from search.cells.search_queue import SearchQueue
-from search.storage.studies import read_journal
+from search.storage.journal import read_file
 from spaces.resolved.warnings import warnings_of
 from tests.search.simulation import Driver, told
 
@@ -87,7 +88,7 @@ def test_a_conditional_space_is_searched_branch_by_branch(sampler: str, study: A
     if sampler == "nsga2":
         assert "nsga2 draws it at random" in " ".join(warnings_of(resolved))
     runs(resolved, tmp_path)
-    storage = read_journal(tmp_path)
+    storage = read_file(tmp_path / JOURNAL)
     assert storage is not None
     trials = optuna.load_study(study_name="icarl@B0-5tasks", storage=storage).trials
     assert {trial.params["hp.loss"] for trial in trials} == {"bce", "ce"}

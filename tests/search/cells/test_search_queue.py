@@ -17,10 +17,10 @@ from cl_core.images.dataset import Data
 from search.cells.cell_progress import read_progress
 from search.cells.search_queue import SearchQueue
 from search.jobs import base_jobs as module
-from search.storage.studies import open_journal, read_journal
+from search.storage.journal import open_file, read_file
 from spaces.resolved.run_spec import RunSpec
 from spaces.resolved.study_yaml import study_yaml
-from tests.search.simulation import TASKS, TWO, Driver, Ending, told, trials_of, worth, write_row
+from tests.search.simulation import TASKS, TWO, Driver, Ending, ended, told, trials_of, worth, write_row
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
 
@@ -181,8 +181,8 @@ def test_a_value_that_is_no_number_fails_the_trial(value: float | None, study: A
     job = cells.next()
     assert job is not None
     assert cells.report(job.id, 0, value) is False
-    cells.done(job.id, "completed", (value,), value)
-    cells.done(job.id, "completed", (0.5,), 0.5)  # told twice: the first one counts
+    cells.done(ended(job.id, "completed", (value,), value))
+    cells.done(ended(job.id, "completed", (0.5,), 0.5))  # told twice: the first one counts
     assert told(tmp_path, "lwf@B0-5tasks") == [(0, "FAIL", None)]
     assert cells.finished
 
@@ -191,8 +191,8 @@ def test_a_trial_that_was_killed_from_outside_keeps_its_reason(study: Any, tmp_p
     cells = SearchQueue(study({"lwf": None}, trials=1), tmp_path, bases=False)
     job = cells.next()
     assert job is not None
-    cells.done(job.id, "failed", error="the worker process died")
-    storage = read_journal(tmp_path)
+    cells.done(ended(job.id, "failed", error="the worker process died"))
+    storage = read_file(tmp_path / JOURNAL)
     assert storage is not None
     (trial,) = optuna.load_study(study_name="lwf@B0-5tasks", storage=storage).trials
     assert trial.user_attrs["error"] == "the worker process died"
@@ -228,7 +228,7 @@ def test_runs_of_one_configuration_follow_one_another(study: Any, tmp_path: Path
     assert first is not None
     assert second is not None
     assert [first.id, second.id] == ["lwf@B0-5tasks/0", "lwf@B0-5tasks/1"]
-    cells.done(first.id, "completed", (0.5,), 0.5)
+    cells.done(ended(first.id, "completed", (0.5,), 0.5))
     third = cells.next()
     assert third is not None
     assert third.id == "lwf@B0-5tasks/0/natural/s1"
@@ -277,7 +277,7 @@ def test_a_run_that_was_added_later_and_failed_is_counted_and_retried(study: Any
 def test_an_ask_that_a_crash_cut_short_does_not_count(study: Any, tmp_path: Path) -> None:
     resolved = study({"lwf": None}, trials=2)
     SearchQueue(resolved, tmp_path, bases=False).close()
-    torn = optuna.load_study(study_name="lwf@B0-5tasks", storage=open_journal(tmp_path))
+    torn = optuna.load_study(study_name="lwf@B0-5tasks", storage=open_file(tmp_path / JOURNAL))
     torn.ask()
     torn.enqueue_trial({"hp.kd_weight": 1.0})
     driver = Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path).run()
@@ -297,8 +297,8 @@ def test_a_step_that_is_reported_again_is_kept_once(study: Any, tmp_path: Path) 
     assert again.id == job.id
     second.report(again.id, 1, 0.1)  # Optuna would warn, and warnings are errors here
     second.report(again.id, 2, 0.8)
-    second.done(again.id, "completed", (0.8,), 0.8)
-    storage = read_journal(tmp_path)
+    second.done(ended(again.id, "completed", (0.8,), 0.8))
+    storage = read_file(tmp_path / JOURNAL)
     assert storage is not None
     (trial,) = optuna.load_study(study_name="lwf@B0-5tasks", storage=storage).trials
     assert trial.intermediate_values == {1: 0.9, 2: 0.8, 4: 0.8}
@@ -317,7 +317,7 @@ def test_a_stopper_stops_what_falls_behind_but_nobody_before_the_second_task(
                 if cells.report(job.id, task, value if task else None):
                     stops.append(task)
                     break
-            cells.done(job.id, "stopped" if task < TASKS - 1 else "completed", (value,), value)
+            cells.done(ended(job.id, "stopped" if task < TASKS - 1 else "completed", (value,), value))
         (progress,) = cells.progress()
         assert progress.stopped == len(stops) > 0, stopper
         assert progress.completed + progress.stopped == 15
@@ -352,10 +352,10 @@ def test_bases_come_first_and_dependents_wait(trained: set[str], study: Any, tmp
     ]
     assert cells.next() is None
     assert [p.started for p in cells.progress()] == [1, 1, 1, 1]  # no cell is asked ahead while it waits
-    cells.done(second.id, "completed")
+    cells.done(ended(second.id, "completed"))
     started = [job.id for job in iter(cells.next, None)]
     assert started == ["lwf@B4-inc2/0", "bic@B4-inc2/0", "lwf@B4-inc2/1", "bic@B4-inc2/1"]
-    cells.done(first.id, "completed")
+    cells.done(ended(first.id, "completed"))
     started = [job.id for job in iter(cells.next, None)]
     assert started == ["lwf@B0-5tasks/0", "bic@B0-5tasks/0", "lwf@B0-5tasks/1", "bic@B0-5tasks/1"]
 
@@ -370,7 +370,7 @@ def test_a_failed_base_releases_those_that_wait(trained: set[str], study: Any, t
     cells = SearchQueue(study(trials=1), tmp_path)
     base = cells.next()
     assert base is not None
-    cells.done(base.id, "failed", error="out of memory")
+    cells.done(ended(base.id, "failed", error="out of memory"))
     assert [job.kind for job in iter(cells.next, None)] == ["run"] * 2
 
 
@@ -400,7 +400,7 @@ def test_the_key_of_a_base_stage_does_not_move_with_what_acts_later(
     base = cells.next()
     assert base is not None
     assert base.kind == "base"
-    cells.done(base.id, "completed")
+    cells.done(ended(base.id, "completed"))
     assert {job.kind for job in iter(cells.next, None)} == {"run"}
     assert not cells.finished
 

@@ -10,13 +10,13 @@ import optuna
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.lake.run_folder import file_stem
+from analysis.lake.run_folder import JOURNAL, file_stem
 from analysis.lake.run_rows import run_rows
 from search.cells.search_queue import SearchQueue
 from search.lake.writer import start_tables
-from search.storage.studies import read_journal
+from search.storage.journal import read_file
 from search.worker.job import Job
-from tests.search.simulation import SCHEMAS, TASKS, told, write_row
+from tests.search.simulation import SCHEMAS, TASKS, ended, told, write_row
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
 
@@ -46,11 +46,11 @@ def carry_out(cells: SearchQueue, folder: Path, answers: int | None = None) -> N
         value = values[TASKS - 1 if status == "completed" else task]
         write_row(folder, job.spec, status, value)
         count = len(cells.study.objectives)
-        cells.done(job.id, status, (value, 1 - value, 100.0)[:count], value)
+        cells.done(ended(job.id, status, (value, 1 - value, 100.0)[:count], value))
 
 
 def trials(folder: Path, name: str = CELL) -> list[tuple[int, str, dict[int, float], int | None]]:
-    storage = read_journal(folder)
+    storage = read_file(folder / JOURNAL)
     assert storage is not None
     found = {}
     for t in optuna.load_study(study_name=name, storage=storage).trials:
@@ -140,7 +140,7 @@ def test_a_mark_that_a_crash_swallowed_is_made_when_the_folder_is_opened_again(
             trial = cells.running[job.id]
             if cells.cells[trial.cell].audited_task(trial, 0) is not None:
                 break  # the worker wrote its row, and the driver is killed
-            cells.done(job.id, status, (value,), value)
+            cells.done(ended(job.id, status, (value,), value))
     assert job is not None
     assert run_rows(tmp_path)[job.id]["audited_after"] is None
     with SearchQueue(resolved, tmp_path, bases=False):
@@ -161,7 +161,7 @@ def test_with_several_objectives_a_second_study_decides_and_both_are_told(study:
     assert [state for _, state, *_ in main] == [state for _, state, *_ in single]
     assert beside == single
     assert all(values == {} for _, _, values, _ in main)
-    storage = read_journal(tmp_path / "two")
+    storage = read_file(tmp_path / "two" / JOURNAL)
     assert storage is not None
     both = optuna.load_study(study_name=CELL, storage=storage)
     assert [d.name for d in both.directions] == ["MAXIMIZE", "MINIMIZE"]
@@ -194,7 +194,7 @@ def test_a_bad_trial_that_was_stopped_early_with_a_high_value_is_not_preferred(
     last = {n: values[max(values)] for n, state, values, _ in found if state == "PRUNED"}
     assert progress.best is not None
     assert max(last.values()) > progress.best
-    storage = read_journal(tmp_path)
+    storage = read_file(tmp_path / JOURNAL)
     assert storage is not None
     best = optuna.load_study(study_name=CELL, storage=storage).best_trial
     assert best.value == progress.best
@@ -224,7 +224,7 @@ def test_a_race_over_class_orders_ends_a_configuration_between_two_runs(study: A
                     for task in range(1, TASKS - 1):
                         assert not cells.report(job.id, task, value)
                     write_row(folder, job.spec, "completed", value)
-                    cells.done(job.id, "completed", (value,), value)
+                    cells.done(ended(job.id, "completed", (value,), value))
     assert started["killed"] == started["straight"]
     assert len(started["straight"]) == 7 + 5 * 4  # 2^-4 < 0.1
     found = trials(tmp_path / "straight")
@@ -244,7 +244,7 @@ def test_an_audit_between_two_runs_is_marked_in_the_tables_at_once(study: Any, t
             for task in range(1, TASKS - 1):
                 assert not cells.report(job.id, task, value)
             write_row(tmp_path, job.spec, "completed", value)
-            cells.done(job.id, "completed", (value,), value)
+            cells.done(ended(job.id, "completed", (value,), value))
     audited = {number for number, *_, step in trials(tmp_path) if step is not None}
     rows = run_rows(tmp_path).values()
     assert audited
@@ -262,9 +262,9 @@ def test_objectives_are_aggregated_over_runs_as_the_protocol_says(
         for values in ((0.5, 0.2), (0.7, 0.4)):
             job = cells.next()
             assert job is not None
-            cells.done(job.id, "completed", values, 0.5)
+            cells.done(ended(job.id, "completed", values, 0.5))
         assert cells.finished
-    storage = read_journal(tmp_path)
+    storage = read_file(tmp_path / JOURNAL)
     assert storage is not None
     (trial,) = optuna.load_study(study_name=CELL, storage=storage).trials
     assert trial.values == pytest.approx(expected)

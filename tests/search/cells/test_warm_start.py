@@ -9,13 +9,14 @@ from typing import Any
 import optuna
 import pytest
 
+from analysis.lake.run_folder import JOURNAL
 from analysis.lake.run_rows import run_rows
 from cl_core.errors import BadRequest
 from search.cells.search_queue import SearchQueue
 from search.cells.warm_start import left_out, observations
 from search.lake.writer import start_tables
 from search.preparation.prepared import known_sources
-from search.storage.studies import read_journal
+from search.storage.journal import read_file
 from tests.search.simulation import SCHEMAS, Driver, begun, images, made, told
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
@@ -44,7 +45,7 @@ def test_a_search_starts_from_what_another_run_found(other: Path, study: Any, tm
             with SearchQueue(resolved, folder, bases=False, known=known) as cells:
                 driver = Driver(cells, folder).run(jobs)
         asked[name] = [told(folder, cell) for cell in (LWF, BIC)]
-        storage = read_journal(folder)
+        storage = read_file(folder / JOURNAL)
         assert storage is not None
         trials = optuna.load_study(study_name=LWF, storage=storage).trials
         assert sum("source" in t.user_attrs for t in trials) == (5 if name == "warm" else 0)

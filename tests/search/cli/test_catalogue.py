@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from cl_core.hparams import hparams
 from cl_core.method import METHODS
-from search.cli import app
+from search.cli import app, complete
 from search.commands.listing import KINDS, listing
 from spaces.study.study_file import load_study
 from tests import methods_table
@@ -157,3 +157,8 @@ def test_everything_listed_has_a_sentence(kind: str) -> None:
     items = listing(kind)
     assert items
     assert [name for name, text in items.items() if not text] == []
+
+
+def test_completion_offers_every_method_by_its_name() -> None:
+    assert complete.methods("") == sorted(METHODS)
+    assert complete.methods("pas") == ["pass"]

@@ -33,7 +33,7 @@ from search.jobs.spending import Spending
 from search.preparation.evaluation import SelectedTrial, planned_runs, prepare_evaluation, select
 from spaces.resolved.run_spec import RunSpec
 from spaces.study.budget import BudgetPart
-from tests.search.simulation import write_row
+from tests.search.simulation import ended, write_row
 
 STUDY: dict[str, Any] = {
     "study": "small",
@@ -125,7 +125,7 @@ def carry_out(jobs: EvaluationQueue, folder: Path, count: int | None = None, fai
         if job.kind == "run":
             assert jobs.report(job.id, 0, None) is False
             write_row(folder, job.spec, status, 0.5)
-        jobs.done(job.id, status)
+        jobs.done(ended(job.id, status))
     assert jobs.finished
     return done
 
@@ -164,7 +164,7 @@ def test_base_stages_come_first_and_runs_that_share_one_wait(study: Any, tmp_pat
     assert other is not None
     assert other.id != base.id
     assert other.spec.purpose == "reference"  # final runs wait: they have one first task
-    jobs.done(base.id, "completed")
+    jobs.done(ended(base.id, "completed"))
     run = jobs.next()
     assert run is not None
     assert (run.kind, run.spec.purpose) == ("run", "final")
@@ -234,7 +234,7 @@ def test_more_class_orders_open_the_test_set_again(judged: Path, tmp_path: Path)
 def test_the_report_shows_the_gap_whose_parts_sum(judged: Path) -> None:
     section = final(open_results(judged))
     assert section.table is not None
-    assert list(section.table["trial"])[:1] == ["default is the choice"]
+    assert list(section.table["trial"])[:1] == ["default is selected"]
     gap = selection_gap(open_results(judged)).table
     assert gap is not None
     parts = gap[["winner's curse", "class orders", "test split", "more data"]].sum(axis=1)

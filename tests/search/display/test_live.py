@@ -11,7 +11,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from search.amounts import clock
+from analysis.lake.amounts import clock
 from search.display.cells import fewer, with_running
 from search.display.live import Live
 from search.display.runs import run_lines

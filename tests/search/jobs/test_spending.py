@@ -12,7 +12,7 @@ from cl_core.errors import BadRequest
 from search.cells.search_queue import SearchQueue
 from search.jobs.spending import Spending, check_budget
 from spaces.study.budget import BudgetPart, seconds_in
-from tests.search.simulation import Driver, told
+from tests.search.simulation import Driver, ended, told
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
 
@@ -68,7 +68,7 @@ def test_gpu_hours_are_counted_over_all_commands(study: Any, tmp_path: Path) -> 
                 cells.report(job.id, 1, 0.5)
                 if len(started) == 2:
                     break  # killed: what was reported is counted
-                cells.done(job.id, "completed", (0.5,), 0.5)
+                cells.done(ended(job.id, "completed", (0.5,), 0.5))
             assert spending.gpu_hours == pytest.approx(len(started) * 1500 * 0.5 / 3600)
     assert len(started) == 5  # 5 * 1500 * 0.5 = 3750 s
     wrong = ("Infinity", "NaN", "-1", "1e999", '"3"', "true", "null", "1" * 5000)

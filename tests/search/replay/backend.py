@@ -20,15 +20,17 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
+from analysis.lake.run_folder import JOURNAL
 from cl_core.images.dataset import Data
 from search.cells.search_queue import SearchQueue
-from search.storage.studies import read_journal
+from search.storage.journal import read_file
 from search.worker.job import Job
 from spaces.resolved.resolve import resolve
 from spaces.resolved.study import ResolvedStudy
 from spaces.study.study_file import load_study
 from tests.search.replay.record import AXES
 from tests.search.replay.recording import BASE_CLASSES, Recording
+from tests.search.simulation import ended
 
 MEMORY = Path("/dev/shm")  # a journal syncs every line to the disk, which here is all that takes time
 
@@ -155,9 +157,9 @@ def _carry_out(
         reported = float(increments[row, task]) if task else None
         so_far = (float(accuracy[row, : task + 1].mean()),)  # what a worker says of a run that ends here
         if task == last:
-            cells.done(job.id, "completed", so_far, reported)
+            cells.done(ended(job.id, "completed", so_far, reported))
         elif cells.report(job.id, task, reported):
-            cells.done(job.id, "completed" if naive else "stopped", so_far, reported)
+            cells.done(ended(job.id, "completed" if naive else "stopped", so_far, reported))
         else:
             ends = now + float(recording.seconds[row, task + 1])
             heapq.heappush(under_way, (ends, number, row, task + 1, job))
@@ -169,7 +171,7 @@ def _told(
     study: ResolvedStudy, folder: Path, recording: Recording, done: dict[int, tuple[int, int]]
 ) -> Search:
     """What stands in the journal, as another process would read it."""
-    storage = read_journal(folder)
+    storage = read_file(folder / JOURNAL)
     assert storage is not None
     told = optuna.load_study(study_name=study.cells[0].name, storage=storage)
     kept = optuna.create_study(direction="maximize")

@@ -75,9 +75,8 @@ def kept_in(place: str, folder: Path, **search: Any) -> Any:
 def trials(folder: Path, resolved: Any) -> list[Any]:
     """All that the Optuna trials of a run say, but for ids and times."""
     part = resolved.study.storage
-    studies = read_studies(folder, part)
-    assert studies is not None
-    with studies:
+    with read_studies(folder, part) as studies:
+        assert studies is not None
         names = sorted(studies.ids())
     return [
         (
@@ -154,9 +153,8 @@ def test_runs_in_one_database_do_not_meet(server: Server, tmp_path: Path) -> Non
         with SearchQueue(resolved, tmp_path / name, bases=False) as cells:
             orders.append(Driver(cells, tmp_path / name).run().order)
     assert orders[0] == orders[1]  # the second one learnt nothing from the first
-    studies = read_studies(tmp_path / "one", resolved.study.storage)
-    assert studies is not None
-    with studies:
+    with read_studies(tmp_path / "one", resolved.study.storage) as studies:
+        assert studies is not None
         names = {study.study_name for study in studies.storage.get_all_studies()}
         assert len([name for name in names if name.endswith(f"/{LWF}")]) >= 2
         assert list(studies.ids()) == [LWF]

@@ -12,27 +12,26 @@ import pytest
 
 from analysis.lake.run_folder import JOURNAL, LOCK
 from cl_core.errors import BadRequest
-from search.storage.journal import mend
+from search.storage.journal import mend, open_file, read_file
 from search.storage.lock import acquire, held
-from search.storage.studies import open_journal, read_journal
 
 PARAMS = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}
 
 
 def journal_with_trials(folder: Path, count: int) -> Path:
-    study = optuna.create_study(storage=open_journal(folder), study_name="cell", sampler=random_sampler())
+    study = optuna.create_study(storage=open_file(folder / JOURNAL), study_name="cell", sampler=_random())
     for _ in range(count):
         trial = study.ask(PARAMS)
         study.tell(trial, trial.params["x"])
     return folder / JOURNAL
 
 
-def random_sampler() -> optuna.samplers.BaseSampler:
+def _random() -> optuna.samplers.BaseSampler:
     return optuna.samplers.RandomSampler(seed=0)
 
 
 def trials_in(folder: Path) -> list[float | None]:
-    storage = read_journal(folder)
+    storage = read_file(folder / JOURNAL)
     assert storage is not None
     return [trial.value for trial in optuna.load_study(study_name="cell", storage=storage).trials]
 
@@ -45,7 +44,7 @@ def test_a_torn_last_line_is_cut_and_the_journal_goes_on(cut: int, tmp_path: Pat
     path.write_bytes(whole[:-cut])
     assert mend(path) == len(lines[-1]) - cut
     assert path.read_bytes() == b"".join(lines[:-1])
-    study = optuna.load_study(study_name="cell", storage=open_journal(tmp_path), sampler=random_sampler())
+    study = optuna.load_study(study_name="cell", storage=open_file(tmp_path / JOURNAL), sampler=_random())
     assert [t.state.name for t in study.trials] == ["COMPLETE", "COMPLETE", "RUNNING"]
     study.tell(2, 0.5)
     assert trials_in(tmp_path)[2] == 0.5
@@ -72,7 +71,7 @@ def test_damage_before_the_end_is_refused_with_its_line(tmp_path: Path) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], b"torn{\n", *lines[2:]]))
     with pytest.raises(BadRequest, match=r"is damaged \(line 3, not its last\): give the command") as caught:
-        open_journal(tmp_path)
+        open_file(tmp_path / JOURNAL)
     assert "\n" not in str(caught.value)
 
 
@@ -80,13 +79,13 @@ def test_a_stale_journal_lock_is_removed(tmp_path: Path) -> None:
     path = journal_with_trials(tmp_path, 1)
     Path(f"{path}.lock").touch()
     Path(f"{path}.lock1234.rename").touch()
-    study = optuna.load_study(study_name="cell", storage=open_journal(tmp_path), sampler=random_sampler())
+    study = optuna.load_study(study_name="cell", storage=open_file(tmp_path / JOURNAL), sampler=_random())
     study.tell(study.ask(PARAMS), 1.0)  # would wait 30 seconds for a stale lock
     assert sorted(p.name for p in tmp_path.iterdir()) == [JOURNAL]
 
 
 def test_reading_changes_nothing_and_needs_no_journal(tmp_path: Path) -> None:
-    assert read_journal(tmp_path) is None
+    assert read_file(tmp_path / JOURNAL) is None
     path = journal_with_trials(tmp_path, 2)
     path.write_bytes(path.read_bytes() + b'{"op')
     before = path.read_bytes()
