@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.lake.amounts import size
 from analysis.lake.results import Results
 from analysis.lake.run_folder import CHECKPOINTS, PLAN, SPENT, tables_of
 from cl_core.errors import BadRequest
@@ -106,11 +107,7 @@ def in_words(title: str, value: float | None) -> str:
         seconds = 3600 * value
         return f"{seconds:.3g} s" if seconds < 120 else f"{value:.2g} h" if value < 10 else f"{value:,.0f} h"
     if title.startswith("bytes"):
-        for unit in ("B", "kB", "MB", "GB"):
-            if value < 1000:
-                return f"{value:.3g} {unit}"
-            value /= 1000
-        return f"{value:.3g} TB"
+        return size(value)
     return f"{value:,.0f}"
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search.amounts import clock, size
+from analysis.lake.amounts import clock, size
 from search.display.named_table import named_table
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 from rich.console import RenderableType
 from rich.text import Text
 
+from analysis.lake.amounts import clock
 from analysis.lake.checksums import Damaged
 from analysis.lake.ledger import openings, told
 from analysis.lake.run_folder import LOCK
@@ -18,7 +19,6 @@ from analysis.lake.run_rows import run_rows
 from analysis.lake.study import StudyRecord, read_study
 from analysis.selection.mixture import mixtures
 from cl_core.errors import BadRequest
-from search.amounts import clock
 from search.cells.cell_progress import read_progress
 from search.display.cells import cell_table, ended, meaning_of_best, with_running
 from search.display.runs import run_lines

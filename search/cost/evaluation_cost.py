@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis.lake.amounts import clock
 from analysis.lake.run_rows import run_rows
-from search.amounts import clock
 from search.preparation.prepared import Prepared
 from spaces.resolved.run_spec import RunSpec
 from spaces.resolved.study import ResolvedStudy

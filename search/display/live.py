@@ -12,7 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live as RichLive
 from rich.text import Text
 
-from search.amounts import clock
+from analysis.lake.amounts import clock
 from search.display.cells import cell_table, ended, fewer, with_running
 from search.display.runs import in_words, run_lines
 from search.jobs.progress import CellProgress

@@ -34,7 +34,6 @@ ORDER: dict[str, tuple[str, ...]] = {
     ),
     "spaces": ("presets", "space", "study", "resolved", "__init__.py"),
     "search": (
-        "amounts.py",
         "lake",
         "storage",
         "worker",
