@@ -1,9 +1,9 @@
-"""Two runs, paired: per cell the difference of a metric between the choices of two runs' folders.
+"""Two run folders, paired: the difference of a metric between the selected trials of each cell.
 
     from analysis import compare
     print(compare("runs/a", "runs/b"))
 
-Runs are paired on cell, class order and seed; seeds are averaged within an order, and the class order is the
+Runs are paired on cell, class order and seed. Seeds are averaged within an order, and the class order is the
 unit of every interval.
 """
 
@@ -33,10 +33,10 @@ PLACES = ("data.root", "data.download")
 
 @dataclass(frozen=True)
 class Difference:
-    """One cell: the metric in both runs over the class orders that both have, and B - A, paired."""
+    """One cell: the metric in both folders over the class orders that both have, and B - A, paired."""
 
     cell: str
-    split: str  # test where both have final runs, else that by which the choices were made
+    split: str  # test where both have final runs, else the split of the selection
     a: Mean
     b: Mean
     difference: Mean
@@ -45,26 +45,26 @@ class Difference:
     left_out: int = 0  # runs that the other one has no partner for
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return {**asdict(self), "n": self.difference.n}
 
 
 @dataclass(frozen=True)
 class Paired:
-    """The paired cells of two studies, and everything that stands in one alone."""
+    """The paired cells of two studies, and the cells that only one of them has."""
 
     a: Path
     b: Path
     metric: str
     direction: str  # max or min: where better lies
     cells: tuple[Difference, ...]
-    only_a: tuple[str, ...]  # cells with a choice in A alone
+    only_a: tuple[str, ...]  # cells with a selected trial in A alone
     only_b: tuple[str, ...]
-    differing: tuple[str, ...]  # what the studies search otherwise, as key (A's value / B's)
+    differing: tuple[str, ...]  # as key (A's value / B's)
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can carry."""
+        """Return plain values for JSON."""
         return {
             **{name: getattr(self, name) for name in ("metric", "direction")},
             "a": str(self.a),
@@ -74,7 +74,7 @@ class Paired:
         }
 
     def rows(self) -> list[list[str]]:
-        """A table's cells: name, split, A, B, B - A, p, p after Holm."""
+        """Return the rows of a table: name, split, A, B, B - A, p, p after Holm."""
         return [
             [c.cell, c.split, str(c.a), str(c.b), _signed(c.difference), _p(c.p), _p(c.adjusted)]
             for c in self.cells
@@ -92,8 +92,8 @@ class Paired:
                 out.append(f"only in {name}: {', '.join(only)}")
         if any(cell.split == "val" for cell in self.cells):
             out.append(
-                "val: the rows by which the choices were made, so that both values are optimistic; where "
-                "both runs are evaluated (cl-search evaluate), test rows are compared"
+                "val: trials were selected on these rows, so both values are optimistic; after cl-search "
+                "evaluate of both folders, test rows are compared"
             )
         if self.differing:
             out.append(f"the studies differ in {'; '.join(self.differing)}")
@@ -104,11 +104,11 @@ class Paired:
 
 
 def compare(a: str | Path | Results, b: str | Path | Results, metric: str | None = None) -> Paired:
-    """The paired differences of B and A in `metric`; left out, A's first objective.
+    """Return the paired differences of B and A in `metric` (default: A's first objective).
 
-    A cell stands in the runs of its choice: its final ones where both have them on the test split, else those
-    that it was selected by. Raises BadRequest for an unknown metric, for runs on other
-    images, for a cell whose tasks have other sizes, and for runs without a cell in common.
+    Each cell is compared by its final runs where both folders have them on the test split, else by the runs
+    of its selected trial. Raises BadRequest for an unknown metric, other images, a cell with tasks of other
+    sizes, and folders without a cell in common.
     """
     left, right = open_results(a), open_results(b)
     if metric is not None and metric not in OBJECTIVES:
@@ -119,8 +119,8 @@ def compare(a: str | Path | Results, b: str | Path | Results, metric: str | None
     common = [cell for cell in sides[0] if cell in sides[1]]
     if not common:
         raise BadRequest(
-            f"no cell has a choice in both runs: {_listed(sides[0])} in {left.folder}, {_listed(sides[1])} "
-            f"in {right.folder}; compare runs of the same cells"
+            f"no cell has a selected trial in both: {_listed(sides[0])} in {left.folder}, "
+            f"{_listed(sides[1])} in {right.folder}; compare runs of the same cells"
         )
     for cell in common:
         _same_tasks(sides[0][cell], sides[1][cell])
@@ -159,7 +159,7 @@ def _difference(results: Sequence[Results], a: Cell, b: Cell, metric: str) -> Di
 
 
 def _values(results: Results, runs: pd.DataFrame, metric: str) -> dict[tuple[str, int], Counted]:
-    """(class order, seed) -> the metric, where it is a number."""
+    """Return the metric by class order and seed, where it is a number."""
     pairs = zip(runs["seed"], recorded(results, runs, metric), strict=True)
     return {(order, int(seed)): one for seed, (order, one) in pairs if one.value is not None}
 
@@ -222,7 +222,7 @@ def _warnings(a: Results, b: Results, metric: str, found: list[Difference]) -> l
 
 
 def _differing(a: Results, b: Results) -> list[tuple[str, str]]:
-    """(key, "key (A's value / B's)") of what the two studies say otherwise, of labels that both have."""
+    """Return (key, "key (A's value / B's)") where the studies differ, for the labels that both have."""
     plain = [_flat({part: side.study.plain.get(part) for part in STUDY_PARTS}) for side in (a, b)]
     shared = [set(_mapping(side.study.plain.get("methods"))) for side in (a, b)]
     out = []

@@ -1,7 +1,7 @@
-"""The selection gap: by how much the value that a trial was selected by misses its final test value.
+"""The selection gap: the value by which a trial was selected minus its final test value.
 
-Between the two stand further measurements of the same trial, each of which changes one thing; the
-parts are the differences of neighbours, so they sum to the gap exactly.
+Further measurements of the same trial lie between the two, and each of them changes one thing. The parts are
+the differences of neighbours, so they sum to the gap exactly.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FORMULAS = {
 
 @dataclass(frozen=True)
 class Station:
-    """A measurement of the chosen trial: its runs, and what differs from the one before it."""
+    """A measurement of the selected trial: its runs, and what differs from the one before it."""
 
     part: str  # a key of FORMULAS; empty for the value that it was selected by
     runs: Pairs
@@ -40,7 +40,7 @@ class GapPart:
 
 
 def value_of(runs: Pairs, how: str = "mean") -> float | None:
-    """The value of runs as the search counts them: by `how`, mean, min or max; None without."""
+    """Return the value of runs as the search counts them: by `how`, mean, min or max; None without runs."""
     known = [one.value for _, one in runs if one.value is not None]
     if not known:
         return None
@@ -50,7 +50,7 @@ def value_of(runs: Pairs, how: str = "mean") -> float | None:
 
 
 def parts(stations: Sequence[Station], how: str = "mean") -> list[GapPart]:
-    """The differences of neighbouring stations, in order. Raises ValueError where a station has no value."""
+    """Return the differences of neighbouring stations, in order. Raises ValueError if one has no value."""
     values = [value_of(station.runs, how) for station in stations]
     out = []
     for index in range(1, len(stations)):
@@ -65,5 +65,5 @@ def parts(stations: Sequence[Station], how: str = "mean") -> list[GapPart]:
 
 
 def _half(left: Sample, right: Sample) -> float | None:
-    """Of the paired differences; None where the class orders are not the same."""
+    """Return the half width of the paired differences; None where the class orders differ."""
     return (left - right).mean.half if set(left.values) == set(right.values) else None

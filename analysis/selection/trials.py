@@ -24,12 +24,12 @@ def whole(done: pd.DataFrame) -> pd.DataFrame:
 
 
 def trials(results: Results, cell: Cell) -> pd.DataFrame:
-    """Every trial of a cell that has ended, by number: number, status (completed, stopped, failed),
-    objective (missing unless completed), runs, asked (runs it has or would have had), tasks, tasks_done (both
-    over its runs), seconds and ended; then the columns of its first run.
+    """Return a row for every trial of a cell that has ended, by number.
 
-    A stopper may end a trial between two runs: then it has completed runs alone, and fewer than the
-    others. Without a stopper, or while a run is under way, one with fewer is unfinished and left out.
+    Columns: trial, status (completed, stopped, failed), objective (missing unless completed), runs,
+    planned_runs (of a trial that is not stopped), tasks and tasks_done (both over its runs), seconds, ended;
+    then the columns of its first run. A stopper may end a trial between two runs, so a stopped trial may have
+    completed runs alone. Without a stopper, or while a run trains, a trial with fewer runs is left out.
     """
     key = f"trials {cell.name}"
     if key not in results.memo:
@@ -54,7 +54,7 @@ def _trials(results: Results, cell: Cell) -> pd.DataFrame:
     status = runs["status"]
     done = status.eq("completed").groupby(runs["trial"]).sum()
     full = int(done.max()) if len(done) else 0
-    table["asked"] = max(full, int(table["runs"].max()) if len(table) else 0, results.study.protocol.runs)
+    table["planned_runs"] = max(full, *table["runs"], results.study.protocol.runs)
     table["status"] = "completed"
     short = table.index[done < full] if full else table.index
     between = results.study.stopper != "none"

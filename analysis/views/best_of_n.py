@@ -34,23 +34,22 @@ def best_of_n(results: Results) -> Section:
     unit, factor = _unit(results)
     said = name.replace("_", " ")
     text = (
-        f"Left: the best {said} that n trials of a cell would have found on average, had they been "
-        "drawn from those that were tried. Right: the best so far as the search went, against the "
-        f"{unit} of all that had ended, stopped and failed ones included. Dotted: the published values "
-        "(trial 0). A curve that still rises at its end says that more trials would pay; where two "
-        "methods cross, who wins is a question of the budget. All on the rows that trials are chosen "
-        "on: a best of many is optimistic."
+        f"Left: the best {said} that n of a cell's trials find on average, drawn from those that were tried. "
+        f"Right: the best so far during the search, against the {unit} of all ended trials, stopped and "
+        "failed ones included. Dotted: the published values (trial 0). A curve that still rises at its end "
+        "says that more trials would help. Where two methods cross, the budget decides which one is better. "
+        "All values are of the rows that trials are selected on, so the best of many is optimistic."
     )
     if any((tried[cell.name]["status"] == "stopped").any() for cell in shown):
         text += (
-            "\n\nStopped trials have no value, and draws of none but such are left out: where many "
-            "were stopped, the left curves are too high where n is small."
+            "\n\nStopped trials have no value, and draws of stopped trials alone are left out. So where many "
+            "were stopped, the left curves are too high for small n."
         )
     sampler = results.study.sampler
     if sampler in ADAPTIVE:
         text += (
-            f"\n\nThe sampler {sampler} learns, so the left curves shuffle what was not exchangeable: "
-            "they are too high where n is small. The right ones are what happened."
+            f"\n\nThe sampler {sampler} learns, so its later trials are better than its first ones, and the "
+            "left curves are too high for small n. The right curves show the search as it was."
         )
     formulas = [
         "E[best of n] = Σ_i v_{(i)} · C(i−1, n−1) / C(N, n): v_{(1)}, … are the values of the N ended "
@@ -76,13 +75,13 @@ def expected_best(values: NDArray[np.float64], ended: int, least: bool = False) 
     place = np.arange(ended - len(order) + 1, ended + 1)[None, :]  # 1-based among all
     n = np.arange(1, ended + 1)[:, None]
 
-    def chosen(of: NDArray[np.int64], out: NDArray[np.int64]) -> NDArray[np.float64]:
+    def log_choose(of: NDArray[np.int64], out: NDArray[np.int64]) -> NDArray[np.float64]:
         """log C(of, out), minus infinity where out > of."""
         inside = np.where(out > of, 0, out)
         logs = gammaln(of + 1) - gammaln(inside + 1) - gammaln(of - inside + 1)
         return np.where(out > of, -np.inf, logs)
 
-    weight = np.exp(chosen(place - 1, n - 1) - chosen(np.array([[ended]]), n))
+    weight = np.exp(log_choose(place - 1, n - 1) - log_choose(np.array([[ended]]), n))
     best: NDArray[np.float64] = weight @ order / weight.sum(axis=1)
     return -best if least else best
 

@@ -61,7 +61,7 @@ def _row(results: Results, cell: Cell, direction: str) -> dict[str, object]:
     ended = trials(results, cell)
     stopped = ended[ended["status"] == "stopped"]
     # A run has the tasks of any other; of a stopped trial some were never started.
-    whole = stopped["asked"] * (stopped["tasks"] // stopped["runs"])
+    whole = stopped["planned_runs"] * (stopped["tasks"] // stopped["runs"])
     saved, trained = int((whole - stopped["tasks_done"]).sum()), int(ended["tasks_done"].sum())
     points = ended[ended["status"] == "completed"]
     marked = points["trial"].isin(cell.runs.loc[cell.runs["audited_after"].notna(), "trial"])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.lake.results import Results
+from analysis.report.dots import dot
 from analysis.report.section import ROWS, VIEWS, Section, Table
 from analysis.report.style import REFERENCE_COLOURS, colours, panels, place
 from analysis.selection.reference import Reference, reference
@@ -179,28 +180,11 @@ def _figure(
         mine = [one for one in shown if one.cell.scenario == scenario]
         for one in sorted(mine, key=lambda one: one.best.mean.value or 0.0, reverse=direction == "min"):
             cell, best = one.cell, one.best.mean
-            hollow = {"color": "rgba(255,255,255,0)", "line": {"width": 1.8, "color": colour[cell.label]}}
-            figure.add_trace(
-                go.Scatter(
-                    x=[best.value],
-                    y=[cell.label],
-                    mode="markers",
-                    marker={"size": 11, "color": colour[cell.label]},
-                    error_x={"type": "data", "array": [best.half or 0.0], "visible": best.half is not None},
-                    hovertemplate=f"{cell.label}: trial {cell.selected_trial}<br>%{{x:.3f}}<extra></extra>",
-                ),
-                **where,
-            )
-            figure.add_trace(
-                go.Scatter(
-                    x=[one.default.mean.value],
-                    y=[cell.label],
-                    mode="markers",
-                    marker={"size": 15, **hollow},
-                    hovertemplate=f"{cell.label}: published values<br>%{{x:.3f}}<extra></extra>",
-                ),
-                **where,
-            )
+            text, ink = f"{cell.label}: trial {cell.selected_trial}<br>%{{x:.3f}}", colour[cell.label]
+            figure.add_trace(dot(best, cell.label, text, ink, 11), **where)
+            published = replace(one.default.mean, half=None)
+            text = f"{cell.label}: published values<br>%{{x:.3f}}"
+            figure.add_trace(dot(published, cell.label, text, ink, 15, ring=True), **where)
         for one in (one for one in mine if one.cell.method == "joint"):
             line = {"dash": "dot", "width": 1.2, "color": REFERENCE_COLOURS["joint"]}
             figure.add_vline(x=one.best.mean.value, line=line, **where)

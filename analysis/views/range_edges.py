@@ -23,8 +23,8 @@ WHOLE = "of the method"
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """One numeric parameter in the best trials of a cell, the chosen one first."""
+class AtPosition:
+    """One numeric parameter in the best trials of a cell, the selected one first."""
 
     cell: Cell
     parameter: Parameter
@@ -34,7 +34,7 @@ class Chosen:
 
     @property
     def edge(self) -> str:
-        """lower or upper where the chosen value lies at an end, else empty."""
+        """The end at which the selected value lies: lower, upper, or empty."""
         first = self.positions[0]
         if isinstance(self.parameter.domain, Choice):
             return "lower" if first == 0 else "upper" if first == 1 else ""
@@ -42,7 +42,7 @@ class Chosen:
 
     @property
     def all_there(self) -> bool:
-        """Tell whether the best `BEST` all lie at that end."""
+        """Tell whether the best `BEST_TRIALS` all lie at that end."""
         near = [p <= EDGE if self.edge == "lower" else p >= 1 - EDGE for p in self.positions]
         return bool(self.edge) and len(near) == BEST_TRIALS and all(near)
 
@@ -64,21 +64,21 @@ def range_edges(results: Results) -> Section:
     if known is None:
         text = "No ranges are known: study.yaml does not state them, it was written by an earlier version."
         return Section(TITLE, text, optional=True)
-    found = [one for cell in cells(results) for one in _chosen(results, cell, known.get(cell.name, ()))]
+    found = [one for cell in cells(results) for one in _positions(results, cell, known.get(cell.name, ()))]
     if not found:
-        return Section(TITLE, "No cell has chosen a number from a range that it searched.", optional=True)
+        return Section(TITLE, "No cell has selected a number from a range that it searched.", optional=True)
     at_edge = [one for one in found if one.edge]
     by_chance = sum(_by_chance(one.parameter) for one in found)
     text = (
-        f"{len(at_edge)} of {len(found)} chosen numbers lie at an edge, within the first or last {EDGE:.0%} "
-        f"of the range, or at an end of the numbers to choose from; {by_chance:.1f} would if values did not "
-        f"matter. The figure shows the best {BEST_TRIALS} trials of each cell, the chosen one large."
+        f"{len(at_edge)} of {len(found)} selected numbers lie at an edge: in the first or last {EDGE:.0%} of "
+        f"a range, or at an end of a list of numbers. If values did not matter, {by_chance:.1f} would. "
+        f"The figure shows the best {BEST_TRIALS} trials of each cell, the selected one large."
     )
     warned = sorted(at_edge, key=lambda one: not one.all_there)
     text = "\n\n".join([text, *(_warning(one) for one in warned)])
     formulas = [
-        "position: (x − low) / (high − low), of the logarithms where the range is searched in them; of "
-        "numbers to choose from, the steps from the smallest / all steps"
+        "position: (x − low) / (high − low), of logarithms where the range is searched in them; in a list of "
+        "numbers, the steps from the smallest / all steps"
     ]
     counts = [one.tried for one in found]
     n = f"n = {span(counts)} completed trials a hyperparameter"
@@ -89,9 +89,9 @@ def range_edges(results: Results) -> Section:
     return Section(TITLE, text, formulas, n, table, figure, split=split_selected_on(results))
 
 
-def _chosen(results: Results, cell: Cell, space: Sequence[Parameter]) -> list[Chosen]:
+def _positions(results: Results, cell: Cell, space: Sequence[Parameter]) -> list[AtPosition]:
     best = ranked(results, cell)
-    if len(best) < 2:  # a single trial was not chosen
+    if len(best) < 2:  # a single trial is no selection
         return []
     mask = acting(tuple(space), best)
     out = []
@@ -102,15 +102,15 @@ def _chosen(results: Results, cell: Cell, space: Sequence[Parameter]) -> list[Ch
         values = [p.value(value) for value in here[p.column]]
         numbers = [float(v) for v in values if v is not None and not isinstance(v, str)]
         if not len(here) or here["trial"].iloc[0] != best["trial"].iloc[0] or len(numbers) < len(here):
-            continue  # the chosen trial took another branch
+            continue  # the selected trial took another branch
         top = tuple(numbers[:BEST_TRIALS])
         positions = tuple(p.position(number) or 0.0 for number in top)
-        out.append(Chosen(cell, p, top, positions, len(here)))
+        out.append(AtPosition(cell, p, top, positions, len(here)))
     return out
 
 
 def _few(p: Parameter) -> bool:
-    """Of two numbers both are ends."""
+    """Tell whether there are two numbers at most: both are ends."""
     return isinstance(p.domain, Choice) and len(p.domain.options) < 3
 
 
@@ -126,15 +126,10 @@ def _by_chance(p: Parameter) -> float:
     return 2 * EDGE
 
 
-def _range(p: Parameter) -> str:
-    return str(p.domain)
-
-
-def _warning(one: Chosen) -> str:
+def _warning(one: AtPosition) -> str:
     p = one.parameter
-    text = (
-        f"Warning: {one.cell.name} chose {p.short} {one.values[0]:.3g} at the {one.edge} edge of {_range(p)}"
-    )
+    text = f"Warning: {one.cell.name} selected {p.short} {one.values[0]:.3g} "
+    text += f"at the {one.edge} edge of {p.domain}"
     if one.beyond is not None:
         text += f": widen it, {one.beyond:.3g} is allowed"
     elif p.whole is not None:
@@ -146,22 +141,22 @@ def _warning(one: Chosen) -> str:
     return text + "."
 
 
-def _row(one: Chosen) -> dict[str, object]:
+def _row(one: AtPosition) -> dict[str, object]:
     p = one.parameter
     return {
         "scenario": one.cell.scenario,
         "label": one.cell.label,
         "hyperparameter": p.short,
-        "searched": _range(p),
+        "searched": str(p.domain),
         WHOLE: "" if p.whole is None or p.whole == p.domain else str(p.whole),
         "position": one.positions[0],
-        f"best {BEST_TRIALS}, the chosen one first": ", ".join(f"{value:.3g}" for value in one.values),
+        f"best {BEST_TRIALS}, the selected one first": ", ".join(f"{value:.3g}" for value in one.values),
         "edge": one.edge + (" (all)" if one.all_there else ""),
         "trials": one.tried,
     }
 
 
-def _figure(results: Results, found: Sequence[Chosen]) -> go.Figure:
+def _figure(results: Results, found: Sequence[AtPosition]) -> go.Figure:
     """The position of the best values in their ranges, a line a hyperparameter, a panel a cell."""
     named = list({one.cell.name: one.cell for one in found}.values())
     tall = max(sum(one.cell.name == cell.name for one in found) for cell in named)

@@ -16,7 +16,7 @@ from analysis.statistics.intervals import INTERVAL
 from analysis.statistics.sample import Pairs, Sample, measured, recorded
 from cl_core.metrics import METRICS
 
-TITLE = "Selection gap, from the rows that chose to test rows"
+TITLE = "Selection gap, from selection rows to test rows"
 
 
 @VIEWS.register("selection_gap")
@@ -25,7 +25,7 @@ def selection_gap(results: Results) -> Section:
     name, direction = results.study.objective
     protocol = results.study.protocol
     if name not in METRICS or protocol.select_on == "chf":
-        return Section(TITLE, "No value of counts was selected by, so there is no gap.", optional=True)
+        return Section(TITLE, "No trial was selected by an accuracy, so there is no gap.", optional=True)
     how = protocol.over_runs(direction)
     rows, open_, used, orders = [], [], set[str](), set[int]()
     for cell in cells(results):
@@ -47,7 +47,7 @@ def selection_gap(results: Results) -> Section:
         orders.add(len(Sample.of(final)))
         rows.append(row)
     if not rows:
-        text = "No cell has the runs of `cl-search evaluate` that tell its gap apart."
+        text = "No cell has the runs of `cl-search evaluate` that split its gap into parts."
         return Section(TITLE, text, optional=True)
     frame = pd.DataFrame(rows)
     wanted = [c for part in FORMULAS if part in used for c in (part, f"{part} ±")]
@@ -69,20 +69,20 @@ def selection_gap(results: Results) -> Section:
 
 def _text(protocol: ProtocolRecord, name: str, direction: str, summed: bool) -> str:
     sign = "above" if direction == "max" else "below"
-    text = f"“Selected by” is the {name.replace('_', ' ')} that the search chose the trial by"
+    text = f"“Selected by” is the {name.replace('_', ' ')} by which the search selected the trial"
     text += ", the worst over its runs" if protocol.worst else ""
     if protocol.select_on == "first-k":
         k = protocol.first
         text += f", over the first {k} tasks; the rerun is compared with it over the same {k} tasks"
     if protocol.select_on == "oracle-test":
-        text += ", on test rows: there is no other split to move to"
+        text += ", on test rows, so no part is due to the split"
     text += "."
     if summed:
-        text += f" The parts sum to the gap; what lies {sign} zero was promised and is not there."
+        text += f" The parts sum to the gap. A part {sign} zero is a loss against the selected value."
     else:
         text += (
-            " The final value is of other classes or another data set, so there is no part from more data "
-            "and nothing to sum to: the parts are those of the data that was searched on."
+            " The final value is of other classes or another data set. So the parts are of the searched "
+            "data, without one for more data, and they do not sum to a gap."
         )
     return text
 
@@ -90,8 +90,7 @@ def _text(protocol: ProtocolRecord, name: str, direction: str, summed: bool) -> 
 def _stations(
     results: Results, cell: Cell, final: Pairs, metric: str, protocol: ProtocolRecord
 ) -> list[Station] | None:
-    """The measurements from the value that the choice was selected by to its final one; None where runs
-    are missing."""
+    """Return the measurements from the selected value to the final one; None where runs are missing."""
     select = protocol.select_on
     first = protocol.first if select == "first-k" else None
     searched = recorded(results, cell.selected, "objective", metric, first)

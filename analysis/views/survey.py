@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.lake.results import Results
+from analysis.report.dots import dot
 from analysis.report.section import VIEWS, Section, Table
 from analysis.report.style import REFERENCE_COLOURS, colours, panels, place
 from analysis.selection.selection import orders_sentence, split_sentence
@@ -322,29 +323,9 @@ def _figure(roles: Roles, subjects: Sequence[Subject]) -> go.Figure:
         )
         for subject in here:
             value = roles.sample(subject, metric).mean
-            mark = {"size": 9, "color": colour[subject.cell.label]}
-            if not subject.distilled:
-                mark = {
-                    "size": 9,
-                    "color": "white",
-                    "line": {"width": 1.8, "color": colour[subject.cell.label]},
-                }
-            figure.add_trace(
-                go.Scatter(
-                    x=[value.value],
-                    y=[subject.row],
-                    mode="markers",
-                    marker=mark,
-                    error_x={
-                        "type": "data",
-                        "array": [value.half or 0.0],
-                        "visible": value.half is not None,
-                        "color": colour[subject.cell.label],
-                    },
-                    hovertemplate=f"{subject.cell.label}: %{{x:.3f}} (n = {value.n})<extra></extra>",
-                ),
-                **at,
-            )
+            text, ring = f"{subject.cell.label}: %{{x:.3f}} (n = {value.n})", not subject.distilled
+            shown = dot(value, subject.row, text, colour[subject.cell.label], 9, ring)
+            figure.add_trace(shown, **at)
         joint = roles.find(where, ("reference", "joint"))
         if joint is not None:
             figure.add_vline(

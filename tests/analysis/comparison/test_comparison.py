@@ -109,7 +109,9 @@ def test_final_runs_stand_only_where_both_have_them() -> None:
 def test_values_that_chose_are_told_from_final_ones_and_an_oracle_s_are_labelled() -> None:
     values = orders(0.4, 0.6)
     plain, final = (made("a", {"lwf": values}, final=f) for f in (False, True))
-    assert any(line.startswith("val: the rows by which") for line in compare(plain, plain).lines())
+    assert any(
+        line.startswith("val: trials were selected on these rows") for line in compare(plain, plain).lines()
+    )
     assert not any(line.startswith("val") for line in compare(final, final).lines())
     oracle = made("b", {"lwf": values}, protocol={"select_on": "oracle-test", "validation": 0.1})
     oracle.runs["split"] = "test"
@@ -157,8 +159,8 @@ def test_another_metric_can_be_asked_for_and_its_direction_is_told() -> None:
     [
         ({"resolved": {"fingerprint": "e" * 64}}, "other images"),
         ({"tasks": "3,2"}, "has tasks of 5, then 5 classes in one run and of 5, then 3,2 in the other"),
-        ({"label": "icarl"}, "no cell has a choice in both"),
-        ({"status": "failed"}, "no cell has a choice in both"),
+        ({"label": "icarl"}, "no cell has a selected trial in both"),
+        ({"status": "failed"}, "no cell has a selected trial in both"),
         ({"metric": "last_acuracy"}, "did you mean 'last_accuracy'"),
     ],
     ids=str,

@@ -82,7 +82,7 @@ def test_differences_are_those_of_the_class_orders_and_corrected_over_cells(lake
         for order in ORDERS:
             again(lake, cell, 1, "final", order)
     results = open_results(lake)
-    (found,) = [t.frame for t in final(results).tables if t.title.startswith("Choice minus")]
+    (found,) = [t.frame for t in final(results).tables if t.title.startswith("Selected trial minus")]
     objective = results.runs.set_index("run")["average_incremental_accuracy"]
     raw, noise = {}, {}
     for cell, number in chosen.items():

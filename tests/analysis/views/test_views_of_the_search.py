@@ -185,11 +185,11 @@ def test_a_value_at_the_edge_of_a_narrowed_range_is_to_be_widened(tmp_path):
     points = [{"hp.kd_weight": w, "objective": v} for w, v in ((0.1, 0.5), (1.6, 0.6), (0.1, 0.4))]
     found, warned = _edges(tmp_path, points, space)
     assert warned == [
-        "Warning: lwf@B0-3tasks chose kd_weight 1.6 at the upper edge of [0.02, 2] log: "
+        "Warning: lwf@B0-3tasks selected kd_weight 1.6 at the upper edge of [0.02, 2] log: "
         "widen it, 8 is allowed."
     ]
     assert found.table["position"].iloc[0] == pytest.approx(0.9515, abs=1e-4)
-    assert "1 of 1 chosen numbers lie at an edge" in found.text
+    assert "1 of 1 selected numbers lie at an edge" in found.text
 
 
 def test_the_methods_whole_range_cannot_be_widened(tmp_path):
@@ -209,7 +209,7 @@ def test_three_best_configurations_at_one_end_are_said_louder_and_first(tmp_path
     values = ((0.99, 1.0, 0.9), (0.5, 0.98, 0.8), (0.5, 0.96, 0.7), (0.5, 0.0, 0.6))
     points = [{"hp.a": a, "hp.b": b, "objective": v} for a, b, v in values]
     found, warned = _edges(tmp_path, points, space)
-    assert [line.split("chose ")[1][0] for line in warned] == ["b", "a"]
+    assert [line.split("selected ")[1][0] for line in warned] == ["b", "a"]
     assert "The best 3 trials all lie there" in warned[0]
     assert "all lie there" not in warned[1]
     assert list(found.table["edge"]) == ["upper", "upper (all)"]
@@ -220,7 +220,7 @@ def test_ordered_numbers_to_choose_from_have_ends_and_words_have_none(tmp_path):
     points = [{"hp.k": k, "hp.loss": "a", "hp.two": 1, "objective": -float(k)} for k in (1, 2, 4)]
     found, warned = _edges(tmp_path, points, space)
     assert list(found.table["hyperparameter"]) == ["k"]
-    assert "chose k 1 at the lower edge of {4, 1, 2}: widen it" in warned[0]
+    assert "selected k 1 at the lower edge of {4, 1, 2}: widen it" in warned[0]
 
 
 def test_a_value_of_a_branch_that_was_not_taken_is_not_at_an_edge(tmp_path):
