@@ -86,16 +86,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Fractions:
-    """Increasing fractions in (0, 1), written "0.5,0.75"; a list is accepted, the empty text means none."""
+    """Increasing fractions in (0, 1), written "0.5,0.75". A list is valid too; the empty text means none."""
 
     def check(self, name: str, value: object) -> str:
-        parts = [p for p in value.split(",") if p.strip()] if isinstance(value, str) else value
-        try:
-            numbers = [float(p) for p in parts]  # type: ignore[attr-defined]
-        except (TypeError, ValueError):
-            raise BadRequest(f"{name} must be fractions such as [0.5, 0.75], not {value!r}") from None
-        if numbers != sorted(set(numbers)) or not all(0 < n < 1 for n in numbers):
-            raise BadRequest(f"{name} must be increasing fractions between 0 and 1, not {value!r}")
+        numbers = _listed(value)
+        if numbers is None or numbers != sorted(set(numbers)) or not all(0 < n < 1 for n in numbers):
+            raise BadRequest(f"{name} must be increasing fractions such as [0.5, 0.75], not {value!r}")
         return ",".join(map(repr, numbers))
 
     def __str__(self) -> str:
@@ -104,20 +100,25 @@ class Fractions:
 
 @dataclass(frozen=True)
 class Factors:
-    """Positive numbers that differ, written "0.1,1"; a list is accepted, and at least one is needed."""
+    """Different positive numbers, at least one, written "0.1,1". A list or a single number is valid too."""
 
     def check(self, name: str, value: object) -> str:
-        parts = [p for p in value.split(",") if p.strip()] if isinstance(value, str) else value
-        try:
-            numbers = [float(p) for p in parts]  # type: ignore[attr-defined]
-        except (TypeError, ValueError):
-            numbers = []
+        numbers = _listed(value) or []
         if not numbers or len(set(numbers)) < len(numbers) or not all(0 < n < math.inf for n in numbers):
             raise BadRequest(f"{name} must be different positive numbers such as [0.1, 1], not {value!r}")
-        return ",".join(map(repr, numbers))
+        return ",".join(repr(n).removesuffix(".0") for n in numbers)
 
     def __str__(self) -> str:
         return "different positive numbers"
+
+
+def _listed(value: object) -> list[float] | None:
+    """Return the numbers of a list, of a text with commas, or a single one; None for anything else."""
+    parts = [p for p in value.split(",") if p.strip()] if isinstance(value, str) else value
+    try:
+        return [float(p) for p in (parts if isinstance(parts, list | tuple) else [parts])]  # type: ignore
+    except (TypeError, ValueError):
+        return None
 
 
 Domain = Float | Int | Choice | Fractions | Factors

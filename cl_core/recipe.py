@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cl_core.hparams import Float, Fractions, Int, Value, from_dict, hp, hparams, option, to_dict
+from cl_core.hparams import Float, Fractions, Int, from_dict, hp, option
 
 PARTS = ("base", "increment")  # keys of a study's recipe for the first task alone and for the others
 
@@ -71,20 +71,8 @@ class Recipe:
 
 
 def resolve_recipe(*layers: Mapping[str, object]) -> Recipe:
-    """One recipe from layers of plain values, later ones winning. Raises BadRequest on unknown keys or bad
-    values.
-    """
+    """Return one recipe from layers of plain values. Later ones win. Raises BadRequest."""
     merged: dict[str, object] = {}
     for layer in layers:
         merged.update(layer)
     return from_dict(Recipe, merged, kind="recipe key")
-
-
-def recipe_fields() -> list[str]:
-    """The names of a recipe's fields."""
-    return list(hparams(Recipe))
-
-
-def recipe_dict(recipe: Recipe) -> dict[str, Value]:
-    """A recipe as plain values."""
-    return to_dict(recipe)

@@ -19,7 +19,6 @@ from cl_core.hparams import digest, to_dict
 from cl_core.images.dataset import Data
 from cl_core.method import METHODS
 from cl_core.nets.network import NETS
-from cl_core.recipe import recipe_dict
 from cl_core.training.code import own_code
 from cl_core.training.configuration import Configuration
 from cl_core.training.device import resolve_device
@@ -49,7 +48,7 @@ def base_identity(configuration: Configuration, data: Data) -> dict[str, Any]:
         "init": file_digest(configuration.init) if configuration.init else None,
         "base": method.base().key(),
         "own code": [own_code(METHODS.module(configuration.method)), own_code(NETS.module(net))],
-        "recipe": recipe_dict(recipe),
+        "recipe": to_dict(recipe),
         "seed": configuration.seed,
     }
 
@@ -86,7 +85,7 @@ def resume_checkpoint_key(
             "own code": own_code(METHODS.module(configuration.method)),  # not part of a shared base
             "chf": None if framework is None else to_dict(framework),
             "adaptive": None if adaptation is None else asdict(adaptation),
-            "recipes": [recipe_dict(recipe) for recipe in configuration.recipes(data, method)],
+            "recipes": [to_dict(recipe) for recipe in configuration.recipes(data, method)],
             "order": configuration.order(data.num_classes, data.class_names),
             "sizes": configuration.scenario.sizes(data.num_classes),
         }

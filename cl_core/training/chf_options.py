@@ -10,12 +10,16 @@ from cl_core.recipe import Recipe
 
 @dataclass(frozen=True)
 class CHF:
-    """The options of the framework; all but the grid are the survey's p, alpha and a limit of its loop."""
+    """The options of the framework: the grid of learning rates, the survey's p and alpha, and a limit."""
 
-    lrs: str = hp("0.1,0.3,1,3", Factors(), doc="the grid, as factors of the recipe's learning rate")
-    drop: float = hp(0.2, Float(0.0, 1.0), doc="p: share of A* that stability may cost")
-    decay: float = hp(0.5, Float(0.01, 0.99), doc="alpha: factor on the stability after each failed attempt")
-    attempts: int = hp(6, Int(1, 1000), doc="how often the method learns a task at most; the last is kept")
+    lrs: str = hp("0.1,0.3,1,3", Factors(), doc="factors of the learning rate to try")
+    drop: float = hp(
+        0.2, Float(0.0, 1.0), doc="p: share of the plain accuracy on a new task that stability may cost"
+    )
+    decay: float = hp(
+        0.5, Float(0.01, 0.99), doc="alpha: factor by which each failed attempt relaxes the stability"
+    )
+    attempts: int = hp(6, Int(1, 1000), doc="most attempts at a task; the last one is kept")
 
     @property
     def factors(self) -> tuple[float, ...]:

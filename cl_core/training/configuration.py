@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cl_core.errors import BadRequest, unknown
-from cl_core.hparams import Value, digest, from_dict
+from cl_core.hparams import Value, digest, from_dict, hparams
 from cl_core.images.data_spec import DataSpec
 from cl_core.images.dataset import Data
-from cl_core.recipe import PARTS, Recipe, recipe_fields, resolve_recipe
+from cl_core.recipe import PARTS, Recipe, resolve_recipe
 from cl_core.scenarios.class_orders import class_order
-from cl_core.scenarios.scenarios import ScenarioSpec
+from cl_core.scenarios.scenarios import ScenarioSpec, parse_scenario
 from cl_core.training.adaptive_options import Adaptive
 from cl_core.training.chf_options import CHF
 
@@ -71,7 +71,7 @@ class Configuration:
         rest = {k: v for k, v in values.items() if k not in ("data", "scenario")}
         return cls(
             data=DataSpec.from_dict(values["data"]),
-            scenario=ScenarioSpec.from_dict(values["scenario"]),
+            scenario=parse_scenario(values["scenario"]),
             **rest,
         )
 
@@ -121,7 +121,7 @@ class Configuration:
         A method that restarts at every task keeps the first task's. A shared first task has the study's
         recipe, without the defaults of the method's own family.
         """
-        known = [*recipe_fields(), *PARTS]
+        known = [*hparams(Recipe), *PARTS]
         for key in self.recipe:
             if key not in known:
                 raise unknown("recipe key", key, known)

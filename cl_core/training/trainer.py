@@ -12,11 +12,10 @@ from collections.abc import Mapping
 
 import torch
 
-from cl_core.hparams import Value
+from cl_core.hparams import Value, to_dict
 from cl_core.images.dataset import Data
 from cl_core.images.view import View
 from cl_core.method import METHODS, Method
-from cl_core.recipe import recipe_dict
 from cl_core.rng import Streams
 from cl_core.task import Task
 from cl_core.training import adaptive, chf, shared_base
@@ -178,7 +177,7 @@ class Training:
             note="; ".join(filter(None, (method.note(task), note))) or None,
             teacher_agreement=agreement,
             hp=method.values(),
-            recipe=recipe_dict(task.recipe),
+            recipe=to_dict(task.recipe),
             phases=trained.phases,
             evaluations=tuple(evaluations),
             attempts=attempts,

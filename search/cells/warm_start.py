@@ -15,8 +15,8 @@ from typing import Any
 from analysis.lake.run_folder import has_runs
 from analysis.lake.run_rows import run_rows
 from cl_core.errors import BadRequest
+from cl_core.hparams import to_dict
 from cl_core.method import METHODS
-from cl_core.recipe import recipe_dict
 from search.cells.trials import aggregated, finite
 from spaces.resolved.cell import Cell
 from spaces.resolved.run_spec import trial_digest
@@ -153,7 +153,7 @@ def _values(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any], where: str
     method = METHODS[made.method](made.hp)
     wanted: dict[str, Any] = {f"hp.{name}": value for name, value in method.values().items()}
     for part, recipe in zip(("base", "increment"), made.recipes(study.data, method), strict=True):
-        wanted |= {f"recipe.{part}.{name}": value for name, value in recipe_dict(recipe).items()}
+        wanted |= {f"recipe.{part}.{name}": value for name, value in to_dict(recipe).items()}
     wanted |= {
         "net": made.net or study.data.net,
         "base": cell.sizes[0],

@@ -239,7 +239,7 @@ def _notes(study: ResolvedStudy, resources: Allocation, paces: Mapping[str, tupl
             f"savings of search.stopper {study.study.search.stopper} are not predicted: an upper bound"
         )
     if (chf := study.study.protocol.chf) is not None:
-        rates = len(chf.lrs.split(","))
+        rates = len(chf.factors)
         out.append(
             f"chf learns a task with {rates} learning rates and up to {chf.attempts} times more: all of them "
             "are counted, so this is an upper bound"

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from cl_core.hparams import to_dict
 from cl_core.images.dataset import Data
 from cl_core.method import METHODS
 from cl_core.metrics import count_matrices, summary
-from cl_core.recipe import recipe_dict
 from cl_core.records import ClassRow, ConfusionRow, Identity, PhaseRow, RunRow, TaskRow, as_dict
 from cl_core.training.result import TaskResult
 from cl_core.training.trainer import Training
@@ -53,7 +53,7 @@ def run_row(
     return {
         **as_dict(row),
         **{f"hp.{name}": value for name, value in method.values().items()},
-        **{f"recipe.{part}.{n}": v for part, recipe in recipes for n, v in recipe_dict(recipe).items()},
+        **{f"recipe.{part}.{n}": v for part, recipe in recipes for n, v in to_dict(recipe).items()},
     }
 
 

@@ -8,11 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from cl_core.errors import BadRequest
-from cl_core.hparams import Choice
+from cl_core.hparams import Choice, to_dict
 from cl_core.images.dataset import Data
 from cl_core.method import METHODS
 from cl_core.nets.network import build_network
-from cl_core.recipe import recipe_dict
 from cl_core.training.checks import check
 from cl_core.training.weights import load_init
 from spaces.resolved.cell import Cell
@@ -107,7 +106,7 @@ def check_judged(study: ResolvedStudy, judged: Data) -> None:
 def _first_task(study: ResolvedStudy, cell: Cell) -> dict[str, Any]:
     configuration = study.first_run(cell)
     recipe, _ = configuration.recipes(study.data, METHODS[cell.method](configuration.hp))
-    plain: dict[str, Any] = {f"recipe.{name}": value for name, value in recipe_dict(recipe).items()}
+    plain: dict[str, Any] = {f"recipe.{name}": value for name, value in to_dict(recipe).items()}
     return {**plain, "recipe.net": configuration.net or study.data.net, "recipe.init": configuration.init}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cl_core.hparams import digest
+from cl_core.hparams import digest, to_dict
 from cl_core.images.data_spec import DataSpec
 from cl_core.training.configuration import Configuration
 
@@ -60,7 +60,7 @@ def searched(configuration: Configuration, protocol: ProtocolPart) -> Configurat
         configuration,
         until=protocol.first,
         shared_base=protocol.select_on == "shared-base",
-        chf=protocol.chf.model_dump() if protocol.chf else None,
+        chf=to_dict(protocol.chf) if protocol.chf else None,
         unsealed=protocol.select_on == "oracle-test",
     )
 

@@ -11,10 +11,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from cl_core.errors import BadRequest, unknown
-from cl_core.hparams import Choice, Float, HParam, Int, Value, hparams
+from cl_core.hparams import Choice, Float, HParam, Int, Value, hparams, to_dict
 from cl_core.method import METHODS
 from cl_core.nets.network import NETS
-from cl_core.recipe import PARTS, Recipe, recipe_dict, recipe_fields, resolve_recipe
+from cl_core.recipe import PARTS, Recipe, resolve_recipe
 from spaces.space.space import Parameter, Space, condition, narrow, values_of
 
 Given = Mapping[str, object]
@@ -112,7 +112,7 @@ def _reachable(when: Mapping[str, tuple[Value, ...]], before: Mapping[str, Param
 def _recipe(recipe: Given, layers: Mapping[str, Sequence[Mapping[str, Value]]], net: str) -> list[Parameter]:
     """Return the parameters "recipe.*" that the study gives. Their default is the value without a search."""
     fields = hparams(Recipe)
-    known = [*recipe_fields(), *PARTS, "net", "init"]
+    known = [*hparams(Recipe), *PARTS, "net", "init"]
     out: list[Parameter] = []
     for key, value in recipe.items():
         if key not in known:
@@ -162,5 +162,5 @@ def _published(
     common = {name.split(".")[1]: value for name, value in fixed.items() if name.count(".") == 1}
     common.pop("net", None)
     own = {name.split(".")[2]: value for name, value in fixed.items() if name.startswith(f"recipe.{part}.")}
-    value = recipe_dict(resolve_recipe(*layers[part], common, own))[field]
+    value = to_dict(resolve_recipe(*layers[part], common, own))[field]
     return dataclasses.replace(parameter, default=value)

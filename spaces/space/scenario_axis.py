@@ -18,11 +18,10 @@ from typing import Any
 from cl_core.errors import BadRequest, unknown
 from cl_core.hparams import Float, Value
 from cl_core.scenarios.class_orders import SOUGHT, by_task, class_order, order_text
-from cl_core.scenarios.scenarios import ScenarioSpec, parse_scenario
+from cl_core.scenarios.scenarios import WAYS, ScenarioSpec, parse_scenario
 from spaces.space.space import Parameter, Space, Values
 
 GRID = "grid"
-SPLITS = ("increment", "tasks", "increments")
 MOST_SCENARIOS = 1_000  # of one grid; a larger number is a typing error
 KEY = "order."  # prefix of a parameter that is the random key of a class
 
@@ -65,7 +64,7 @@ def _combinations(entry: Mapping[str, Any]) -> Iterator[ScenarioSpec]:
             f"a scenario with a grid must have no other key, not {other!r}: move it into the grid"
         )
     given = entry[GRID]
-    known = ("base", *SPLITS, "class_order")
+    known = ("base", *WAYS, "class_order")  # the first one outside
     if not isinstance(given, Mapping):
         raise BadRequest(
             f"a grid of scenarios must be a mapping, not {given!r}: write {{base: [0, 4], increment: [1, 2]}}"
@@ -73,17 +72,7 @@ def _combinations(entry: Mapping[str, Any]) -> Iterator[ScenarioSpec]:
     for key in given:
         if key not in known:
             raise unknown("key of a grid of scenarios", key, known)
-    ways = [key for key in SPLITS if given.get(key) is not None]
-    if len(ways) != 1:
-        raise BadRequest(
-            f"a grid of scenarios must have exactly one of {', '.join(SPLITS)}, not "
-            f"{' and '.join(ways) or 'none'}: write {{base: [0, 4], increment: [1, 2]}}"
-        )
-    axes = {
-        "base": _values("base", given.get("base", 0)),
-        ways[0]: _values(ways[0], given[ways[0]]),
-        "class_order": _values("class_order", given.get("class_order", "natural")),
-    }
+    axes = {key: _values(key, given[key]) for key in known if given.get(key) is not None}
     count = math.prod(map(len, axes.values()))
     if count > MOST_SCENARIOS:
         raise BadRequest(

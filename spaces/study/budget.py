@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Callable
+from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from cl_core.errors import BadRequest
 from spaces.study.part import Part
@@ -20,26 +22,12 @@ class BudgetPart(Part):
     gpu_hours: float | None = Field(
         default=None, gt=0, description="GPU hours of all commands on the run folder together"
     )
-    wall: str | None = Field(
+    wall: Annotated[str | None, AfterValidator(lambda value: _readable(seconds_in, value))] = Field(
         default=None, description="time limit of one command, such as 90min, 3h50min or 2d"
     )
-    until: str | None = Field(
+    until: Annotated[str | None, AfterValidator(lambda value: _readable(moment, value))] = Field(
         default=None, description="date and time of the end, such as 2027-01-31T18:00; local time by default"
     )
-
-    @field_validator("wall")
-    @classmethod
-    def _span(cls, value: str | None) -> str | None:
-        if value is not None:
-            seconds_in(value)
-        return value
-
-    @field_validator("until")
-    @classmethod
-    def _moment(cls, value: str | None) -> str | None:
-        if value is not None:
-            moment(value)
-        return value
 
     @property
     def wall_seconds(self) -> float | None:
@@ -50,6 +38,12 @@ class BudgetPart(Part):
     def until_time(self) -> float | None:
         """`until` as Unix time."""
         return None if self.until is None else moment(self.until)
+
+
+def _readable(read: Callable[[str], float], value: str | None) -> str | None:
+    if value is not None:
+        read(value)
+    return value
 
 
 def seconds_in(text: str) -> float:

@@ -1,4 +1,4 @@
-"""Every key of the study file with its type, default and meaning, read off the models.
+"""Every key of the study file with its type, default and meaning, read from the models.
 
 `cl-search describe study` and the table in spaces/README.md show it.
 """
@@ -15,11 +15,13 @@ from pydantic.fields import FieldInfo
 
 from cl_core.hparams import hparams
 from cl_core.recipe import Recipe
+from cl_core.training.chf_options import CHF
 from spaces.study.part import Part
 from spaces.study.strategies import SAMPLERS, STOPPERS
 from spaces.study.study import HYPERPARAMETER, Entry, Study
 
 NAMES = {str: "text", int: "integer", float: "number", bool: "true or false", type(None): "none"}
+DECLARED = {"recipe": Recipe, "protocol.chf": CHF}  # mappings whose keys are declared as hyperparameters
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
@@ -28,27 +30,20 @@ def study_keys() -> list[dict[str, str]]:
     return list(_keys(Study, ""))
 
 
-def markdown() -> str:
-    """Return the keys as the table that spaces/README.md holds."""
-    head = "| key | type | default | meaning |\n|---|---|---|---|\n"
-    rows = (
-        f"| `{key['key']}` | {_cell(key['type'])} | {_cell(key['default'])} | {_cell(key['description'])} |"
-        for key in study_keys()
-    )
-    return head + "\n".join(rows) + "\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
-
-
 def _keys(model: type[Part], prefix: str) -> Iterator[dict[str, str]]:
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}"
         inner = _model_in(field.annotation)
-        yield _row(key, field, "mapping" if inner is not None else _type(field))
-        if key == "recipe":
-            yield from _recipe()
+        declared = DECLARED.get(key)
+        yield _row(key, field, "mapping" if inner or declared else _type(field))
+        if declared:
+            for each, param in hparams(declared).items():
+                shown = {
+                    "type": str(param.domain),
+                    "default": _shown(param.default),
+                    "description": param.doc,
+                }
+                yield {"key": f"{key}.{each}", **shown}
         elif key in ("search.sampler_args", "search.stopper_args"):
             yield from _arguments(key, SAMPLERS if "sampler" in key else STOPPERS)
         elif inner is not None and key != "protocol.evaluate_on":  # whose keys are those of `data`
@@ -65,12 +60,6 @@ def _row(key: str, field: FieldInfo, kind: str, before: str = "") -> dict[str, s
         value = field.get_default(call_default_factory=True)
         default = "" if isinstance(value, Part) else _shown(value)
     return {"key": key, "type": kind, "default": default, "description": before + (field.description or "")}
-
-
-def _recipe() -> Iterator[dict[str, str]]:
-    for name, param in hparams(Recipe).items():
-        shown = {"type": str(param.domain), "default": _shown(param.default), "description": param.doc}
-        yield {"key": f"recipe.{name}", **shown}
 
 
 def _arguments(key: str, known: Mapping[str, type[Part]]) -> Iterator[dict[str, str]]:

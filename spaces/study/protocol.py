@@ -18,8 +18,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from cl_core.errors import BadRequest
-from cl_core.images.data_spec import DataSpec
+from cl_core.hparams import from_dict
 from cl_core.records import ORACLE
+from cl_core.training.chf_options import CHF
 from spaces.study.data import DataPart, data_from_name
 from spaces.study.messages import known_keys, one_line
 from spaces.study.part import Part
@@ -28,42 +29,16 @@ MOST_REPEATS = 1_000  # class orders or seeds of a trial
 OTHER_HALF = "other half"
 
 
-def _as_text(value: object) -> object:
-    if isinstance(value, int | float) and not isinstance(value, bool):  # a single factor
-        return str(value)
-    return ",".join(map(str, value)) if isinstance(value, list) else value
-
-
-class ChfPart(Part):
-    """The task-by-task choice of hyperparameters."""
-
-    lrs: Annotated[str, BeforeValidator(_as_text)] = Field(
-        default="0.1,0.3,1,3", description="factors of the learning rate to try"
-    )
-    drop: float = Field(
-        default=0.2,
-        ge=0,
-        lt=1,
-        description="share of the plain accuracy on a new task that stability may cost",
-    )
-    decay: float = Field(
-        default=0.5, gt=0, lt=1, description="factor by which each attempt relaxes the stability"
-    )
-    attempts: int = Field(
-        default=6, ge=1, le=100, description="number of times that the stability is relaxed"
-    )
-
-    @model_validator(mode="after")
-    def _factors(self) -> ChfPart:
-        try:
-            known = [float(text) for text in self.lrs.split(",")]
-        except ValueError:
-            known = []
-        if not known or not all(0 < factor < float("inf") for factor in known):
-            raise BadRequest(
-                f"protocol.chf.lrs must be positive numbers, not {self.lrs!r}: write 0.1,0.3,1,3"
-            )
-        return self
+def _chf(value: object) -> object:
+    """Read the options of CHF; its error messages name the key."""
+    if value is None or isinstance(value, CHF):
+        return value
+    if not isinstance(value, Mapping):
+        raise BadRequest(f"protocol.chf must be a mapping, not {value!r}: write chf: {{attempts: 6}}")
+    try:
+        return from_dict(CHF, value, "key of protocol.chf")
+    except BadRequest as error:
+        raise BadRequest(f"protocol.chf: {error}") from None
 
 
 def _evaluate_on(value: object) -> object:
@@ -95,7 +70,9 @@ class ProtocolPart(Part):
         description="for gtep: data to judge selected trials on, with the keys of `data`; by default the "
         f"{OTHER_HALF} of the classes",
     )
-    chf: ChfPart | None = Field(default=None, description="for chf: how hyperparameters are chosen")
+    chf: Annotated[CHF | None, BeforeValidator(_chf)] = Field(
+        default=None, description="for chf: how hyperparameters are chosen"
+    )
     validation: float = Field(
         default=0.1, gt=0, lt=1, description="share of each class's training rows that is held out"
     )
@@ -202,16 +179,3 @@ def check_protocol(protocol: ProtocolPart, stopper: str, scenario: str, tasks: i
             "under protocol.first 2: set protocol.first to 3 or more, or search.stopper to none"
         )
     return protocol.first or tasks
-
-
-def tuning_data(data: DataPart, protocol: ProtocolPart) -> DataSpec:
-    """Return the images of the search."""
-    halves = protocol.select_on == "gtep" and protocol.evaluate_on is None
-    return data.spec("tune" if halves else None)
-
-
-def judging_data(data: DataPart, protocol: ProtocolPart) -> DataSpec:
-    """Return the images on which selected trials are judged."""
-    if protocol.evaluate_on is not None:
-        return protocol.evaluate_on.spec()
-    return data.spec("evaluate" if protocol.select_on == "gtep" else None)

@@ -16,7 +16,7 @@ from spaces.space.scenario_axis import scenarios_of
 from spaces.study.budget import BudgetPart
 from spaces.study.data import DataPart, data_from_name
 from spaces.study.part import Part
-from spaces.study.protocol import FinalPart, ProtocolPart, judging_data, tuning_data
+from spaces.study.protocol import FinalPart, ProtocolPart
 from spaces.study.search import MOST_TRIALS, SearchPart
 from spaces.study.storage import StoragePart
 
@@ -157,12 +157,15 @@ class Study(Part):
     @property
     def tuning_data(self) -> DataSpec:
         """The images of the search."""
-        return tuning_data(self.data, self.protocol)
+        halves = self.protocol.select_on == "gtep" and self.protocol.evaluate_on is None
+        return self.data.spec("tune" if halves else None)
 
     @property
     def judging_data(self) -> DataSpec:
         """The images on which selected trials are judged."""
-        return judging_data(self.data, self.protocol)
+        if self.protocol.evaluate_on is not None:
+            return self.protocol.evaluate_on.spec()
+        return self.data.spec("evaluate" if self.protocol.select_on == "gtep" else None)
 
     def specs(self) -> list[ScenarioSpec]:
         """Return the scenarios in the study's order, with grids expanded."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cl_core.errors import BadRequest
-from cl_core.recipe import Recipe, recipe_dict, recipe_fields, resolve_recipe
+from cl_core.hparams import hparams, to_dict
+from cl_core.recipe import Recipe, resolve_recipe
 
 
 def _rates(recipe: Recipe) -> list[float]:
@@ -63,8 +64,8 @@ def test_later_layers_win_key_by_key() -> None:
 
 def test_a_recipe_survives_plain_values() -> None:
     recipe = Recipe(epochs=7, milestones="0.2,0.9", optimizer="adam")
-    assert resolve_recipe(recipe_dict(recipe)) == recipe
-    assert list(recipe_dict(recipe)) == recipe_fields()
+    assert resolve_recipe(to_dict(recipe)) == recipe
+    assert list(to_dict(recipe)) == list(hparams(Recipe))
 
 
 @pytest.mark.parametrize(

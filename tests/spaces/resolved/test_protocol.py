@@ -67,8 +67,8 @@ def first_run(study: ResolvedStudy) -> RunSpec:
             "not be the images of data",
         ),
         ({"chf": {}}, "protocol.chf needs select_on chf"),
-        ({"select_on": "chf", "chf": {"lrs": "0.1,none"}}, "protocol.chf.lrs must be positive numbers"),
-        ({"select_on": "chf", "chf": {"decay": 1.0}}, "protocol.chf.decay must be less than 1"),
+        ({"select_on": "chf", "chf": {"lrs": "0.1,none"}}, "protocol.chf: lrs must be different positive"),
+        ({"select_on": "chf", "chf": {"decay": 1.0}}, "protocol.chf: decay must lie in"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_in_one_line(protocol: dict[str, Any], says: str) -> None:

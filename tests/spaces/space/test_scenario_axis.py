@@ -56,8 +56,11 @@ def test_combinations_that_give_one_split_are_one() -> None:
     ("grid", "message"),
     [
         ({"bsae": [0], "increment": 2}, "unknown key of a grid of scenarios 'bsae': did you mean 'base'"),
-        ({"increment": 2, "tasks": 5}, "exactly one of increment, tasks, increments, not increment and"),
-        ({"base": [0, 4]}, "exactly one of increment, tasks, increments, not none"),
+        (
+            {"increment": 2, "tasks": 5},
+            "and increments, and got increment and",
+        ),
+        ({"base": [0, 4]}, "exactly one of increment, tasks and increments, and got none"),
         ({"base": [], "increment": 2}, "base of a grid of scenarios must not be empty"),
         ({"increment": ["two"]}, "scenario increment must be a whole number"),
         ([0, 4], "a grid of scenarios must be a mapping"),

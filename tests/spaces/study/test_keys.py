@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cl_core.recipe import recipe_fields
-from spaces.study.keys import markdown, study_keys
+from cl_core.hparams import hparams
+from cl_core.recipe import Recipe
+from spaces.study.keys import study_keys
 
 PAGE = Path(__file__).parents[3] / "spaces" / "README.md"
 
 
+def markdown() -> str:
+    """Return the keys as the table that the page shows."""
+    head = "| key | type | default | meaning |\n|---|---|---|---|\n"
+    rows = (
+        f"| `{key['key']}` | {_cell(key['type'])} | {_cell(key['default'])} | {_cell(key['description'])} |\n"
+        for key in study_keys()
+    )
+    return head + "".join(rows)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
 def test_every_key_of_the_study_file_has_type_default_and_meaning() -> None:
     keys = {key["key"]: key for key in study_keys()}
-    assert {key for key in keys if key.startswith("recipe.")} == {
-        f"recipe.{name}" for name in recipe_fields()
-    }
+    recipe = {key for key in keys if key.startswith("recipe.")}
+    assert recipe == {f"recipe.{name}" for name in hparams(Recipe)}
     assert keys["search.trials"]["type"] == "integer ≥ 1, ≤ 1,000,000"
     assert keys["search.trials"]["default"] == "20"
     assert keys["study"]["default"] == "required"
