@@ -112,11 +112,9 @@ def test_an_audited_run_reads_its_own_row_alone(
 ) -> None:
     resolved = study({"lwf": None}, trials=40, stopper="asha", audit=0.3, sampler="random")
     start_tables(tmp_path, SCHEMAS)
-    read, opened = pq.read_table, []
+    read, opened = pq.ParquetFile, []
     with SearchQueue(resolved, tmp_path, bases=False) as cells, monkeypatch.context() as patch:
-        patch.setattr(
-            pq, "read_table", lambda path, **how: (opened.append(Path(path).name), read(path, **how))[1]
-        )
+        patch.setattr(pq, "ParquetFile", lambda path: (opened.append(Path(path).name), read(path))[1])
         carry_out(cells, tmp_path)
     marked = [trial for trial, row in run_rows(tmp_path).items() if row["audited_after"] is not None]
     assert len(marked) >= 3
