@@ -11,6 +11,12 @@ function of the values reported so far, so it is the same after a crash. Optuna'
 tests compare). But they keep marks in the journal that a crash can cut in two, and choose hyperband's bracket
 by the order of trials. They compare the median with a trial's best value so far, which is its first one when
 accuracy falls from task to task.
+
+The race (`wilcoxon`) stops a trial that is no worse than the others with a probability of at most
+`p_threshold`, over all class orders after which it looks. Two things would make it more. A look after every
+order is a chance of its own, so each look that can stop a trial gets an equal share of the threshold
+(Bonferroni). And the best of many rivals looks better than it is. So the rival is chosen by the orders still
+to come, which it has completed, and compared over the orders that have ended.
 """
 
 from __future__ import annotations
@@ -154,21 +160,28 @@ class Stopper:
         return max(1, known // factor)
 
     def _outraced(self, course: Course, step: int, rivals: list[Course]) -> bool:
-        """Tell whether the best of `rivals` is better over the class orders that `course` has ended."""
+        """Tell whether a rival is better over the class orders that `course` has ended."""
         if (step + 1) % self.tasks or not rivals:
             return False
         run = step // self.tasks
         if self.orders[run + 1] == self.orders[run]:  # another seed of the same order is still to come
             return False
-        best = max(rivals, key=lambda other: (self.standing(other, self.last) or -math.inf, -other.number))
+        best = max(rivals, key=lambda other: (self._rest(other, run), -other.number))
         own, others = self._by_order(course, run), self._by_order(best, run)
         if own is None or others is None:
             return False
         differences = np.subtract(own, others)
-        if len(differences) < 2 or differences.mean() >= 0:
+        looks = race_looks(len(set(self.orders)), self.args["p_threshold"])
+        if len(differences) not in looks or differences.mean() >= 0:
             return False
         found = wilcoxon(differences, alternative="less", zero_method="zsplit")
-        return bool(found.pvalue < self.args["p_threshold"])
+        return bool(found.pvalue < self.args["p_threshold"] / len(looks))
+
+    def _rest(self, course: Course, run: int) -> float:
+        """Return the mean or worst of a completed trial over its runs after `run`."""
+        ends = (self.tasks * (later + 1) - 1 for later in range(run + 1, len(self.orders)))
+        values = [course.values.get(end, -math.inf) for end in ends]
+        return min(values) if self.worst else math.fsum(values) / len(values)
 
     def _by_order(self, course: Course, last: int) -> list[float] | None:
         """Return the mean over seeds of each class order up to run `last`; None if one is missing."""
@@ -179,3 +192,15 @@ class Stopper:
                 return None
             groups.setdefault(self.orders[run], []).append(value)
         return [math.fsum(values) / len(values) for values in groups.values()]
+
+
+def race_looks(orders: int, threshold: float) -> range:
+    """Return the numbers of ended class orders after which a race looks at a trial.
+
+    The smallest p-value of n pairs is 2^-n. The looks begin where it is below an equal share of `threshold`,
+    and end before the last order. Empty where there are too few orders.
+    """
+    for first in range(2, orders):
+        if 2.0**-first < threshold / (orders - first):
+            return range(first, orders)
+    return range(0)

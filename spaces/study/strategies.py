@@ -76,9 +76,14 @@ class MedianArgs(Part):
 
 
 class RaceArgs(Part):
-    """A one-sided Wilcoxon test against the best trial, over the class orders that both have trained."""
+    """A one-sided Wilcoxon test against a good completed trial, over the class orders that have ended."""
 
-    p_threshold: float = Field(default=0.1, gt=0, lt=1, description="stop below this p-value")
+    p_threshold: float = Field(
+        default=0.1,
+        gt=0,
+        lt=1,
+        description="most often that a trial no worse than the others is stopped, over all its class orders",
+    )
 
 
 SAMPLERS: dict[str, type[Part]] = {

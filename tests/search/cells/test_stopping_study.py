@@ -224,7 +224,7 @@ def test_a_race_over_class_orders_ends_a_configuration_between_two_runs(study: A
                     write_row(folder, job.spec, "completed", value)
                     cells.done(ended(job.id, "completed", (value,), value))
     assert started["killed"] == started["straight"]
-    assert len(started["straight"]) == 7 + 5 * 4  # 2^-4 < 0.1
+    assert len(started["straight"]) == 7 + 5 * 5  # 2^-5 < 0.1 / 2, the looks after five and six orders
     found = trials(tmp_path / "straight")
     assert [state for _, state, *_ in found] == ["COMPLETE", *["PRUNED"] * 5]
     assert trials(tmp_path / "killed") == found
