@@ -12,14 +12,23 @@ from dataclasses import dataclass
 from analysis.statistics.sample import Pairs, Sample
 
 FORMULAS = {
-    "winner's curse": "selected by − the same split and class orders again, with seeds that the search never "
-    "used",
+    "fresh seeds": "selected by − the same rows and class orders again, with seeds new to it",
     "class orders": "that rerun over the search's class orders − over the final ones",
     "later tasks": "that rerun over the first k tasks − over all tasks",
-    "test split": "that rerun on validation rows − on test rows",
+    "other rows": "that rerun on validation rows − on test rows",
     "more data": "that rerun on test rows − trained on validation rows as well (final)",
 }
 """Every part, in the order in which they sum to the gap."""
+
+LUCK = "luck of rows"
+"""An expectation beside the parts. It lies in "other rows", and in "fresh seeds" as far as a network that was
+trained with another seed does not share it; counts do not tell the two apart."""
+
+LUCK_FORMULA = (
+    "luck of rows = E(the winner's value on the selection rows − on other rows): v_i + SE_i · z with the "
+    "noise of the rows once and twice more, selected again, and extrapolated back to the noise that v_i "
+    "holds (SIMEX; Cook & Stefanski, JASA, 1994)"
+)
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.lake.results import Results
 from analysis.lake.study import ProtocolRecord
 from analysis.report.section import VIEWS, Section
+from analysis.selection.row_errors import row_errors
 from analysis.selection.selection import Cell, cells
-from analysis.selection.selection_gap import FORMULAS, Station, parts, value_of
-from analysis.selection.trials import span
+from analysis.selection.selection_gap import FORMULAS, LUCK, LUCK_FORMULA, Station, parts, value_of
+from analysis.selection.trials import ranked, span
 from analysis.statistics.intervals import INTERVAL
+from analysis.statistics.redraws import luck_of_rows
 from analysis.statistics.sample import Pairs, Sample, measured, recorded
 from cl_core.metrics import METRICS
 
 TITLE = "Selection gap, from selection rows to test rows"
+REDRAWS = 4000
 
 
 @VIEWS.register("selection_gap")
@@ -44,6 +48,7 @@ def selection_gap(results: Results) -> Section:
         row["final"] = value_of(final, how)
         if stations[-1].runs == final:
             row["gap"] = row["selected by"] - row["final"]
+        row[LUCK] = _luck(results, cell, name, direction, protocol)
         orders.add(len(Sample.of(final)))
         rows.append(row)
     if not rows:
@@ -51,16 +56,32 @@ def selection_gap(results: Results) -> Section:
         return Section(TITLE, text, optional=True)
     frame = pd.DataFrame(rows)
     wanted = [c for part in FORMULAS if part in used for c in (part, f"{part} ±")]
-    frame = frame.reindex(columns=["scenario", "label", "selected by", *wanted, "final", "gap"])
-    empty = [c for c in frame.columns if frame[c].isna().all() and (str(c).endswith(" ±") or c == "gap")]
+    frame = frame.reindex(columns=["scenario", "label", "selected by", *wanted, "final", "gap", LUCK])
+    optional = [c for c in frame.columns if str(c).endswith(" ±") or c in ("gap", LUCK)]
+    empty = [c for c in optional if frame[c].isna().all()]
     frame = frame.drop(columns=empty)
     text = _text(protocol, name, direction, "gap" in frame)
+    if LUCK in frame:
+        text += (
+            " “Luck of rows” is no further part but an expectation: by how much the best of as many trials "
+            "exceeds its value on other rows, since each was measured on finitely many. Trials are taken to "
+            "err independently; those that err on the same rows have less of it."
+        )
+        if "other rows" in used:
+            text += (
+                " It lies in “other rows”, and in “fresh seeds” as far as a network trained anew errs on "
+                "other rows."
+            )
     if open_:
         text += f" Left out until all of their runs have completed: {', '.join(open_)}."
     return Section(
         TITLE,
         text,
-        [*(f"{part}: {FORMULAS[part]}" for part in FORMULAS if part in used), INTERVAL],
+        [
+            *(f"{part}: {FORMULAS[part]}" for part in FORMULAS if part in used),
+            *([LUCK_FORMULA] if LUCK in frame else []),
+            INTERVAL,
+        ],
         f"n = {span(orders)} class order{'' if orders == {1} else 's'} of final runs",
         frame,
         optional=True,
@@ -87,6 +108,20 @@ def _text(protocol: ProtocolRecord, name: str, direction: str, summed: bool) -> 
     return text
 
 
+def _luck(
+    results: Results, cell: Cell, metric: str, direction: str, protocol: ProtocolRecord
+) -> float | None:
+    """The luck of the selection rows, with the sign of the gap; None for a single trial."""
+    table = ranked(results, cell)
+    first = protocol.first if protocol.select_on == "first-k" else None
+    errors = row_errors(results, cell, table, metric, first) if len(table) > 1 else None
+    if errors is None:
+        return None
+    sign = -1.0 if direction == "min" else 1.0
+    values = sign * table["objective"].to_numpy(dtype=np.float64)
+    return sign * luck_of_rows(values, errors, np.random.default_rng(0), REDRAWS)
+
+
 def _stations(
     results: Results, cell: Cell, final: Pairs, metric: str, protocol: ProtocolRecord
 ) -> list[Station] | None:
@@ -109,13 +144,13 @@ def _stations(
     def again(split: str, wanted: list[str], tasks: int | None = None) -> Pairs:
         return measured(results, rerun[rerun["class_order"].isin(wanted)], split, tasks)[metric]
 
-    out = [Station("", searched), Station("winner's curse", again(split, orders, first))]
+    out = [Station("", searched), Station("fresh seeds", again(split, orders, first))]
     if set(orders) != set(final_orders):
         out.append(Station("class orders", again(split, final_orders, first)))
     if first is not None:
         out.append(Station("later tasks", again(split, final_orders)))
     if split == "val":
-        out.append(Station("test split", again("test", final_orders)))
+        out.append(Station("other rows", again("test", final_orders)))
     if select != "gtep":
         out.append(Station("more data", final))
     if any(not Sample.of(station.runs) for station in out):

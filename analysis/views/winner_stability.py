@@ -11,15 +11,14 @@ import plotly.graph_objects as go
 from analysis.lake.results import Results
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import fade, panels, place
+from analysis.selection.row_errors import OWN, row_errors
 from analysis.selection.selection import Cell, cells, split_selected_on
 from analysis.selection.trials import ADAPTIVE, ranked, span, trials
-from analysis.statistics.counting_error import Counted, counted
 from analysis.statistics.redraws import Array, Redrawn, by_draw, by_noise, by_order, order_errors
 from cl_core.metrics import METRICS
 
 TITLE = "Stability of the winner"
 WORSE = 0.005  # half a point
-OWN = 12  # trials of a cell whose rows are redrawn; the others get the mean of these errors
 REDRAWS = 4000
 SOURCES = {"draw": "#2f6f9f", "rows": "#d9662b", "orders": "#2a9167"}
 
@@ -99,7 +98,7 @@ def _row(results: Results, cell: Cell) -> dict[str, object]:
     row |= {"ended": ended, "completed": len(table)}
     margin = WORSE if name in METRICS else 0.0  # bytes and seconds have no half a point
     row |= _columns("draw", by_draw(values, ended, margin))
-    errors = _row_errors(results, cell, table, name)
+    errors = row_errors(results, cell, table, name)
     noise = None if errors is None else by_noise(values, errors, margin, draw, REDRAWS)
     row |= _columns("rows", noise)
     row["rows: SE"] = None if errors is None else float(errors[0])
@@ -120,36 +119,6 @@ def _row(results: Results, cell: Cell) -> dict[str, object]:
 def _columns(source: str, found: Redrawn | None) -> dict[str, object]:
     names = {"another wins": "another", "clearly worse wins": "worse", "loss": "loss"}
     return {f"{source}: {title}": found and getattr(found, key) for title, key in names.items()}
-
-
-def _row_errors(results: Results, cell: Cell, table: pd.DataFrame, metric: str) -> Array | None:
-    """[n]: the standard error of each ranked trial's value; None where it is not made of counts."""
-    if metric not in METRICS:
-        return None
-    runs = cell.runs
-    mine = {number: runs.loc[runs["trial"] == number, "run"] for number in table["trial"][:OWN]}
-    results.fetch([run for those in mine.values() for run in those])
-    found = []
-    worst = results.study.protocol.worst
-    for those in mine.values():
-        known = [(_error(results, run, metric), run) for run in map(str, those)]
-        errors = [error for error, _ in known if error is not None]
-        if len(errors) < len(known):
-            return None
-        if worst:
-            value = dict(zip(runs["run"], runs["objective"], strict=True))
-            least = results.study.objective[1] == "min"
-            order = sorted(known, key=lambda pair: value[pair[1]], reverse=least)
-            found.append(float(order[0][0] or 0.0))
-        else:
-            found.append(float(np.sqrt(np.sum(np.square(errors))) / len(errors)))
-    return np.array([*found, *[float(np.mean(found))] * (len(table) - len(found))])
-
-
-def _error(results: Results, run: str, metric: str) -> float | None:
-    counts = results.confusions(run, split_selected_on(results))
-    one = counted(counts, results.sizes(run))[metric] if counts else Counted(None)
-    return None if one.value is None else one.error
 
 
 def _by_order(cell: Cell, table: pd.DataFrame, sign: float) -> Array | None:

@@ -12,9 +12,9 @@ import time
 from typing import Any
 
 from cl_core.errors import BadRequest
-from tests.benchmarks import search, search_quality, step, terms
+from tests.benchmarks import chance, search, search_quality, step, terms
 
-BENCHMARKS = ("step", "search", "search_quality", "terms")
+BENCHMARKS = ("chance", "step", "search", "search_quality", "terms")
 
 
 def main() -> None:
@@ -24,6 +24,7 @@ def main() -> None:
     terms.add_arguments(parser)
     asked = parser.parse_args()
     measures = {
+        "chance": chance.measure,
         "step": step.measure,
         "search": search.measure,
         "search_quality": search_quality.measure,

@@ -21,9 +21,9 @@ def stations() -> list[Station]:
     """Searched on one order with one seed; evaluated over two orders with two seeds each."""
     return [
         Station("", runs_of((NATURAL, 0.70))),
-        Station("winner's curse", runs_of((NATURAL, 0.64), (NATURAL, 0.66))),
+        Station("fresh seeds", runs_of((NATURAL, 0.64), (NATURAL, 0.66))),
         Station("class orders", runs_of((NATURAL, 0.64), (NATURAL, 0.66), (FIRST, 0.60), (FIRST, 0.58))),
-        Station("test split", runs_of((NATURAL, 0.60), (NATURAL, 0.62), (FIRST, 0.57), (FIRST, 0.57))),
+        Station("other rows", runs_of((NATURAL, 0.60), (NATURAL, 0.62), (FIRST, 0.57), (FIRST, 0.57))),
         Station("more data", runs_of((NATURAL, 0.63), (NATURAL, 0.65), (FIRST, 0.60), (FIRST, 0.60))),
     ]
 
@@ -32,10 +32,10 @@ def test_the_parts_are_those_computed_by_hand() -> None:
     found = {part.name: part for part in parts(stations())}
     # 0.70 - 0.65; 0.65 - 0.62; 0.62 - 0.59; 0.59 - 0.62
     assert [round(part.value, 10) for part in found.values()] == [0.05, 0.03, 0.03, -0.03]
-    assert found["winner's curse"].half is None  # one class order has no interval
+    assert found["fresh seeds"].half is None  # one class order has no interval
     assert found["class orders"].half is None  # the orders are not the same
     # the differences of the two orders are 0.04 and 0.02: mean 0.03, s = 0.0141, t(1) = 12.706
-    assert found["test split"].half == pytest.approx(12.7062 * 0.01, rel=1e-4)
+    assert found["other rows"].half == pytest.approx(12.7062 * 0.01, rel=1e-4)
 
 
 def test_the_worst_run_counts_where_the_search_counts_it() -> None:
@@ -65,4 +65,4 @@ def test_the_parts_sum_to_the_gap(found: list, how: str) -> None:
 
 def test_a_station_without_a_value_is_no_gap() -> None:
     with pytest.raises(ValueError, match="needs a run"):
-        parts([Station("", runs_of((NATURAL, 0.5))), Station("test split", runs_of((NATURAL, None)))])
+        parts([Station("", runs_of((NATURAL, 0.5))), Station("other rows", runs_of((NATURAL, None)))])

@@ -237,7 +237,7 @@ def test_the_report_shows_the_gap_whose_parts_sum(judged: Path) -> None:
     assert list(section.table["trial"])[:1] == ["default is selected"]
     gap = selection_gap(open_results(judged)).table
     assert gap is not None
-    parts = gap[["winner's curse", "class orders", "test split", "more data"]].sum(axis=1)
+    parts = gap[["fresh seeds", "class orders", "other rows", "more data"]].sum(axis=1)
     assert list(parts) == pytest.approx(list(gap["gap"]))
     assert list(gap["selected by"] - gap["final"]) == pytest.approx(list(gap["gap"]))
     page = (judged / "report.html").read_text()
@@ -354,7 +354,7 @@ def test_the_first_tasks_are_compared_with_the_same_tasks(tmp_path: Path) -> Non
     }
     gap = selection_gap(open_results(folder)).table
     assert gap is not None
-    shown = ["winner's curse", "later tasks", "test split", "more data"]
+    shown = ["fresh seeds", "later tasks", "other rows", "more data"]
     assert gap[shown].sum(axis=1).iloc[0] == pytest.approx(gap["gap"].iloc[0])
     assert gap["gap"].iloc[0] == pytest.approx(
         rows["search"]["average_incremental_accuracy"] - rows["final"]["average_incremental_accuracy"]

@@ -1,0 +1,162 @@
+"""Chance alone: equal methods, equal trials and lucky rows, simulated on counts; and planted differences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import Results, compare
+from analysis.lake.study import study_record
+from analysis.statistics.redraws import luck_of_rows
+from search.cells.stoppers import race_looks
+from tests.benchmarks.chance import CELLS, comparison, luck, races, right
+
+ROWS = 143
+TASKS = (72, 71)  # rows of the two tasks of a class each
+
+
+def lake(counts: np.ndarray, seed: int) -> Results:
+    """Results in memory: `counts` [cells, orders] right answers of 143 rows after the last of two tasks."""
+    draw = np.random.default_rng(seed)
+    runs: list[dict[str, Any]] = []
+    confusion: list[dict[str, Any]] = []
+    for index, of_cell in enumerate(counts):
+        cell = f"lwf{index}@B0-2tasks"
+        for order, number in enumerate(of_cell):
+            run = {"cell": cell, "label": f"lwf{index}", "method": "lwf", "run": f"{cell}/0/seed:{order}/s0"}
+            runs.append(
+                {
+                    **run,
+                    "trial_digest": "c",
+                    "trial": 0,
+                    "purpose": "search",
+                    "scenario": "B0-2tasks",
+                    "dataset": "digits",
+                    "base": 1,
+                    "increments": "1",
+                    "tasks": 2,
+                    "class_order": f"seed:{order}",
+                    "seed": 0,
+                    "status": "completed",
+                    "split": "val",
+                    "objective": number / ROWS,
+                    "last_accuracy": number / ROWS,
+                }
+            )
+            first = int(draw.hypergeometric(number, ROWS - number, TASKS[0]))
+            known = [(0, 0, 0, TASKS[0])]
+            for true, n in enumerate((first, int(number) - first)):
+                known += [(1, true, true, n), (1, true, 1 - true, TASKS[true] - n)]
+            confusion += [
+                {
+                    **run,
+                    "split": "val",
+                    "after_task": task,
+                    "classifier": "head",
+                    "primary": True,
+                    "true_class": true,
+                    "predicted_class": answer,
+                    "count": n,
+                }
+                for task, true, answer, n in known
+            ]
+    results = Results(Path("simulated"))
+    results.__dict__["runs"] = pd.DataFrame(runs)
+    results.__dict__["confusion"] = pd.DataFrame(confusion)
+    results.__dict__["study"] = study_record(
+        {
+            "study": "simulated",
+            "data": {"name": "digits", "root": None},
+            "scenarios": [{"name": "B0-2tasks"}],
+            "methods": {f"lwf{index}": {"method": "lwf"} for index in range(len(counts))},
+            "search": {"objective": {"last_accuracy": "max"}, "trials": 4},
+            "protocol": {"validation": 0.1},
+        }
+    )
+    return results
+
+
+def verdicts(lakes: int, orders: int, accuracy: float, spread: float, apart: float = 0.0) -> tuple[int, int]:
+    """Lakes with a difference after Holm's correction, and cells whose plain interval has the true one."""
+    draw = np.random.default_rng(orders)
+    a, b = right(draw, (lakes * CELLS, orders), ROWS, accuracy, spread, 0.5, apart)
+    found = covered = 0
+    for index in range(lakes):
+        some = slice(index * CELLS, (index + 1) * CELLS)
+        paired = compare(lake(a[some], index), lake(b[some], index), "last_accuracy")
+        found += any((cell.adjusted or 0.0) <= 0.05 for cell in paired.cells)
+        for cell in paired.cells:
+            assert cell.difference.value is not None
+            assert cell.difference.half is not None
+            covered += abs(cell.difference.value + apart) <= cell.difference.half
+    return found, covered
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spread", [0.0, 4.0])
+@pytest.mark.parametrize("orders", [3, 5, 10])
+def test_compare_finds_nothing_between_equal_methods_beyond_its_level(orders: int, spread: float) -> None:
+    """200 lakes of ten cells, 143 rows: at the level 10 lakes are expected, 3.1 their standard deviation."""
+    found, covered = verdicts(200, orders, 0.9, spread)
+    assert found <= 17
+    assert covered >= 0.94 * 200 * CELLS
+
+
+@pytest.mark.slow
+def test_compare_finds_a_planted_difference() -> None:
+    """Ten points of .9, ten cells, five class orders of 143 rows."""
+    found, covered = verdicts(50, 5, 0.9, 0.0, 0.1)
+    assert found >= 45
+    assert covered >= 0.94 * 50 * CELLS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("orders", [2, 3, 5])
+def test_the_larger_p_value_holds_its_level_in_every_setting_and_keeps_the_power(orders: int) -> None:
+    """32 settings of counts, 2,000 studies each: the largest of them stays within 2.5 standard errors."""
+    figures = comparison(orders)
+    assert figures["larger.level"] < 0.054
+    assert figures["larger.false_in_family"] < 0.0625
+    assert figures["larger.power"] > 0.97 * figures["student.power"]
+    if orders < 5:
+        assert figures["student.false_in_family"] > 0.1
+        assert figures["satterthwaite.false_in_family"] > 0.1
+    if orders == 2:  # no verdict: Student's t would find a quarter of the differences of four standard errors
+        assert figures["larger.power"] < 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("orders", [5, 10])
+def test_a_race_stops_no_more_of_equal_trials_than_its_threshold(orders: int) -> None:
+    figures = races(orders)
+    assert max(value for name, value in figures.items() if name.startswith("wrong")) <= 0.1
+    assert figures["uncorrected_wrong_of_500_rows"] > 0.15
+    assert figures["right"] > 0.5
+
+
+def test_the_looks_of_a_race_share_its_threshold() -> None:
+    assert list(race_looks(5, 0.1)) == [4]  # 1/16 < 0.1
+    assert list(race_looks(6, 0.1)) == [5]  # 1/16 > 0.1 / 2, 1/32 < 0.1
+    assert list(race_looks(10, 0.1)) == [6, 7, 8, 9]  # 1/32 > 0.1 / 5, 1/64 < 0.1 / 4
+    assert list(race_looks(4, 0.1)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trials", [10, 30])
+def test_the_estimated_luck_of_rows_is_that_of_known_accuracies(trials: int) -> None:
+    figures = luck(trials)
+    for name in ("equal", "apart_by_1", "falling", "equal_seeds", "apart_by_1_seeds"):
+        estimated = figures[f"{name}.estimated"]
+        assert estimated == pytest.approx(figures[f"{name}.real"], rel=0.2, abs=0.001), name
+
+
+def test_rows_bring_no_luck_where_one_trial_is_far_ahead() -> None:
+    draw = np.random.default_rng(0)
+    assert luck_of_rows(np.array([0.9, 0.5, 0.4]), np.full(3, 0.01), draw, 4000) < 0.001
+    # Of two equal trials the better one exceeds its mean by SE / sqrt(pi), seen or redrawn.
+    again = [luck_of_rows(values, np.ones(2), draw, 1000) for values in draw.standard_normal((400, 2))]
+    assert np.mean(again) == pytest.approx(1 / np.sqrt(np.pi), rel=0.1)
