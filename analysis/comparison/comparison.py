@@ -85,7 +85,9 @@ class Paired:
         better = "above 0: B is better" if self.direction == "max" else "below 0: B is better"
         out = [
             f"{self.metric.replace('_', ' ')}, B - A ({better}); ± is the half width of the 95 % interval "
-            "over class orders, p two-sided: the larger of Student's t and the error of the counts"
+            "over class orders, p two-sided: the larger of Student's t and the error of the counts",
+            "compared are the selected trials: another search of either side would have selected others, and "
+            "that is not in the interval",
         ]
         for name, only in (("A", self.only_a), ("B", self.only_b)):
             if only:
@@ -134,7 +136,10 @@ def compare(a: str | Path | Results, b: str | Path | Results, metric: str | None
         only_a=tuple(cell for cell in sides[0] if cell not in sides[1]),
         only_b=tuple(cell for cell in sides[1] if cell not in sides[0]),
         differing=tuple(text for key, text in _differing(left, right) if not _unfair(key)),
-        warnings=tuple(_warnings(left, right, name, found)),
+        warnings=(
+            *_warnings(left, right, name, found),
+            *(text for cell in common if (text := _unequal(sides[0][cell], sides[1][cell]))),
+        ),
     )
 
 
@@ -194,6 +199,17 @@ def _same_tasks(a: Cell, b: Cell) -> None:
             f"{a.name} has tasks of {' / '.join(sorted(sizes[0]))} classes in one run and of "
             f"{' / '.join(sorted(sizes[1]))} in the other: compare runs with the same tasks"
         )
+
+
+def _unequal(a: Cell, b: Cell) -> str:
+    """Return a warning where the trials were selected from different numbers of trials, else ""."""
+    known = [cell.runs["trial"].nunique() for cell in (a, b)]
+    if known[0] == known[1]:
+        return ""
+    return (
+        f"{a.name}: selected from {known[0]} trials in A and from {known[1]} in B, so this is no comparison "
+        "of methods: set search.trials to the same number"
+    )
 
 
 def _warnings(a: Results, b: Results, metric: str, found: list[Difference]) -> list[str]:

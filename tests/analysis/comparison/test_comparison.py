@@ -147,6 +147,17 @@ def test_keys_that_differ_are_named_and_unfair_ones_warned_of() -> None:
     assert found.differing == ("search.trials (4 / 8)", "methods.lwf.kd_weight (not set / 2)")
 
 
+def test_trials_selected_from_different_numbers_of_trials_are_no_comparison_of_methods() -> None:
+    a, b = (made(name, {"lwf": orders(0.5, 0.6, 0.7)}) for name in "ab")
+    another = b.runs.assign(
+        trial=1, run=b.runs["run"].str.replace("/0/", "/1/"), last_accuracy=0.1, objective=0.1
+    )
+    b.__dict__["runs"] = pd.concat([b.runs, another], ignore_index=True)
+    (warning,) = compare(a, b).warnings
+    assert warning.startswith("lwf@B0-2tasks: selected from 1 trials in A and from 2 in B")
+    assert any(line.startswith("compared are the selected trials") for line in compare(a, a).lines())
+
+
 def test_another_metric_can_be_asked_for_and_its_direction_is_told() -> None:
     runs = made("a", {"lwf": orders(0.5, 0.6)}), made("b", {"lwf": orders(0.6, 0.8)})
     found = compare(*runs, "forgetting")
