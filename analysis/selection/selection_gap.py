@@ -6,6 +6,7 @@ the differences of neighbours, so they sum to the gap exactly.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,19 +49,27 @@ class GapPart:
     half: float | None
 
 
-def value_of(runs: Pairs, how: str = "mean") -> float | None:
-    """Return the value of runs as the search counts them: by `how`, mean, min or max; None without runs."""
+def value_of(runs: Pairs, how: str = "mean", several: int | None = None) -> float | None:
+    """Return the value of runs as the search counts them: by `how`, mean, min or max; None without runs.
+
+    The minimum falls with the number of runs. So with `several` it is the expected one of as many of them,
+    drawn without replacement: the i-th of n by size is that of m with probability C(n-i, m-1) / C(n, m).
+    """
     known = [one.value for _, one in runs if one.value is not None]
     if not known:
         return None
-    if how != "mean":
-        return min(known) if how == "min" else max(known)
-    return Sample.of(runs).mean.value
+    if how == "mean":
+        return Sample.of(runs).mean.value
+    known.sort(reverse=how == "max")
+    n, m = len(known), min(several or len(known), len(known))
+    ways = [math.comb(n - place, m - 1) for place in range(1, n + 1)]
+    return math.fsum(value * way for value, way in zip(known, ways, strict=True)) / math.comb(n, m)
 
 
 def parts(stations: Sequence[Station], how: str = "mean") -> list[GapPart]:
     """Return the differences of neighbouring stations, in order. Raises ValueError if one has no value."""
-    values = [value_of(station.runs, how) for station in stations]
+    searched = len(stations[0].runs) if stations else 0
+    values = [value_of(station.runs, how, searched) for station in stations]
     out = []
     for index in range(1, len(stations)):
         before, after = values[index - 1], values[index]

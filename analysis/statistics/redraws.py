@@ -12,6 +12,9 @@ from scipy import stats
 
 Array = NDArray[np.float64]
 
+REDRAWS = 4000
+"""Redraws of a cell in the report."""
+
 
 @dataclass(frozen=True)
 class Redrawn:
@@ -58,6 +61,17 @@ def luck_of_rows(values: Array, errors: Array, draw: np.random.Generator, draws:
     if min(b2, b3) <= 0:
         return max(0.0, b2)
     return b2 / float(np.sqrt(np.clip(2 - (b2 / b3) ** 2, 0.5, 1.0)))  # 0.5: noise alone, 1: none
+
+
+def highest_by_chance(redrawn: Array, share: float = 0.05) -> Array:
+    """Return [n] bounds, of which chance exceeds any one in a share of cases; `redrawn` [draws, n] is chance.
+
+    Each bound is its own quantile, times a factor that all share (Westfall & Young, 1993, single-step max-T).
+    """
+    alone = np.quantile(redrawn, 1 - share, axis=0)
+    most = (redrawn / np.where(alone > 0, alone, 1.0)).max(axis=1)
+    out: Array = alone * max(1.0, float(np.quantile(most, 1 - share)))
+    return out
 
 
 def by_order(groups: Array, worst: bool, margin: float, draw: np.random.Generator, draws: int) -> Redrawn:

@@ -19,6 +19,7 @@ from analysis.report.section import VIEWS, Section
 from analysis.report.style import colours, fade, panels, place, side_by_side
 from analysis.selection.selection import Cell, cells, split_selected_on
 from analysis.selection.trials import ADAPTIVE, span, trials
+from analysis.statistics.redraws import highest_by_chance
 from cl_core.hparams import Choice, Float, Int, Value
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ def importance(results: Results) -> Section:
         f"How much each hyperparameter decides whether a trial is among its cell's best by {name}, "
         "as a share of all of them: PED-ANOVA compares where the best lie with where all lie. “From” and "
         "“to” are what halves of the trials give; “first” is how often the hyperparameter led in "
-        "one. “Chance”, the upright mark, is what values dealt out at random would have given it in one of "
-        "twenty cases: an importance below that shows nothing."
+        "one. “Chance”, the upright mark: values dealt out at random lift any hyperparameter of the cell "
+        "above its mark in one of twenty cases, so an importance below it shows nothing."
     )
     if any(tried[cell.name].completed < len(tried[cell.name]) for cell in shown):
         text += " Stopped trials count as tried and as worse than every completed one."
@@ -102,7 +103,9 @@ def importance(results: Results) -> Section:
         "IJCAI 2023, arXiv 2304.10255; branches: arXiv 2601.20800; computed by Optuna)",
         f"interval: 5 % to 95 % over {HALVES} random halves of the cell's trials, which spread as "
         "much as the whole does (delete-half jackknife; Shao & Wu, Annals of Statistics, 1989)",
-        f"chance: 95 % of D_i under {HALVES} random permutations of the values, over the cell's Σ_j D_j",
+        f"chance_i = q_i · Q / Σ_j D_j: q_i the 95 % quantile of D_i under {HALVES} random permutations of "
+        "the values, Q that of max_j D_j / q_j (Westfall & Young, 1993): one of several is high by chance "
+        "more often than each",
     ]
     counts = [len(tried[cell.name]) for cell in shown]
     n = f"n = {span(counts)} trials a cell"
@@ -154,10 +157,11 @@ def _rows(cell: Cell, tried: Tried) -> Iterator[dict[str, Any]]:
         chance = [measure(draw.permutation(tried.score)) for _ in range(HALVES)]
     total = sum(found.values())
     share = _shares(found)
+    redrawn = np.array([[one.get(p.name, 0.0) for p in tried.space] for one in chance])
+    bounds = dict(zip((p.name for p in tried.space), highest_by_chance(redrawn), strict=True))
     for p in sorted(tried.space, key=lambda p: -share.get(p.name, -1.0)):
         values = [one.get(p.name, 0.0) for one in again]
         low, high = np.quantile(values, [0.05, 0.95])
-        by_chance = np.quantile([one.get(p.name, 0.0) for one in chance], 0.95)
         known = p.name in share  # Optuna before 5 leaves out what acts in a branch alone
         yield {
             "scenario": cell.scenario,
@@ -167,7 +171,7 @@ def _rows(cell: Cell, tried: Tried) -> Iterator[dict[str, Any]]:
             "from": float(low) if known else None,
             "to": float(high) if known else None,
             "first": float(np.mean([max(one, key=lambda k: one[k]) == p.name for one in again])),
-            "chance": float(by_chance / total) if known and total else None,
+            "chance": float(bounds[p.name] / total) if known and total else None,
             "only where": p.branch,
             "trials": sum(p.name in drawn for drawn in tried.drawn),
         }

@@ -15,12 +15,11 @@ from analysis.selection.selection import Cell, cells
 from analysis.selection.selection_gap import FORMULAS, LUCK, LUCK_FORMULA, Station, parts, value_of
 from analysis.selection.trials import ranked, span
 from analysis.statistics.intervals import INTERVAL
-from analysis.statistics.redraws import luck_of_rows
+from analysis.statistics.redraws import REDRAWS, luck_of_rows
 from analysis.statistics.sample import Pairs, Sample, measured, recorded
 from cl_core.metrics import METRICS
 
 TITLE = "Selection gap, from selection rows to test rows"
-REDRAWS = 4000
 
 
 @VIEWS.register("selection_gap")
@@ -45,7 +44,7 @@ def selection_gap(results: Results) -> Section:
         for part in parts(stations, how):
             used.add(part.name)
             row[part.name], row[f"{part.name} ±"] = part.value, part.half
-        row["final"] = value_of(final, how)
+        row["final"] = value_of(final, how, len(stations[0].runs))
         if stations[-1].runs == final:
             row["gap"] = row["selected by"] - row["final"]
         row[LUCK] = _luck(results, cell, name, direction, protocol)
@@ -91,7 +90,11 @@ def selection_gap(results: Results) -> Section:
 def _text(protocol: ProtocolRecord, name: str, direction: str, summed: bool) -> str:
     sign = "above" if direction == "max" else "below"
     text = f"“Selected by” is the {name.replace('_', ' ')} by which the search selected the trial"
-    text += ", the worst over its runs" if protocol.worst else ""
+    text += (
+        ", the worst over its runs; later values are the expected worst of as many runs"
+        if protocol.worst
+        else ""
+    )
     if protocol.select_on == "first-k":
         k = protocol.first
         text += f", over the first {k} tasks; the rerun is compared with it over the same {k} tasks"

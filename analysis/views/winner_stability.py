@@ -14,12 +14,11 @@ from analysis.report.style import fade, panels, place
 from analysis.selection.row_errors import OWN, row_errors
 from analysis.selection.selection import Cell, cells, split_selected_on
 from analysis.selection.trials import ADAPTIVE, ranked, span, trials
-from analysis.statistics.redraws import Array, Redrawn, by_draw, by_noise, by_order, order_errors
+from analysis.statistics.redraws import REDRAWS, Array, Redrawn, by_draw, by_noise, by_order, order_errors
 from cl_core.metrics import METRICS
 
 TITLE = "Stability of the winner"
 WORSE = 0.005  # half a point
-REDRAWS = 4000
 SOURCES = {"draw": "#2f6f9f", "rows": "#d9662b", "orders": "#2a9167"}
 
 

@@ -38,11 +38,14 @@ def test_the_parts_are_those_computed_by_hand() -> None:
     assert found["other rows"].half == pytest.approx(12.7062 * 0.01, rel=1e-4)
 
 
-def test_the_worst_run_counts_where_the_search_counts_it() -> None:
+def test_the_worst_run_counts_where_the_search_counts_it_over_as_many_runs() -> None:
     assert value_of(runs_of((NATURAL, 0.6), (FIRST, 0.4)), "min") == 0.4
     assert value_of(runs_of((NATURAL, 0.6), (FIRST, 0.4)), "max") == 0.6
     values = [part.value for part in parts(stations(), "min")]
-    assert [round(value, 10) for value in values] == [0.06, 0.06, 0.01, -0.03]
+    assert [round(value, 10) for value in values] == [0.05, 0.03, 0.03, -0.03]  # of one run: the mean
+    three = runs_of((NATURAL, 0.6), (FIRST, 0.3), (SECOND, 0.5))
+    assert value_of(three, "min", 2) == pytest.approx((2 * 0.3 + 0.5) / 3)
+    assert value_of(three, "max", 2) == pytest.approx((2 * 0.6 + 0.5) / 3)
 
 
 accuracy = st.floats(-1, 1)
@@ -57,7 +60,7 @@ def test_the_parts_sum_to_the_gap(found: list, how: str) -> None:
     names = ["", *FORMULAS][: len(found)]
     made = [Station(name, runs_of(*measured)) for name, measured in zip(names, found, strict=True)]
     first = value_of(runs_of(*found[0]), how)
-    last = value_of(runs_of(*found[-1]), how)
+    last = value_of(runs_of(*found[-1]), how, len(found[0]))
     assert first is not None
     assert last is not None
     assert sum(part.value for part in parts(made, how)) == pytest.approx(first - last, abs=1e-12)

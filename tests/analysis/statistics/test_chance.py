@@ -11,7 +11,7 @@ import pytest
 
 from analysis import Results, compare
 from analysis.lake.study import study_record
-from analysis.statistics.redraws import luck_of_rows
+from analysis.statistics.redraws import highest_by_chance, luck_of_rows
 from search.cells.stoppers import race_looks
 from tests.benchmarks.chance import CELLS, comparison, luck, races, right
 
@@ -117,7 +117,7 @@ def test_compare_finds_a_planted_difference() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("orders", [2, 3, 5])
 def test_the_larger_p_value_holds_its_level_in_every_setting_and_keeps_the_power(orders: int) -> None:
-    """32 settings of counts, 2,000 studies each: the largest of them stays within 2.5 standard errors."""
+    """64 settings of counts, 2,000 studies each: the largest of them stays within 2.5 standard errors."""
     figures = comparison(orders)
     assert figures["larger.level"] < 0.054
     assert figures["larger.false_in_family"] < 0.0625
@@ -160,3 +160,14 @@ def test_rows_bring_no_luck_where_one_trial_is_far_ahead() -> None:
     # Of two equal trials the better one exceeds its mean by SE / sqrt(pi), seen or redrawn.
     again = [luck_of_rows(values, np.ones(2), draw, 1000) for values in draw.standard_normal((400, 2))]
     assert np.mean(again) == pytest.approx(1 / np.sqrt(np.pi), rel=0.1)
+
+
+@pytest.mark.parametrize("several", [1, 4, 10])
+def test_chance_lifts_any_hyperparameter_above_its_bound_in_one_of_twenty_cells(several: int) -> None:
+    draw = np.random.default_rng(several)
+    scale = np.arange(1, several + 1)
+    above = 0
+    for _ in range(1000):
+        redrawn = scale * draw.chisquare(2, (100, several))
+        above += bool((scale * draw.chisquare(2, several) > highest_by_chance(redrawn)).any())
+    assert 30 <= above <= 95
