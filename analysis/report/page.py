@@ -37,6 +37,7 @@ ORDER = (
     "final",
     "selection_gap",
     "survey",
+    "worth",
     "accuracy_curves",
     "pareto_front",
     "forgetting",

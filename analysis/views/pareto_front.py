@@ -23,10 +23,7 @@ LIKE = "cannot be told from"
 
 @VIEWS.register("pareto_front")
 def pareto_front(results: Results) -> Section:
-    """Every cell's front over the study's objectives, or against the bytes kept, and its firm points.
-
-    Neighbours on a front that cannot be told apart are marked.
-    """
+    """Every cell's front over the objectives or against kept bytes; points like a neighbour are marked."""
     names = dict(results.study.objectives)
     if len(names) == 1 and COST not in names:
         names[COST] = "min"
@@ -37,10 +34,10 @@ def pareto_front(results: Results) -> Section:
         return Section(TITLE, f"No trial has completed with a value of {named}: there is no front.")
     text = _sentence([one for _, one in shown], list(names))
     text += (
-        "A trial is on its cell's front if no other one is at least as good in all of "
-        f"{', '.join(name.replace('_', ' ') for name in names)} and better in one. Only completed trials are "
-        f"compared, by their value over class orders and seeds on {rows_selected_on(results)}. The figure "
-        "shows the first two; lines join the fronts, and bars are 95 % intervals."
+        "A trial is on its cell's front if no other one is at least as good in "
+        f"{' and '.join(name.replace('_', ' ') for name in names)}, and better in one. Only completed "
+        f"trials are compared, by their value over class orders and seeds on {rows_selected_on(results)}. "
+        "The figure shows the first two; lines join the fronts, and bars are 95 % intervals."
     )
     text += _orders([cell for cell, _ in shown])
     table = pd.DataFrame([_row(cell, point) for cell, one in shown for point in one.points])
@@ -132,7 +129,7 @@ def _figure(results: Results, shown: Sequence[tuple[Cell, Front]], first: str, s
                     "size": 8,
                     "color": colour[cell.label],
                     "symbol": ["circle-open" if point.like else "circle" for point in one.points],
-                    "line": {"width": 2},
+                    "line": {"width": 2, "color": colour[cell.label]},
                 },
                 line={"color": colour[cell.label], "width": 1.4},
                 text=[f"trial {point.trial}" for point in one.points],

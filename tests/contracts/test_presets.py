@@ -77,7 +77,7 @@ def test_every_cell_of_a_preset_that_has_something_to_search_has_the_same_budget
     assert {cell.budget for cell in searched} == {study.study.search.trials}
     assert [(cell.budget, cell.note) for cell in others] == [(1, "nothing to search")] * len(others)
     if name not in SURVEYS:
-        assert all(METHODS[cell.method].restarts for cell in others)
+        assert {cell.method for cell in others} <= {"finetune", "joint"}  # references
 
 
 @pytest.mark.parametrize("name", presets.names())
@@ -95,6 +95,43 @@ def test_the_quickstart_needs_no_download_and_compares_at_least_four_methods() -
     assert study.data.name == "digits"
     assert len(study.methods) >= 4
     assert study.search.trials >= 6
+
+
+def test_the_sweep_searches_weight_temperature_and_buffer_and_nothing_else() -> None:
+    study = resolved("sweep")
+    searched = {cell.label: {p.name.removeprefix("hp.") for p in cell.space.searched} for cell in study.cells}
+    whole = {"kd_weight", "temperature", "exemplars_per_class"}
+    assert searched == {
+        "finetune": set(),
+        "lwf": {"kd_weight", "temperature"},
+        "icarl": whole,
+        "eeil": whole,
+        "bic": {"kd_lambda", "temperature", "exemplars_per_class"},
+        "lucir": {"kd_weight", "exemplars_per_class"},
+        "ss_il": whole,
+        "joint": set(),
+    }
+    assert study.study.search.objective == {"last_accuracy": "max", "kept_bytes": "min"}
+    for cell in study.cells:  # what is fixed stands at its published default
+        (order, seed), *_ = study.runs(cell)
+        values = METHODS[cell.method](
+            study.configuration(cell, cell.space.defaults(), order, seed).hp
+        ).values()
+        defaults = {name: param.default for name, param in hparams(METHODS[cell.method].HP).items()}
+        moved = {name for name, value in values.items() if value != defaults[name]}
+        assert moved <= {"loss", "kd_schedule", "lr_task_decay"}, cell.name
+
+
+def test_the_sweep_has_three_increments_with_a_base_task_and_without() -> None:
+    sizes = {cell.scenario.name: cell.sizes for cell in resolved("sweep").cells}
+    assert sizes == {
+        "B0-inc2": (2, 2, 2, 2, 2),
+        "B0-3-3-4": (3, 3, 4),
+        "B0-inc5": (5, 5),
+        "B4-inc2": (4, 2, 2, 2),
+        "B4-inc3": (4, 3, 3),
+        "B4-inc6": (4, 6),
+    }
 
 
 @pytest.mark.parametrize("name", SURVEYS)

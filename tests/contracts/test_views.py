@@ -101,7 +101,7 @@ def test_the_fixture_lake_gives_a_figure_over_every_cell(name, lakes, show):
 BOTH = {"selection_gap"}  # from validation rows to test rows, as its heading says
 BY_SEARCH = {
     *("pareto_front", "hyperparameters", "importance", "range_edges", "best_of_n", "winner_stability"),
-    "class_orders",
+    *("class_orders", "worth"),
 }
 BY_FINAL_RUNS = {
     *("leaderboard", "final", "survey", "accuracy_curves", "forgetting", "recency_bias", "task_confusion"),
