@@ -18,6 +18,8 @@ import numpy as np
 
 SCHEMA_VERSION = 5
 OWN_DEFAULT = -1  # the trial number of the published default where the search has no trial for it
+CONFIRM = "confirm"  # the purpose of a run that confirms a selection on a fresh class order
+SEARCHING = ("search", CONFIRM)  # the purposes of the runs that decide a selection
 ORACLE = "selected on the test split (oracle-test)"  # must stand beside every number of such a study
 
 
@@ -42,7 +44,7 @@ class RunRow(Identity):
 
     trial: int  # number of the trial in its cell
     trial_digest: str  # of its values: equal over class orders and seeds
-    purpose: str  # search | final | reference
+    purpose: str  # search | confirm | final | reference
     dataset: str
     scenario: str
     base: int  # classes of the first task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from cl_core.scenarios.scenarios import ScenarioSpec
 from spaces.space.method_space import space_of
 from spaces.space.scenario_axis import check_order_search, order_space, seeks
 from spaces.space.space import Space
+from spaces.study.confirmation import ConfirmPart
 from spaces.study.protocol import check_protocol
 from spaces.study.strategies import check_objectives, check_sampler, check_stopper
 from spaces.study.study import Entry, Study
@@ -23,7 +25,10 @@ from spaces.study.study import Entry, Study
 
 @dataclass(frozen=True)
 class Cell:
-    """One label on one scenario. `budget` counts trials; `note` says why it is smaller than the study's."""
+    """One label on one scenario. `budget` counts the trials that the search proposes.
+
+    `note` says why they are fewer than the study's.
+    """
 
     name: str
     label: str
@@ -35,6 +40,7 @@ class Cell:
     sizes: tuple[int, ...]  # classes of each task
     init: str | None = None
     until: int | None = None  # the number of tasks that the search trains, if not all
+    confirm: ConfirmPart | None = None  # the confirmation of the selection, if there is one
 
     @property
     def tasks(self) -> int:
@@ -52,6 +58,11 @@ class Cell:
         if known is None:
             return (data.net,)
         return tuple(map(str, known.domain.options if isinstance(known.domain, Choice) else (known.default,)))
+
+    @property
+    def confirmation_runs(self) -> int:
+        """The number of runs that confirm the selection, at most."""
+        return self.confirm.runs if self.confirm else 0
 
     @property
     def searched(self) -> str:
@@ -89,16 +100,56 @@ def cell_of(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data
     init = recipe.get("init")
     if init is not None and not isinstance(init, str):
         raise BadRequest(f"recipe.init must be a text, not {init!r}: give the path of a safetensors file")
-    budget, note = study.search.trials, ""
+    budget, note, confirm = study.search.trials, "", None
     if protocol.select_on == "chf":
         fixed = tuple(dataclasses.replace(p, domain=None) for p in space.parameters)
         space, budget, note = dataclasses.replace(space, parameters=fixed), 1, "chosen task by task"
     elif size == 1:
         budget, note = 1, "nothing to search"
-    elif study.search.sampler == "grid" and size is not None and size < budget:
-        budget, note = size, "the whole grid"
+    else:
+        if study.search.sampler == "grid" and size is not None and size < budget:
+            budget, note = size, "the whole grid"
+        if not seeks(scenario):
+            budget, note, confirm = _with_confirmation(study, label, budget, note)
     name = f"{label}@{scenario.name}"
-    return Cell(name, label, entry.method, scenario, space, budget, note, tuple(sizes), init, protocol.first)
+    return Cell(
+        name,
+        label,
+        entry.method,
+        scenario,
+        space,
+        budget,
+        note,
+        tuple(sizes),
+        init,
+        protocol.first,
+        confirm,
+    )
+
+
+def _with_confirmation(
+    study: Study, label: str, budget: int, note: str
+) -> tuple[int, str, ConfirmPart | None]:
+    """Return the trials that the search may propose, a note on them, and the confirmation of the cell.
+
+    The runs of a confirmation are part of what `search.trials` pays for. A grid is not cut for it. Raises
+    BadRequest where fewer than two trials would be left.
+    """
+    search, protocol = study.search, study.protocol
+    if not isinstance(protocol.confirm, ConfirmPart):
+        return budget, note, None
+    repeats, runs = protocol.orders * protocol.seeds, protocol.confirm.runs
+    left = search.trials - math.ceil(runs / repeats)
+    if search.sampler == "grid":
+        if left < budget:
+            return budget, f"{note or 'of the grid'}, nothing left to confirm", None
+        return budget, f"{note}, {runs} runs confirm", protocol.confirm
+    if left < 2:
+        raise BadRequest(
+            f"{label}: protocol.confirm takes {runs} runs, which leaves no trials to search of search.trials "
+            f"{search.trials}: set it to {search.trials - left + 2} or more, or confirm to none"
+        )
+    return left, f"of {search.trials}, {runs} runs confirm", protocol.confirm
 
 
 def _merged(study: Mapping[str, Any], label: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Continue a study in its run folder: what may grow, and what may not change.
 
-Trials, methods, scenarios, class orders and seeds may grow. The place of the data, resources and storage may
-change, except the place of Optuna's studies. Everything else must stay the same.
+Trials, methods, scenarios, class orders and seeds may grow. The confirmation of the selection, the place of
+the data, resources and storage may change, except the place of Optuna's studies. Everything else must stay
+the same.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cl_core.errors import BadRequest
+from spaces.study.confirmation import AUTO
 from spaces.study.messages import cut
 from spaces.study.storage import StoragePart
 from spaces.study.study import Study, flat
@@ -50,6 +52,7 @@ def grown(existing: Mapping[str, Any], new: Study) -> Study:
         ),
         "protocol": new.protocol.model_copy(
             update={
+                "confirm": old.protocol.confirm if new.protocol.confirm == AUTO else new.protocol.confirm,
                 "orders": max(old.protocol.orders, new.protocol.orders),
                 "seeds": max(old.protocol.seeds, new.protocol.seeds),
             }

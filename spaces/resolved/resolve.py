@@ -13,6 +13,7 @@ from spaces.resolved.cell import cell_of
 from spaces.resolved.checks import check_init, check_runs, check_shared_base
 from spaces.resolved.continuing import grown
 from spaces.resolved.study import ResolvedStudy
+from spaces.study.search_defaults import with_defaults
 from spaces.study.study import Study
 from spaces.study.study_file import RESOLVED
 
@@ -33,7 +34,7 @@ def resolve(
                 f"search.objective.{objective} must be {OBJECTIVES[objective][0]}, not {direction}: "
                 f"write {{{objective}: {OBJECTIVES[objective][0]}}}"
             )
-    study = study.on(data.num_classes)
+    study = study.on(data.num_classes) if existing is not None else with_defaults(study).on(data.num_classes)
     kept: dict[str, Any] = {"threads": max(1, int(study.resources.cpu or 1)), "device": device}
     if existing is not None:
         study = grown(existing, study).on(data.num_classes)

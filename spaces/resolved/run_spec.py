@@ -22,7 +22,7 @@ class RunSpec:
     cell: str
     label: str
     trial: int  # number of the trial in its cell
-    purpose: str  # search | final | reference
+    purpose: str  # search | confirm | final | reference
     trial_digest: str  # of the trial's values
     configuration: Configuration
     objectives: tuple[str, ...] = ("average_incremental_accuracy",)

@@ -20,12 +20,14 @@ from cl_core.errors import unknown
 from cl_core.hparams import Value, digest
 from cl_core.images.dataset import Data
 from cl_core.recipe import PARTS
+from cl_core.records import CONFIRM
 from cl_core.scenarios.class_orders import shortened
 from cl_core.training.configuration import Configuration
 from spaces.resolved.cell import Cell
 from spaces.resolved.run_spec import RunSpec, searched, trial_digest
 from spaces.space.scenario_axis import KEY, as_order, directions, order_of
 from spaces.space.space import Values
+from spaces.study.protocol import MOST_REPEATS
 from spaces.study.study import Study
 
 
@@ -146,6 +148,32 @@ class ResolvedStudy:
         )
         return searched(plain, self.study.protocol)
 
+    def confirmation_orders(self, cell: Cell) -> list[str]:
+        """Return the class orders of a confirmation, which neither the search nor an evaluation trains.
+
+        `orders` gives the scenario's own and seed:1 to seed:1000 at most; here seed:2001 is the first.
+        """
+        count = cell.confirm.orders if cell.confirm else 0
+        fresh = (f"seed:{2 * MOST_REPEATS + k}" for k in range(1, count + 2))
+        return [order for order in fresh if order != cell.scenario.class_order][:count]
+
+    def confirmation_specs(self, cell: Cell, trial: int, values: Mapping[str, Value]) -> list[RunSpec]:
+        """Return every run that confirms a trial, one for each fresh class order."""
+        return [
+            RunSpec(
+                run=f"{cell.name}/{trial}/{CONFIRM}/{short_order(order)}/s0",
+                cell=cell.name,
+                label=cell.label,
+                trial=trial,
+                purpose=CONFIRM,
+                trial_digest=trial_digest(values),
+                configuration=self.configuration(cell, values, order, 0),
+                objectives=tuple(self.objectives),
+                split=self.study.protocol.split,
+            )
+            for order in self.confirmation_orders(cell)
+        ]
+
     def run_specs(self, cell: Cell, trial: int, values: Mapping[str, Value]) -> list[RunSpec]:
         """Return every run of a trial, in the order in which they are trained."""
         first = f"{cell.name}/{trial}"
@@ -165,6 +193,10 @@ class ResolvedStudy:
             for index, (order, seed) in enumerate(self.runs(cell))
         ]
 
+    def most_runs(self, cell: Cell) -> int:
+        """Return the number of runs of a cell's trials and of their confirmation, at most."""
+        return cell.budget * len(self.runs(cell)) + cell.confirmation_runs
+
     def table(self) -> list[dict[str, str]]:
         """Return a row for each cell for a dry run: cell, tasks, trials, runs, searched space."""
         return [
@@ -172,7 +204,7 @@ class ResolvedStudy:
                 "cell": cell.name,
                 "tasks": "+".join(map(str, cell.sizes)),
                 "budget": f"{cell.budget}" + (f" ({cell.note})" if cell.note else ""),
-                "runs": f"{cell.budget * len(self.runs(cell))}",
+                "runs": f"{self.most_runs(cell)}",
                 "space": cell.searched,
             }
             for cell in self.cells

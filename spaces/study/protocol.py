@@ -21,6 +21,7 @@ from cl_core.errors import BadRequest
 from cl_core.hparams import from_dict
 from cl_core.records import ORACLE
 from cl_core.training.chf_options import CHF
+from spaces.study.confirmation import AUTO, Confirm
 from spaces.study.data import DataPart, data_from_name
 from spaces.study.messages import known_keys, one_line
 from spaces.study.part import Part
@@ -39,6 +40,17 @@ def _chf(value: object) -> object:
         return from_dict(CHF, value, "key of protocol.chf")
     except BadRequest as error:
         raise BadRequest(f"protocol.chf: {error}") from None
+
+
+def unconfirmed(select_on: str, aggregate: str) -> str:
+    """Return why a protocol confirms nothing; empty where it may."""
+    if select_on == "chf":
+        return "under select_on chf a cell has one trial, which chooses inside its runs"
+    if select_on == "oracle-test":
+        return "under select_on oracle-test the test split itself selects, as an upper bound"
+    if aggregate == "worst":
+        return "it compares means over class orders, but protocol.aggregate is worst"
+    return ""
 
 
 def _evaluate_on(value: object) -> object:
@@ -88,6 +100,18 @@ class ProtocolPart(Part):
     aggregate: Literal["mean", "worst"] = Field(
         default="mean", description="how objectives are aggregated over class orders and seeds"
     )
+    confirm: Confirm = Field(
+        default=AUTO,
+        description="train the best trials and the published default on fresh class orders before the "
+        "selection; its runs count as part of search.trials; auto: by the budget; none: off",
+    )
+    keep_default: float = Field(
+        default=0.8,
+        ge=0.5,
+        lt=1,
+        description="with confirm: select a trial in place of the published default if it is better with "
+        "at least this probability",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -105,6 +129,9 @@ class ProtocolPart(Part):
                 raise BadRequest(
                     f"protocol.{key} needs select_on {owner}, but select_on is {select}: remove one of them"
                 )
+        asked = value.get("confirm", AUTO) not in (None, "none", AUTO)
+        if asked and (reason := unconfirmed(select, str(value.get("aggregate", "mean")))):
+            raise BadRequest(f"protocol.confirm must be none: {reason}")
         if select == "first-k" and value.get("first") is None:
             raise BadRequest("protocol.select_on first-k needs a number of tasks: set protocol.first to 3")
         if select == "chf" and value.get("chf") is None:
@@ -142,7 +169,7 @@ class ProtocolPart(Part):
 
     def fixed(self) -> dict[str, Any]:
         """Return what may not change when a run folder is continued, without keys of other protocols."""
-        plain = self.model_dump(exclude={"orders", "seeds"})
+        plain = self.model_dump(exclude={"orders", "seeds", "confirm", "keep_default"})
         if self.evaluate_on is not None:
             plain["evaluate_on"] = self.evaluate_on.spec().identity()
         return {key: value for key, value in plain.items() if value is not None}

@@ -14,6 +14,7 @@ from cl_core.images.data_spec import DataSpec
 from cl_core.scenarios.scenarios import ScenarioSpec
 from spaces.space.scenario_axis import scenarios_of
 from spaces.study.budget import BudgetPart
+from spaces.study.confirmation import ConfirmPart
 from spaces.study.data import DataPart, data_from_name
 from spaces.study.part import Part
 from spaces.study.protocol import FinalPart, ProtocolPart
@@ -192,6 +193,10 @@ class Study(Part):
                 f"search.trials must lie in [1, {MOST_TRIALS}], not {trials}: take a number in it"
             )
         return self.model_copy(update={"search": self.search.model_copy(update={"trials": trials})})
+
+    def confirmed_by(self, confirm: ConfirmPart | None) -> Study:
+        """Return the study with another confirmation."""
+        return self.model_copy(update={"protocol": self.protocol.model_copy(update={"confirm": confirm})})
 
     def to_plain(self) -> dict[str, Any]:
         """Return the study as a study file writes it, with every default."""

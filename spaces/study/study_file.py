@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from cl_core.errors import BadRequest, unknown
 from cl_core.yaml_text import read_value, read_yaml
 from spaces import presets
+from spaces.study.confirmation import AUTO
 from spaces.study.messages import cut, known_keys, one_line
 from spaces.study.names import check_names
 from spaces.study.study import Study
@@ -58,9 +59,13 @@ def existing_study(folder: Path) -> dict[str, Any] | None:
 
 
 def standing_study(existing: Mapping[str, Any]) -> Study:
-    """Return the study that a folder's study.yaml describes. Raises BadRequest if it is damaged."""
+    """Return the study that a folder's study.yaml describes. Raises BadRequest if it is damaged.
+
+    A folder whose file does not name a confirmation was begun before there was one, so it has none.
+    """
     try:
-        return parse_study({k: v for k, v in existing.items() if k != RESOLVED})
+        study = parse_study({k: v for k, v in existing.items() if k != RESOLVED})
+        return study.confirmed_by(None) if study.protocol.confirm == AUTO else study
     except BadRequest as error:
         raise BadRequest(f"the folder's study.yaml is damaged ({error}): restore it from a copy") from None
 

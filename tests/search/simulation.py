@@ -44,14 +44,14 @@ def images() -> Data:
 def made(
     data: Data, methods: Any = TWO, scenarios: Any = ("B0-5tasks",), protocol: Any = None, **search: Any
 ) -> ResolvedStudy:
-    """A study of two methods, 12 configurations a cell."""
+    """A study of two methods, 12 configurations a cell; nothing is confirmed unless `protocol` says so."""
     plain = {
         "study": "simulated",
         "data": "digits",
         "scenarios": list(scenarios),
         "methods": methods,
         "search": {"sampler": "tpe", "trials": 12, **search},
-        "protocol": protocol or {},
+        "protocol": {"confirm": None, **(protocol or {})},
     }
     return resolve(load_study(plain), data)
 

@@ -142,6 +142,8 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "orders": 1,
         "seeds": 1,
         "aggregate": "mean",
+        "confirm": "auto",
+        "keep_default": 0.8,
     }
     assert plain["budget"] == {"gpu_hours": None, "wall": None, "until": None}
     assert plain["scenarios"][0]["class_order"] == "natural"
@@ -380,7 +382,7 @@ def test_cells_stand_in_study_order(data: Data) -> None:
 
 
 def test_a_cell_without_anything_to_search_runs_once_and_a_small_grid_runs_out(data: Data) -> None:
-    assert [c.budget for c in resolve(study(), data).cells] == [1, 20]
+    assert [c.budget for c in resolve(study("search.trials=12"), data).cells] == [1, 12]
     grid = resolve(
         study(
             search={"sampler": "grid", "trials": 10},
@@ -539,7 +541,7 @@ def test_other_images_under_the_same_name_are_refused(data: Data) -> None:
 def test_what_a_run_writes_down_is_a_study_file_again(data: Data, tmp_path: Path) -> None:
     resolved: ResolvedStudy = resolve(study(), data)
     (tmp_path / "study.yaml").write_text(study_yaml(resolved))
-    assert load_study(tmp_path / "study.yaml") == load_study(study().to_plain())
+    assert load_study(tmp_path / "study.yaml") == load_study(resolved.study.to_plain())
     found = (existing_study(tmp_path) or {})["resolved"]
     assert found["identity"] == resolved.identity
     assert {"python", "torch", "ray", "optuna", "cl-search"} <= set(found["versions"])
@@ -554,12 +556,13 @@ def test_a_method_that_restarts_has_nothing_to_search_in_the_increments_recipe(d
         study(
             methods=["finetune", "joint"],
             recipe={"epochs": 3, "increment": {"lr": {"float": [0.01, 0.2], "log": True}}},
+            search={"trials": 12},
         ),
         data,
     )
     finetune, joint = resolved.cells
     assert [p.name for p in finetune.space.searched] == ["recipe.increment.lr"]
-    assert (finetune.budget, joint.budget, joint.note) == (20, 1, "nothing to search")
+    assert (finetune.budget, joint.budget, joint.note) == (12, 1, "nothing to search")
     assert joint.space.defaults() == {"recipe.epochs": 3}
     assert warnings_of(resolved) == []
 
