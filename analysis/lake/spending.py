@@ -17,6 +17,7 @@ from analysis.lake.amounts import size
 from analysis.lake.results import Results
 from analysis.lake.run_folder import CHECKPOINTS, PLAN, SPENT, tables_of
 from cl_core.errors import BadRequest
+from cl_core.records import SEARCHING
 
 QUANTITIES: dict[str, str] = {
     "runs": "runs",
@@ -58,7 +59,7 @@ def spent(results: Results) -> dict[str, float | None]:
     A first task that nobody of the run trained itself was trained once for all that share it. A stopped run's
     worker writes no time of its own, so its training seconds stand for it.
     """
-    runs = results.runs[results.runs["purpose"] == "search"]
+    runs = results.runs[results.runs["purpose"].isin(SEARCHING)]
     tasks = results.tasks[results.tasks["run"].isin(runs["run"])]
     first, later = tasks[tasks["task"] == 0], tasks[tasks["task"] > 0]
     own = first[~first["shared"].astype(bool)]

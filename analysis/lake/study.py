@@ -27,6 +27,7 @@ class ProtocolRecord:
     worst: bool = False  # the worst run counts, not the mean
     first: int | None = None  # tasks that first-k looks at
     runs: int = 1  # class orders x seeds of a trial
+    keep_default: float = 0.8  # the probability from which on a confirmed trial replaces the default
 
     @property
     def label(self) -> str:
@@ -51,6 +52,7 @@ class CellRecord:
     budget: int | None = None  # trials
     direction: str | None = None  # of its own search, where it differs
     seeks: str = ""  # hardest | easiest, where class orders are searched
+    confirm: tuple[int, int] | None = None  # trials and class orders of the confirmation
     parameters: Sequence[Mapping[str, Any]] | None = None
 
 
@@ -158,6 +160,7 @@ def _protocol(plain: Mapping[str, Any]) -> ProtocolRecord:
         worst=plain.get("aggregate") == "worst",
         first=plain.get("first"),
         runs=counts[0] * counts[1] if all(isinstance(count, int) for count in counts) else 1,
+        keep_default=float(keep) if isinstance(keep := plain.get("keep_default"), int | float) else 0.8,
     )
 
 
@@ -189,8 +192,14 @@ def _cell(plain: Mapping[str, Any]) -> CellRecord:
         budget=budget if isinstance(budget, int) else None,
         direction=None if direction is None else str(direction),
         seeks=str(plain.get("seeks") or ""),
+        confirm=_confirm(_mapping(plain.get("confirm"))),
         parameters=parameters,
     )
+
+
+def _confirm(plain: Mapping[str, Any]) -> tuple[int, int] | None:
+    top, orders = plain.get("top"), plain.get("orders")
+    return (top, orders) if isinstance(top, int) and isinstance(orders, int) else None
 
 
 def _names(value: object) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from cl_core.records import SEARCHING
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -25,7 +27,7 @@ def mixtures(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """
     known: dict[tuple[str, bool], dict[str, set[str]]] = {}
     for row in rows:
-        values = known.setdefault((str(row["cell"]), row["purpose"] == "search"), {})
+        values = known.setdefault((str(row["cell"]), row["purpose"] in SEARCHING), {})
         for name in (*KINDS, "numerics"):
             value = row.get(name)
             if value is not None and value == value:  # of a frame, nan is nothing

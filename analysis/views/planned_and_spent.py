@@ -6,6 +6,7 @@ from analysis.lake.results import Results
 from analysis.lake.several_runs import Runs
 from analysis.lake.spending import PLAN, against, in_words, planned, spent
 from analysis.report.section import VIEWS, Section
+from cl_core.records import SEARCHING
 
 TITLE = "Planned and spent"
 
@@ -35,5 +36,5 @@ def planned_and_spent(results: Results) -> Section:
         "runs share",
         "first tasks taken from a shared one: runs that began from a first task which another had trained",
     ]
-    n = f"n = {int((results.runs['purpose'] == 'search').sum())} ended runs of the search"
+    n = f"n = {int((results.runs['purpose'].isin(SEARCHING)).sum())} ended runs of the search"
     return Section(TITLE, text, formulas, n, table, optional=True)

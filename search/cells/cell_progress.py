@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.lake.run_folder import STUDY
-from analysis.lake.study import read_study
+from analysis.lake.run_rows import run_rows
+from analysis.lake.study import CellRecord, read_study
 from cl_core.errors import BadRequest
-from search.cells.stored_trial import NUMBER, SOURCE, STATUS
+from cl_core.records import CONFIRM, OWN_DEFAULT
+from search.cells.stored_trial import NUMBER, SOURCE, STATUS, VALUES
 from search.jobs.progress import CellProgress
 from search.jobs.steering import read_steering
 from search.storage.journal import DamagedStudies
 from search.storage.studies import read_studies
+from spaces.resolved.run_spec import trial_digest
 from spaces.study.storage import StoragePart
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 class TrialStatus:
     """The state of a trial, as progress counts it."""
 
+    number: int
+    digest: str  # of its values
     status: str
     objective: float | None
     unfinished: bool
@@ -35,11 +40,38 @@ class TrialStatus:
     def of(cls, trial: Trial) -> TrialStatus:
         """Return the state of a trial in the driver."""
         objective = trial.objectives[0] if trial.objectives else None
-        return cls(trial.status, objective, trial.unfinished, trial.failed)
+        digest = trial.specs[0].trial_digest
+        return cls(trial.number, digest, trial.status, objective, trial.unfinished, trial.failed)
+
+
+def best_trials(trials: Sequence[TrialStatus], direction: str, top: int, default: str) -> list[int]:
+    """Return the numbers of the trials to confirm beside the default, the best first, `top` at most.
+
+    They are the best by the first objective, equal ones by number. Trials with the same values count once.
+    Those with the values of the default, whose digest is `default`, do not count.
+    """
+    sign = 1 if direction == "max" else -1
+    known = [
+        (-sign * trial.objective, trial.number, trial.digest)
+        for trial in trials
+        if trial.status == "completed" and not trial.failed and trial.objective is not None
+    ]
+    chosen: dict[str, int] = {}
+    for _, number, digest in sorted(known):
+        if digest != default:
+            chosen.setdefault(digest, number)
+    return list(chosen.values())[:top]
 
 
 def cell_progress(
-    cell: str, budget: int, trials: Sequence[TrialStatus], direction: str, paused: bool, seeks: str = ""
+    cell: str,
+    budget: int,
+    trials: Sequence[TrialStatus],
+    direction: str,
+    paused: bool,
+    seeks: str = "",
+    to_confirm: int = 0,
+    confirmed: int = 0,
 ) -> CellProgress:
     """Count the trials of a cell. `direction` is that of the first objective in the cell's search."""
     values = [t.objective for t in trials if t.status == "completed" and t.objective is not None]
@@ -54,6 +86,8 @@ def cell_progress(
         best=(max if direction == "max" else min)(values, default=None),
         paused=paused,
         seeks=seeks,
+        to_confirm=to_confirm,
+        confirmed=confirmed,
     )
 
 
@@ -73,18 +107,54 @@ def read_progress(folder: Path) -> list[CellProgress]:
             f"{folder / STUDY} is damaged under 'resolved': run the study again, which writes it anew"
         )
     paused = read_steering(folder).paused
-    states = _read_states(folder)
-    return [
-        cell_progress(
-            cell.name,
-            cell.budget or 0,
-            states.get(cell.name, []),
-            cell.direction or found.direction,
-            cell.name in paused,
-            cell.seeks,
+    states, ended = _read_states(folder), _confirmed(folder)
+    out = []
+    for cell in found.cells:
+        trials, direction = states.get(cell.name, []), cell.direction or found.direction
+        counts = 0, 0
+        if cell.confirm is not None:
+            default = next((t for t in trials if t.number == 0 and study.starts_from_paper), None)
+            counts = _confirmation(cell, trials, direction, default, ended.get(cell.name, set()))
+        out.append(
+            cell_progress(
+                cell.name,
+                cell.budget or 0,
+                trials,
+                direction,
+                cell.name in paused,
+                cell.seeks,
+                *counts,
+            )
         )
-        for cell in found.cells
-    ]
+    return out
+
+
+def _confirmation(
+    cell: CellRecord,
+    trials: Sequence[TrialStatus],
+    direction: str,
+    default: TrialStatus | None,
+    ended: Collection[tuple[str, int]],
+) -> tuple[int, int]:
+    """Return how many runs confirm a cell, at most until its trials have ended, and how many have ended.
+
+    `ended` has class order and trial of every run of the cell that confirmed one.
+    """
+    top, orders = cell.confirm or (0, 0)
+    if len(trials) < (cell.budget or 0) or any(trial.unfinished for trial in trials):
+        return (top + 1) * orders, 0
+    numbers = best_trials(trials, direction, top, "" if default is None else default.digest)
+    wanted = {OWN_DEFAULT if default is None else 0, *numbers}
+    return len(wanted) * orders, sum(number in wanted for _, number in ended)
+
+
+def _confirmed(folder: Path) -> dict[str, set[tuple[str, int]]]:
+    """Read class order and trial of every run that confirmed one, by cell."""
+    out: dict[str, set[tuple[str, int]]] = {}
+    for row in run_rows(folder, lambda damaged: None).values():
+        if row["purpose"] == CONFIRM:
+            out.setdefault(row["cell"], set()).add((row["class_order"], row["trial"]))
+    return out
 
 
 def _read_states(folder: Path) -> dict[str, list[TrialStatus]]:
@@ -99,8 +169,10 @@ def _read_states(folder: Path) -> dict[str, list[TrialStatus]]:
                 if NUMBER in stored.user_attrs:
                     status = STATUS.get(stored.state, "running")
                     value = stored.values[0] if status == "completed" else None
-                    trials[stored.user_attrs[NUMBER]] = TrialStatus(
-                        status, value, status == "running", status == "failed"
+                    number = int(stored.user_attrs[NUMBER])
+                    digest = trial_digest(stored.user_attrs[VALUES])
+                    trials[number] = TrialStatus(
+                        number, digest, status, value, status == "running", status == "failed"
                     )
             out[cell] = list(trials.values())
     return out

@@ -77,7 +77,8 @@ class Recovery:
     def recreate(self, cell: CellStudy) -> None:
         """Begin the trials again that have rows in the tables and are unknown to the studies."""
         known = trials_in_rows(self.study, cell.cell, self.rows.values(), first=len(cell.trials))
-        for number in range(len(cell.trials), min(max(known, default=-1) + 1, cell.cell.budget)):
+        most = max(cell.cell.budget, self.study.study.search.trials)  # a later confirmation lowers the budget
+        for number in range(len(cell.trials), min(max(known, default=-1) + 1, most)):
             self.recall(cell, cell.new_trial(known.get(number)))
 
     def recall(self, cell: CellStudy, trial: Trial) -> None:

@@ -5,7 +5,8 @@ moment. The state lies in two places: the trials in Optuna's storage, the runs t
 A queue that is opened on a folder reads both and continues (`search.cells.recovery`).
 
 A trial has one run for each class order and seed, trained one after another. Its result is their mean or the
-worst of them.
+worst of them. When all trials of a cell have ended, the best ones and the default are confirmed on fresh
+class orders (`search.cells.confirmation`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from types import TracebackType
 from analysis.lake.run_folder import CHECKPOINTS
 from search.cells.audit import mark
 from search.cells.cell_progress import TrialStatus, cell_progress
+from search.cells.confirmation import ConfirmationRuns
 from search.cells.recovery import Recovery, open_cells
 from search.cells.trials import Trial
 from search.cells.warm_start import Observation
@@ -27,6 +29,7 @@ from search.jobs.steering import SteeringFile
 from search.storage.lock import acquire
 from search.worker.job import Answer, Job
 from search.worker.progress import remove_progress
+from spaces.resolved.run_spec import RunSpec
 from spaces.resolved.study import ResolvedStudy
 from spaces.study.budget import BudgetPart
 
@@ -56,6 +59,8 @@ class SearchQueue:
         self.study, self.folder = study, folder
         self._bases = BaseJobs(checkpoints or folder / CHECKPOINTS, lambda spec: study.data, bases)
         self.running: dict[str, Trial] = {}  # by run
+        self._confirmations: dict[str, ConfirmationRuns] = {}  # by cell, once its trials have ended
+        self._confirming: dict[str, ConfirmationRuns] = {}  # by run
         self._lock = acquire(folder)
         try:
             remove_progress(folder)
@@ -119,7 +124,7 @@ class SearchQueue:
             waiting = {trial.cell for trial in self._unfinished if trial.pending is not None}
             names = [name for name in self.cells if self._may_grow(name) and name not in waiting]
             if not names:
-                return None
+                return self._next_confirmation()
             cell = self.cells[min(names, key=lambda n: (-self._priority(n), len(self.cells[n].trials)))]
             trial = cell.new_trial()
             self._recovery.recall(cell, trial)
@@ -136,18 +141,23 @@ class SearchQueue:
     @property
     def finished(self) -> bool:
         """Tell whether nothing runs and nothing can start any more."""
-        if self._bases.running or self.running:
+        if self._bases.running or self.running or self._confirming:
             return False
         return self.halted or not (
             any(self._may_continue(trial) for trial in self._unfinished)
             or any(self._may_grow(name) for name in self.cells)
+            or any(not self._paused(name) and self._confirmation(name) for name in self.cells)
         )
 
     @property
     def left(self) -> str | None:
         """The reason why a finished queue has work left; None if all is done."""
         begun = {trial.cell for trial in self._unfinished}
-        names = [n for n, c in self.cells.items() if n in begun or len(c.trials) < c.cell.budget]
+        names = [
+            n
+            for n, c in self.cells.items()
+            if n in begun or len(c.trials) < c.cell.budget or self._confirmation(n)
+        ]
         if not names:
             return None
         paused = [name for name in names if self._paused(name)]
@@ -170,6 +180,9 @@ class SearchQueue:
         self._spending.reach(answer.job, end=True)
         if self._bases.end(answer.job):
             return
+        if (confirmation := self._confirming.pop(answer.job, None)) is not None:
+            confirmation.end(answer.job, answer.status)
+            return
         trial = self.running.pop(answer.job, None)
         if trial is None:
             return
@@ -186,6 +199,8 @@ class SearchQueue:
     def hand_back(self, job: str) -> None:
         """Pause a run here. The next command continues it from its last resume checkpoint."""
         self._spending.reach(job, end=True)
+        if (confirmation := self._confirming.pop(job, None)) is not None:
+            confirmation.hand_back(job)
         trial = self.running.pop(job, None)
         if trial is not None:
             trial.running = None
@@ -200,6 +215,7 @@ class SearchQueue:
                 self.study.directions(cell.cell)[self.study.objective],
                 self._paused(name),
                 cell.cell.seeks,
+                *self._confirmed(name),
             )
             for name, cell in self.cells.items()
         ]
@@ -231,3 +247,35 @@ class SearchQueue:
             self.running[job.id] = trial
         self._spending.begin(job.id)
         return job
+
+    def _next_confirmation(self) -> Job | None:
+        """Return the next run that confirms a selection, or its base job; None if nothing can start now."""
+        for name in sorted(self.cells, key=lambda n: (-self._priority(n), self._order[n])):
+            confirmation = None if self._paused(name) else self._confirmation(name)
+            for spec in confirmation.pending if confirmation else ():
+                if (job := self._bases.job(spec)) is None:
+                    continue
+                self._spending.begin(job.id)
+                if confirmation and job.kind == "run":
+                    confirmation.begin(spec.run)
+                    self._confirming[spec.run] = confirmation
+                return job
+        return None
+
+    def _confirmation(self, name: str) -> ConfirmationRuns | None:
+        """Return the confirmation of a cell if it has still work; None before its trials have ended."""
+        cell = self.cells[name]
+        if name not in self._confirmations:
+            begun = any(trial.cell == name for trial in self._unfinished)
+            if cell.cell.confirm is None or begun or len(cell.trials) < cell.cell.budget:
+                return None
+            recovery = self._recovery
+            self._confirmations[name] = ConfirmationRuns(cell, recovery.rows, recovery.retry_failed)
+        confirmation = self._confirmations[name]
+        return confirmation if confirmation.unfinished else None
+
+    def _confirmed(self, name: str) -> tuple[int, int]:
+        """Return how many runs confirm a cell, at most until they are known, and how many have ended."""
+        self._confirmation(name)
+        known = self._confirmations.get(name)
+        return (known.runs, known.ended) if known else (self.cells[name].cell.confirmation_runs, 0)

@@ -13,6 +13,7 @@ from analysis.lake.run_rows import run_rows
 from cl_core.aside import aside
 from cl_core.errors import BadRequest
 from cl_core.own_code import only
+from cl_core.records import SEARCHING
 from search.backends.ray_address import check_ray
 from search.cells.search_queue import SearchQueue
 from search.commands.summary import Summary, report_of
@@ -140,7 +141,7 @@ def _note_oracle(prepared: Prepared) -> None:
 
 def _summary(prepared: Prepared, worked: bool, left: str | None, report: Path, seconds: float) -> Summary:
     folder = prepared.folder
-    rows = {run: row for run, row in run_rows(folder).items() if row["purpose"] == "search"}
+    rows = {run: row for run, row in run_rows(folder).items() if row["purpose"] in SEARCHING}
     by_status = [row["status"] for row in rows.values()]
     return Summary(
         folder=folder,

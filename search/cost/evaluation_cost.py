@@ -7,6 +7,7 @@ from typing import Any
 
 from analysis.lake.amounts import clock
 from analysis.lake.run_rows import run_rows
+from cl_core.records import SEARCHING
 from search.preparation.prepared import Prepared
 from spaces.resolved.run_spec import RunSpec
 from spaces.resolved.study import ResolvedStudy
@@ -47,7 +48,7 @@ def seconds(
     """
     known: dict[str, list[tuple[int, float]]] = {}
     for row in rows.values():
-        if row["purpose"] == "search" and row["status"] == "completed" and row["seconds"]:
+        if row["purpose"] in SEARCHING and row["status"] == "completed" and row["seconds"]:
             tasks = 1 + len([size for size in row["increments"].split(",") if size])
             known.setdefault(row["cell"], []).append((row["trial"], row["seconds"] * tasks / row["tasks"]))
     total = 0.0

@@ -19,7 +19,7 @@ def cell_table(
     cells: Sequence[CellProgress], room: int, unit: str = "trials", caption: str = ""
 ) -> RenderableType:
     """Return the cells as a table `room` characters wide; `unit` names what is counted."""
-    columns = ["cell", "completed", "running", "stopped", "failed", unit, "best"]
+    columns = ["cell", "completed", "running", "stopped", "failed", unit, "confirmed", "best"]
     rows = [
         [
             f"{cell.cell} (paused)" if cell.paused else cell.cell,
@@ -28,6 +28,7 @@ def cell_table(
             str(cell.stopped or ""),
             str(cell.failed or ""),
             str(cell.budget),
+            f"{cell.confirmed}/{cell.to_confirm}" if cell.to_confirm else "",
             _best(cell),
         ]
         for cell in cells
@@ -48,13 +49,18 @@ def with_running(cells: Sequence[CellProgress], runs: Sequence[RunProgress]) -> 
 
 
 def ended(cells: Sequence[CellProgress]) -> int:
-    """Return how many trials, or runs, have ended."""
-    return sum(cell.completed + cell.stopped + cell.failed for cell in cells)
+    """Return how many trials, or runs, have ended, with the runs that confirm a selection."""
+    return sum(cell.completed + cell.stopped + cell.failed + cell.confirmed for cell in cells)
+
+
+def total(cells: Sequence[CellProgress]) -> int:
+    """Return how many trials, or runs, there will be, with the runs that confirm a selection."""
+    return sum(cell.budget + cell.to_confirm for cell in cells)
 
 
 def fewer(cells: Sequence[CellProgress], count: int) -> list[CellProgress]:
     """Return `count` cells in their order: those that work first, then those that have most left to do."""
-    left = {cell.cell: cell.budget - ended([cell]) for cell in cells}
+    left = {cell.cell: total([cell]) - ended([cell]) for cell in cells}
     chosen = sorted(cells, key=lambda cell: (-cell.running, -left[cell.cell]))[:count]
     return [cell for cell in cells if cell in chosen]
 

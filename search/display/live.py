@@ -13,7 +13,7 @@ from rich.live import Live as RichLive
 from rich.text import Text
 
 from analysis.lake.amounts import clock
-from search.display.cells import cell_table, ended, fewer, with_running
+from search.display.cells import cell_table, ended, fewer, total, with_running
 from search.display.runs import in_words, run_lines
 from search.jobs.progress import CellProgress
 from search.worker.progress import RunProgress, read_progress_files
@@ -82,10 +82,9 @@ class Live:
         """Return everything in one line."""
         runs = read_progress_files(self._folder)
         cells = with_running(self._cells, runs)
-        total = sum(cell.budget for cell in cells)
         running = sum(cell.running for cell in cells)
         failed = sum(cell.failed for cell in cells)
-        parts = [f"{ended(cells)}/{total} {self._unit} ended"]
+        parts = [f"{ended(cells)}/{total(cells)} {self._unit} ended"]
         if running:
             parts.append(f"{running} running ({'; '.join(map(in_words, runs))})")
         if failed:
@@ -100,7 +99,7 @@ class Live:
         """Return time used, rate and time left, by what has ended since the command started."""
         seconds = time.monotonic() - self._begin
         done = ended(cells)
-        here, left = done - self._ended_before, sum(cell.budget for cell in cells) - done
+        here, left = done - self._ended_before, total(cells) - done
         parts = [clock(seconds)]
         if here > 0:
             parts.append(f"{60 * here / seconds:.1f} {self._unit}/min")
@@ -130,12 +129,8 @@ class Live:
             parts.append(Text(self._best))
         parts.append(cell_table(shown, room, self._unit, "" if hidden else pace))
         if hidden:
-            done, total = ended(self._cells), sum(cell.budget for cell in self._cells)
-            parts.append(
-                Text(
-                    f"and {hidden} more cells; {done}/{total} {self._unit} ended, {pace}", style="dim italic"
-                )
-            )
+            done = f"{ended(self._cells)}/{total(self._cells)} {self._unit} ended"
+            parts.append(Text(f"and {hidden} more cells; {done}, {pace}", style="dim italic"))
         return Group(*parts, *run_lines(runs, room))
 
     def _tick(self) -> None:

@@ -23,3 +23,5 @@ class CellProgress:
     best: float | None
     paused: bool = False
     seeks: str = ""  # hardest | easiest, where class orders are searched
+    to_confirm: int = 0  # runs on fresh class orders after the trials, at most until they are known
+    confirmed: int = 0  # those of them that have ended

@@ -9,6 +9,7 @@ from typing import Any
 
 from analysis import open_results
 from cl_core.errors import BadRequest
+from cl_core.records import SEARCHING
 from cl_core.scenarios.scenarios import ScenarioSpec
 from cl_core.training.configuration import Configuration
 from search.preparation.single_run import SPEC, asked_of
@@ -59,7 +60,7 @@ def recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
         init=init,
     )
     configuration = searched(configuration, study.protocol)
-    if row["purpose"] != "search":
+    if row["purpose"] not in SEARCHING:
         configuration = evaluated(configuration, row["purpose"], study.judging_data)
     so_far = row["tasks"] if row["tasks"] <= len(increments) else None
     splits = results.read("classes", [row["run"]])["split"].unique()
