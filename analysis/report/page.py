@@ -33,6 +33,7 @@ from cl_core.aside import aside
 from cl_core.errors import BadRequest, defined_at, located, source_of
 
 ORDER = (
+    "selected_trials",
     "leaderboard",
     "final",
     "selection_gap",

@@ -17,31 +17,31 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-Array = NDArray[np.float64]
+Floats = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 # Standard deviations of the grid, as multiples of the spread of values within class orders.
 TRIALS = np.array([0.02, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0, 1.25])
 ORDERS = np.array([0.05, 0.3, 0.7, 1.5, 3.0, 6.0])
 NOISE = np.array([0.02, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25])
-AT_ONCE = 4_000_000  # numbers of the matrices that are inverted together
+NUMBERS_AT_ONCE = 4_000_000  # numbers of the matrices that are inverted together
 
 
 @dataclass(frozen=True)
 class Posterior:
     """The difference of every trial from the default, [T] each; higher is better."""
 
-    difference: Array  # posterior mean
-    sd: Array
-    p_better: Array  # 0 for the default itself
+    difference: Floats  # posterior mean
+    sd: Floats
+    p_better: Floats  # 0 for the default itself
 
     @property
-    def low(self) -> Array:
+    def low(self) -> Floats:
         """The lower end [T] of the 95 % interval."""
         return self.difference - 1.96 * self.sd
 
     @property
-    def high(self) -> Array:
+    def high(self) -> Floats:
         """The upper end [T] of the 95 % interval."""
         return self.difference + 1.96 * self.sd
 
@@ -49,9 +49,9 @@ class Posterior:
 def posterior(
     trial: Index,
     order: Index,
-    value: Array,
-    variance: Array | None = None,
-    points: Array | None = None,
+    value: Floats,
+    variance: Floats | None = None,
+    points: Floats | None = None,
     default: int = 0,
 ) -> Posterior:
     """Return the posterior of T trials, from n runs.
@@ -71,7 +71,7 @@ def posterior(
     grid = scale * np.stack(np.meshgrid(TRIALS, ORDERS, NOISE, indexing="ij"), axis=-1).reshape(-1, 3)
     parts = [
         given(trial, order, value, known, some**2, default, count)
-        for some in np.array_split(grid, max(1, len(grid) * count**2 // AT_ONCE))
+        for some in np.array_split(grid, max(1, len(grid) * count**2 // NUMBERS_AT_ONCE))
     ]
     weight, means, variances = (np.concatenate(found) for found in zip(*parts, strict=True))
     share = np.exp(weight - weight.max())[:, None]
@@ -86,12 +86,12 @@ def posterior(
 def given(
     trial: Index,
     order: Index,
-    value: Array,
-    known: Array,
-    variances: Array,
+    value: Floats,
+    known: Floats,
+    variances: Floats,
     default: int,
     count: int,
-) -> tuple[Array, Array, Array]:
+) -> tuple[Floats, Floats, Floats]:
     """Return, for each of G sets of variances, the restricted log-likelihood [G], and mean and variance
     [G, T] of the differences.
 
@@ -125,7 +125,7 @@ def given(
     return likelihood, u - u[:, [default]], spread
 
 
-def _spread(order: Index, value: Array) -> float:
+def _spread(order: Index, value: Floats) -> float:
     """Return the standard deviation of values around the mean of their class order."""
     sums, counts = np.bincount(order, value), np.bincount(order)
     apart = value - (sums / np.maximum(counts, 1))[order]

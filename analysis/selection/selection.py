@@ -1,5 +1,7 @@
-"""The runs that stand for a cell: those of the trial that the search would choose, never by the test
-split.
+"""The runs that stand for a cell: those of its selected trial, never selected by the test split.
+
+Where trials were confirmed on fresh class orders, `analysis.selection.confirmation` selects. Else it is the
+trial that ranks first in the search.
 
 A trial's score is the mean of the study's first objective over its completed runs, or
 the worst where the protocol says so. Stopped runs are not
@@ -15,7 +17,8 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from analysis.lake.results import Results
-from cl_core.records import OWN_DEFAULT
+from analysis.selection.confirmation import Confirmation, confirmation
+from cl_core.records import CONFIRM, OWN_DEFAULT, SEARCHING
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Cell:
     )  # the runs that stand for the cell: its final runs where every cell has some, else `selected`
     default: pd.DataFrame  # completed runs of trial 0 where the study starts from published defaults
     evaluation: pd.DataFrame  # every ended run of its evaluation, final or reference
+    confirming: pd.DataFrame  # every ended run that confirms a trial on a fresh class order
+    confirmation: Confirmation | None = None  # the confirmed selection, where there is one
     seeks: str = ""  # hardest | easiest where class orders are searched: `best` is then that order
 
     def count(self, status: str) -> int:
@@ -47,15 +52,23 @@ class Cell:
 
     @property
     def selected_trial(self) -> int | None:
-        """The number of the chosen trial."""
+        """The number of the selected trial; OWN_DEFAULT for a default that the search has no trial for."""
+        if self.confirmation is not None:
+            return self.confirmation.selected.trial
         return None if self.ranking.empty else int(self.ranking["trial"].iloc[0])
+
+    @property
+    def selected_digest(self) -> list[str]:
+        """The digest of the selected trial's values, in a list that is empty where there is none."""
+        if self.confirmation is not None:
+            return [self.confirmation.selected.digest]
+        return list(self.ranking["trial_digest"].head(1))
 
     @property
     def final(self) -> pd.DataFrame:
         """The completed final runs of the chosen trial, whichever number they bear."""
         done = self.evaluation[self.evaluation["status"] == "completed"]
-        chosen = list(self.ranking["trial_digest"].head(1))
-        return done[(done["purpose"] == "final") & done["trial_digest"].isin(chosen)]
+        return done[(done["purpose"] == "final") & done["trial_digest"].isin(self.selected_digest)]
 
 
 def over_runs(results: Results, done: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
@@ -111,7 +124,8 @@ def _cells(results: Results) -> list[Cell]:
             search = mine[(mine["status"] == "completed") & mine["objective"].notna()]
             seeks = searched.get(scenario, "")
             ranking = _ranking(results, search, direction, turned=seeks == "hardest")
-            selected = search[search["trial"].isin(ranking["trial"].head(1))]
+            confirmed = None if seeks else confirmation(results, search, ranking, ended)
+            selected = _selected(search, ranking, ended, confirmed)
             default = search[search["trial"] == 0] if paper else search.iloc[:0]
             first = ended.iloc[0]
             out.append(
@@ -125,7 +139,9 @@ def _cells(results: Results) -> list[Cell]:
                     selected=selected,
                     best=selected,
                     default=default,
-                    evaluation=ended[ended["purpose"] != "search"],
+                    evaluation=ended[~ended["purpose"].isin(SEARCHING)],
+                    confirming=ended[ended["purpose"] == CONFIRM],
+                    confirmation=confirmed,
                     seeks=seeks,
                 )
             )
@@ -135,6 +151,22 @@ def _cells(results: Results) -> list[Cell]:
         names = {cell.name for cell in compared}  # frames in a cell do not compare as a whole
         out = [replace(cell, best=cell.final) if cell.name in names else cell for cell in out]
     return out
+
+
+def _selected(
+    search: pd.DataFrame, ranking: pd.DataFrame, ended: pd.DataFrame, confirmed: Confirmation | None
+) -> pd.DataFrame:
+    """Return the runs of the selected trial: those of the search, so that cells have the same class orders.
+
+    A default that the search has not completed has only the runs that confirm it.
+    """
+    if confirmed is None:
+        return search[search["trial"].isin(ranking["trial"].head(1))]
+    number = confirmed.selected.trial
+    if number in set(ranking["trial"]):
+        return search[search["trial"] == number]
+    done = (ended["purpose"] == CONFIRM) & (ended["status"] == "completed") & (ended["trial"] == number)
+    return ended[done]
 
 
 def split_of(results: Results, chosen: list[Cell]) -> str:
@@ -174,7 +206,10 @@ def split_sentence(results: Results, split: str) -> str:
     protocol = results.study.protocol
     name = results.study.objective[0].replace("_", " ")
     best = f"{'worst-case' if protocol.worst else 'mean'} {name}"
+    confirmed = any(cell.confirmation is not None for cell in cells(results))
     how = f"Each cell is shown at the trial with the best {best}"
+    if confirmed:
+        how = f"Each cell is shown at its selected trial, confirmed on fresh class orders, by {best}"
     how += {
         "validation": " on validation rows of all tasks (non-causal: selection looked at all tasks)",
         "shared-base": " on validation rows of all tasks (non-causal: selection looked at all tasks); all "

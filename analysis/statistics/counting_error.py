@@ -38,6 +38,16 @@ def share(value: float, rows: float) -> float:
     return float(np.sqrt(p * (1 - p) / rows)) if rows else 0.0
 
 
+def luck(rows: int, orders: int) -> float:
+    """The difference of two accuracies that chance explains: sqrt(2 p (1 - p) / (rows orders)) at p = 1/2.
+
+    It is one standard error of the difference of two shares of `rows` validation rows, each the mean over
+    `orders` class orders. Answers on the same rows agree more often, so the error of a pair is smaller; what
+    a class order does to a trial comes on top. Raises ZeroDivisionError without rows.
+    """
+    return float(np.sqrt(0.5 / (rows * orders)))
+
+
 def errors(confusions: Sequence[Counts], sizes: Sequence[int]) -> dict[str, float]:
     """The standard error of every metric of METRICS, and of `plasticity`; 0 where a metric is undefined."""
     matrix = accuracy_matrix(confusions, sizes)

@@ -91,8 +91,10 @@ def range_edges(results: Results) -> Section:
 
 def _positions(results: Results, cell: Cell, space: Sequence[Parameter]) -> list[AtPosition]:
     best = ranked(results, cell)
-    if len(best) < 2:  # a single trial is no selection
+    if len(best) < 2 or cell.selected_trial not in set(best["trial"]):  # a single trial is no selection
         return []
+    first = best["trial"] == cell.selected_trial
+    best = pd.concat([best[first], best[~first]])
     mask = acting(tuple(space), best)
     out = []
     for p in space:

@@ -136,7 +136,7 @@ def _stations(
     rerun = runs[
         (runs["purpose"] == "reference")
         & (runs["status"] == "completed")
-        & runs["trial_digest"].isin(cell.ranking["trial_digest"].head(1))
+        & runs["trial_digest"].isin(cell.selected_digest)
     ]
     orders = list(dict.fromkeys(order for order, _ in searched))
     final_orders = list(dict.fromkeys(order for order, _ in final))

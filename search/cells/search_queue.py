@@ -29,7 +29,6 @@ from search.jobs.steering import SteeringFile
 from search.storage.lock import acquire
 from search.worker.job import Answer, Job
 from search.worker.progress import remove_progress
-from spaces.resolved.run_spec import RunSpec
 from spaces.resolved.study import ResolvedStudy
 from spaces.study.budget import BudgetPart
 

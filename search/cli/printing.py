@@ -56,13 +56,13 @@ def print_plan(prepared: Prepared) -> None:
 
 def print_forecast(found: Forecast) -> None:
     """Print what a study is going to cost."""
-    columns = ["cell", "trials", "runs", "tasks", "base tasks", "one worker", "memory of a run"]
+    columns = ["cell", "trials", "to confirm", "runs", "tasks", "base tasks", "one worker", "memory of a run"]
     print_table(
         columns,
         [
             [
                 cell.cell,
-                *map(str, (cell.trials, cell.runs, cell.tasks, cell.base_tasks)),
+                *map(str, (cell.trials, cell.confirmation_runs, cell.runs, cell.tasks, cell.base_tasks)),
                 clock(sum(cell.seconds) / 2),
                 size(cell.kept_bytes),
             ]

@@ -63,6 +63,7 @@ def run(
 
         load_study(study, overrides)  # most faults are refused here, before torch is loaded
         from search.commands import run as verb
+        from search.cost.luck import lucky
 
         if dry_run:
             prepared = verb.prepare(
@@ -74,7 +75,7 @@ def run(
                 own_code=own_code,
                 accept_code=accept_code,
             )
-            note(prepared.warnings + ([] if local else check_ray()))
+            note([*prepared.warnings, *lucky(prepared.study), *([] if local else check_ray())])
             print_plan(prepared)
             return
         summary = verb.run_study(
@@ -198,7 +199,7 @@ def _end(summary: Summary, again: str) -> None:
     typer.echo(f"{'nothing to do: ' if idle else ''}{counts}")
     if (outcome := summary.outcome) is not None:
         console = terminal()
-        for part in outcome.shown(console.width):
+        for part in outcome.shown(console.width, console.height):
             console.print(part, highlight=False, markup=False)
     for line in summary.labels:
         typer.echo(line)

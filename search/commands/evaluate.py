@@ -88,7 +88,8 @@ def _begin(prepared: PreparedEvaluation, warn: Warn) -> None:
     """Make the folder ready."""
     run, place = prepared.run, prepared.run.folder
     skipped = [f"{name} is skipped: none of its trials has completed" for name in prepared.skipped]
-    warn([*prepared.data.notes, *run.notes, *skipped, *mend_folder(place, run.checkpoints)])
+    early = [f"{name} is evaluated before its confirmation has ended" for name in prepared.unconfirmed]
+    warn([*prepared.data.notes, *run.notes, *skipped, *early, *mend_folder(place, run.checkpoints)])
     (place / LOGS).mkdir(exist_ok=True)
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     start_tables(place, study_schemas(run.study.methods))

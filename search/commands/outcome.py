@@ -7,20 +7,24 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich.console import RenderableType
 from rich.text import Text
 
 from analysis import Results, open_results
-from analysis.lake.searched_space import acting, spaces
+from analysis.lake.run_folder import STUDY
+from analysis.selection.in_words import rounded, searched_values, selection_in_words
 from analysis.selection.reference import reference
 from analysis.selection.selection import Cell, cells, final_default, order_searches
 from analysis.selection.trials import span
+from analysis.statistics.counting_error import luck
 from analysis.statistics.intervals import Mean
 from analysis.statistics.sample import Sample, recorded
 from search.display.named_table import named_table
+from spaces.study.confirmation import ConfirmPart
+
+NAMED = 3  # cells that a line lists
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,19 @@ class Outcome:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     values: Sequence[tuple[str, str]]  # cell, the values of its selected trial
+    confirmed: Sequence[str]  # a line for each confirmed selection
     lines: Sequence[str]
 
-    def shown(self, room: int) -> Iterator[RenderableType]:
-        """Yield heading, table and lines, `room` characters wide."""
+    def shown(self, room: int, height: int = 1000) -> Iterator[RenderableType]:
+        """Yield heading, table and lines, `room` characters wide; of confirmed cells as many as fit."""
         yield Text(self.heading)
         if self.rows:
             yield named_table(self.columns, self.rows, room)
+        fit = max(1, (height - len(self.rows) - 12) // (1 + max(map(len, self.confirmed), default=1) // room))
+        for line in self.confirmed[:fit]:
+            yield Text(line)
+        if (hidden := len(self.confirmed) - fit) > 0:
+            yield Text(f"and {hidden} more selected trials: see the report")
         for cell, values in self.values:
             line = f"{cell}: {values}"
             yield Text(line if len(line) <= room else f"{cell}:\n  {_cut(values, room - 2)}")
@@ -54,6 +64,8 @@ def outcome(folder: Path) -> Outcome:
     split = "test" if final or results.study.protocol.label else "validation"
     rows = [_row(results, cell, name, final) for cell in found if len(cell.best)]
     rows, columns = _without_empty([["trial", "selected", "default", "finetune", "joint"], *rows])
+    confirmed = [cell for cell in found if cell.confirmation is not None and not final]
+    others = [cell for cell in found if cell.confirmation is None or final]
     lines = [f"{cell.name}: nothing to select, {_ended(cell)}" for cell in found if not len(cell.best)]
     lines += [_sought(results, cell, name) for cell in order_searches(results) if len(cell.best)]
     waiting = [cell.name for cell in found if not len(cell.final) and len(cell.selected)]
@@ -61,6 +73,8 @@ def outcome(folder: Path) -> Outcome:
         lines.append(f"no final runs yet: {', '.join(waiting)}")
     if len(results.study.objectives) > 1:
         lines.append("selected by the first objective alone; the report shows the Pareto front")
+    if not final and (line := _unconfirmed(results, others)):
+        lines.append(line)
     orders = {cell.best["class_order"].nunique() for cell in found if len(cell.best)} or {0}
     spread = f", ± half the 95 % interval over {span(orders)} class orders" if max(orders) > 1 else ""
     better = "higher" if direction == "max" else "lower"
@@ -68,9 +82,42 @@ def outcome(folder: Path) -> Outcome:
         f"{name.replace('_', ' ')} on {split} rows{spread} ({better} is better):",
         columns,
         rows,
-        [(cell.name, text) for cell in found if len(cell.best) and (text := _values(results, cell))],
+        [(cell.name, text) for cell in others if (text := _values(results, cell))],
+        [selection_in_words(results, cell) for cell in confirmed],
         lines,
     )
+
+
+def _unconfirmed(results: Results, found: Sequence[Cell]) -> str:
+    """Return a line on the cells whose selection no fresh class order has confirmed, and how to confirm it.
+
+    Empty where there are none, and where the protocol confirms nothing.
+    """
+    study = results.study
+    if study.protocol.select_on in ("chf", "oracle-test") or study.protocol.worst:
+        return ""
+    records = {cell.name: cell for cell in study.resolved.cells}
+    open_ = [cell for cell in found if len(cell.ranking) > 1]
+    if not open_:
+        return ""
+    names = ", ".join(cell.name for cell in open_[:NAMED]) + (", ..." if len(open_) > NAMED else "")
+    if all((record := records.get(cell.name)) and record.confirm for cell in open_):
+        return f"not confirmed yet: {names}"
+    counts = [results.confusions(cell.best["run"].iloc[0], cell.best["split"].iloc[0]) for cell in open_]
+    rows = min((int(count[-1].sum()) for count in counts if count), default=0)
+    count = study.protocol.runs
+    on = f"on {count} class order{'s' if count > 1 else ''}"
+    chance = f", differences under {rounded(luck(rows, count))} are luck" if rows else ""
+    confirm = ConfirmPart()
+    more = math.ceil(confirm.runs / count)
+    words = ["cl-search", "run", str(results.folder / STUDY), "--out", str(results.folder)]
+    words += [
+        "--trials",
+        f"+{more}",
+        "--set",
+        f"protocol.confirm={{top: {confirm.top}, orders: {confirm.orders}}}",
+    ]
+    return f"not confirmed, chosen {on}{chance}: {names}; to confirm: {shlex.join(words)}"
 
 
 def next_command(folder: Path) -> str | None:
@@ -119,14 +166,16 @@ def _without_empty(table: list[list[str]]) -> tuple[list[list[str]], list[str]]:
 
 def _values(results: Results, cell: Cell) -> str:
     """Return the searched values of the selected trial that act; empty for the published default."""
-    same = set(cell.selected["run"]) == set(cell.default["run"])
-    space = (spaces(results) or {}).get(cell.name, ())
-    if same or not len(cell.selected):
+    if cell.selected_trial is None or _is_default(cell):
         return ""
-    row = cell.selected.head(1)
-    acts = acting(space, row)
-    held = [p for p in space if not p.single and p.column in row and bool(acts[p.name].iloc[0])]
-    return ", ".join(f"{p.short} {_short(p.value(row[p.column].iloc[0]))}" for p in held)
+    return searched_values(results, cell, cell.selected_trial)
+
+
+def _is_default(cell: Cell) -> bool:
+    """Tell whether the published default is selected."""
+    if cell.confirmation is not None:
+        return cell.confirmation.kept
+    return set(cell.selected["run"]) == set(cell.default["run"])
 
 
 def _sought(results: Results, cell: Cell, name: str) -> str:
@@ -144,10 +193,6 @@ def _number(value: float | None, name: str) -> str:
     if value is None or not math.isfinite(value):
         return "-"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _cut(text: str, room: int) -> str:

@@ -19,17 +19,18 @@ from analysis.lake.run_rows import run_rows
 from analysis.lake.study import StudyRecord, read_study
 from analysis.selection.mixture import mixtures
 from cl_core.errors import BadRequest
+from cl_core.records import CONFIRM, SEARCHING
 from search.cells.cell_progress import read_progress
-from search.display.cells import cell_table, ended, meaning_of_best, with_running
+from search.display.cells import cell_table, ended, meaning_of_best, total, with_running
 from search.display.runs import run_lines
 from search.jobs.progress import CellProgress
 from search.worker.progress import RunProgress, read_progress_files
 
 
 def status(folder: Path) -> dict[str, Any]:
-    """Return counts by cell and state, the best so far, errors, rate and time left, as plain values.
+    """Return counts by cell and state, the best so far, selected trials, errors, rate and time left.
 
-    SearchQueue count trials, `runs` counts runs by state. Raises BadRequest where there is no run.
+    Cells count trials, `runs` counts runs by state. Raises BadRequest where there is no run.
     """
     if not folder.is_dir():
         raise BadRequest(f"no folder {folder}: name a run folder, such as runs/quickstart")
@@ -39,11 +40,11 @@ def status(folder: Path) -> dict[str, Any]:
     study = read_study(folder) or StudyRecord()
     damaged: list[Damaged] = []
     every = run_rows(folder, damaged.append)
-    rows = {run: row for run, row in every.items() if row["purpose"] == "search"}
-    evaluation = [row["status"] for row in every.values() if row["purpose"] != "search"]
+    rows = {run: row for run, row in every.items() if row["purpose"] in SEARCHING}
+    evaluation = [row["status"] for row in every.values() if row["purpose"] not in SEARCHING]
     states = [row["status"] for row in rows.values()]
     done = ended(cells)
-    left = sum(cell.budget for cell in cells) - done
+    left = total(cells) - done
     pace = _pace(rows)
     known = active and pace and done and left
     return {
@@ -58,6 +59,7 @@ def status(folder: Path) -> dict[str, Any]:
         "runs": {state: states.count(state) for state in ("completed", "stopped", "failed")},
         "evaluation": {state: evaluation.count(state) for state in ("completed", "failed")},
         "best": _best(cells, study.resolved.direction or "max"),
+        "selected": [] if active else _selected(folder, every),
         "mixtures": mixtures(every.values()),
         "damaged": [str(error) for error in damaged],
         "errors": {
@@ -94,6 +96,7 @@ def show(folder: Path, room: int = 100) -> list[RenderableType]:
     out.append(f"test set: {told(state['openings'])}" + (f"; evaluation: {runs}" if runs else ""))
     if state["best"]:
         out.append(f"best so far: {state['best']['value']:.4f} ({state['best']['cell']})")
+    out += state["selected"]
     out += [f"warning: {line}" for line in state["mixtures"]]
     out += state["damaged"]
     out += [Text(f"failed: {run}: {error}", style="red") for run, error in state["errors"].items()]
@@ -114,6 +117,18 @@ def is_active(folder: Path) -> bool:
         return True
     except OSError:
         return False
+
+
+def _selected(folder: Path, rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a line for each selection that fresh class orders have confirmed."""
+    if not any(row["purpose"] == CONFIRM for row in rows.values()):
+        return []
+    from analysis import open_results  # pandas is loaded only where there is something to say
+    from analysis.selection.in_words import selection_in_words
+    from analysis.selection.selection import cells
+
+    results = open_results(folder)
+    return [line for cell in cells(results) if (line := selection_in_words(results, cell))]
 
 
 def _best(cells: Sequence[CellProgress], direction: str) -> dict[str, Any] | None:

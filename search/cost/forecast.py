@@ -51,6 +51,7 @@ class CellForecast:
     resume_bytes: int
     table_bytes: int
     kept_bytes: int  # by the method at the end of a run: exemplars, prototypes; no networks
+    confirmation_runs: int = 0  # of `runs`, at most
     evaluation_runs: int = 0  # of `evaluate` at most, as the default may be selected
     evaluation_seconds: float = 0.0
 
@@ -161,7 +162,7 @@ def _probe(study: ResolvedStudy, cell: Cell, seconds: float) -> tuple[Pace, Pace
 def _cell(prepared: Prepared, cell: Cell, paces: tuple[Pace, Pace], known: set[str]) -> CellForecast:
     study = prepared.study
     order, seed = study.runs(cell)[0]
-    runs = cell.budget * len(study.runs(cell))
+    runs = study.most_runs(cell)
     drawn = likely_trials(study, cell, min(cell.budget, DRAWN))
     counted = [rehearse(study.configuration(cell, config, order, seed), study.data) for config in drawn]
     first = base_tasks(study, cell, prepared.checkpoints, known) if study.study.storage.share else runs
@@ -181,6 +182,7 @@ def _cell(prepared: Prepared, cell: Cell, paces: tuple[Pace, Pace], known: set[s
         cell=cell.name,
         trials=cell.budget,
         runs=runs,
+        confirmation_runs=cell.confirmation_runs,
         tasks=runs * cell.tasks,
         base_tasks=first,
         seconds=(float(seconds[0]), float(seconds[1])),

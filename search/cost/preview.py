@@ -67,6 +67,13 @@ def base_tasks(study: ResolvedStudy, cell: Cell, checkpoints: Path, known: set[s
                 new += 1
                 later += number >= looked // 2
         seen |= keys
+    for values in likely_trials(study, cell, min(cell.budget, cell.confirm.top + 1) if cell.confirm else 0):
+        for order in study.confirmation_orders(cell):
+            configuration = study.configuration(cell, values, order, 0)
+            key = base_key(configuration, study.data)
+            if key not in known and not base_ready(configuration, study.data, checkpoints):
+                known.add(key)
+                new += 1
     if cell.budget > looked and later:  # they keep coming
         new += round((cell.budget - looked) * later / (looked - looked // 2))
     return new

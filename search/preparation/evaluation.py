@@ -1,6 +1,6 @@
 """An evaluation checked before it starts: each cell's selected trial, its published default, their runs.
 
-The selected trial is the one that ranks first in `analysis.selection`. Two kinds of runs are made. Their
+The selected trial is that of `analysis.selection`. Two kinds of runs are made. Their
 seeds are new, and the same for selected trial and default, so that both pair:
 
 final      selected trial and default on training and validation rows, over the final class orders: reported
@@ -22,6 +22,7 @@ from cl_core.own_code import only
 from cl_core.records import OWN_DEFAULT
 from cl_core.training.checks import check
 from search.backends.allocation import keep_device
+from search.cells.cell_progress import read_progress
 from search.cells.stored_trial import stored_values
 from search.jobs.spending import check_budget
 from search.preparation.evaluation_request import evaluation_request
@@ -66,6 +67,13 @@ class PreparedEvaluation:
     def data_of(self, spec: RunSpec) -> Data:
         """Return the images of a run."""
         return self.data if spec.purpose == "final" else self.run.study.data
+
+    @property
+    def unconfirmed(self) -> list[str]:
+        """The cells whose confirmation has runs left."""
+        progress = {cell.cell: cell for cell in read_progress(self.run.folder)}
+        names = [selected.cell.name for selected in self.selected]
+        return [name for name in names if progress[name].confirmed < progress[name].to_confirm]
 
     def selected_again(self) -> PreparedEvaluation:
         """Select anew from the tables, which may have grown since; all else is kept. Raises BadRequest."""
@@ -134,18 +142,18 @@ def select(study: ResolvedStudy, folder: Path) -> tuple[list[SelectedTrial], lis
     The values come from Optuna's storage, exactly as they were sampled. Raises BadRequest where it does not
     hold them.
     """
-    ranked = {cell.name: cell.ranking for cell in cells(open_results(folder))}
+    numbers = {cell.name: cell.selected_trial for cell in cells(open_results(folder))}
     sampled = _sampled(folder, study)
     paper = "paper" in study.study.search.start_from
     selected, skipped = [], []
     for cell in study.cells:
         if cell.seeks:  # a class order, which is not selected for other data
             continue
-        ranking = ranked.get(cell.name)
-        if ranking is None or ranking.empty:
+        number = numbers.get(cell.name)
+        if number is None:
             skipped.append(cell.name)
             continue
-        number, known = int(ranking["trial"].iloc[0]), sampled.get(cell.name, {})
+        known = {OWN_DEFAULT: cell.space.defaults(), **sampled.get(cell.name, {})}
         for needed in {number, 0} if paper else {number}:
             if needed not in known:
                 raise BadRequest(

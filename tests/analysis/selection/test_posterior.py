@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from analysis.selection.posterior import Array, given, posterior
+from analysis.selection.posterior import Floats, given, posterior
 
 NOISE, ORDERS = 0.0115, 0.03  # standard deviations, as measured on CIFAR-10 images
 
@@ -73,7 +73,7 @@ class Searched(NamedTuple):
     seen: int
 
 
-def searched(effects: Array, seed: int, top: int = 3, orders: int = 3, keep: float = 0.8) -> Searched:
+def searched(effects: Floats, seed: int, top: int = 3, orders: int = 3, keep: float = 0.8) -> Searched:
     """Search on one class order, confirm the `top` and the default (trial 0) on fresh ones, and select."""
     rng = np.random.default_rng(seed)
     shift = rng.normal(0, ORDERS, 1 + orders)

@@ -1,0 +1,133 @@
+"""The confirmed selection of a cell: candidates, their difference from the default, and the choice.
+
+Candidates are the trials that ran on fresh class orders. Their posterior rests on all runs of the cell:
+those of the search, which picked them, and those that confirm them. The published default is kept unless a
+candidate is better with at least the probability `protocol.keep_default`. Of those, the one with the greatest
+posterior mean is selected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.lake.results import Results
+from analysis.selection.posterior import posterior
+from analysis.statistics.sample import recorded
+from cl_core.metrics import METRICS
+from cl_core.records import CONFIRM, OWN_DEFAULT
+
+SHARED = 0.4
+"""The part of the counting error that tells two runs apart, in standard deviations.
+
+All runs of a cell are measured on the same rows, and often answer them alike; the error by counts is an upper
+bound as well. On CIFAR-10 images (300 rows, three class orders), what neither trial nor class order explains
+was 0.38 (LwF) and 0.65 (iCaRL) of it.
+"""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A confirmed trial. Differences are trial minus default, in the unit of the objective."""
+
+    trial: int
+    digest: str  # of its values
+    orders: int  # fresh class orders that it has completed
+    value: float  # mean objective over them
+    difference: float  # posterior mean
+    low: float  # of the 95 % interval
+    high: float
+    p_better: float
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """The confirmed selection of a cell."""
+
+    candidates: tuple[Candidate, ...]  # without the default, the most promising first
+    default: Candidate | None  # None where no run of the default has completed
+    selected: Candidate
+    keep_default: float
+    orders: int  # fresh class orders, over all candidates
+    rows: int  # that a run was measured on after its last task
+
+    @property
+    def kept(self) -> bool:
+        """Tell whether the published default is selected."""
+        return self.selected is self.default
+
+
+def confirmation(
+    results: Results, search: pd.DataFrame, ranking: pd.DataFrame, ended: pd.DataFrame
+) -> Confirmation | None:
+    """Return the confirmed selection of a cell; None where nothing but the default is confirmed yet.
+
+    `search` holds the completed runs of its search, `ranking` its complete trials, `ended` all of its rows.
+    """
+    done = ended[(ended["status"] == "completed") & ended["objective"].notna()]
+    confirmed = done[done["purpose"] == CONFIRM]
+    number = 0 if results.study.starts_from_paper else OWN_DEFAULT
+    published = {str(d) for d in ended["trial_digest"][ended["trial"] == number]}
+    others = confirmed[~confirmed["trial_digest"].isin(published)]
+    if others.empty:
+        return None
+    runs = pd.concat([search[search["trial"].isin(ranking["trial"])], confirmed])
+    digests = [*published, *dict.fromkeys(d for d in runs["trial_digest"] if d not in published)]
+    _, direction = results.study.objective
+    sign = 1.0 if direction == "max" else -1.0
+    known = posterior(
+        np.array([digests.index(d) for d in runs["trial_digest"]]),
+        np.unique(runs["class_order"].astype(str), return_inverse=True)[1],
+        sign * runs["objective"].to_numpy(dtype=float),
+        _variance(results, confirmed, len(runs)),
+        default=0,
+    )
+    found = []
+    for digest, mine in confirmed.groupby("trial_digest", sort=False):
+        at = digests.index(str(digest))
+        low, high = sorted((sign * float(known.low[at]), sign * float(known.high[at])))
+        found.append(
+            Candidate(
+                int(mine["trial"].iloc[0]),
+                str(digest),
+                int(mine["class_order"].nunique()),
+                float(mine["objective"].mean()),
+                sign * float(known.difference[at]),
+                low,
+                high,
+                float(known.p_better[at]),
+            )
+        )
+    default = next((one for one in found if one.digest in published), None)
+    rest = sorted((one for one in found if one is not default), key=lambda one: -sign * one.difference)
+    orders = int(confirmed["class_order"].nunique())
+    keep = results.study.protocol.keep_default
+    selected = _selected(rest, default, keep)
+    return Confirmation(tuple(rest), default, selected, keep, orders, _rows(results, confirmed))
+
+
+def _selected(ranked: Sequence[Candidate], default: Candidate | None, keep: float) -> Candidate:
+    """Return the best candidate that is better than the default with probability `keep`, else the default."""
+    if default is None:
+        return ranked[0]
+    return next((one for one in ranked if one.p_better >= keep), default)
+
+
+def _variance(results: Results, confirmed: pd.DataFrame, count: int) -> np.ndarray | None:
+    """Return the known part of the variance of each of `count` runs, by the counts of those that confirm."""
+    name = results.study.objective[0]
+    if name not in METRICS:
+        return None
+    errors = [SHARED * one.error for _, one in recorded(results, confirmed, "objective", name)]
+    return np.full(count, float(np.mean(np.square(errors))))
+
+
+def _rows(results: Results, confirmed: pd.DataFrame) -> int:
+    """Return the rows that a run was measured on after its last task; 0 where the counts are gone."""
+    for run, split in zip(confirmed["run"], confirmed["split"], strict=True):
+        if counts := results.confusions(run, split):
+            return int(counts[-1].sum())
+    return 0

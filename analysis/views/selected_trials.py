@@ -1,0 +1,73 @@
+"""Selected trials: the confirmed candidates of every cell against the published default, and the choice."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.lake.results import Results
+from analysis.report.section import VIEWS, Section
+from analysis.selection.confirmation import Candidate, Confirmation
+from analysis.selection.in_words import searched_values, selection_in_words
+from analysis.selection.selection import Cell, cells, rows_selected_on, split_selected_on
+from analysis.selection.trials import span
+
+TITLE = "Selected trials"
+
+
+@VIEWS.register("selected_trials")
+def selected_trials(results: Results) -> Section:
+    """The confirmed candidates of each cell, their difference from the default, and the selected one."""
+    found = [(cell, cell.confirmation) for cell in cells(results) if cell.confirmation is not None]
+    if not found:
+        return Section(TITLE, "No trial was confirmed on fresh class orders.", optional=True)
+    lines = [selection_in_words(results, cell) for cell, _ in found]
+    name = results.study.objective[0].replace("_", " ")
+    keep = results.study.protocol.keep_default
+    text = (
+        "The best trials of each search and the published default were trained again on class orders that "
+        f"the search has not used, and measured on {rows_selected_on(results)}. “Value” is {name} over "
+        "these orders. “Difference” is the posterior mean of trial minus default over all runs of the cell, "
+        "with its 95 % interval. It lies nearer to zero than the values do, because the best of many values "
+        f"is partly luck. The default is kept unless a trial is better with probability {keep:g} or more "
+        "(protocol.keep_default)."
+    )
+    table = pd.DataFrame([row for cell, known in found for row in _rows(results, cell, known)])
+    formulas = [
+        "value of a run = mean + effect of the trial + effect of the class order + noise; effects and noise "
+        "are normal, their variances are integrated over by restricted likelihood",
+        "P(better): posterior probability that the trial's effect is greater than the default's",
+    ]
+    n = f"n = {span(known.orders for _, known in found)} fresh class orders"
+    return Section(
+        TITLE,
+        "\n\n".join([*lines, text]),
+        formulas,
+        n,
+        table,
+        optional=True,
+        split=split_selected_on(results),
+    )
+
+
+def _rows(results: Results, cell: Cell, known: Confirmation) -> list[dict[str, object]]:
+    """The default, then the candidates, the most promising first."""
+    shown = [known.default] if known.default is not None else []
+    return [_row(results, cell, known, one) for one in [*shown, *known.candidates]]
+
+
+def _row(results: Results, cell: Cell, known: Confirmation, one: Candidate) -> dict[str, object]:
+    default = one is known.default
+    selection = ("kept the default" if known.kept else "selected") if one is known.selected else ""
+    return {
+        "scenario": cell.scenario,
+        "label": cell.label,
+        "trial": "default" if default else str(one.trial),
+        "values": searched_values(results, cell, one.trial),
+        "value": one.value,
+        "difference": None if default else one.difference,
+        "low": None if default else one.low,
+        "high": None if default else one.high,
+        "P(better)": None if default else one.p_better,
+        "class orders": one.orders,
+        "selection": selection,
+    }
