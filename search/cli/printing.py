@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -241,5 +242,6 @@ def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], room: in
 
 def terminal() -> Console:
     """Return standard output; where it is no terminal, nothing is folded to a terminal's width."""
-    console = Console()
-    return console if console.is_terminal else Console(width=220)
+    # Bound to the stream of now: a run in this process sends sys.stdout to its log meanwhile.
+    console = Console(file=sys.stdout)
+    return console if console.is_terminal else Console(file=sys.stdout, width=220)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from analysis.lake.amounts import clock
+from search.cli.printing import terminal
 from search.display.cells import fewer, with_running
 from search.display.live import Live
 from search.display.runs import run_lines
@@ -118,3 +120,12 @@ def test_a_narrow_terminal_has_a_run_s_name_above_its_bar() -> None:
 
 def test_durations_are_read_at_a_glance() -> None:
     assert [clock(s) for s in (5, 119.4, 600, 3 * 3600 + 61)] == ["5 s", "119 s", "10 min", "3 h 01 min"]
+
+
+def test_a_terminal_shows_the_view_while_a_run_in_this_process_sends_output_to_its_log(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    console = terminal()
+    with contextlib.redirect_stdout(io.StringIO()) as log:
+        console.print("2 running")
+    assert (log.getvalue(), capsys.readouterr().out) == ("", "2 running\n")
