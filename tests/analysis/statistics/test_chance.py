@@ -13,9 +13,10 @@ from analysis import Results, compare
 from analysis.lake.study import study_record
 from analysis.statistics.redraws import highest_by_chance, luck_of_rows
 from search.cells.stoppers import race_looks
-from tests.benchmarks.chance import CELLS, comparison, luck, races, right
+from tests.benchmarks.chance import comparison, luck, races, right
 
 ROWS = 143
+CELLS_OF_A_LAKE = 4
 TASKS = (72, 71)  # rows of the two tasks of a class each
 
 
@@ -83,10 +84,10 @@ def lake(counts: np.ndarray, seed: int) -> Results:
 def verdicts(lakes: int, orders: int, accuracy: float, spread: float, apart: float = 0.0) -> tuple[int, int]:
     """Lakes with a difference after Holm's correction, and cells whose plain interval has the true one."""
     draw = np.random.default_rng(orders)
-    a, b = right(draw, (lakes * CELLS, orders), ROWS, accuracy, spread, 0.5, apart)
+    a, b = right(draw, (lakes * CELLS_OF_A_LAKE, orders), ROWS, accuracy, spread, 0.5, apart)
     found = covered = 0
     for index in range(lakes):
-        some = slice(index * CELLS, (index + 1) * CELLS)
+        some = slice(index * CELLS_OF_A_LAKE, (index + 1) * CELLS_OF_A_LAKE)
         paired = compare(lake(a[some], index), lake(b[some], index), "last_accuracy")
         found += any((cell.adjusted or 0.0) <= 0.05 for cell in paired.cells)
         for cell in paired.cells:
@@ -100,18 +101,18 @@ def verdicts(lakes: int, orders: int, accuracy: float, spread: float, apart: flo
 @pytest.mark.parametrize("spread", [0.0, 4.0])
 @pytest.mark.parametrize("orders", [3, 5, 10])
 def test_compare_finds_nothing_between_equal_methods_beyond_its_level(orders: int, spread: float) -> None:
-    """200 lakes of ten cells, 143 rows: at the level 10 lakes are expected, 3.1 their standard deviation."""
+    """200 lakes of four cells, 143 rows: at the level 10 lakes are expected, 3.1 their standard deviation."""
     found, covered = verdicts(200, orders, 0.9, spread)
     assert found <= 17
-    assert covered >= 0.94 * 200 * CELLS
+    assert covered >= 0.94 * 200 * CELLS_OF_A_LAKE
 
 
 @pytest.mark.slow
 def test_compare_finds_a_planted_difference() -> None:
-    """Ten points of .9, ten cells, five class orders of 143 rows."""
+    """Ten points of .9, four cells, five class orders of 143 rows."""
     found, covered = verdicts(50, 5, 0.9, 0.0, 0.1)
     assert found >= 45
-    assert covered >= 0.94 * 50 * CELLS
+    assert covered >= 0.94 * 50 * CELLS_OF_A_LAKE
 
 
 @pytest.mark.slow
