@@ -98,6 +98,7 @@ class TaskRow(Identity):
     checkpoint: str | None = None  # its address: the name of its file in the checkpoint store
     note: str | None = None  # a fallback that was taken
     teacher_agreement: float | None = None  # share of validation images of old classes with its answer
+    attempts: str | None = None  # under adaptive, JSON: [{"values": {"hp.kd_weight": 1.0}, "accuracy": ...}]
     shared: bool = volatile(False)  # the network came from the checkpoint store
     seconds: float = volatile(0.0)  # of training, wherever it happened
     peak_memory_bytes: int | None = volatile(None)

@@ -54,6 +54,7 @@ class CellRecord:
     seeks: str = ""  # hardest | easiest, where class orders are searched
     confirm: tuple[int, int] | None = None  # trials and class orders of the confirmation
     parameters: Sequence[Mapping[str, Any]] | None = None
+    adapted: tuple[str, ...] = ()  # columns of `tasks` that are searched again at every task
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,11 @@ def _cell(plain: Mapping[str, Any]) -> CellRecord:
         seeks=str(plain.get("seeks") or ""),
         confirm=_confirm(_mapping(plain.get("confirm"))),
         parameters=parameters,
+        adapted=tuple(
+            str(item.get("name"))
+            for item in _list(_mapping(plain.get("proposer")).get("parameters"))
+            if isinstance(item, Mapping) and ("kind" in item or "choices" in item)
+        ),
     )
 
 

@@ -21,7 +21,7 @@ from cl_core.records import SCHEMA_VERSION, SORT, TABLES, Column, columns
 
 LATER = {
     "runs": ("old_new_gap", "kept_bytes", "audited_after"),
-    "tasks": ("teacher_agreement",),
+    "tasks": ("teacher_agreement", "attempts"),
     "classes": ("correct_rows",),
 }  # columns that runs of an earlier version lack; missing values then
 

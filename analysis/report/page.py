@@ -45,6 +45,7 @@ ORDER = (
     "recency_bias",
     "task_confusion",
     "weight_norms",
+    "task_values",
     "hyperparameters",
     "importance",
     "range_edges",

@@ -114,6 +114,7 @@ def _cells(results: Results) -> list[Cell]:
     paper = results.study.starts_from_paper
     rows = dict(iter(runs.groupby(["scenario", "label"], sort=False)))
     searched = results.study.seeks
+    adapted = {cell.name for cell in results.study.resolved.cells if cell.adapted}
     out = []
     for scenario in results.scenarios:
         for label in results.labels:
@@ -126,8 +127,9 @@ def _cells(results: Results) -> list[Cell]:
             ranking = _ranking(results, search, direction, turned=seeks == "hardest")
             confirmed = None if seeks else confirmation(results, search, ranking, ended)
             selected = _selected(search, ranking, ended, confirmed)
-            default = search[search["trial"] == 0] if paper else search.iloc[:0]
             first = ended.iloc[0]
+            published = paper and str(first["cell"]) not in adapted
+            default = search[search["trial"] == 0] if published else search.iloc[:0]
             out.append(
                 Cell(
                     name=str(first["cell"]),
@@ -218,6 +220,8 @@ def split_sentence(results: Results, split: str) -> str:
         f"(causal after task {protocol.first})",
         "gtep": " on validation rows of other classes or another data set, kept for tuning",
         "chf": ", its hyperparameters chosen inside the run, task by task, from past data only",
+        "adaptive": ", its hyperparameters searched again at every task of the run, on validation rows of "
+        "the classes seen so far",
         "oracle-test": f" on test rows: {protocol.label}",
     }.get(protocol.select_on, f", chosen by {protocol.select_on}")
     selected = split_selected_on(results)

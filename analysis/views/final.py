@@ -77,6 +77,13 @@ def _text(results: Results) -> str:
             "run, on validation rows of its own tasks, which stay held out. So selected trial and default "
             "are the same, and there is no selection gap."
         )
+    if select == "adaptive":
+        return (
+            "Each cell trained again and measured on test rows. The chosen trial searches its values again "
+            "at every task, on validation rows, which stay held out; the published default has fixed "
+            "values and trains on these rows as well. Both have the same class orders and seeds, so their "
+            "differences are paired."
+        )
     return (
         "Each cell's selected trial and its published default are trained again on training and validation "
         f"rows. They are measured on {where.get(select, 'test rows')}. Both have the same class orders and "

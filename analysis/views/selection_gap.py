@@ -27,7 +27,7 @@ def selection_gap(results: Results) -> Section:
     """The selection gap of every cell in its parts."""
     name, direction = results.study.objective
     protocol = results.study.protocol
-    if name not in METRICS or protocol.select_on == "chf":
+    if name not in METRICS or protocol.select_on in ("chf", "adaptive"):
         return Section(TITLE, "No trial was selected by an accuracy, so there is no gap.", optional=True)
     how = protocol.over_runs(direction)
     rows, open_, used, orders = [], [], set[str](), set[int]()

@@ -48,11 +48,12 @@ def learn_adaptively(attempts: int, settings: Settings, proposer: Proposer, star
     history: list[Attempt] = []
     costs: list[Trained] = []
     best: tuple[float, int, Method, Task] | None = None
+    values: Mapping[str, Value] = {}
+    method, task = settings(values)
     for number in range(1, attempts + 1):
-        values: Mapping[str, Value] = {}
-        if number > 1:
-            values = dict(proposer.propose(settings({})[1].index, history))
-        method, task = settings(values)
+        if history:
+            values = proposer.propose(task.index, history)
+            method, task = settings(values)
         started = time.perf_counter()
         accuracy = None
         try:

@@ -46,7 +46,7 @@ class TaskResult:
     recipe: Mapping[str, Value]
     phases: tuple[PhaseValue, ...]
     evaluations: tuple[Evaluation, ...]
-    attempts: tuple[Attempt, ...] = ()  # of task-wise adaptation
+    attempts: str | None = None  # at the task, under adaptive: as in the table `tasks`
 
 
 @dataclass(frozen=True)

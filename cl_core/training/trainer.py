@@ -8,6 +8,7 @@ every method runs its own `end` and evaluation after it.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 
 import torch
@@ -180,7 +181,7 @@ class Training:
             recipe=to_dict(task.recipe),
             phases=trained.phases,
             evaluations=tuple(evaluations),
-            attempts=attempts,
+            attempts=json.dumps([dataclasses.asdict(one) for one in attempts]) if attempts else None,
         )
 
     # Checkpoints

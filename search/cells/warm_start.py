@@ -76,7 +76,7 @@ def observations(
 def _judged_by(protocol: ProtocolPart) -> str:
     """Describe what decides the objectives of one run."""
     fixed = protocol.fixed()
-    deciding = {key: fixed[key] for key in ("first", "chf") if key in fixed}
+    deciding = {key: fixed[key] for key in ("first", "chf", "adaptive") if key in fixed}
     return " ".join([protocol.select_on, *(f"{key} {value}" for key, value in deciding.items())])
 
 

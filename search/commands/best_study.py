@@ -20,6 +20,7 @@ from spaces.study.study_file import parse_study
 
 STUDY_FILE = "best.yaml"
 _PARTS = ("base", "increment")
+_FIXED = "every value fixed"
 
 
 def run_to_export(cell: Cell) -> dict[str, Any]:
@@ -41,7 +42,8 @@ def write_best_study(study: Study, cell: Cell, place: Path, why: str = "") -> Pa
     parse_study(plain)  # the written file must be readable, whatever the tables hold
     path = place / cell.name / STUDY_FILE
     number = run_to_export(cell)["trial"]
-    what = "every value fixed" if study.protocol.chf is None else "chf chooses again what it chose in the run"
+    select = study.protocol.select_on
+    what = f"{select} chooses again what it chose in the run" if study.protocol.inside_runs else _FIXED
     which = f"best trial of {cell.name} with {why}" if why else f"selected trial of {cell.name}"
     head = f"# The {which}: trial {number} of study {study.study}, {what}.\n"
     head += f"# {study.protocol.label}\n" if study.protocol.label else ""
@@ -60,12 +62,18 @@ def fixed(study: Study, label: str, scenario: str, row: Mapping[str, Any]) -> di
 
     Defaults are written out: every hyperparameter that acts (under chf only those that the study fixes),
     every recipe field of base task and increments, net, class order and threads. Protocol and data are the
-    study's.
+    study's. Under adaptive values and ranges are the study's as well.
     """
     specs = {spec.name: spec for spec in study.specs()}
     if scenario not in specs or label not in study.methods:
         raise BadRequest(f"study.yaml knows no cell {label}@{scenario}: restore it from a copy")
     method, plain = row["method"], study.to_plain()
+    resources = {"cpu": row["threads"] or study.resources.cpu, "gpu": study.resources.gpu}
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", f"{study.study}-{label}-{scenario}-{row['trial']}")
+    if study.protocol.adaptive is not None:  # the run searches again, so the ranges stay
+        kept = {key: plain[key] for key in ("data", "recipe", "search", "protocol", "final")}
+        one = {"scenarios": [specs[scenario].to_dict()], "methods": {label: plain["methods"][label]}}
+        return {"study": name, **kept, **one, "resources": resources}
     values = {name[3:]: value for name, value in row.items() if name.startswith("hp.") and value is not None}
     known = hparams(METHODS[method].HP)
     acting = {
@@ -81,8 +89,6 @@ def fixed(study: Study, label: str, scenario: str, row: Mapping[str, Any]) -> di
         stem = f"recipe.{part}."
         fields = {n[len(stem) :]: v for n, v in row.items() if n.startswith(stem) and v is not None}
         recipe[part] = fields
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", f"{study.study}-{label}-{scenario}-{row['trial']}")
-    resources = {"cpu": row["threads"] or study.resources.cpu, "gpu": study.resources.gpu}
     return {
         "study": name,
         "data": plain["data"],

@@ -1,7 +1,7 @@
 """`export`: each cell's selected trial as a study file and as a model.
 
 The model is trained as for the final evaluation: on all tasks and all training rows. Nothing is measured, the
-test split stays sealed, and no row is held out except those that chf needs.
+test split stays sealed, and no row is held out except those that chf and adaptive need.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from search.lake.rows import versions
 from search.preparation.recorded_run import recorded_spec
 from search.storage.code_record import note_on_run
 from search.storage.places import check_writable
-from search.worker.runner import cached_data
+from search.worker.runner import cached_data, proposer_of
 from spaces.resolved.run_spec import evaluated
 from spaces.study.study import Study
 from spaces.study.study_file import standing_study
@@ -196,9 +196,9 @@ def _model(
         except BadRequest:
             pass  # a damaged file is written again
     store = CheckpointStore(path.parent / "checkpoints")
-    training = Training(
-        configuration, data, None, ResumeCheckpoints(store, f"export/{cell.name}"), share=False, measure=False
-    )
+    resume = ResumeCheckpoints(store, f"export/{cell.name}")
+    proposer = proposer_of(configuration)
+    training = Training(configuration, data, None, resume, share=False, measure=False, proposer=proposer)
     if training.done:
         say(f"{cell.name}: continues after task {training.done} of {training.tasks}")
     while not training.finished:

@@ -94,7 +94,7 @@ def _unconfirmed(results: Results, found: Sequence[Cell]) -> str:
     Empty where there are none, and where the protocol confirms nothing.
     """
     study = results.study
-    if study.protocol.select_on in ("chf", "oracle-test") or study.protocol.worst:
+    if study.protocol.select_on in ("chf", "adaptive", "oracle-test") or study.protocol.worst:
         return ""
     records = {cell.name: cell for cell in study.resolved.cells}
     open_ = [cell for cell in found if len(cell.ranking) > 1]

@@ -34,7 +34,7 @@ SIDE = 4  # pixels of a blank image
 
 @dataclass(frozen=True)
 class TaskCount:
-    """Counts of one task of a run; under chf the largest possible ones."""
+    """Counts of one task of a run: of all attempts under adaptive, of the most possible ones under chf."""
 
     images: int  # image-steps of training
     own: int  # those of them that remain where the first task's network is there already
@@ -80,7 +80,8 @@ class _Done:
 def rehearse(configuration: Configuration, data: Data) -> list[TaskCount]:
     """Return the counts of every task of a run on `data`. Raises BadRequest as the run would.
 
-    Under chf every learning rate and every attempt is counted: how many it takes is not known before.
+    Under chf every learning rate and every attempt is counted: how many it takes is not known before. Under
+    adaptive an attempt counts as one with the run's own values.
     """
     method = _with_counts_of(configuration, data)
     recipes = configuration.recipes(data, method)
@@ -89,6 +90,7 @@ def rehearse(configuration: Configuration, data: Data) -> list[TaskCount]:
     view = View(_blank(data), order, configuration.validation, torch.device("cpu"))
     splits = ("val", "test") if configuration.unsealed and data.test is not None else ("val",)
     framework = None if method.restarts else configuration.framework()
+    adaptation = None if method.restarts else configuration.adaptation()
     passed = _Passed()
     state = _state(method, data.num_classes, passed)
     out = []
@@ -118,6 +120,9 @@ def rehearse(configuration: Configuration, data: Data) -> list[TaskCount]:
             images = own = rates * fast.images + times * done.images
             judged = (rates + times) * len(view.rows(range(old, seen), "val"))
             forwards = rates * fast.forwards + times * done.forwards + judged
+        if adaptation is not None and index:
+            images = own = adaptation.attempts * done.images
+            forwards = adaptation.attempts * (done.forwards + len(view.rows(range(seen), "val")))
         evaluated = sum(len(view.rows(range(seen), split)) for split in splits)
         if state.teacher is not None:
             evaluated += 2 * len(view.rows(range(old), "val"))

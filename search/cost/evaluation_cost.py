@@ -16,7 +16,7 @@ from spaces.resolved.study import ResolvedStudy
 def counts(study: ResolvedStudy, same: bool) -> tuple[int, int]:
     """Count final and reference runs of a cell; `same` where the published default is selected."""
     protocol, final = study.study.protocol, study.study.final
-    orders = 0 if protocol.chf is not None else max(protocol.orders, final.orders)
+    orders = 0 if protocol.inside_runs else max(protocol.orders, final.orders)
     return final.orders * final.seeds * (1 if same else 2), orders * final.seeds
 
 

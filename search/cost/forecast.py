@@ -174,7 +174,8 @@ def _cell(prepared: Prepared, cell: Cell, paces: tuple[Pace, Pace], known: set[s
     kept = [counts[-1].exemplars * math.prod(held) + pace.kept_bytes * seen for counts in counted]
     splits = 2 if study.study.protocol.split == "test" else 1  # validation rows are measured as well
     a_run = float(np.mean([own.sum(axis=1).mean() for own in by_pace]))
-    final, reference = (0, 0) if cell.seeks else counts(study, same=cell.budget == 1)
+    same = cell.budget == 1 and not cell.adapted.searched
+    final, reference = (0, 0) if cell.seeks else counts(study, same)
     whole = len(cell.sizes) / cell.tasks / (1 - study.study.protocol.validation)
     return CellForecast(
         evaluation_runs=final + reference,
@@ -245,6 +246,11 @@ def _notes(study: ResolvedStudy, resources: Allocation, paces: Mapping[str, tupl
         out.append(
             f"chf learns a task with {rates} learning rates and up to {chf.attempts} times more: all of them "
             "are counted, so this is an upper bound"
+        )
+    if (adaptive := study.study.protocol.adaptive) is not None:
+        out.append(
+            f"adaptive trains each task after the first {adaptive.attempts} times, as a fixed search of "
+            f"{adaptive.attempts} trials with a shared base task does; attempts count as with default values"
         )
     costly = sorted(
         {

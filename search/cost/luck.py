@@ -18,7 +18,7 @@ def lucky(study: ResolvedStudy) -> list[str]:
     at p = 1/2. Cells that are confirmed, or have nothing to select, get no warning.
     """
     protocol = study.study.protocol
-    if protocol.select_on in ("chf", "oracle-test"):
+    if protocol.select_on in ("chf", "adaptive", "oracle-test"):
         return []
     found: dict[str, list[str]] = {}
     for cell in study.cells:

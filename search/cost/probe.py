@@ -53,11 +53,11 @@ class Pace:
 def probe(spec: RunSpec, data: Data, schemas: Schemas, seconds: float) -> tuple[Pace, Pace]:
     """Probe one run twice, for about `seconds` in all. Raises RunError where it fails.
 
-    Only rows and epochs are cut: net, batch, device, threads and the method's phases are the run's own. Under
-    chf the method is probed without it, since its attempts cost the same. The first steps of a process are
-    slow, so a short probe goes before.
+    Only rows and epochs are cut: net, batch, device, threads and the method's phases are the run's own. The
+    method is probed without chf and adaptive, since their attempts cost the same. The first steps of a
+    process are slow, so a short probe goes before.
     """
-    configuration = dataclasses.replace(spec.configuration, chf=None)
+    configuration = dataclasses.replace(spec.configuration, chf=None, adaptive=None)
     spec = dataclasses.replace(spec, configuration=configuration)
     cut = _cut(configuration, data)
     began = time.perf_counter()

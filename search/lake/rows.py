@@ -130,6 +130,7 @@ def task_rows(own: dict[str, Any], training: Training, result: TaskResult) -> di
         checkpoint=result.checkpoint,
         note=result.note,
         teacher_agreement=result.teacher_agreement,
+        attempts=result.attempts,
         shared=result.shared,
         seconds=result.seconds,
         peak_memory_bytes=result.peak_memory_bytes,

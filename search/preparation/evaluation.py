@@ -5,13 +5,14 @@ seeds are new, and the same for selected trial and default, so that both pair:
 
 final      selected trial and default on training and validation rows, over the final class orders: reported
 reference  the selected trial on the search's split, over its class orders and the final ones: tells how
-           much of the selected value was luck, and how much the test rows differ; not under chf
+           much of the selected value was luck, and how much the test rows differ; not where values are
+           chosen inside each run (chf, adaptive)
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis import open_results
@@ -50,8 +51,11 @@ class SelectedTrial:
 
     @property
     def is_default(self) -> bool:
-        """Tell whether the default itself is selected: it is then trained once, as the default."""
-        return trial_digest(self.values) == trial_digest(self.default)
+        """Tell whether the default itself is selected: it is then trained once, as the default.
+
+        An adaptive trial begins with the default values and changes them, so it is not the default.
+        """
+        return not self.cell.adapted.searched and trial_digest(self.values) == trial_digest(self.default)
 
 
 @dataclass(frozen=True)
@@ -160,8 +164,9 @@ def select(study: ResolvedStudy, folder: Path) -> tuple[list[SelectedTrial], lis
                     f"the run folder's Optuna storage does not hold trial {needed} of {cell.name}, which "
                     "its tables do: restore it from a copy"
                 )
-        default = known[0] if paper else cell.space.defaults()
-        selected.append(SelectedTrial(cell, number, known[number], 0 if paper else OWN_DEFAULT, default))
+        first = paper and not cell.adapted.searched  # trial 0 is the published default
+        default = known[0] if first else cell.space.defaults()
+        selected.append(SelectedTrial(cell, number, known[number], 0 if first else OWN_DEFAULT, default))
     return selected, skipped
 
 
@@ -178,7 +183,7 @@ def planned_runs(study: ResolvedStudy, selected: Sequence[SelectedTrial]) -> lis
                     out.append(_run(study, one, "default", order, seed))
                     if not one.is_default:
                         out.append(_run(study, one, "final", order, seed))
-                if protocol.chf is None:  # else nothing was selected that could have been luck
+                if not protocol.inside_runs:  # else nothing was selected that could have been luck
                     out.append(_run(study, one, "reference", order, seed))
     return out
 
@@ -188,14 +193,16 @@ def _run(study: ResolvedStudy, selected: SelectedTrial, kind: str, order: str, s
     number, values = selected.number, selected.values
     if kind == "default":
         number, values = selected.default_number, selected.default
-    configuration = study.configuration(cell, values, order, seed)
+    configuration, identity = study.configuration(cell, values, order, seed), dict(values)
+    if kind == "default" and cell.adapted.searched:
+        configuration, identity = replace(configuration, adaptive=None), {**identity, "adaptive": False}
     return RunSpec(
         run=f"{cell.name}/{number}/{purpose}/{short_order(order)}/s{seed}",
         cell=cell.name,
         label=cell.label,
         trial=number,
         purpose=purpose,
-        trial_digest=trial_digest(values),
+        trial_digest=trial_digest(identity),
         configuration=evaluated(configuration, purpose, study.study.judging_data),
         objectives=tuple(study.objectives),
         split="test" if purpose == "final" else study.study.protocol.split,

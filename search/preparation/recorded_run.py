@@ -9,12 +9,12 @@ from typing import Any
 
 from analysis import open_results
 from cl_core.errors import BadRequest
-from cl_core.records import SEARCHING
+from cl_core.records import OWN_DEFAULT, SEARCHING
 from cl_core.scenarios.scenarios import ScenarioSpec
 from cl_core.training.configuration import Configuration
 from search.preparation.single_run import SPEC, asked_of
 from spaces.resolved.run_spec import RunSpec, evaluated, searched
-from spaces.study.study_file import standing_study
+from spaces.study.study_file import RESOLVED, standing_study
 
 
 def recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
@@ -59,7 +59,8 @@ def recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
         threads=row["threads"],
         init=init,
     )
-    configuration = searched(configuration, study.protocol)
+    proposer = None if row["trial"] == OWN_DEFAULT else _proposer(results.study.plain, row["cell"])
+    configuration = searched(configuration, study.protocol, proposer)
     if row["purpose"] not in SEARCHING:
         configuration = evaluated(configuration, row["purpose"], study.judging_data)
     so_far = row["tasks"] if row["tasks"] <= len(increments) else None
@@ -68,3 +69,9 @@ def recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
     known = {name: row[name] for name in ("run", "cell", "label", "trial", "purpose", "trial_digest")}
     objectives = tuple(study.search.objective)
     return RunSpec(**known, configuration=configuration, objectives=objectives, split=row["split"])
+
+
+def _proposer(study: Mapping[str, Any], cell: str) -> Mapping[str, Any] | None:
+    """Return what proposes values at every task of a cell, from study.yaml; None for other protocols."""
+    cells = (study.get(RESOLVED) or {}).get("cells") or ()
+    return next((one.get("proposer") for one in cells if one["name"] == cell), None)

@@ -1,6 +1,6 @@
 """A runner: one run, trained task by task. It writes the rows and keeps the resume checkpoint.
 
-`train`, `rerun` and every worker use it. It knows neither Ray nor Optuna.
+`train`, `rerun` and every worker use it. It knows no Ray, and Optuna only where a run is adaptive.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ from cl_core.metrics import summary
 from cl_core.model.model import save_model
 from cl_core.nets.network import NETS
 from cl_core.own_code import check_own_code
+from cl_core.training.adaptive_options import Proposer
 from cl_core.training.checkpoint_keys import resume_checkpoint_key
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.code import code_digest
+from cl_core.training.configuration import Configuration
 from cl_core.training.events import ignore
 from cl_core.training.result import TaskResult
 from cl_core.training.trainer import Training
@@ -82,7 +84,11 @@ class Runner:
         if self.folder is not None and self.store is not None:
             resume = resume_checkpoints(self.folder, self.spec)
         watch = ignore if self.folder is None else watch_run(self.folder, self.spec.run)
-        return Training(self.spec.configuration, self.data, self.store, resume, self.share, watch=watch)
+        configuration = self.spec.configuration
+        proposer = proposer_of(configuration)
+        return Training(
+            configuration, self.data, self.store, resume, self.share, watch=watch, proposer=proposer
+        )
 
     @property
     def split(self) -> str:
@@ -208,6 +214,15 @@ class Runner:
             "versions": json.dumps(versions(), sort_keys=True),
         }
         return {**run_row(self.spec, self.data, self.rows, status, error), **here}
+
+
+def proposer_of(configuration: Configuration) -> Proposer | None:
+    """Return what proposes values at every task of an adaptive run; None for other runs."""
+    if configuration.adaptive is None:
+        return None
+    from search.worker.task_proposer import task_proposer  # with Optuna, which no other run needs
+
+    return task_proposer(configuration)
 
 
 def _is_ours(item: object) -> bool:

@@ -17,10 +17,13 @@ from cl_core.scenarios.scenarios import ScenarioSpec
 from spaces.space.method_space import space_of
 from spaces.space.scenario_axis import check_order_search, order_space, seeks
 from spaces.space.space import Space
+from spaces.space.task_space import task_space
 from spaces.study.confirmation import ConfirmPart
 from spaces.study.protocol import check_protocol
 from spaces.study.strategies import check_objectives, check_sampler, check_stopper
 from spaces.study.study import Entry, Study
+
+NOTHING = Space(())
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Cell:
     init: str | None = None
     until: int | None = None  # the number of tasks that the search trains, if not all
     confirm: ConfirmPart | None = None  # the confirmation of the selection, if there is one
+    adapted: Space = NOTHING  # searched again at every task, by the protocol adaptive
 
     @property
     def tasks(self) -> int:
@@ -67,6 +71,8 @@ class Cell:
     @property
     def searched(self) -> str:
         """The searched space in words."""
+        if self.adapted.searched:
+            return f"{self.adapted}, at every task"
         return f"class orders, for the {self.seeks}" if self.seeks else str(self.space)
 
 
@@ -100,10 +106,13 @@ def cell_of(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data
     init = recipe.get("init")
     if init is not None and not isinstance(init, str):
         raise BadRequest(f"recipe.init must be a text, not {init!r}: give the path of a safetensors file")
-    budget, note, confirm = study.search.trials, "", None
-    if protocol.select_on == "chf":
-        fixed = tuple(dataclasses.replace(p, domain=None) for p in space.parameters)
-        space, budget, note = dataclasses.replace(space, parameters=fixed), 1, "chosen task by task"
+    budget, note, confirm, adapted = study.search.trials, "", None, NOTHING
+    if protocol.adaptive is not None and not seeks(scenario):
+        adapted = task_space(entry.method, space)
+    if protocol.inside_runs:
+        fixed = tuple(p.fixed() for p in space.parameters)
+        space = dataclasses.replace(space, parameters=fixed, displaced=tuple(space.moved))
+        budget, note = 1, "chosen task by task"
     elif size == 1:
         budget, note = 1, "nothing to search"
     else:
@@ -124,6 +133,7 @@ def cell_of(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data
         init,
         protocol.first,
         confirm,
+        adapted,
     )
 
 

@@ -54,13 +54,20 @@ def trial_digest(values: Mapping[str, Any]) -> str:
     return digest(dict(values), 16)
 
 
-def searched(configuration: Configuration, protocol: ProtocolPart) -> Configuration:
-    """Return a run as the search trains it under `protocol`."""
+def searched(
+    configuration: Configuration, protocol: ProtocolPart, proposer: Mapping[str, Any] | None = None
+) -> Configuration:
+    """Return a run as the search trains it under `protocol`.
+
+    `proposer` describes what proposes values at every task under adaptive; without it the values are fixed.
+    """
+    adaptive = protocol.adaptive.model_dump() | {"proposer": proposer} if protocol.adaptive else None
     return replace(
         configuration,
         until=protocol.first,
         shared_base=protocol.select_on == "shared-base",
         chf=to_dict(protocol.chf) if protocol.chf else None,
+        adaptive=adaptive if proposer else None,
         unsealed=protocol.select_on == "oracle-test",
     )
 
@@ -68,11 +75,11 @@ def searched(configuration: Configuration, protocol: ProtocolPart) -> Configurat
 def evaluated(configuration: Configuration, purpose: str, data: DataSpec) -> Configuration:
     """Return a run of the search as it is trained for another `purpose`: all tasks, with test rows open.
 
-    A final run trains on training and validation rows of `data`, the images of the evaluation. Under chf
-    validation rows stay held out. A reference run keeps the split of the search.
+    A final run trains on training and validation rows of `data`, the images of the evaluation. Where values
+    are chosen inside the run, validation rows stay held out. A reference run keeps the split of the search.
     """
     out = replace(configuration, until=None, unsealed=True)
     if purpose == "final":
-        # CHF chooses inside the run, so it needs validation rows there as well.
-        out = replace(out, data=data, validation=out.validation if out.chf else 0.0)
+        inside = out.chf is not None or out.adaptive is not None
+        out = replace(out, data=data, validation=out.validation if inside else 0.0)
     return out

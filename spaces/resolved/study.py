@@ -27,6 +27,7 @@ from spaces.resolved.cell import Cell
 from spaces.resolved.run_spec import RunSpec, searched, trial_digest
 from spaces.space.scenario_axis import KEY, as_order, directions, order_of
 from spaces.space.space import Values
+from spaces.space.task_space import to_plain
 from spaces.study.protocol import MOST_REPEATS
 from spaces.study.study import Study
 
@@ -146,7 +147,13 @@ class ResolvedStudy:
             threads=self.threads,
             init=cell.init,
         )
-        return searched(plain, self.study.protocol)
+        return searched(plain, self.study.protocol, self.proposer(cell))
+
+    def proposer(self, cell: Cell) -> dict[str, Any] | None:
+        """Return what proposes values at every task, as plain values; None where nothing is adapted."""
+        if not cell.adapted.searched:
+            return None
+        return {"seed": self.study.search.seed, "parameters": to_plain(cell.adapted)}
 
     def confirmation_orders(self, cell: Cell) -> list[str]:
         """Return the class orders of a confirmation, which neither the search nor an evaluation trains.

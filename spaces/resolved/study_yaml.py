@@ -50,6 +50,8 @@ def _cell(study: ResolvedStudy, cell: Cell) -> dict[str, Any]:
         "search": cell.searched,
         "parameters": [] if cell.seeks else plain_parameters(cell.method, cell.space),
     }
+    if (proposer := study.proposer(cell)) is not None:
+        plain["proposer"] = proposer
     if cell.seeks:
         plain |= {"seeks": cell.seeks, "direction": study.directions(cell)[study.objective]}
     return plain

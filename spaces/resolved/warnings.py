@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from cl_core.images.dataset import Data
 from cl_core.method import METHODS
-from cl_core.training import chf, shared_base
+from cl_core.training import adaptive, chf, shared_base
 from spaces.resolved.cell import Cell
 from spaces.resolved.study import ResolvedStudy
 from spaces.space.scenario_axis import number_of_splits
@@ -32,8 +32,8 @@ def _of_protocol(study: ResolvedStudy) -> Iterator[str]:
     protocol, trials = study.study.protocol, study.study.search.trials
     if protocol.select_on == "oracle-test":
         yield f"{protocol.label}: an upper bound, not a result; its numbers are labelled everywhere"
-    if protocol.select_on == "chf" and trials > 1:
-        yield f"search.trials {trials} is not used: under chf a cell has one trial"
+    if protocol.inside_runs and trials > 1:
+        yield f"search.trials {trials} is not used: under {protocol.select_on} a cell has one trial"
 
 
 def _without_effect(study: ResolvedStudy) -> Iterator[str]:
@@ -45,6 +45,8 @@ def _without_effect(study: ResolvedStudy) -> Iterator[str]:
         if protocol.first == len(cell.sizes):
             yield f"protocol.first {protocol.first} is all tasks of {cell.scenario.name}: same as validation"
         if protocol.chf is not None and (line := chf.idle(method, configuration.hp)):
+            yield f"{cell.label}: {line}"
+        if protocol.adaptive is not None and (line := adaptive.idle(method, len(cell.adapted.searched))):
             yield f"{cell.label}: {line}"
         if protocol.select_on == "shared-base":
             idle.append(shared_base.idle(method) is not None)

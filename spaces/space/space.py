@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from cl_core.errors import BadRequest, unknown
@@ -43,6 +43,12 @@ class Parameter:
     def searched(self) -> bool:
         """True if a trial chooses the value."""
         return self.domain is not None
+
+    def fixed(self) -> Parameter:
+        """Return the parameter without a search, at its default moved into its domain."""
+        if self.domain is None:
+            return self
+        return replace(self, default=inside(self.domain, self.default), domain=None)
 
 
 @dataclass(frozen=True)

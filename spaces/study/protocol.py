@@ -6,6 +6,9 @@ gtep         one half of the classes, or one data set; the selected trial is jud
              (Cha & Cho, Hyperparameters in Continual Learning: a Reality Check, arXiv 2403.09066)
 chf          task by task, from past data only, inside each run (De Lange et al., A Continual Learning
              Survey, TPAMI 2021, the continual hyperparameter framework)
+adaptive     as chf, but every task is learnt several times with values that Optuna proposes, and the best
+             attempt on validation rows of the classes seen so far is kept (Gok Yildirim et al., AdaCL, arXiv
+             2303.13113)
 oracle-test  on the test split; an upper bound, labelled wherever its numbers are shown
 shared-base  as validation, with one first task for all methods
 """
@@ -28,6 +31,7 @@ from spaces.study.part import Part
 
 MOST_REPEATS = 1_000  # class orders or seeds of a trial
 OTHER_HALF = "other half"
+INSIDE_RUNS = ("chf", "adaptive")  # protocols that choose values task by task, inside each run
 
 
 def _chf(value: object) -> object:
@@ -44,13 +48,24 @@ def _chf(value: object) -> object:
 
 def unconfirmed(select_on: str, aggregate: str) -> str:
     """Return why a protocol confirms nothing; empty where it may."""
-    if select_on == "chf":
-        return "under select_on chf a cell has one trial, which chooses inside its runs"
+    if select_on in INSIDE_RUNS:
+        return f"under select_on {select_on} a cell has one trial, which chooses inside its runs"
     if select_on == "oracle-test":
         return "under select_on oracle-test the test split itself selects, as an upper bound"
     if aggregate == "worst":
         return "it compares means over class orders, but protocol.aggregate is worst"
     return ""
+
+
+class AdaptivePart(Part):
+    """The search at every task."""
+
+    attempts: int = Field(
+        default=6,
+        ge=1,
+        le=1000,
+        description="trainings of each task after the first; the first has the default values",
+    )
 
 
 def _evaluate_on(value: object) -> object:
@@ -70,11 +85,14 @@ def _evaluate_on(value: object) -> object:
 class ProtocolPart(Part):
     """The rows, class orders and seeds on which trials are judged."""
 
-    select_on: Literal["validation", "first-k", "gtep", "chf", "oracle-test", "shared-base"] = Field(
-        default="validation",
-        description="how trials are selected: on held-out training rows (validation), on the first k tasks "
-        "(first-k), on half of the classes (gtep), task by task (chf), on the test split (oracle-test), or "
-        "as validation with one first task for all methods (shared-base)",
+    select_on: Literal["validation", "first-k", "gtep", "chf", "adaptive", "oracle-test", "shared-base"] = (
+        Field(
+            default="validation",
+            description="how trials are selected: on held-out training rows (validation), on the first k "
+            "tasks (first-k), on half of the classes (gtep), task by task (chf), by a search at every task "
+            "(adaptive), on the test split (oracle-test), or as validation with one first task for all "
+            "methods (shared-base)",
+        )
     )
     first: int | None = Field(default=None, ge=2, description="for first-k: the number of tasks k")
     evaluate_on: Annotated[DataPart | None, BeforeValidator(_evaluate_on)] = Field(
@@ -84,6 +102,9 @@ class ProtocolPart(Part):
     )
     chf: Annotated[CHF | None, BeforeValidator(_chf)] = Field(
         default=None, description="for chf: how hyperparameters are chosen"
+    )
+    adaptive: AdaptivePart | None = Field(
+        default=None, description="for adaptive: how hyperparameters are searched at every task"
     )
     validation: float = Field(
         default=0.1, gt=0, lt=1, description="share of each class's training rows that is held out"
@@ -124,7 +145,12 @@ class ProtocolPart(Part):
                 "protocol.select_on must not be test, because the test numbers are reported: take "
                 "validation, or oracle-test, which is labelled everywhere"
             )
-        for key, owner in (("first", "first-k"), ("evaluate_on", "gtep"), ("chf", "chf")):
+        for key, owner in (
+            ("first", "first-k"),
+            ("evaluate_on", "gtep"),
+            ("chf", "chf"),
+            ("adaptive", "adaptive"),
+        ):
             if value.get(key) is not None and select != owner:
                 raise BadRequest(
                     f"protocol.{key} needs select_on {owner}, but select_on is {select}: remove one of them"
@@ -134,9 +160,14 @@ class ProtocolPart(Part):
             raise BadRequest(f"protocol.confirm must be none: {reason}")
         if select == "first-k" and value.get("first") is None:
             raise BadRequest("protocol.select_on first-k needs a number of tasks: set protocol.first to 3")
-        if select == "chf" and value.get("chf") is None:
-            return {**value, "chf": {}}
+        if select in INSIDE_RUNS and value.get(select) is None:
+            return {**value, select: {}}
         return value
+
+    @property
+    def inside_runs(self) -> bool:
+        """True if values are chosen inside each run, task by task: a cell then has one trial."""
+        return self.select_on in INSIDE_RUNS
 
     @property
     def split(self) -> str:
@@ -153,6 +184,7 @@ class ProtocolPart(Part):
             + ("the other half of the classes" if self.evaluate_on is None else self.evaluate_on.name)
             + " only after the selection",
             "chf": "causal: past data only, task by task",
+            "adaptive": "causal: past data only, task by task",
             "oracle-test": "non-causal: trials are judged after all tasks, on the test split itself",
             "shared-base": "non-causal: trials are judged after all tasks; one first task for all methods",
         }[self.select_on]
@@ -195,10 +227,10 @@ def check_protocol(protocol: ProtocolPart, stopper: str, scenario: str, tasks: i
             f"protocol.first {protocol.first} is more than the {tasks} tasks of scenario {scenario}: take "
             f"{tasks} or fewer, or validation for all of them"
         )
-    if select == "chf" and stopper != "none":
+    if protocol.inside_runs and stopper != "none":
         raise BadRequest(
-            f"search.stopper {stopper} compares trials, but under protocol.select_on chf a cell has one: set "
-            "search.stopper to none"
+            f"search.stopper {stopper} compares trials, but under protocol.select_on {select} a cell has "
+            "one: set search.stopper to none"
         )
     if protocol.first == 2 and stopper in ("asha", "hyperband", "median"):
         raise BadRequest(

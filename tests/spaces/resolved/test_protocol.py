@@ -19,7 +19,7 @@ from spaces.resolved.study_yaml import study_yaml
 from spaces.resolved.warnings import warnings_of
 from spaces.study.study_file import load_study
 
-SELECTS = ("validation", "first-k", "gtep", "chf", "oracle-test", "shared-base")
+SELECTS = ("validation", "first-k", "gtep", "chf", "adaptive", "oracle-test", "shared-base")
 
 
 def data(classes: int = 10) -> Data:
@@ -69,6 +69,8 @@ def first_run(study: ResolvedStudy) -> RunSpec:
         ({"chf": {}}, "protocol.chf needs select_on chf"),
         ({"select_on": "chf", "chf": {"lrs": "0.1,none"}}, "protocol.chf: lrs must be different positive"),
         ({"select_on": "chf", "chf": {"decay": 1.0}}, "protocol.chf: decay must lie in"),
+        ({"select_on": "chf", "adaptive": {}}, "protocol.adaptive needs select_on adaptive"),
+        ({"select_on": "adaptive", "adaptive": {"attempts": 0}}, "adaptive.attempts must be at least 1"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_in_one_line(protocol: dict[str, Any], says: str) -> None:
@@ -130,6 +132,7 @@ def test_a_single_factor_of_the_learning_rate_may_stand_alone() -> None:
     ("protocol", "stopper", "says"),
     [
         ({"select_on": "chf"}, "asha", "under protocol.select_on chf a cell has one"),
+        ({"select_on": "adaptive"}, "asha", "under protocol.select_on adaptive a cell has one"),
         ({"select_on": "first-k", "first": 2}, "median", "set protocol.first to 3 or more"),
     ],
 )
@@ -183,9 +186,38 @@ def test_chf_has_one_configuration_and_keeps_what_the_study_fixes() -> None:
     assert warnings_of(study) == ["search.trials 9 is not used: under chf a cell has one trial"]
 
 
+def test_an_adaptive_cell_has_one_trial_which_begins_with_the_defaults() -> None:
+    study = made(
+        {"select_on": "adaptive", "adaptive": {"attempts": 4}},
+        methods={"lwf": {"temperature": 3.0, "kd_weight": {"float": [1.0, 4.0]}}},
+        recipe={"increment": {"lr": {"float": [0.01, 0.1]}}},
+        search={"trials": 9, "start_from": [], "seed": 5},
+    )
+    (cell,) = study.cells
+    assert (cell.budget, cell.note) == (1, "chosen task by task")
+    assert cell.searched == "hp.kd_weight [1, 4] log, recipe.lr [0.01, 0.1] log, at every task"
+    configuration = first_run(study).configuration
+    assert configuration.hp["kd_weight"] == 1.0  # the published 0.25, moved into the range
+    assert configuration.adaptive is not None
+    assert configuration.adaptive["attempts"] == 4
+    proposer = configuration.adaptive["proposer"]
+    assert proposer["seed"] == 5
+    assert [p["name"] for p in proposer["parameters"]] == ["hp.distill", "hp.kd_weight", "recipe.lr"]
+    assert evaluated(configuration, "final", study.study.judging_data).validation == 0.1
+    assert warnings_of(study) == ["search.trials 9 is not used: under adaptive a cell has one trial"]
+
+
+def test_where_nothing_can_be_adapted_a_run_is_plain() -> None:
+    study = made({"select_on": "adaptive"}, methods={"lwf": {"temperature": 3.0, "kd_weight": 1.0}})
+    assert first_run(study).configuration.adaptive is None
+
+
 @pytest.mark.parametrize(
     ("protocol", "methods", "says"),
     [
+        ({"select_on": "adaptive"}, ["joint"], "joint: adaptive sets nothing of joint, which trains every"),
+        ({"select_on": "adaptive"}, ["finetune"], "finetune: adaptive sets nothing of finetune: no searched"),
+        ({"select_on": "adaptive"}, ["lwf"], None),
         (
             {"select_on": "chf"},
             ["finetune"],
@@ -248,7 +280,7 @@ def continued(new: ResolvedStudy, existing: dict[str, Any]) -> ResolvedStudy:
 
 def test_a_study_of_before_the_protocols_is_continued_and_no_other_protocol_is() -> None:
     old = made().study.to_plain()
-    for key in ("first", "evaluate_on", "chf"):
+    for key in ("first", "evaluate_on", "chf", "adaptive"):
         del old["protocol"][key]
     assert continued(made(), old).identity == made().identity
     assert "chf" not in "".join(made().study.fixed_part())

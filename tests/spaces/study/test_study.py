@@ -138,6 +138,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "first": None,
         "evaluate_on": None,
         "chf": None,
+        "adaptive": None,
         "validation": 0.1,
         "orders": 1,
         "seeds": 1,
