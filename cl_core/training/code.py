@@ -59,6 +59,8 @@ def code_digest(method: str, net: str, data: str) -> str:
 
 def own_code(module: str) -> str | None:
     """The digest of a module outside cl_core with all that it imports from beside it; None for one inside."""
+    if module.split(".")[0] == CORE.name:  # it imports nothing from outside that would count
+        return None
     own = {name: known for name, known in files([module]).items() if not name.startswith("cl_core/")}
     return digest(own) if own else None
 
