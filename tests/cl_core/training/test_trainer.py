@@ -628,7 +628,7 @@ def test_waiting_for_another_process_that_trains_the_base_is_no_time_of_training
     assert clock["now"] > 1000
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", pytest.param("adam", marks=pytest.mark.slow)])
 def test_what_a_process_pays_once_is_paid_before_the_clock_of_a_task(optimizer: str) -> None:
     # Both were inside the first task's seconds: torch's compiler, and scikit-learn for one file.
     code = f"""
