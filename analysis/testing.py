@@ -17,16 +17,11 @@ import plotly.graph_objects as go
 from analysis.lake.open import open_results
 from analysis.lake.results import Results
 from analysis.report.section import VIEWS, Section
-from cl_core.contract import Contract, outcomes, require
+from cl_core.contract import contracts_of, outcomes, require
 from cl_core.records import TABLES
 
 
-def check_view(name: str, folder: str | Path) -> None:
-    """Run every contract on a view over the run in `folder`. Raises AssertionError, BadRequest."""
-    require(name, outcomes(VIEW_CONTRACTS, name, open_results(folder)))
-
-
-def emptied(results: Results) -> Results:
+def _emptied(results: Results) -> Results:
     """The same run before any of its runs has ended."""
     out = Results(results.folder)
     for table in TABLES:
@@ -60,7 +55,7 @@ def it_gives_a_whole_section(name: str, results: Results) -> None:
 
 
 def of_an_empty_run_it_says_so_and_shows_nothing(name: str, results: Results) -> None:
-    found = VIEWS[name](emptied(results))
+    found = VIEWS[name](_emptied(results))
     assert found.bare, "it shows something of nothing"
     assert found.text.startswith("No "), f"it says {found.text[:40]!r}, which must begin with 'No '"
 
@@ -78,9 +73,9 @@ def it_changes_no_table_and_gives_the_same_twice(name: str, results: Results) ->
         assert first.figure.to_json() == second.figure.to_json()
 
 
-VIEW_CONTRACTS: tuple[Contract, ...] = (
-    it_takes_results_alone_and_states_its_question,
-    it_gives_a_whole_section,
-    of_an_empty_run_it_says_so_and_shows_nothing,
-    it_changes_no_table_and_gives_the_same_twice,
-)
+VIEW_CONTRACTS = contracts_of(globals())
+
+
+def check_view(name: str, folder: str | Path) -> None:
+    """Run every contract on a view over the run in `folder`. Raises AssertionError, BadRequest."""
+    require(name, outcomes(VIEW_CONTRACTS, name, open_results(folder)))

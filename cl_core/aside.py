@@ -1,8 +1,7 @@
-"""Files are written aside and renamed: a reader sees the old one or the new one, never a part.
+"""Write files aside and rename them: a reader sees the old file or the new one, never a part.
 
-Text is on the disk before it has its name, and the name before `aside` returns, so that a machine which
-loses its power keeps the old file or the new one. A process that is killed leaves its file aside behind;
-`sweep` removes it.
+A file is synced to the disk before its rename, and its folder after it. If the machine loses its power, the
+old file or the new one is there. A killed process leaves its file aside behind; `sweep` removes it.
 """
 
 from __future__ import annotations
@@ -16,18 +15,17 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-STALE = 60.0  # seconds after its last change from which a file aside counts as left by a killed writer
+STALE = 60.0  # seconds without a change after which a file aside belongs to no living writer
 _NAME = re.compile(r"\..+\.[0-9a-f]{12}")
 
 
 @contextlib.contextmanager
 def aside(path: Path, place: Path | None = None) -> Iterator[Path]:
-    """A hidden path to write to; it takes the place of `path` when the block ends well.
+    """Yield a hidden path to write to, which replaces `path` when the block ends without an error.
 
-    It lies beside `path`, or in the folder `place`, on the same disk. Both folders are made where they are
-    missing. What the block or the disk raises goes through, and `path` stays as it was. The name is drawn,
-    so that writers on several nodes do not meet. The file gets the permissions that any new file in the
-    folder has, whatever the library that writes it prefers.
+    It is beside `path`, or in the folder `place` on the same disk. Missing folders are made. After an error
+    `path` is unchanged. The hidden name is random, so writers on several nodes do not collide. The file gets
+    the permissions of a new file in its folder, whichever library writes it.
     """
     place = path.parent if place is None else place
     for folder in (path.parent, place):
@@ -50,7 +48,7 @@ def aside(path: Path, place: Path | None = None) -> Iterator[Path]:
 
 
 def sweep(folder: Path, older: float = STALE) -> None:
-    """Remove the files aside in `folder` that nobody has changed for `older` seconds."""
+    """Remove the files aside in `folder` that have not changed for `older` seconds."""
     for path in folder.glob(".*"):
         # Another process may write here, or sweep as well.
         with contextlib.suppress(OSError):

@@ -1,8 +1,9 @@
-"""A contract is a function whose name is its sentence; it raises where its subject breaks it."""
+"""Contracts: functions whose names are sentences, and which raise if their subject breaks them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cl_core.errors import BadRequest, located
@@ -17,13 +18,19 @@ class Outcome(NamedTuple):
     trouble: str | None  # one line; None: kept
 
 
+def contracts_of(module: Mapping[str, Any]) -> tuple[Contract, ...]:
+    """Return the contracts of a module, of which `module` is the globals: its public functions, in order."""
+    own = (f for name, f in module.items() if inspect.isfunction(f) and not name.startswith("_"))
+    return tuple(f for f in own if f.__module__ == module["__name__"])
+
+
 def sentence(contract: Contract) -> str:
-    """The sentence that a contract stands for."""
+    """Return the sentence that a contract stands for."""
     return contract.__name__.replace("_", " ")
 
 
 def outcomes(contracts: Sequence[Contract], *subject: Any) -> Iterator[Outcome]:
-    """Every contract's outcome, one after the other. Raises BadRequest where Python skips assertions."""
+    """Run the contracts one by one and yield their outcomes. Raises BadRequest if Python skips assertions."""
     if not __debug__:
         raise BadRequest("contracts are assertions, which python -O skips: run without -O")
     for contract in contracts:

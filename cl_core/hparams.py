@@ -222,8 +222,6 @@ def from_dict(cls: type[T], values: Mapping[str, object], kind: str = "hyperpara
 
 
 def digest(value: object, length: int = 20) -> str:
-    """A hexadecimal SHA-256 of the canonical JSON of plain values; equal values have equal digests
-    everywhere.
-    """
+    """Return the hexadecimal SHA-256 of the canonical JSON of plain values, cut to `length`."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:length]

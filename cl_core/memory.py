@@ -1,6 +1,4 @@
-"""Exemplars: row ids into the training split, ranked once, so that a smaller buffer is a prefix of a larger
-one.
-"""
+"""Exemplars: ranked row ids of the training split. A smaller buffer is a prefix of a larger one."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ A method derives from `Method` directly, never from another method. Shared code 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from cl_core.blocks.classifiers import Reading, probability
 from cl_core.errors import located, source_of
 from cl_core.hparams import Value, digest, from_dict, to_dict
+from cl_core.memory import Budget
 from cl_core.nets.network import Network
 from cl_core.recipe import Recipe
 from cl_core.registry import Registry
@@ -134,9 +136,8 @@ class Method:
     teacher: ClassVar[bool] = False  # on: keep the previous network frozen during a task
     images_a_class: ClassVar[int] = 1  # training images that every class needs, without validation rows
     restarts: ClassVar[bool] = False  # on: every task trains anew, with the first task's recipe
-    answers_with: ClassVar[tuple[str, ...] | None] = (
-        None  # the names in `State.kept` that `scores` reads; None: all
-    )
+    # The names in `State.kept` that `scores` reads; None: all.
+    answers_with: ClassVar[tuple[str, ...] | None] = None
 
     @dataclass(frozen=True)
     class HP:
@@ -155,7 +156,12 @@ class Method:
     # Before any work.
 
     def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
-        """Raise BadRequest if the method cannot run on tasks of these sizes and images [C, H, W]."""
+        """Raise BadRequest if the method cannot run on tasks of these sizes and images [C, H, W].
+
+        By default, a method with a budget of exemplars needs one for every class.
+        """
+        if isinstance(self.hp, Budget):
+            self.hp.check_budget(sum(sizes), math.prod(shape))
 
     def check_net(self, features: Tensor, maps: tuple[Tensor, ...]) -> None:
         """Raise BadRequest where this method cannot use a net that gives these, for two noise images.

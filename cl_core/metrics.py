@@ -1,10 +1,10 @@
-"""From confusion counts to every metric, on plain NumPy arrays; the one definition for objective and report.
+"""Metrics from confusion counts, on NumPy arrays: one definition for objectives and report.
 
-Notation: T tasks, task k brings m_k classes (`sizes[k]`), classes are numbered in arrival order. After task t
-the counts `confusions[t]` have shape [seen_t, seen_t], seen_t = m_0 + ... + m_t; rows are true classes,
-columns answers, the answer always chosen among all seen classes. R[t][k] is the accuracy on the classes of
-task k after task t. Accuracies are fractions. What is undefined is None (a metric of a run with one task) or
-nan (an accuracy over no rows), never 0.
+Notation: a run has T tasks; task k brings m_k classes (`sizes[k]`); classes are numbered in arrival order.
+After task t the counts `confusions[t]` have shape [seen_t, seen_t] with seen_t = m_0 + ... + m_t. Rows are
+true classes, columns are answers among all seen classes. R[t][k] is the accuracy on the classes of task k
+after task t. Accuracies are fractions. An undefined metric of a run with one task is None, an accuracy over
+no rows is nan. Neither is ever 0.
 
 Sources: A. Chaudhry et al., "Riemannian Walk", ECCV 2018 (forgetting); D. Lopez-Paz, M. Ranzato, "Gradient
 Episodic Memory", NeurIPS 2017 (backward transfer); S.-A. Rebuffi et al., "iCaRL", CVPR 2017 (average
@@ -45,7 +45,7 @@ METRICS: dict[str, tuple[str, str]] = {
         "|A_new − A_old| after the last task: accuracy on its classes, and pooled over all older ones",
     ),
 }
-"""What confusion counts give: name -> (direction, formula)."""
+"""Metrics from confusion counts: name -> (direction, formula)."""
 
 COSTS: dict[str, tuple[str, str]] = {
     "kept_bytes": (
@@ -54,7 +54,7 @@ COSTS: dict[str, tuple[str, str]] = {
     ),
     "seconds": ("min", "of training, as recorded with each checkpoint, whether it was shared or not"),
 }
-"""What a run costs: name -> (direction, formula)."""
+"""Costs of a run: name -> (direction, formula)."""
 
 OBJECTIVES: dict[str, tuple[str, str]] = {**METRICS, **COSTS}
 """Objectives of a study: name -> (direction, formula). The names are columns of the `runs` table.
@@ -81,17 +81,14 @@ FORMULAS: dict[str, str] = {
 
 
 def _shares(counts: Matrix | Counts, totals: Matrix | Counts) -> Matrix:
-    """counts / totals as float64, nan where the total is zero."""
+    """Return counts / totals as float64; nan where the total is zero."""
     totals = np.asarray(totals, dtype=np.float64)
     empty = totals == 0
     return np.where(empty, np.nan, np.asarray(counts, dtype=np.float64) / np.where(empty, 1.0, totals))
 
 
 def _groups(confusion: Counts, sizes: Sequence[int]) -> list[slice]:
-    """The classes of every task that `confusion` [seen, seen] covers.
-
-    Raises ValueError when it ends inside a task.
-    """
+    """Return the classes of each task that `confusion` [seen, seen] covers. Raises ValueError if none fit."""
     seen = confusion.shape[0]
     if confusion.ndim != 2 or confusion.shape[1] != seen:
         raise ValueError(f"confusion counts are square, not {confusion.shape}")
@@ -125,17 +122,14 @@ def count_matrices(
 
 
 def task_counts(confusion: Counts, sizes: Sequence[int]) -> Counts:
-    """Counts [t+1, t+1] between tasks: rows of task a answered with a class of task b."""
+    """Return the counts [t+1, t+1] between tasks: rows of task a answered with a class of task b."""
     confusion = np.asarray(confusion)
     groups = _groups(confusion, sizes)
     return np.array([[confusion[a, b].sum() for b in groups] for a in groups], dtype=np.int64)
 
 
 def accuracy_matrix(confusions: Sequence[Counts], sizes: Sequence[int]) -> Matrix:
-    """R [T, T].
-
-    Accuracy on the classes of task k after task t; nan above the diagonal and where there are no rows.
-    """
+    """Return R [T, T], the accuracy on task k after task t; nan above the diagonal and without rows."""
     matrix = np.full((len(confusions), len(confusions)), np.nan)
     for t, confusion in enumerate(confusions):
         confusion = np.asarray(confusion)
@@ -150,37 +144,36 @@ def accuracy_matrix(confusions: Sequence[Counts], sizes: Sequence[int]) -> Matri
 
 
 def step_accuracy(confusions: Sequence[Counts]) -> Matrix:
-    """A [T]: correct answers / rows after each task, pooled over the classes seen."""
+    """Return A [T]: correct answers / rows after each task, pooled over the classes seen."""
     correct = np.array([np.trace(c) for c in confusions], dtype=np.float64)
     rows = np.array([np.sum(c) for c in confusions], dtype=np.float64)
     return _shares(correct, rows)
 
 
 def task_mean_accuracy(matrix: Matrix) -> Matrix:
-    """[T]: the mean of R[t][0..t] after each task t, every task weighing the same."""
+    """Return the mean of R[t][0..t] after each task t, [T]; every task weighs the same."""
     return np.array([matrix[t, : t + 1].mean() for t in range(len(matrix))], dtype=np.float64)
 
 
 def average_incremental_accuracy(step: Matrix) -> float:
-    """The mean of step accuracies [T], the first task included."""
+    """Return the mean of step accuracies [T], the first task included."""
     return float(np.mean(step))
 
 
 def average_incremental_accuracy_without_first(step: Matrix) -> float | None:
-    """The mean of step accuracies [T] from the second task on; None with one task."""
+    """Return the mean of step accuracies [T] from the second task on; None with one task."""
     return float(np.mean(step[1:])) if len(step) > 1 else None
 
 
 def last_accuracy(step: Matrix) -> float:
-    """The accuracy after the last task of step accuracies [T]."""
+    """Return the last of step accuracies [T]."""
     return float(step[-1])
 
 
 def forgetting(matrix: Matrix) -> float | None:
-    """Mean over the older tasks j of (best accuracy on j before the last task - accuracy on j at the end).
+    """Return the mean over older tasks j of (best earlier accuracy on j - accuracy on j at the end).
 
-    The maximum runs over the tasks j..T-2, so a task that improves at the end counts negative. None with one
-    task.
+    The best is over tasks j..T-2, so a task that improves at the end counts negative. None with one task.
     """
     last = len(matrix) - 1
     if last < 1:
@@ -189,10 +182,7 @@ def forgetting(matrix: Matrix) -> float | None:
 
 
 def backward_transfer(matrix: Matrix) -> float | None:
-    """Mean over the older tasks j of (accuracy on j at the end - right after it was learnt).
-
-    None with one task.
-    """
+    """Return the mean over older tasks j of (accuracy on j at the end - after task j); None with one task."""
     last = len(matrix) - 1
     if last < 1:
         return None
@@ -200,77 +190,68 @@ def backward_transfer(matrix: Matrix) -> float | None:
 
 
 def learning_accuracy(matrix: Matrix) -> float:
-    """Mean of the diagonal of R: accuracy on each task right after it was learnt."""
+    """Return the mean of the diagonal of R: the accuracy on each task right after its training."""
     return float(np.mean(np.diag(matrix)))
 
 
 def recency_bias(confusion: Counts, sizes: Sequence[int]) -> float:
-    """The share of all answers that name a class of the newest task of `confusion` [seen, seen].
-
-    Nan without rows.
-    """
+    """Return the share of all answers that name a class of the newest task; nan without rows."""
     tasks = task_counts(confusion, sizes)
     return float(_shares(tasks[:, -1].sum(), tasks.sum()))
 
 
 def recency_ratio(confusion: Counts, sizes: Sequence[int]) -> float:
-    """`recency_bias` over the newest task's share of the rows.
-
-    1 is unbiased. nan where that share is zero.
-    """
+    """Return `recency_bias` over the newest task's share of the rows: 1 is unbiased, nan without them."""
     tasks = task_counts(confusion, sizes)
     return float(_shares(tasks[:, -1].sum(), tasks[-1].sum()))
 
 
 def task_confusion(confusion: Counts, sizes: Sequence[int]) -> Matrix:
-    """C [t+1, t+1].
-
-    The share of task a's rows answered with a class of task b; rows sum to 1 (nan without rows).
-    """
+    """Return C [t+1, t+1]: the share of task a's rows answered with a class of task b; nan without rows."""
     tasks = task_counts(confusion, sizes)
     return _shares(tasks, tasks.sum(axis=1, keepdims=True))
 
 
 def old_to_new(confusion: Counts, sizes: Sequence[int]) -> float | None:
-    """The share of older tasks' rows answered with the newest task; None with one task."""
+    """Return the share of older tasks' rows answered with the newest task; None with one task."""
     tasks = task_counts(confusion, sizes)
     return float(_shares(tasks[:-1, -1].sum(), tasks[:-1].sum())) if len(tasks) > 1 else None
 
 
 def new_to_old(confusion: Counts, sizes: Sequence[int]) -> float | None:
-    """The share of the newest task's rows answered with an older task; None with one task."""
+    """Return the share of the newest task's rows answered with an older task; None with one task."""
     tasks = task_counts(confusion, sizes)
     return float(_shares(tasks[-1, :-1].sum(), tasks[-1].sum())) if len(tasks) > 1 else None
 
 
 def asymmetry(confusion: Counts, sizes: Sequence[int]) -> float | None:
-    """`old_to_new` - `new_to_old`: positive when errors flow to the newest task; None with one task."""
+    """Return `old_to_new` - `new_to_old`, positive if errors flow to the newest task; None with one task."""
     forward, backward = old_to_new(confusion, sizes), new_to_old(confusion, sizes)
     return None if forward is None or backward is None else forward - backward
 
 
 def old_accuracy(confusion: Counts, sizes: Sequence[int]) -> float | None:
-    """The accuracy pooled over the classes of all tasks but the newest; None with one task."""
+    """Return the accuracy pooled over the classes of all tasks but the newest; None with one task."""
     confusion = np.asarray(confusion)
     old = _groups(confusion, sizes)[-1].start
     return float(_shares(np.trace(confusion[:old, :old]), confusion[:old].sum())) if old else None
 
 
 def new_accuracy(confusion: Counts, sizes: Sequence[int]) -> float:
-    """The accuracy on the classes of the newest task."""
+    """Return the accuracy on the classes of the newest task."""
     confusion = np.asarray(confusion)
     new = _groups(confusion, sizes)[-1]
     return float(_shares(np.trace(confusion[new, new]), confusion[new].sum()))
 
 
 def old_new_gap(confusion: Counts, sizes: Sequence[int]) -> float | None:
-    """The distance between the accuracies on the newest task and on the older ones; None with one task."""
+    """Return the distance of the accuracies on the newest task and on older ones; None with one task."""
     old = old_accuracy(confusion, sizes)
     return None if old is None else abs(new_accuracy(confusion, sizes) - old)
 
 
 def harmonic_mean(confusion: Counts, sizes: Sequence[int]) -> float | None:
-    """2 A_old A_new / (A_old + A_new), 0 if either is 0; None with one task."""
+    """Return 2 A_old A_new / (A_old + A_new), 0 if either is 0; None with one task."""
     old, new = old_accuracy(confusion, sizes), new_accuracy(confusion, sizes)
     if old is None:
         return None
@@ -278,15 +259,15 @@ def harmonic_mean(confusion: Counts, sizes: Sequence[int]) -> float | None:
 
 
 def task_accuracy(confusion: Counts, sizes: Sequence[int]) -> float:
-    """The share of rows answered with a class of the right task, P(correct task)."""
+    """Return the share of rows answered with a class of the right task, P(correct task)."""
     tasks = task_counts(confusion, sizes)
     return float(_shares(np.trace(tasks), tasks.sum()))
 
 
 def summary(confusions: Sequence[Counts], sizes: Sequence[int]) -> dict[str, float | None]:
-    """Every metric of METRICS over the tasks trained so far, by name; None where it is undefined.
+    """Return every metric of METRICS by name, over the tasks trained so far; None where undefined.
 
-    `confusions` holds one matrix a task trained, at least one; `sizes` may name later tasks too.
+    `confusions` holds one matrix for each trained task, at least one. `sizes` may include later tasks.
     """
     if not len(confusions):
         raise ValueError("a summary needs the counts of at least one task")

@@ -1,9 +1,9 @@
 """Permission to import code from outside cl-search.
 
-A reference `module:attribute` that arrives in a file, be it a study, a run's folder or a model, would run
-whatever the author of that file chose. Verbs that read files therefore work inside `only(...)`, with the
-references that the user gave himself; the registry asks `check` before it imports any. Names without a colon
-stand for parts of cl-search and of installed distributions, which are trusted.
+A study file, a run folder or a saved model may contain a reference `module:attribute`. Importing it would run
+code that the file's author chose. So commands that read files work inside `only(...)`, with the references
+that the user typed, and the registry calls `check_own_code` before an import. Names without a colon are parts
+of cl-search and of installed distributions. They are trusted.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from cl_core.errors import BadRequest
 
 REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
-_allowed: frozenset[str] | None = None  # None: all of them, as where a program names its own code
+_allowed: frozenset[str] | None = None  # None: all, as for a program that names its own code
 
 
 @contextlib.contextmanager
 def only(references: Iterable[str] | None) -> Iterator[None]:
-    """Let no code but `references` be imported inside the block; None lets all. The innermost block counts.
+    """Permit the import of `references` alone inside the block; None permits all. The innermost block counts.
 
-    It holds for the whole process, so that threads which a library starts are bound by it as well. A worker
-    process has no block of its own: it is told what to train by a driver that has imported the same code.
+    The permission holds for the whole process, including the threads of libraries. A worker process needs no
+    block, because its driver has already imported the same code.
     """
     global _allowed
     before = _allowed
@@ -45,7 +45,7 @@ def check_own_code(kind: str, name: str) -> None:
 
 
 def references(*texts: object) -> list[str]:
-    """All that may be a `module:attribute` in texts, or in the text of plain values.
+    """Return every `module:attribute` in texts, or in the text of plain values.
 
     >>> references("data.name=mypkg.data:load", {"net": {"choice": ["convnet", "nets:wide"]}})
     ['mypkg.data:load', 'nets:wide']

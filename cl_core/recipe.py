@@ -1,7 +1,7 @@
 """The optimisation of a phase: epochs, batch, optimiser, learning rate and its schedule.
 
 Milestones are fractions of the phase's epochs, so `epochs: 2` scales everything. A recipe is resolved in
-layers, later ones win: these defaults, the data set's, the base family's (first task) or the method's
+layers, and later ones win: these defaults, the data set's, the base family's (first task) or the method's
 (increments), the study's, the study's for base or increments.
 """
 
@@ -22,33 +22,38 @@ PARTS = ("base", "increment")  # keys of a study's recipe for the first task alo
 class Recipe:
     """The optimisation of one phase. Every field can be searched, for base and increments apart."""
 
-    epochs: int = hp(70, Int(1, 100_000), searched=False, doc="passes over the phase's rows")
-    batch: int = hp(128, Int(1, 65_536), searched=False, doc="images a step")
+    epochs: int = hp(70, Int(1, 100_000), searched=False, doc="passes over the training rows")
+    batch: int = hp(128, Int(1, 65_536), searched=False, doc="images in a step")
     last_batch: str = option(
         "keep",
         "complete",
         "drop",
-        doc="rows of an epoch that fill no batch: keep makes them a smaller one (a single row joins the "
-        "batch before), complete repeats the epoch's first rows beside them, drop leaves them out",
+        doc="rows at the end of an epoch that fill no batch: keep makes a smaller batch (a single row joins "
+        "the batch before), complete adds the epoch's first rows again, drop leaves them out",
     )
-    optimizer: str = option("sgd", "adam", "adamw", doc="adam has coupled L2, adamw decoupled decay")
+    optimizer: str = option(
+        "sgd", "adam", "adamw", doc="optimiser; adam has coupled L2, adamw decoupled decay"
+    )
     lr: float = hp(0.1, Float(1e-7, 100.0, log=True), searched=False, doc="initial learning rate")
-    momentum: float = hp(0.9, Float(0.0, 0.999), searched=False, doc="of sgd")
+    momentum: float = hp(0.9, Float(0.0, 0.999), searched=False, doc="momentum of sgd")
     weight_decay: float = hp(5e-4, Float(0.0, 1.0), searched=False, doc="L2 coefficient")
-    schedule: str = option("step", "cosine", "constant", doc="of the learning rate")
+    schedule: str = option("step", "cosine", "constant", doc="schedule of the learning rate")
     gamma: float = hp(
         0.1, Float(1e-3, 1.0), searched=False, doc="factor at each milestone of the step schedule"
     )
     milestones: str = hp(
-        "0.5,0.75", Fractions(), searched=False, doc="of the step schedule, fractions of the epochs"
+        "0.5,0.75",
+        Fractions(),
+        searched=False,
+        doc="of the step schedule, as fractions of the epochs",
     )
 
     period: float = hp(
         1.0,
         Float(0.01, 1.0),
         searched=False,
-        doc="of the cosine schedule: share of the epochs from the highest rate to the lowest; below 1 the "
-        "rate then rises again, as with PRAKA's official T_max of 32 in 100 epochs",
+        doc="share of the epochs in which the cosine schedule falls to the lowest rate; below 1 the rate "
+        "then rises again, as with PRAKA's official T_max of 32 in 100 epochs",
     )
 
     def learning_rate(self, epoch: int) -> float:

@@ -84,10 +84,9 @@ class RunRow(Identity):
 
 
 @dataclass(frozen=True)
-class TaskRow(Identity):
+class TaskFacts:
     """One task of one run: what was trained, what is kept, what it cost."""
 
-    task: int
     network: str  # digest: equal for equal networks after this task
     classes: int  # of this task
     images: int  # of training, counted in every pass; not those that only complete a last batch
@@ -105,16 +104,32 @@ class TaskRow(Identity):
 
 
 @dataclass(frozen=True)
-class PhaseRow(Identity):
-    """The mean of one loss term over one epoch; the objective is the sum of value x weight."""
+class TaskIdentity(Identity):
+    """A task of a run."""
 
     task: int
+
+
+@dataclass(frozen=True)
+class TaskRow(TaskFacts, TaskIdentity):
+    """One task of one run: what was trained, what is kept, what it cost."""
+
+
+@dataclass(frozen=True)
+class PhaseValue:
+    """The mean of one loss term over one epoch, in which a step counts by its images."""
+
     phase: str
     epoch: int
     term: str
     value: float
     weight: float
     learning_rate: float
+
+
+@dataclass(frozen=True)
+class PhaseRow(PhaseValue, TaskIdentity):
+    """The mean of one loss term over one epoch; the objective is the sum of value x weight."""
 
 
 @dataclass(frozen=True)

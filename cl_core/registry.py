@@ -114,8 +114,7 @@ class Registry(Generic[T]):
         return iter(self.names())
 
     def __getitem__(self, name: str) -> T:
-        """The item called `name`, or the one that `module:attribute` points at, where that is permitted (see
-        `cl_core.own_code`). Raises BadRequest."""
+        """Return the item `name`, or `module:attribute` if permitted (`own_code`). Raises BadRequest."""
         if ":" in name:
             return self._from_path(name)
         if name not in self._items:

@@ -1,7 +1,6 @@
-"""YAML as people write it in study files and behind --set: plain values of YAML 1.2, by its core schema.
+"""YAML of study files and of --set: plain values by the core schema of YAML 1.2 (section 10.3.2).
 
-YAML 1.1, which the library reads by itself, takes 1:30 for 90, 010 for 8, and a key named `on` for True.
-Source: YAML 1.2.2, section 10.3.2.
+PyYAML itself reads YAML 1.1, where 1:30 is 90, 010 is 8, and a key named `on` is True.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _PLAIN = {
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads YAML 1.2, merge keys besides; a key that stands twice in one mapping is an error."""
+    """Read YAML 1.2 and merge keys. A key that occurs twice in one mapping is an error."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
     yaml_constructors = {  # the core schema has no timestamp
@@ -36,7 +35,7 @@ class _Loader(yaml.SafeLoader):
     }
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        # Before merge keys are resolved: what a mapping takes over, its own keys may override.
+        # Merge keys are not resolved yet: a mapping may override the keys that it merges.
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
@@ -46,7 +45,7 @@ class _Loader(yaml.SafeLoader):
                     continue
                 if value in seen:
                     raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value!r} stands twice in one mapping", key.start_mark
+                        None, None, f"the key {key.value!r} occurs twice in one mapping", key.start_mark
                     )
                 seen.add(value)
         return node
@@ -75,11 +74,11 @@ _Loader.add_constructor(f"{_TAG}float", _float)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what a reader of YAML 1.1 or of 1.2 would not take for a text, such as the digest 12e45."""
+    """Quote texts that YAML 1.1 or 1.2 would read as another type, such as the digest 12e45."""
 
     def analyze_scalar(self, scalar: str) -> Any:
         found = super().analyze_scalar(scalar)
-        if "\x85" in scalar:  # a line break to YAML 1.1, which single quotes would make a space
+        if "\x85" in scalar:  # a line break in YAML 1.1; single quotes would turn it into a space
             found.allow_single_quoted = found.allow_block = False
         return found
 
@@ -90,12 +89,12 @@ for _end in (_Loader, _Dumper):
 
 
 def write_yaml(value: Any) -> str:
-    """The text that `read_yaml` reads back as the same value."""
+    """Return the text that `read_yaml` reads as the same value."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def read_yaml(text: str, source: str) -> Any:
-    """The value of a YAML text. Raises BadRequest, one line, with the line number."""
+    """Return the value of a YAML text. Raises BadRequest, one line, with the line number."""
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -107,8 +106,10 @@ def read_yaml(text: str, source: str) -> Any:
 
 
 def read_value(text: str, source: str) -> Any:
-    """The value behind --set key=: YAML where it begins with [, { or a quote, else one plain scalar, in
-    which `#` and `: ` are nothing special. Raises BadRequest."""
+    """Return the value of `--set key=value`. Raises BadRequest.
+
+    It is YAML if it begins with [, { or a quote. Otherwise it is one scalar, where `#` and `: ` are ordinary.
+    """
     text = text.strip()
     if text.startswith(("[", "{", '"', "'")):
         return read_yaml(text, source)

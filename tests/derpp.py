@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -35,9 +34,6 @@ class DERpp(Method):
 
         alpha: float = hp(0.1, Float(0.01, 5, log=True), stability=True, doc="of the stored logits")
         beta: float = hp(0.5, Float(0.1, 5, log=True), doc="of the exemplars' cross-entropy")
-
-    def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
-        self.hp.check_budget(sum(sizes), math.prod(shape))
 
     def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
         yield Phase("train", (Rows(torch.cat([task.rows, s.memory.ids()])),), task.recipe, self.loss)

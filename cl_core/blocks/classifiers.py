@@ -1,4 +1,4 @@
-"""Rules that answer beside the head, and scores as a reader takes them."""
+"""Classifiers beside the head, and scores in a form for readers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from torch.nn import functional as F
 
 
 def nearest_mean(features: Tensor, means: Tensor) -> Tensor:
-    """Scores of the nearest-mean rule (iCaRL, Alg. 1): minus the distance of the normalised features to each
-    class mean.
+    """Return minus the distance of normalised features to each class mean (iCaRL, Alg. 1).
 
     features [B, D], means [K, D] -> [B, K].
     """
@@ -29,11 +28,10 @@ def bias_corrected(z: Tensor, pairs: Tensor, groups: tuple[tuple[int, int], ...]
 
 
 class Reading(NamedTuple):
-    """Scores as a reader takes them, in the order of the classes.
+    """Scores in a form for readers, in the order of the classes.
 
-    `name` is "probability" (of a softmax over the seen classes, so that an image's sum to 1), "sigmoid" (a
-    probability of each class on its own) or "distance" (the nearest class is the answer); a method of one's
-    own may name another.
+    `name` is "probability" (a softmax over the seen classes), "sigmoid" (a probability of each class alone)
+    or "distance" (the nearest class is the answer). Your own method may name another.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Class augmentation: the mixture of two classes is a class of its own (IL2A, Zhu et al., NeurIPS 2021)."""
+"""Class augmentation: mixtures of two classes are further classes (IL2A, Zhu et al., NeurIPS 2021)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from cl_core.rng import Streams
 
 
 def pairs(k: int) -> int:
-    """Unordered pairs of k classes."""
+    """Return the number of unordered pairs of k classes."""
     return k * (k - 1) // 2
 
 
 def pair_index(a: Tensor, b: Tensor, k: int) -> Tensor:
-    """The number of the unordered pair {a, b}, a != b, in 0..k(k-1)/2 - 1: the upper triangle row by row.
+    """Return the number of each unordered pair {a, b}, a != b, in 0..k(k-1)/2 - 1.
 
-    a, b: integer tensors of one shape with values in 0..k-1; so is what is returned.
+    Pairs are counted along the rows of the upper triangle. a, b and the result are integer tensors of one
+    shape; a and b have values in 0..k-1.
     """
     low, high = torch.minimum(a, b), torch.maximum(a, b)
     return low * (2 * k - low - 1) // 2 + high - low - 1
@@ -35,9 +36,9 @@ class Mix:
 
 
 def draw_mix(n: int, times: int, beta: float, clip: float, g: Streams) -> Mix:
-    """Partners of n images by `times` permutations, M = times n, and for each a share ~ Beta(beta, beta).
+    """Draw partners of n images by `times` permutations, M = times n, each with a share ~ Beta(beta, beta).
 
-    A share further than `clip` from one half becomes one half, as in the official code.
+    A share that is further than `clip` from one half becomes one half, as in the official code.
     """
     partners = [torch.randperm(n, generator=g("mix", "partner", k)) for k in range(times)]
     # torch's Beta takes no generator.
@@ -48,9 +49,9 @@ def draw_mix(n: int, times: int, beta: float, clip: float, g: Streams) -> Mix:
 
 
 def class_mix(x: Tensor, y: Tensor, mix: Mix, start: int, k: int) -> tuple[Tensor, Tensor]:
-    """The mixed images [M', C, H, W] and the numbers of their pairs [M'] of the k classes from `start` on.
+    """Return the mixed images [M', C, H, W] and the pair numbers [M'] for the k classes from `start` on.
 
-    Images of one class are not mixed with each other, so M' <= M depends on the labels [B] of x [B, C, H, W].
+    x [B, C, H, W], y [B]. Images of one class are not mixed with each other, so M' <= M depends on y.
     """
     a, b, share = (t.to(x.device, non_blocking=True) for t in (mix.first, mix.second, mix.share))
     different = (y[a] != y[b]).nonzero()[:, 0]

@@ -1,8 +1,8 @@
-"""The distillation losses that stand alone: what each compares, where it comes from, and its usual weight.
+"""Single distillation losses: the quantity that each compares, its source and its usual weight.
 
-The usual weights are constants: the schedules by class counts of LUCIR and PODNet are left out, so that a
-study of losses changes nothing but the loss. Beside the cross-entropy on new classes each has, averaged over
-the second task of digits and of CIFAR-10 (B0-5tasks), a fifth to three quarters of the gradient norms.
+The usual weights are constants. The schedules of LUCIR and PODNet by class counts are left out, so a study of
+losses changes the loss alone. Each loss has a fifth to three quarters of the gradient norms beside the
+cross-entropy on new classes (mean over the second task of digits and of CIFAR-10, B0-5tasks).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cl_core.task import Batch, Out, Task, Term
 
 
 class Pair(NamedTuple):
-    """Student and teacher on one batch, and how they are compared."""
+    """The outputs of student and teacher on one batch, with the settings of the comparison."""
 
     student: Out  # logits [B, seen]
     teacher: Out  # logits [B, old]
@@ -32,30 +32,34 @@ class Pair(NamedTuple):
 
     @property
     def logits(self) -> tuple[Tensor, Tensor]:
-        """Those of the old classes, [B, old] both."""
+        """The logits of the old classes, [B, old] both."""
         return self.student.logits[:, : self.teacher.logits.shape[1]], self.teacher.logits
 
     @property
     def features(self) -> tuple[Tensor, Tensor]:
-        """[B, D] both."""
+        """The features, [B, D] both."""
         return self.student.features, self.teacher.features
 
     @property
     def maps(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """One a checkpoint, [B, C, H, W]."""
+        """The maps of each stage, [B, C, H, W]."""
         return self.student.maps, self.teacher.maps
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """One loss; `weight` is its usual one and `weight_source` says whose."""
+    """One loss with its usual weight and the source of that weight."""
 
-    level: str  # logits | features
     kind: str  # probability matching | logit matching | instance feature | hidden layer | relation
     source: str
     weight: float
     weight_source: str
     loss: Callable[[Pair], Tensor]
+
+    @property
+    def level(self) -> str:
+        """The level at which the loss compares: logits or features."""
+        return "logits" if self.kind in ("probability matching", "logit matching") else "features"
 
 
 def _cross_entropy(p: Pair) -> Tensor:
@@ -64,13 +68,12 @@ def _cross_entropy(p: Pair) -> Tensor:
 
 
 PROTOTYPE_TEMPERATURE = 0.2
-"""Decided here: the cosines of one prototype to a batch differ by tenths, and at T = 1 their softmax would be
-all but uniform. (The official code's 2 is for products with features of any length.)
+"""Decided here. The cosines of a prototype to a batch differ by tenths, so at T = 1 their softmax would be
+nearly uniform. (The official code's 2 is for products with features of any length.)
 """
 
 DISTILLATIONS: dict[str, Distillation] = {
     "cross-entropy": Distillation(
-        "logits",
         "probability matching",
         "Li & Hoiem, LwF, TPAMI 2017, eq. 2-4",
         0.25,
@@ -78,7 +81,6 @@ DISTILLATIONS: dict[str, Distillation] = {
         _cross_entropy,
     ),
     "kl": Distillation(
-        "logits",
         "probability matching",
         "Hinton et al., 2015; as in SS-IL, ICCV 2021",
         0.25,
@@ -86,7 +88,6 @@ DISTILLATIONS: dict[str, Distillation] = {
         lambda p: losses.kd(*p.logits, p.temperature),
     ),
     "logit-l2": Distillation(
-        "logits",
         "logit matching",
         "Buzzega et al., DER, NeurIPS 2020",
         0.5,
@@ -94,7 +95,6 @@ DISTILLATIONS: dict[str, Distillation] = {
         lambda p: losses.logit_l2(*p.logits),
     ),
     "logit-l1": Distillation(
-        "logits",
         "logit matching",
         "Gao et al., R-DFCIL, ECCV 2022",
         0.5,
@@ -102,7 +102,6 @@ DISTILLATIONS: dict[str, Distillation] = {
         lambda p: losses.logit_l1(*p.logits),
     ),
     "feature-l2": Distillation(
-        "features",
         "instance feature",
         "the mean square; PASS, CVPR 2021, has the norm of the batch",
         10.0,
@@ -110,7 +109,6 @@ DISTILLATIONS: dict[str, Distillation] = {
         lambda p: losses.feature_l2(*p.features),
     ),
     "feature-cosine": Distillation(
-        "features",
         "instance feature",
         "Hou et al., LUCIR, CVPR 2019, less-forget",
         5.0,
@@ -118,7 +116,6 @@ DISTILLATIONS: dict[str, Distillation] = {
         lambda p: losses.feature_cosine(*p.features),
     ),
     "pod": Distillation(
-        "features",
         "hidden layer",
         "Douillard et al., PODNet, ECCV 2020, POD-spatial",
         3.0,
@@ -126,7 +123,6 @@ DISTILLATIONS: dict[str, Distillation] = {
         lambda p: losses.pod(*p.maps),
     ),
     "attention": Distillation(
-        "features",
         "hidden layer",
         "Zagoruyko & Komodakis, AT, ICLR 2017, activation-based",
         10.0,
@@ -134,7 +130,6 @@ DISTILLATIONS: dict[str, Distillation] = {
         lambda p: losses.attention(*p.maps),
     ),
     "relation-distance": Distillation(
-        "features",
         "relation",
         "Park et al., RKD-D, CVPR 2019",
         2.5,
@@ -142,7 +137,6 @@ DISTILLATIONS: dict[str, Distillation] = {
         lambda p: losses.relation_distance(*p.features),
     ),
     "relation-angle": Distillation(
-        "features",
         "relation",
         "Park et al., RKD-A, CVPR 2019",
         5.0,
@@ -150,7 +144,6 @@ DISTILLATIONS: dict[str, Distillation] = {
         lambda p: losses.relation_angle(*p.features),
     ),
     "relation-prototype": Distillation(
-        "features",
         "relation",
         "Asadi et al., PRD, ICML 2023",
         1.0,
@@ -164,7 +157,7 @@ DISTILLATIONS: dict[str, Distillation] = {
 
 @dataclass(frozen=True)
 class Distilled:
-    """The choice of one loss. A method that offers it derives its hyperparameters from this."""
+    """The choice of one loss, a base class for the hyperparameters of a method that offers it."""
 
     loss: str = hp("none", Choice("none", *DISTILLATIONS), searched=False, doc="the distillation, or none")
     kd_weight: float = hp(
@@ -194,7 +187,7 @@ class Distilled:
             )
 
     def terms(self, s: State, out: Out, b: Batch, task: Task) -> dict[str, Term]:
-        """The weighted loss of the student's `out` on the batch; nothing without loss or teacher."""
+        """Return the weighted loss of the student's `out` on the batch; empty without a loss or a teacher."""
         if self.loss == "none" or s.teacher is None:
             return {}
         chosen = DISTILLATIONS[self.loss]

@@ -1,4 +1,4 @@
-"""Exemplars at the end of a task: rank the new classes, shrink the old ones, average features."""
+"""Exemplars after a task: rank those of new classes, cut those of old ones, compute class means."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cl_core.task import Task
 def features_of(
     net: Network, data: View, rows: Tensor, transform: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
-    """Features [n, D] of training rows without augmentation, from the network in evaluation mode."""
+    """Return features [n, D] of training rows without augmentation, from the network in evaluation mode."""
     was_training = net.training
     net.eval()
     parts = [net(transform(b.x) if transform else b.x).features for b in data.batches(rows)]
@@ -28,7 +28,7 @@ def features_of(
 
 
 def rank(budget: Budget, net: Network, data: View, rows: Tensor, k: int, g: torch.Generator) -> Tensor:
-    """The first k of the ranking of one class's rows [n]: by herding, or in random order."""
+    """Return the k best rows of one class's rows [n], ranked by herding or in random order."""
     if budget.selection == "random":
         return rows[torch.randperm(len(rows), generator=g)[:k]]
     return rows[herding(features_of(net, data, rows), k)]
@@ -45,7 +45,7 @@ def update_exemplars(
 
 
 def class_means(net: Network, data: View, memory: Memory, flip: bool) -> Tensor:
-    """The normalised mean of the normalised features of each class's exemplars, [seen, D] (iCaRL, Alg. 1).
+    """Return the normalised mean of the normalised features of exemplars by class, [seen, D] (iCaRL, Alg. 1).
 
     With `flip` the mirrored images count too, as in the official code.
     """

@@ -1,4 +1,4 @@
-"""Implicit semantic augmentation: a class as mean and covariance, all its samples in closed form."""
+"""Implicit semantic augmentation: a loss over all samples of a Gaussian class, in closed form."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def covariance(features: Tensor) -> Tensor:
-    """Unbiased covariance [D, D] of features [n, D]: `np.cov` in float64, kept as float32; zero for n = 1."""
+    """Return the unbiased covariance [D, D] of features [n, D], in float64, kept as float32; 0 for n = 1."""
     centred = features.double() - features.double().mean(dim=0)
     return (centred.T @ centred / max(1, len(features) - 1)).float()
 
@@ -16,9 +16,9 @@ def covariance(features: Tensor) -> Tensor:
 def semantic_logits(
     mu: Tensor, sigma: Tensor, y: Tensor, weight: Tensor, bias: Tensor, ratio: float
 ) -> Tensor:
-    """w_c mu + b_c + ratio/2 (w_c - w_y)^T Sigma (w_c - w_y), [B, n] (ISDA, Wang et al., NeurIPS 2019).
+    """Return w_c mu + b_c + ratio/2 (w_c - w_y)^T Sigma (w_c - w_y), [B, n] (ISDA, Wang et al., 2019).
 
-    mu [B, D] and sigma [B, D, D] of the classes y [B]; weight [n, D], bias [n]. Autocast does not reach it.
+    mu [B, D] and sigma [B, D, D] of the classes y [B]; weight [n, D], bias [n]. Always in float32.
     """
     with torch.autocast(mu.device.type, enabled=False):
         apart = weight[None] - weight[y][:, None]  # [B, n, D]

@@ -1,6 +1,6 @@
-"""The losses that several methods share: functions of logits [B, K], features [B, D] or maps [B, C, H, W].
+"""Losses that several methods share: functions of logits [B, K], features [B, D] or maps [B, C, H, W].
 
-They compute in float32 at least, whatever comes in, and are means over the batch unless they say otherwise.
+They compute in float32 or float64, and return the mean over the batch unless they say otherwise.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from torch.nn import functional as F
 
 from cl_core.task import Task
 
-TINY = 1e-6  # what is shorter has no direction: it is divided by this instead of its length
+TINY = 1e-6  # the least length that a vector is divided by; a shorter one has no direction
 
 
 def kd(z: Tensor, z_old: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(softmax(z_old/T) || softmax(z/T)), [B, K] both, mean over the batch (Hinton et al., 2015).
+    """Return T^2 KL(softmax(z_old/T) || softmax(z/T)), [B, K] both, batch mean (Hinton et al., 2015).
 
-    The factor T^2 decouples weight and temperature; its gradient is that of T^2 times the cross-entropy form.
-    Zero with zero gradient where z equals z_old up to a constant a sample.
+    The factor T^2 decouples weight and temperature. The gradient is that of T^2 times the cross-entropy form.
+    Value and gradient are zero if z equals z_old up to a constant for each sample.
     """
     log_p = F.log_softmax(wide(z) / temperature, dim=1)
     log_q = F.log_softmax(wide(z_old) / temperature, dim=1)
@@ -26,63 +26,61 @@ def kd(z: Tensor, z_old: Tensor, temperature: float) -> Tensor:
 
 
 def grouped_kd(z: Tensor, z_old: Tensor, temperature: float, groups: tuple[tuple[int, int], ...]) -> Tensor:
-    """The sum over groups of classes [start, end) of `kd` with a softmax of their own (LwF's and EEIL's old
-    heads).
-    """
+    """Return the sum of `kd` over groups of classes [start, end), as for the old heads of LwF and EEIL."""
     return torch.stack([kd(z[:, a:b], z_old[:, a:b], temperature) for a, b in groups]).sum()
 
 
 def cross_entropy_kd(z: Tensor, z_old: Tensor, temperature: float) -> Tensor:
-    """-sum_c softmax(z_old/T)_c log softmax(z/T)_c, [B, K] both, mean over the batch (LwF, eq. 2-4; no T^2).
+    """Return -sum_c softmax(z_old/T)_c log softmax(z/T)_c, [B, K] both, batch mean (LwF, eq. 2-4; no T^2).
 
-    Its gradient is that of `kd` over T^2; its value at equality is the teacher's entropy.
+    The gradient is that of `kd` divided by T^2. The value at equality is the teacher's entropy.
     """
     target = F.softmax(wide(z_old) / temperature, dim=1)
     return F.cross_entropy(wide(z) / temperature, target)
 
 
 def logit_l2(z: Tensor, z_old: Tensor) -> Tensor:
-    """(z - z_old)^2, [B, K] both, mean over batch and classes (DER, Buzzega et al., NeurIPS 2020)."""
+    """Return (z - z_old)^2, [B, K] both, mean over batch and classes (DER, Buzzega et al., NeurIPS 2020)."""
     return F.mse_loss(wide(z), wide(z_old))
 
 
 def logit_l1(z: Tensor, z_old: Tensor) -> Tensor:
-    """|z - z_old|, [B, K] both, mean over batch and classes (R-DFCIL, Gao et al., ECCV 2022).
+    """Return |z - z_old|, [B, K] both, mean over batch and classes (R-DFCIL, Gao et al., ECCV 2022).
 
-    Its gradient has the same size however far the logits are apart.
+    The size of the gradient does not depend on the distance of the logits.
     """
     return F.l1_loss(wide(z), wide(z_old))
 
 
 def feature_l2(f: Tensor, f_old: Tensor) -> Tensor:
-    """(f - f_old)^2, [B, D] both, mean over batch and dimensions; blind to a common rotation."""
+    """Return (f - f_old)^2, [B, D] both, mean over batch and dimensions; invariant to a common rotation."""
     return F.mse_loss(wide(f), wide(f_old))
 
 
 def feature_distance(f: Tensor, f_old: Tensor) -> Tensor:
-    """||F - F_old||_F: the unsquared norm of the whole batch difference, [B, D] both (PASS, IL2A, PRAKA).
+    """Return ||F - F_old||_F, the norm of the difference of the batch, [B, D] both (PASS, IL2A, PRAKA).
 
-    No mean: the value grows with the square root of the batch, and its gradient has norm 1 however far the
-    features have moved. Zero gradient where they are equal.
+    It is no mean: the value grows with the square root of the batch. The gradient has norm 1 at any distance,
+    and is zero if the features are equal.
     """
-    # Not a root of a sum of squares, whose gradient at zero is NaN.
+    # The gradient of a root of a sum of squares would be NaN at zero.
     return torch.linalg.vector_norm(wide(f) - wide(f_old))
 
 
 def feature_cosine(f: Tensor, f_old: Tensor) -> Tensor:
-    """1 - cos(f, f_old), [B, D] both, mean over the batch: LUCIR's less-forget term (Hou et al., CVPR 2019).
+    """Return 1 - cos(f, f_old), [B, D] both, batch mean: LUCIR's less-forget term (Hou et al., CVPR 2019).
 
-    Blind to the lengths of the features; a zero vector counts as orthogonal to everything.
+    Invariant to the lengths of the features. A zero vector counts as orthogonal to every other.
     """
     return (1.0 - (unit(f) * unit(f_old)).sum(dim=1)).mean()
 
 
 def pod(maps: tuple[Tensor, ...], maps_old: tuple[Tensor, ...]) -> Tensor:
-    """POD-spatial: the distance of the pooled squares of every map (PODNet, Douillard et al., ECCV 2020).
+    """Return POD-spatial, the distance of pooled squares of maps (PODNet, Douillard et al., ECCV 2020).
 
-    The squares [B, C, H, W] are summed over the width and over the height, both vectors are put together and
-    normalised once; unsquared norm of the difference, mean over batch and maps. Blind to the scale of a map.
-    The official net gives its maps before the ReLU, ours as they are.
+    The squares [B, C, H, W] are summed over the width and over the height. Both vectors are concatenated and
+    normalised. The loss is the norm of the difference, mean over batch and maps, invariant to a map's scale.
+    The official net gives its maps before the ReLU. Here they are as the net returns them.
     """
     return torch.stack(
         [_mean_distance(_pooled(a), _pooled(b)) for a, b in zip(maps, maps_old, strict=True)]
@@ -90,20 +88,20 @@ def pod(maps: tuple[Tensor, ...], maps_old: tuple[Tensor, ...]) -> Tensor:
 
 
 def attention(maps: tuple[Tensor, ...], maps_old: tuple[Tensor, ...]) -> Tensor:
-    """||Q/|Q| - Q_old/|Q_old|||^2 with Q = sum_c A_c^2 (AT, Zagoruyko & Komodakis, ICLR 2017).
+    """Return ||Q/|Q| - Q_old/|Q_old|||^2 with Q = sum_c A_c^2 (AT, Zagoruyko & Komodakis, ICLR 2017).
 
-    Maps A [B, C, H, W]; sum over positions, mean over batch and maps. Blind to the scale of a map and to the
-    order of its channels.
+    Maps A [B, C, H, W]; sum over positions, mean over batch and maps. Invariant to the scale of a map and to
+    the order of its channels.
     """
     pairs = [(_attended(a), _attended(b)) for a, b in zip(maps, maps_old, strict=True)]
     return torch.stack([(q - q_old).square().sum(dim=1).mean() for q, q_old in pairs]).mean()
 
 
 def relation_distance(f: Tensor, f_old: Tensor) -> Tensor:
-    """RKD-D: Huber of the distances between samples over their mean, [B, D] both (Park et al., CVPR 2019).
+    """Return RKD-D: Huber of sample distances over their mean, [B, D] both (Park et al., CVPR 2019).
 
-    Means over the B(B-1) ordered pairs; zero for one sample. Blind to translation, rotation and scale. The
-    mean distance keeps its gradient.
+    Means over the B(B-1) ordered pairs; zero for one sample. Invariant to translation, rotation and scale.
+    The mean distance keeps its gradient.
     """
     pairs = max(1, len(f) * (len(f) - 1))
     d, d_old = (torch.linalg.vector_norm(_differences(x), dim=2) for x in (f, f_old))
@@ -112,10 +110,10 @@ def relation_distance(f: Tensor, f_old: Tensor) -> Tensor:
 
 
 def relation_angle(f: Tensor, f_old: Tensor) -> Tensor:
-    """RKD-A: Huber of the cosines of the angles of three samples, [B, D] both (Park et al., CVPR 2019).
+    """Return RKD-A: Huber of cosines of angles of three samples, [B, D] both (Park et al., CVPR 2019).
 
-    Mean over the B(B-1)(B-2) ordered triplets of different samples; zero for fewer than three. Blind to
-    translation, rotation and scale. Takes B^3 numbers: 128 samples 8 MB, 512 half a GB.
+    Mean over the B(B-1)(B-2) ordered triplets of different samples; zero for fewer than three.
+    Invariant to translation, rotation and scale. It stores B^3 numbers: 8 MB for 128 samples.
     """
     triplets = max(1, len(f) * (len(f) - 1) * (len(f) - 2))
     e, e_old = (unit(_differences(x)) for x in (f, f_old))  # [B, B, D]; zero between a sample and itself
@@ -129,7 +127,7 @@ def relation_prototype(f: Tensor, p: Tensor, f_old: Tensor, p_old: Tensor, tempe
 
     f, f_old [B, D] and p, p_old [K, D]: softmax over the B samples of cos(p_c, f_i)/T, teacher's against
     student's (PRD, Asadi et al., ICML 2023; the official code has the softmax over the prototypes instead).
-    Zero for one sample. Blind to the lengths of features and prototypes.
+    Zero for one sample. Invariant to the lengths of features and prototypes.
     """
     with torch.autocast(f.device.type, enabled=False):
         z, z_old = unit(p) @ unit(f).mT, unit(p_old) @ unit(f_old).mT  # [K, B]
@@ -137,12 +135,12 @@ def relation_prototype(f: Tensor, p: Tensor, f_old: Tensor, p_old: Tensor, tempe
 
 
 def wide(x: Tensor) -> Tensor:
-    """In float32, or in float64 where it is that."""
+    """Return `x` in float32, or in float64 if it has that type."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def unit(x: Tensor) -> Tensor:
-    """Over its length in the last dimension; `TINY` and what is shorter keep a finite gradient."""
+    """Return `x` over its length in the last dimension; the gradient stays finite below `TINY`."""
     x = wide(x)
     return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(TINY)
 
@@ -169,10 +167,9 @@ def _mean_distance(v: Tensor, v_old: Tensor) -> Tensor:
 
 
 def new_only(z: Tensor, y: Tensor, task: Task) -> Tensor:
-    """Cross-entropy of the new classes' softmax for samples of the new classes, z [B, seen].
+    """Return the cross-entropy over the new classes, for samples of the new classes, z [B, seen].
 
-    With one new class this softmax is constant and nothing would be learnt: then over all seen classes
-    (`fallback_note` says so in the checkpoint).
+    With one new class this softmax would be constant, so all seen classes are used (see `fallback_note`).
     """
     if task.new == 1:
         return F.cross_entropy(z, y)
@@ -180,10 +177,10 @@ def new_only(z: Tensor, y: Tensor, task: Task) -> Tensor:
 
 
 def separated(z: Tensor, y: Tensor, task: Task) -> Tensor:
-    """Separated softmax (SS-IL, Ahn et al., ICCV 2021, eq. 4): new samples over new classes, old over old.
+    """Return the separated softmax loss, z [B, seen] (SS-IL, Ahn et al., ICCV 2021, eq. 4).
 
-    The mean runs over all samples. Falls back to all seen classes with one new class, as `new_only`. z [B,
-    seen].
+    New samples are classified among new classes, old ones among old classes; the mean is over all samples.
+    With one new class, all seen classes are used, as in `new_only`.
     """
     if task.new == 1 or not task.old:
         return F.cross_entropy(z, y)

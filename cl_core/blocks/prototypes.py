@@ -1,4 +1,4 @@
-"""One mean feature a class instead of stored images: computed at a boundary, drawn at every later step."""
+"""Prototypes: the mean feature of each class, kept after its task and drawn at every later step."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STEPPED: Mapping[str, Value] = {**ADAM, "batch": 64, "schedule": "step", "milest
 
 @dataclass(frozen=True)
 class Prototypes:
-    """Hyperparameters of methods that keep prototypes; such a method derives its own from this class."""
+    """Hyperparameters of methods that keep prototypes, a base class for their own."""
 
     kd_weight: float = fields.stability_weight(
         10.0,
@@ -50,10 +50,10 @@ class Prototypes:
 
 @torch.no_grad()
 def class_features(net: Network, data: View, rows: Tensor, transform: str, g: Streams) -> Tensor:
-    """Features [n, D] of training rows [n] from the network in evaluation mode, in their order.
+    """Return features [n, D] of training rows [n] from the network in evaluation mode.
 
-    `transform` "evaluation" reads the images as they are, "training" under one draw of the data's
-    augmentation from `g`. Every row counts; the official codes drop the last incomplete batch.
+    `transform` "evaluation" reads the images as they are; "training" augments each once, with draws from `g`.
+    Every row counts, whereas the official codes drop the last incomplete batch.
     """
     if transform == "evaluation":
         return features_of(net, data, rows)
@@ -71,7 +71,7 @@ def class_features(net: Network, data: View, rows: Tensor, transform: str, g: St
 def keep_prototypes(s: State, data: View, task: Task, transform: str, g: Streams) -> list[Tensor]:
     """Append the mean feature of each new class to `s.kept["prototypes"]` [seen, D]; older rows stay.
 
-    Returns the new classes' features [n_c, D] in arrival order, for whatever else is kept of them.
+    Return the features [n_c, D] of each new class in arrival order.
     """
     features = [
         class_features(s.net, data, data.rows([c]), transform, g.at("prototypes", c))
@@ -83,7 +83,7 @@ def keep_prototypes(s: State, data: View, task: Task, transform: str, g: Streams
 
 
 def keep_radius(s: State, features: Sequence[Tensor], task: Task, mode: str) -> None:
-    """The spread of features [n_c, D] around their class mean, `s.kept["radius"]`, a scalar (PASS).
+    """Keep the spread of features [n_c, D] around their class mean as the scalar `s.kept["radius"]` (PASS).
 
     r^2 is the mean over classes of tr(Sigma_c)/D. "first_task" fixes it after the first task;
     "running_mean_all" is PyCIL's mean over all classes so far, each under the network of its own task.
@@ -97,13 +97,13 @@ def keep_radius(s: State, features: Sequence[Tensor], task: Task, mode: str) -> 
 
 
 def variance(features: Tensor) -> Tensor:
-    """tr(Sigma)/D of features [n, D], unbiased; 0 where there is only one sample. Scalar, float64."""
+    """Return tr(Sigma)/D of features [n, D], unbiased; 0 for one sample. Scalar, float64."""
     centred = features.double() - features.double().mean(dim=0)
     return centred.square().sum() / (max(1, len(features) - 1) * features.shape[1])
 
 
 def draw_old_classes(task: Task, n: int, g: Streams) -> Tensor:
-    """n old classes, uniformly and with replacement, [n] int64 on the CPU."""
+    """Draw n old classes, uniformly and with replacement, [n] int64 on the CPU."""
     return torch.randint(0, task.old, (n,), generator=g("prototypes", "class"))
 
 

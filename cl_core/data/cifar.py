@@ -1,5 +1,4 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009): 60,000 colour images of 32 x 32, in the layout of the official
-archives.
+"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009): 60,000 colour images of 32 x 32, from the official archives.
 
 `root` holds `cifar-10-batches-py` or `cifar-100-python`; torchvision checks the files against the official
 MD5 sums.
@@ -49,8 +48,7 @@ def _load(spec: DataSpec, name: str) -> Data:
     for train in (True, False):
         try:
             with warnings.catch_warnings():
-                # The official pickles are of an age whose way to spell a dtype newer NumPy versions warn
-                # about.
+                # Newer NumPy versions warn about the dtypes in the official pickles.
                 warnings.simplefilter("ignore")
                 source = make(str(root), train=train, download=spec.download)
         except (RuntimeError, OSError) as error:

@@ -1,5 +1,4 @@
-"""Handwritten digits: 1,797 grey 8 x 8 images of 10 classes that come with scikit-learn, so nothing is
-downloaded.
+"""Handwritten digits: 1,797 grey 8 x 8 images of 10 classes, which are part of scikit-learn.
 
 The test split is the last fifth of each class in file order.
 """

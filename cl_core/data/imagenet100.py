@@ -1,5 +1,4 @@
-"""A 100-class subset of ImageNet: `root/train/<wnid>/*.JPEG` and `root/val/<wnid>/*.JPEG`, the latter as test
-split.
+"""A 100-class subset of ImageNet: `root/train/<wnid>/*.JPEG`, and `root/val/<wnid>/*.JPEG` as test split.
 
 The classes and their order are the lines of `root/classes.txt` (a wnid, perhaps followed by a name), else the
 first 100 folders of `train` sorted by name. `root` may also be the folder that holds `imagenet100`.

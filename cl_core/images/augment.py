@@ -58,7 +58,5 @@ def apply(images: Tensor, augment: Augment, draws: Draws) -> Tensor:
 
 
 def normalise(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """uint8 [B, H, W, C] -> float32 [B, C, H, W] in channels-last memory: x scale + shift, channel by
-    channel.
-    """
+    """Return x scale + shift by channel: uint8 [B, H, W, C] -> float32 [B, C, H, W], channels last."""
     return (images.float() * scale + shift).permute(0, 3, 1, 2)

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -68,22 +68,6 @@ class Decoded:
         )
 
 
-class _Sizes:
-    """Counts the images whose size is not the one wanted; remembers the first."""
-
-    def __init__(self, size: int) -> None:
-        self.wanted, self.others, self.example = (size, size), 0, ""
-
-    def add(self, own: tuple[int, int]) -> None:
-        if own != self.wanted:
-            self.others += 1
-            self.example = self.example or f"{own[0]}x{own[1]}"
-
-    def merge(self, later: _Sizes) -> None:
-        self.others += later.others
-        self.example = self.example or later.example
-
-
 def cache_folder() -> Path:
     """Return the folder of decoded images."""
     if chosen := os.environ.get("CL_SEARCH_CACHE"):
@@ -123,25 +107,19 @@ def decoded(
     return _open(base, key, work) or work.in_memory()
 
 
+@dataclass(frozen=True)
 class _Work:
     """The image files of one entry, and their decoding."""
 
-    def __init__(
-        self,
-        files: Files,
-        splits: Mapping[str, Sequence[Item]],
-        class_names: Sequence[str],
-        size: int,
-        decode: Decoder,
-    ) -> None:
-        self.files, self.splits, self.class_names, self.size, self.decode = (
-            files,
-            splits,
-            class_names,
-            size,
-            decode,
-        )
-        self.labels = {name: np.array([i.label for i in items], np.int64) for name, items in splits.items()}
+    files: Files
+    splits: Mapping[str, Sequence[Item]]
+    class_names: Sequence[str]
+    size: int
+    decode: Decoder
+
+    @cached_property
+    def labels(self) -> dict[str, Array]:
+        return {name: np.array([i.label for i in items], np.int64) for name, items in self.splits.items()}
 
     def shape(self, split: str) -> tuple[int, int, int, int]:
         return len(self.splits[split]), self.size, self.size, 3
@@ -170,31 +148,31 @@ class _Work:
             described[split] = self.run(split, put)
         return self.result(arrays, self.summary(described))
 
-    def run(self, split: str, put: Callable[[Array], object]) -> tuple[str, Moments, _Sizes]:
-        """Decode a split in order, hand it to `put` part by part, and return its pixel digest, moments and
-        sizes."""
-        sha, moments, sizes = hashlib.sha256(), Moments(), _Sizes(self.size)
+    def run(self, split: str, put: Callable[[Array], object]) -> tuple[str, Moments, list[str]]:
+        """Decode a split in order, and hand it to `put` part by part.
+
+        Return its pixel digest, its moments, and the sizes of the images that have another than the wanted.
+        """
+        sha, moments, others = hashlib.sha256(), Moments(), list[str]()
         parts = in_batches(self._images, self.splits[split], batch=64, quick=6e-4)
-        for part, its_moments, its_sizes in parts:
+        for part, its_moments, its_others in parts:
             sha.update(part.data)
             moments.merge(its_moments)
-            sizes.merge(its_sizes)
+            others += its_others
             put(part)
-        return sha.hexdigest(), moments, sizes
+        return sha.hexdigest(), moments, others
 
-    def summary(self, described: Mapping[str, tuple[str, Moments, _Sizes]]) -> dict[str, Any]:
+    def summary(self, described: Mapping[str, tuple[str, Moments, list[str]]]) -> dict[str, Any]:
         """Return the JSON values stored beside the arrays."""
         mean, std = described["train"][1].statistics()
         parts = [(self.shape(split), found[0], self.labels[split]) for split, found in described.items()]
-        sizes = _Sizes(self.size)
-        for *_, found in described.values():
-            sizes.merge(found)
+        others = [size for *_, found in described.values() for size in found]
         return {
             "mean": mean,
             "std": std,
             "fingerprint": combine_digests(parts, self.class_names),
-            "resized": sizes.others,
-            "example": sizes.example,
+            "resized": len(others),
+            "example": next(iter(others), ""),
         }
 
     def result(self, arrays: Mapping[str, Array], summary: Mapping[str, Any]) -> Decoded:
@@ -222,9 +200,9 @@ class _Work:
                 ) from error
         return "\n".join(lines).encode()
 
-    def _images(self, items: Sequence[Item]) -> tuple[Array, Moments, _Sizes]:
+    def _images(self, items: Sequence[Item]) -> tuple[Array, Moments, list[str]]:
         out = np.empty((len(items), self.size, self.size, 3), np.uint8)
-        sizes = _Sizes(self.size)
+        others = []
         for i, item in enumerate(items):
             try:
                 out[i], own = self.decode(self.files.read(item.name), self.size)
@@ -233,10 +211,11 @@ class _Work:
                 raise BadRequest(
                     f"{where} is not a readable image ({first_line(error)}): repair or remove it"
                 ) from error
-            sizes.add(own)
+            if own != (self.size, self.size):
+                others.append(f"{own[0]}x{own[1]}")
         moments = Moments()
         moments.add(out)
-        return out, moments, sizes
+        return out, moments, others
 
 
 def in_batches(

@@ -1,9 +1,9 @@
-"""Image files as pixels, the same for training and for predictions.
+"""Decode image files to pixels, in the same way for training and for predictions.
 
-A file is an image if its name has one of `SUFFIXES`: the endings of the formats in `FORMATS`, which Pillow
-decodes by itself. Of files with several pictures the first is taken. A picture is turned as its EXIF says,
-transparency is laid on white, grey and palettes become RGB, and 16 bits a channel are brought to 8. The
-shorter side is resized to `size` (antialiased bilinear) and the centre cropped.
+A file is an image if its name ends in one of `SUFFIXES`, the endings of the `FORMATS` that Pillow decodes
+itself. Of several pictures in a file, the first is used. The picture is rotated by its EXIF data.
+Transparency is replaced by white, grey and palettes become RGB, and 16 bits a channel become 8. The shorter
+side is resized to `size` (antialiased, bilinear), and the centre is cropped.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "XBM": (".xbm",),
     "XPM": (".xpm",),
 }
-"""Pillow's formats and their endings, the common ones first: Pillow tries them in this order."""
+"""Pillow's formats and their endings, in the order in which Pillow tries them: common ones first."""
 
 LEFT_OUT: dict[str, str] = {
     "EPS": "Pillow runs Ghostscript on it",
@@ -64,18 +64,20 @@ LEFT_OUT: dict[str, str] = {
     "IPTC": "a record of metadata",
     "PCD": "the ending of point clouds as well",
 }
-"""Formats that Pillow opens and that are no images here, and why."""
+"""Formats that Pillow opens but that do not count as images here, with the reason."""
 
 SUFFIXES = tuple(suffix for endings in FORMATS.values() for suffix in endings)
 DECODER: dict[str, str | int] = {"decoder": "centre-square", "version": 2}
-"""Names what `decode` does in cache keys; a change of its pixels needs another version."""
+"""The part of cache keys that identifies `decode`. A change of its pixels needs another version."""
 
-_DARK = 16  # of 256: where all of an image is below, 16 bits have been used for smaller numbers
+_DARK = 16  # of 256; if all pixels are below, a 16-bit file holds numbers of 8 or 12 bits
 
 
 def decode(raw: bytes, size: int) -> tuple[Array, tuple[int, int]]:
-    """The image in `raw` as [size, size, 3] uint8, and its own width and height. Raises whatever Pillow
-    raises, and ValueError on pixels without a known range."""
+    """Return the image in `raw` as [size, size, 3] uint8, and its own width and height.
+
+    Raises Pillow's errors, and ValueError for pixels without a known range.
+    """
     from PIL import Image, UnidentifiedImageError
 
     if not raw:
@@ -86,13 +88,13 @@ def decode(raw: bytes, size: int) -> tuple[Array, tuple[int, int]]:
         raise ValueError("unknown format") from None
     with opened as image:
         own = image.size
-        # A large JPEG is read at a fraction of its size that is still at least twice the one wanted.
+        # Read a large JPEG at a fraction of its size, but at least at twice the wanted one.
         image.draft(None, (2 * size, 2 * size))
         return pixels(image, size), own
 
 
 def pixels(image: Image.Image, size: int) -> Array:
-    """An image that Pillow has opened as [size, size, 3] uint8. Raises as `decode` does."""
+    """Return an image that Pillow has opened as [size, size, 3] uint8. Raises as `decode` does."""
     from PIL import ImageOps
 
     coding, kind = _coding(image), image.format
@@ -101,7 +103,7 @@ def pixels(image: Image.Image, size: int) -> Array:
 
 @cache
 def _known_formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this Pillow has."""
+    """Return the `FORMATS` that the installed Pillow has."""
     from PIL import Image
 
     Image.init()
@@ -109,7 +111,7 @@ def _known_formats() -> tuple[str, ...]:
 
 
 def _coding(image: Image.Image) -> str:
-    """Pillow's name for how the pixels lie in the file, such as "RGB;16B"; empty where there is none."""
+    """Return Pillow's name of the pixel layout in the file, such as "RGB;16B"; empty without one."""
     tiles = getattr(image, "tile", None)
     options = tiles[0][3] if tiles else ""
     first = options[0] if isinstance(options, tuple) and options else options
@@ -119,8 +121,8 @@ def _coding(image: Image.Image) -> str:
 def _as_rgb(image: Image.Image, coding: str, kind: str | None) -> Image.Image:
     from PIL import Image
 
-    if image.mode.startswith("I"):  # grey of more than 8 bits, which Pillow's own conversion clips
-        if image.mode == "I" and kind not in ("PNG", "PPM"):  # of these two it means 16 bits
+    if image.mode.startswith("I"):  # grey of more than 8 bits, which Pillow would clip
+        if image.mode == "I" and kind not in ("PNG", "PPM"):  # where "I" means 16 bits
             raise ValueError("integers of 32 bits have no known range; store 8 or 16 bits")
         full = 4095 if coding == "I;12" else 65535
         wide = np.asarray(image).astype(np.int64)
@@ -142,12 +144,12 @@ def _as_rgb(image: Image.Image, coding: str, kind: str | None) -> Image.Image:
 
 
 def _colours(image: Image.Image) -> Image.Image:
-    """The image as RGB, its transparency dropped rather than applied."""
+    """Return the image as RGB, without its transparency."""
     return image if image.mode == "RGB" else image.convert("RGBA").convert("RGB")
 
 
 def _check_range(top: int, found: str) -> None:
-    """Refuse 16 bits that hold numbers of 8 or 12, which would be black."""
+    """Raise ValueError for 16-bit pixels that hold numbers of 8 or 12 bits: they would be black."""
     if top < _DARK:
         raise ValueError(
             f"its 16-bit pixels are {found}, which is black; scale them to the full range, or store 8 bits"

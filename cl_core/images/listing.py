@@ -74,8 +74,7 @@ class Listing:
         return items
 
     def below(self, folder: str = "") -> list[str]:
-        """Paths relative to `root` of the images in `folder` and its sub-folders, sorted by their composed
-        Unicode form."""
+        """Return the images in `folder` and below, relative to `root`, sorted by composed Unicode form."""
         found, waiting = [], [folder]
         while waiting:
             at = waiting.pop()

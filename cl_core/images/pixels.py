@@ -65,8 +65,7 @@ def _conversion(x: Array) -> str:
 
 
 def centre_square(image: Image.Image, size: int) -> Image.Image:
-    """The largest centred square of an image at `size` x `size` pixels: shorter side resized, the rest
-    cropped.
+    """Return the largest centred square of an image, resized to `size` x `size` pixels.
 
     Bilinear and antialiased, with what lies beside the square taken into account. Pillow resamples 8-bit
     images in whole numbers, so the result is the same on every machine.
@@ -101,8 +100,7 @@ def chunks(x: Array) -> Iterator[Array]:
 
 @dataclass
 class Moments:
-    """Exact sums over pixels, channel by channel; the result does not depend on how the images are cut into
-    parts."""
+    """Exact sums over pixels by channel. The result does not depend on the parts that are added."""
 
     count: int = 0
     sums: Array = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -125,8 +123,7 @@ class Moments:
             self.sums, self.squares = self.sums + other.sums, self.squares + other.squares
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of x / 255, rounded to 4 decimals; a constant channel gets a deviation
-        of 1."""
+        """Return mean and deviation of x / 255, rounded to 4 decimals; 1 for a channel without deviation."""
         mean = self.sums / (self.count * 255)
         std = np.sqrt(np.maximum(self.squares / (self.count * 255**2) - mean**2, 0))
         return (
@@ -152,8 +149,7 @@ def pixel_digest(parts: Iterator[Array]) -> str:
 
 
 def combine_digests(splits: Sequence[tuple[Sequence[int], str, Array]], class_names: Sequence[str]) -> str:
-    """The fingerprint from (shape, pixel digest, labels) of the training split and, if there is one, the test
-    split."""
+    """Return the fingerprint from (shape, pixel digest, labels) of each split: training, then test."""
     text = json.dumps(
         {
             "class_names": list(class_names),

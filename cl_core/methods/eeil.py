@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -77,9 +76,6 @@ class EEIL(Method):
         grad_noise_gamma: float = hp(
             0.55, Float(0.3, 1.0), searched=False, when=_NOISY, doc="gamma; stage 2 continues the count"
         )
-
-    def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
-        self.hp.check_budget(sum(sizes), math.prod(shape))
 
     def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
         rows, recipe = torch.cat([task.rows, s.memory.ids()]), task.recipe

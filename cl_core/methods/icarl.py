@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -90,9 +89,6 @@ class ICaRL(Method):
             at_boundary=True,
             doc="class means include mirrored exemplars, if the data set's augmentation mirrors",
         )
-
-    def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
-        self.hp.check_budget(sum(sizes), math.prod(shape))
 
     def base(self) -> Base:
         if self.hp.loss == "ce":

@@ -75,9 +75,6 @@ class LUCIR(Method):
             "term", "official", when={"distill": (False,)}, doc="official: also no margin and no frozen rows"
         )
 
-    def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
-        self.hp.check_budget(sum(sizes), math.prod(shape))
-
     def base(self) -> Base:
         return Base("cosine", head="cosine", last_relu=False, parameters={"eta": self.hp.eta})
 

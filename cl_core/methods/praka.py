@@ -27,8 +27,7 @@ _RECIPE: Mapping[str, Value] = {**ADAM, "batch": 128, "schedule": "cosine"}
 
 @register("praka")
 class PRAKA(Method):
-    """A head over classes and rotations teaches the head that answers; mixtures of prototypes and features of
-    the batch replay old classes.
+    """A head over classes and rotations teaches the head that answers; prototypes mixed with features replay.
 
     The side head "rotated" has 4n outputs, 4c + r for class c turned r times. The head that answers sees
     unrotated images alone. The target of both KL terms has no gradient, and temperature 1. A prototype mixes

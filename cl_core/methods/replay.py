@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -44,9 +43,6 @@ class Replay(Method):
             Choice("global", "separated"),
             doc="global: over all seen classes; separated: new samples over new classes, exemplars over old",
         )
-
-    def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
-        self.hp.check_budget(sum(sizes), math.prod(shape))
 
     def check_net(self, features: Tensor, maps: tuple[Tensor, ...]) -> None:
         self.hp.check_maps(maps)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -61,9 +60,6 @@ class SSIL(Method):
             Choice("inverse", "none"),
             doc="inverse: divide the learning rate of task t by t + 1 (official code)",
         )
-
-    def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
-        self.hp.check_budget(sum(sizes), math.prod(shape))
 
     def schedule(self, recipe: Recipe, index: int) -> Recipe:
         return recipe.replace(lr=recipe.lr / (index + 1)) if self.hp.lr_task_decay == "inverse" else recipe

@@ -65,9 +65,7 @@ class LinearHead(nn.Module):
         self.seen = 0
 
     def open(self, start: int, stop: int, g: torch.Generator) -> None:
-        """Initialise the rows of classes [start, stop) as torch.nn.Linear does, U(-1/sqrt(D), 1/sqrt(D)), and
-        score them from now on.
-        """
+        """Initialise and open the rows of classes [start, stop): U(-1/sqrt(D), 1/sqrt(D)), as nn.Linear."""
         bound = 1.0 / math.sqrt(self.weight.shape[1])
         a, b = start * self.per_class, stop * self.per_class
         with torch.no_grad():

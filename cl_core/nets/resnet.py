@@ -9,9 +9,7 @@ from cl_core.nets.network import NETS, Shape
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut; `project` chooses option B (1x1 convolution), else A (stride and
-    zero-pad).
-    """
+    """Two 3x3 convolutions and a shortcut: a 1x1 convolution with `project`, else stride and zero padding."""
 
     def __init__(self, before: int, after: int, stride: int, project: bool, last_relu: bool = True) -> None:
         super().__init__()

@@ -28,18 +28,17 @@ SOUGHT: dict[str, str] = {
     "hardest": "the order that a study finds worst for a method",
     "easiest": "the order that a study finds best for a method",
 }
-"""What may stand in the place of a class order in a study's scenarios alone: it is searched."""
+"""Class orders that a study searches, valid in its scenarios alone."""
 
 LIST = "list:"
 _LONGEST_LIST = 24  # characters of a list that becomes part of a name
 
 
 def class_order(name: str, num_classes: int, class_names: Sequence[str] | None = None) -> tuple[int, ...]:
-    """The original class id at each arrival position: a permutation of 0..num_classes-1.
+    """Return the original class id at each arrival position: a permutation of 0..num_classes-1.
 
     `name` is natural, seed:K, numpy-1993, icarl-cifar, list:A-B-..., or the path of a text file with one
-    class a line, as names if `class_names` are given and every line is one of them, else as ids. Raises
-    BadRequest.
+    class a line. If every line is one of `class_names`, the lines are names, else ids. Raises BadRequest.
     """
     if name == "natural":
         return tuple(range(num_classes))
@@ -76,15 +75,15 @@ def class_order(name: str, num_classes: int, class_names: Sequence[str] | None =
 
 
 def order_text(order: Sequence[int]) -> str:
-    """An order of arrival as it is written out."""
+    """Return an order of arrival as text, list:A-B-..."""
     return LIST + "-".join(map(str, order))
 
 
 def by_task(order: Sequence[int], sizes: Sequence[int]) -> tuple[int, ...]:
-    """`order` with the classes of each task in the data set's own order.
+    """Return `order` with the classes of each task in the data set's own order.
 
-    Two orders that bring the same classes in the same tasks are one split, and give the same result here;
-    without it they would train networks whose rows stand in another order.
+    Two orders with the same classes in the same tasks are one split and give the same result. Otherwise they
+    would train networks with rows in different orders.
     """
     ends = list(accumulate(sizes))
     return tuple(c for size, end in zip(sizes, ends, strict=True) for c in sorted(order[end - size : end]))
@@ -125,7 +124,7 @@ def _order_from_file(name: str, num_classes: int, class_names: Sequence[str] | N
 
 
 def _permutation(name: str, order: Sequence[int], num_classes: int) -> tuple[int, ...]:
-    """`order`, if it names every class once. Raises BadRequest."""
+    """Return `order` if it names every class once. Raises BadRequest."""
     shown = name if len(name) <= 60 else f"{name[:57]}..."
     seen: set[int] = set()
     for label in order:

@@ -1,4 +1,4 @@
-"""Contracts that every method, net and data set keeps, to be run on one's own.
+"""Contracts that every method, net and data set keeps. Run them on your own parts.
 
     from cl_core.testing import check_method
     check_method("mypkg.methods:Mine")          # raises AssertionError with a line for each that is broken

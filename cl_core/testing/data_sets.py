@@ -6,12 +6,12 @@ import dataclasses
 
 import numpy as np
 
-from cl_core.contract import Contract
+from cl_core.contract import contracts_of
 from cl_core.images.data_spec import DataSpec
-from cl_core.images.dataset import Data
 from cl_core.images.loading import half_of_classes, load
 from cl_core.nets.network import NETS
 from cl_core.recipe import resolve_recipe
+from cl_core.testing import small
 
 
 def its_parts_fit_together(spec: DataSpec) -> None:
@@ -69,14 +69,6 @@ def fewer_images_of_a_class_are_training_images(spec: DataSpec) -> None:
     assert part.fingerprint != whole.fingerprint
 
 
-def rows(data: Data, split: str) -> set[tuple[str, bytes]]:
-    """(class name, pixels) of every image of a split."""
-    images = data.train if split == "train" else data.test
-    if images is None:
-        return set()
-    return {(data.class_names[y], x.tobytes()) for x, y in zip(images.x, images.y, strict=True)}
-
-
 def its_halves_share_no_class_and_together_are_the_whole(spec: DataSpec) -> None:
     whole = load(spec)
     tune, evaluate = (load(dataclasses.replace(spec, half=half)) for half in ("tune", "evaluate"))
@@ -86,7 +78,7 @@ def its_halves_share_no_class_and_together_are_the_whole(spec: DataSpec) -> None
         assert half.class_names == tuple(whole.class_names[c] for c in ids)
         assert set(half.train.y.tolist()) == set(range(len(ids)))
     for split in ("train", "test"):
-        assert rows(tune, split) | rows(evaluate, split) == rows(whole, split)
+        assert small.contents(tune, split) | small.contents(evaluate, split) == small.contents(whole, split)
     assert len(tune.train) + len(evaluate.train) == len(whole.train)
     assert len({whole.fingerprint, tune.fingerprint, evaluate.fingerprint}) == 3
 
@@ -97,12 +89,4 @@ def another_size_gives_squares_of_that_size(spec: DataSpec) -> None:
     assert data.test is None or data.test.x.shape[1:3] == (12, 12)
 
 
-DATA_SET_CONTRACTS: tuple[Contract, ...] = (
-    its_parts_fit_together,
-    loading_twice_gives_the_same_data,
-    pixels_can_be_written_to_without_touching_anybody_else,
-    fewer_classes_are_the_first_ones,
-    fewer_images_of_a_class_are_training_images,
-    its_halves_share_no_class_and_together_are_the_whole,
-    another_size_gives_squares_of_that_size,
-)
+DATA_SET_CONTRACTS = contracts_of(globals())

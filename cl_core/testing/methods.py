@@ -1,4 +1,4 @@
-"""The contracts of a method, on runs of a tenth of a second, with every choice."""
+"""The contracts of a method, checked on tiny runs with every option of its choices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cl_core.contract import Contract
+from cl_core.contract import contracts_of
 from cl_core.errors import BadRequest
 from cl_core.hparams import Float, Value, hparams
 from cl_core.images.view import View
@@ -150,20 +150,9 @@ def a_shared_first_task_changes_nothing(method: str) -> None:
         assert shared.traces == straight, f"{hp}: a run that takes the first task over differs"
 
 
-def pair(method: str, name: str) -> tuple[dict[str, Value], list[dict[str, Value]]]:
-    """Hyperparameters in the branch where `name` is active, and copies with other values of it."""
-    known = hparams(METHODS[method].HP)
-    base: dict[str, Value] = {}
-    for other, allowed in known[name].when.items():
-        if known[other].default not in allowed:
-            base[other] = allowed[0]
-    now = small.full_hp(method, **base)[name]
-    return base, [{**base, name: value} for value in small.other_values(known[name], now)]
-
-
 def a_hyperparameter_changes_nothing_before_the_task_it_acts_from(method: str) -> None:
     for name, param in hparams(METHODS[method].HP).items():
-        base, others = pair(method, name)
+        base, others = small.pair(method, name)
         assert others, f"{name} has one value alone"
         for other in others:
             a, b = small.run(method, base), small.run(method, other)
@@ -178,7 +167,7 @@ def a_hyperparameter_changes_nothing_before_the_task_it_acts_from(method: str) -
 
 def a_hyperparameter_changes_network_or_scores_in_the_task_it_acts_from(method: str) -> None:
     for name, param in hparams(METHODS[method].HP).items():
-        base, others = pair(method, name)
+        base, others = small.pair(method, name)
         before = small.run(method, base).traces[param.acts_from]
         after = [small.run(method, other).traces[param.acts_from] for other in others]
         parts = ("network", "evaluations")
@@ -198,7 +187,7 @@ def the_base_family_follows_what_acts_on_the_training_of_the_first_task(method: 
         return found.key(), dict(found.recipe)
 
     for name, param in hparams(METHODS[method].HP).items():
-        base, others = pair(method, name)
+        base, others = small.pair(method, name)
         for other in others:
             acts = param.acts_from == 0 and not param.at_boundary
             rule = f"{name} acts from task {param.acts_from}, so it must {'' if acts else 'not '}be in base()"
@@ -273,7 +262,7 @@ def scores_cover_the_seen_classes_and_the_primary_rule_is_among_them(method: str
 
 
 def _watch(training: Training, watched: Callable[[Phase], Loss]) -> None:
-    """Let every phase train with the loss that `watched` makes of its own."""
+    """Replace the loss of every phase by the one that `watched` returns for it."""
 
     def adapt(phase: Phase) -> Phase:
         return dataclasses.replace(phase, loss=watched(phase))
@@ -363,26 +352,4 @@ def a_saved_model_gives_the_scores_of_the_training(method: str) -> None:
     assert found.tobytes() == own.tobytes(), "name in answers_with what scores reads of State.kept"
 
 
-METHOD_CONTRACTS: tuple[Contract, ...] = (
-    it_is_stateless,
-    it_derives_from_method_alone,
-    it_says_what_it_is_and_where_it_comes_from,
-    its_hyperparameters_have_a_doc_and_a_default_in_their_domain,
-    it_refuses_an_unknown_hyperparameter_in_one_line,
-    equal_runs_give_equal_bits_and_another_seed_gives_others,
-    it_neither_reads_nor_moves_the_global_generators,
-    a_run_resumed_after_any_task_equals_the_straight_one,
-    a_shared_first_task_changes_nothing,
-    a_hyperparameter_changes_nothing_before_the_task_it_acts_from,
-    a_hyperparameter_changes_network_or_scores_in_the_task_it_acts_from,
-    a_hyperparameter_outside_its_branch_changes_nothing,
-    the_base_family_follows_what_acts_on_the_training_of_the_first_task,
-    pixels_outside_the_task_and_memory_do_not_matter_unless_it_restarts,
-    it_trains_on_tasks_of_one_class_and_on_a_base_smaller_than_an_increment,
-    rows_of_unseen_classes_stay_zero_in_every_head,
-    scores_cover_the_seen_classes_and_the_primary_rule_is_among_them,
-    every_loss_is_deterministic_and_draws_nothing,
-    the_rows_of_a_batch_name_its_images,
-    numbers_stay_finite_and_weights_float32_under_bfloat16,
-    a_saved_model_gives_the_scores_of_the_training,
-)
+METHOD_CONTRACTS = contracts_of(globals())

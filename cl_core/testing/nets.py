@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cl_core.contract import Contract
+from cl_core.contract import contracts_of
 from cl_core.nets.network import NETS, Network, Shape, build_network
 from cl_core.training.checkpoints import network_digest
 
@@ -76,12 +76,4 @@ def every_parameter_gets_a_gradient(net: str, shape: Shape) -> None:
         assert p.grad.isfinite().all(), f"{name}'s is not finite"
 
 
-NET_CONTRACTS: tuple[Contract, ...] = (
-    it_has_a_docstring,
-    features_are_a_row_an_image_in_float32,
-    maps_where_it_gives_them_hold_an_image_a_row_and_do_not_grow,
-    features_are_signed_without_the_last_relu_and_only_then,
-    an_image_is_seen_on_its_own_in_evaluation,
-    a_seed_decides_the_weights_and_the_global_generator_does_not,
-    every_parameter_gets_a_gradient,
-)
+NET_CONTRACTS = contracts_of(globals())

@@ -35,17 +35,25 @@ BUDGET: dict[str, int] = {"exemplars_per_class": 10, "exemplars_total": 48, "exe
 
 @lru_cache
 def data(classes: int = 7, per_class: int = 16) -> Data:
-    """The images, read once; shared by all tests, so nobody writes to them."""
+    """Return the images, read once. All tests share them, so none may write to them."""
     return load(DataSpec("synthetic", classes=classes, per_class=per_class))
 
 
 def copied(source: Data) -> Data:
-    """The same data set in memory of its own, which a test may overwrite; its fingerprint is the same."""
+    """Return a copy of a data set that a test may overwrite; the fingerprint is the same."""
     return dataclasses.replace(source, train=Images(source.train.x.copy(), source.train.y.copy()))
 
 
+def contents(data: Data, split: str) -> set[tuple[str, bytes]]:
+    """Return (class name, pixels) of every image of a split."""
+    images = data.train if split == "train" else data.test
+    if images is None:
+        return set()
+    return {(data.class_names[y], x.tobytes()) for x, y in zip(images.x, images.y, strict=True)}
+
+
 def hp_of(method: str, **changes: Value) -> dict[str, Value]:
-    """Tiny budgets where the method has them, and `changes`."""
+    """Return tiny budgets, if the method has any, and `changes`."""
     known = hparams(METHODS[method].HP)
     return {**{name: value for name, value in BUDGET.items() if name in known}, **changes}
 
@@ -56,7 +64,7 @@ def full_hp(method: str, **changes: Value) -> dict[str, Value]:
 
 
 def variants(method: str) -> list[dict[str, Value]]:
-    """Hyperparameters: a method as it is, and with every other option of its choices."""
+    """Return the hyperparameters of a method by default, and with every other option of its choices."""
     out: list[dict[str, Value]] = [{}]
     for param in hparams(METHODS[method].HP).values():
         if isinstance(param.domain, Choice):
@@ -126,7 +134,7 @@ def _cached(method: str, hp: str, recipe: str) -> Run:
 
 
 def run(method: str, hp: dict[str, Value] | None = None, recipe: dict[str, Any] | None = None) -> Run:
-    """A tiny run, trained once for all tests: read only."""
+    """Return a tiny run, trained once for all tests: read only."""
     return _cached(method, json.dumps(hp or {}, sort_keys=True), json.dumps(recipe or {}, sort_keys=True))
 
 
@@ -137,7 +145,7 @@ def counts(evaluation: Evaluation) -> tuple[Any, ...]:
 
 
 def trace(result: TaskResult) -> dict[str, Any]:
-    """All of a task's result but what may differ between equal runs."""
+    """Return a task's result without the values that may differ between equal runs."""
     # The checkpoint follows every hyperparameter, acting or not; `hp` names them.
     volatile = {"seconds", "shared", "peak_memory_bytes", "checkpoint", "hp"}
     kept = {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name not in volatile}
@@ -153,3 +161,14 @@ def other_values(param: HParam, now: Value) -> list[Value]:
     else:
         found = [param.domain.low, param.domain.high]  # type: ignore[union-attr]
     return [value for value in found if value != now]
+
+
+def pair(method: str, name: str) -> tuple[dict[str, Value], list[dict[str, Value]]]:
+    """Return hyperparameters in the branch where `name` is active, and copies with other values of it."""
+    known = hparams(METHODS[method].HP)
+    base: dict[str, Value] = {}
+    for other, allowed in known[name].when.items():
+        if known[other].default not in allowed:
+            base[other] = allowed[0]
+    now = full_hp(method, **base)[name]
+    return base, [{**base, name: value} for value in other_values(known[name], now)]

@@ -47,8 +47,7 @@ class Source(NamedTuple):
 
 
 def code_of(method: str, net: str, data: str) -> dict[str, str]:
-    """The digest of every file that decides the numbers of a run with these parts, by its name below its
-    root. Raises BadRequest for a name that is none."""
+    """Return the digest of each file that decides a run's numbers, by its name. Raises BadRequest."""
     return files([*ALWAYS, METHODS.module(method), NETS.module(net), DATASETS.module(data)])
 
 
@@ -66,8 +65,7 @@ def own_code(module: str) -> str | None:
 
 
 def files(modules: Iterable[str]) -> dict[str, str]:
-    """The digest of every file of some modules and of what they import, by its name below its root:
-    cl_core/methods/lwf.py."""
+    """Return the digest of each file of some modules and their imports, by name: cl_core/methods/lwf.py."""
     return {source.label: file.digest for source, file in _closure(modules)}
 
 
@@ -126,8 +124,10 @@ def _found(source: Source, name: str) -> Iterator[Source]:
 
 
 def _together(source: Source, top: str) -> bool:
-    """Tell whether a top-level module beside a file belongs to the same code: not where it is of the standard
-    library, or of a distribution that the file is not of."""
+    """Return true if a top-level module beside a file belongs to the same code.
+
+    A module of the standard library or of another distribution does not.
+    """
     first = source.path.relative_to(source.root).parts[0].removesuffix(".py")
     if top == first or top in sys.stdlib_module_names:
         return top == first

@@ -18,13 +18,14 @@ from cl_core.images.dataset import Augment
 from cl_core.images.view import View
 from cl_core.method import Method, Phase
 from cl_core.nets.network import Network, build_network
+from cl_core.records import PhaseValue
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Task
 from cl_core.training.configuration import Configuration
 from cl_core.training.events import Event, Watch
 from cl_core.training.optimisation import epoch_rows, make_optimizer, rows_to_keep
-from cl_core.training.result import PhaseValue, Trained
+from cl_core.training.result import Trained
 from cl_core.training.terms import objective
 from cl_core.training.weights import load_init
 

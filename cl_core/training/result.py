@@ -8,45 +8,21 @@ from typing import Any, NamedTuple
 
 from cl_core.hparams import Value
 from cl_core.method import Method
+from cl_core.records import PhaseValue, TaskFacts
 from cl_core.task import Task
 from cl_core.training.adaptive_options import Attempt
 from cl_core.training.evaluation import Evaluation
 
 
-@dataclass(frozen=True)
-class PhaseValue:
-    """The mean of one loss term over the images of one epoch: a step counts by its images."""
-
-    phase: str
-    epoch: int
-    term: str
-    value: float
-    weight: float
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class TaskResult:
+@dataclass(frozen=True, kw_only=True)
+class TaskResult(TaskFacts):
     """The results of one task."""
 
     task: int
-    network: str  # digest of the network's bits
-    checkpoint: str  # its address in the checkpoint store
-    classes: int
-    images: int  # of training, counted in every pass; not those that only complete a last batch
-    seconds: float  # of training, wherever it happened
-    shared: bool  # the network came from the checkpoint store
-    exemplars: int
-    exemplar_bytes: int
-    kept_bytes: int
-    peak_memory_bytes: int
-    note: str | None
-    teacher_agreement: float | None  # on validation images of old classes
     hp: Mapping[str, Value]  # in force, as is the recipe
     recipe: Mapping[str, Value]
     phases: tuple[PhaseValue, ...]
     evaluations: tuple[Evaluation, ...]
-    attempts: str | None = None  # at the task, under adaptive: as in the table `tasks`
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,7 @@ class Training:
             classes=task.new,
             images=trained.images,
             seconds=trained.seconds,
+            numerics=self.numerics,
             shared=shared,
             exemplars=exemplars,
             exemplar_bytes=exemplar_bytes,

@@ -28,11 +28,11 @@ from cl_core.training.configuration import Configuration
 from cl_core.training.trainer import Training
 from search.commands.best_study import run_to_export, write_best_study
 from search.commands.conditions import Condition, Fit, Lack, best_under, conditions
-from search.lake.rows import versions
 from search.preparation.recorded_run import recorded_spec
 from search.storage.code_record import note_on_run
 from search.storage.places import check_writable
 from search.worker.runner import cached_data, proposer_of
+from spaces.resolved.environment import versions
 from spaces.resolved.run_spec import evaluated
 from spaces.study.study import Study
 from spaces.study.study_file import standing_study

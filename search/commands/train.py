@@ -15,7 +15,6 @@ from cl_core.metrics import accuracy_matrix
 from cl_core.training import chf, shared_base
 from cl_core.training.code import code_of
 from search.lake.ledger import note_opening
-from search.lake.rows import versions
 from search.lake.writer import start_tables, study_schemas
 from search.preparation.single_run import check_own, write_spec
 from search.preparation.train_request import TrainRequest
@@ -24,6 +23,7 @@ from search.storage.places import check_writable
 from search.storage.scratch import scratch
 from search.worker.logs import logged, stamp
 from search.worker.runner import Runner
+from spaces.resolved.environment import versions
 from spaces.resolved.run_spec import RunSpec
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from functools import lru_cache
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
-import torch
 
 from cl_core.hparams import to_dict
 from cl_core.images.dataset import Data
 from cl_core.method import METHODS
 from cl_core.metrics import count_matrices, summary
-from cl_core.records import ClassRow, ConfusionRow, Identity, PhaseRow, RunRow, TaskRow, as_dict
+from cl_core.records import ClassRow, ConfusionRow, Identity, PhaseRow, RunRow, TaskFacts, TaskRow, as_dict
 from cl_core.training.result import TaskResult
 from cl_core.training.trainer import Training
 from spaces.resolved.run_spec import RunSpec
@@ -117,24 +113,8 @@ def identity(spec: RunSpec) -> dict[str, Any]:
 
 def task_rows(own: dict[str, Any], training: Training, result: TaskResult) -> dict[str, list[dict[str, Any]]]:
     """Return the rows of one task, by table."""
-    task = TaskRow(
-        **own,
-        task=result.task,
-        network=result.network,
-        classes=result.classes,
-        images=result.images,
-        exemplars=result.exemplars,
-        exemplar_bytes=result.exemplar_bytes,
-        kept_bytes=result.kept_bytes,
-        numerics=training.numerics,
-        checkpoint=result.checkpoint,
-        note=result.note,
-        teacher_agreement=result.teacher_agreement,
-        attempts=result.attempts,
-        shared=result.shared,
-        seconds=result.seconds,
-        peak_memory_bytes=result.peak_memory_bytes,
-    )
+    facts = {field.name: getattr(result, field.name) for field in fields(TaskFacts)}
+    task = TaskRow(**own, task=result.task, **facts)
     force = {
         **{f"hp.{name}": value for name, value in result.hp.items()},
         **{f"recipe.{name}": value for name, value in result.recipe.items()},
@@ -182,13 +162,3 @@ def task_rows(own: dict[str, Any], training: Training, result: TaskResult) -> di
             )
             rows["confusion"].append(as_dict(cell))
     return rows
-
-
-@lru_cache(maxsize=1)
-def versions() -> dict[str, str]:
-    """Return the versions of the software that decides the numbers."""
-    try:
-        own = importlib.metadata.version("cl-search")
-    except importlib.metadata.PackageNotFoundError:
-        own = "source"
-    return {"cl-search": own, "torch": torch.__version__, "python": ".".join(map(str, sys.version_info[:3]))}

@@ -41,11 +41,11 @@ from search.lake.rows import (
     primary_confusions,
     run_row,
     task_rows,
-    versions,
 )
 from search.lake.writer import Schemas, drop_run, read_rows, read_schemas, write_rows
 from search.worker.job import Answer
 from search.worker.progress import remove_progress, watch_run
+from spaces.resolved.environment import versions
 from spaces.resolved.run_spec import RunSpec
 
 

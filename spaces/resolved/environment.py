@@ -6,9 +6,11 @@ import datetime
 import importlib.metadata
 import os
 import platform
+from functools import cache
 from typing import Any
 
 
+@cache
 def versions() -> dict[str, str]:
     """Return the versions that a study's numbers depend on."""
     out = {"python": platform.python_version()}

@@ -19,7 +19,7 @@ PAGE = Path(__file__).parents[2] / "analysis" / "README.md"
 def comments(row: type) -> dict[str, str]:
     """Return the comment of each field of a row: behind it, or on the line above it."""
     out, above = {}, ""
-    for line in inspect.getsource(row).splitlines():
+    for line in "".join(map(inspect.getsource, row.__mro__[:-1])).splitlines():
         if match := re.match(r"    (\w+): [^#]+?(?:  # (.*))?$", line):
             out[match[1].rstrip("_")] = match[2] or above
         above = line.strip().removeprefix("# ") if line.strip().startswith("#") else ""

@@ -45,7 +45,7 @@ def test_a_key_that_is_a_word_stays_one(key: str) -> None:
 
 @pytest.mark.parametrize("text", ["a: 1\na: 2", "a: 1\n'a': 2", "1: a\n01: b", "{true: 1, True: 2}"])
 def test_a_key_that_stands_twice_is_refused(text: str) -> None:
-    with pytest.raises(BadRequest, match=r"text, line \d: the key .* stands twice in one mapping"):
+    with pytest.raises(BadRequest, match=r"text, line \d: the key .* occurs twice in one mapping"):
         read_yaml(text, "text")
 
 

@@ -16,7 +16,7 @@ from cl_core.errors import BadRequest
 from cl_core.images.data_spec import DataSpec
 from cl_core.images.loading import DATASETS, half_of_classes, load
 from cl_core.testing import DATA_SET_CONTRACTS, Contract
-from cl_core.testing.data_sets import rows
+from cl_core.testing.small import contents
 
 CLASSES = 5  # of the data sets whose files are written here
 IMAGES = 4  # training images of each class in them
@@ -122,7 +122,7 @@ def test_a_half_is_one_of_the_classes_and_images_that_are_kept(spec: DataSpec) -
     half = load(dataclasses.replace(spec, classes=4, per_class=2, half="evaluate"))
     assert half.class_names == tuple(cut.class_names[c] for c in half_of_classes(4, "evaluate"))
     assert np.bincount(half.train.y).tolist() == [2, 2]
-    assert rows(half, "train") <= rows(cut, "train")
+    assert contents(half, "train") <= contents(cut, "train")
 
 
 def test_more_classes_than_there_are_is_a_bad_request(spec: DataSpec) -> None:

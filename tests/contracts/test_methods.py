@@ -20,7 +20,8 @@ from cl_core.memory import Budget
 from cl_core.method import METHODS, Method
 from cl_core.task import Batch, Task
 from cl_core.testing import METHOD_CONTRACTS, Contract
-from cl_core.testing.methods import OPTIMIZERS, pair
+from cl_core.testing.methods import OPTIMIZERS
+from cl_core.testing.small import pair
 from cl_core.training import trainer
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints, network_digest
 from cl_core.training.checks import check

@@ -286,7 +286,7 @@ def test_bad_input_is_refused_in_one_line(changes: dict[str, Any], message: str,
     ("text", "message"),
     [
         ("a: [1, 2", "file.yaml, line 1: expected ',' or ']'"),
-        ("a: 1\nb: 2\na: 3", "file.yaml, line 3: the key 'a' stands twice"),
+        ("a: 1\nb: 2\na: 3", "file.yaml, line 3: the key 'a' occurs twice"),
         ("- lwf", "a study file must be a mapping"),
         ("", "a study file must be a mapping"),
         ("study: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
