@@ -51,6 +51,11 @@ class Parameter:
         return self.domain.low == self.domain.high
 
     @property
+    def options(self) -> tuple[Value, ...]:
+        """The values of a choice; none of a range."""
+        return _options(self.domain)
+
+    @property
     def ends(self) -> tuple[float, float] | None:
         """The smallest and the largest value; None where values have no order."""
         return ends(self.domain)

@@ -15,7 +15,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.lake.results import Results
-from analysis.selection.posterior import posterior
+from analysis.lake.searched_space import spaces
+from analysis.selection.points import points
+from analysis.selection.posterior import Floats, Index, posterior
 from analysis.statistics.sample import recorded
 from cl_core.metrics import METRICS
 from cl_core.records import CONFIRM, OWN_DEFAULT
@@ -60,12 +62,10 @@ class Confirmation:
         return self.selected is self.default
 
 
-def confirmation(
-    results: Results, search: pd.DataFrame, ranking: pd.DataFrame, ended: pd.DataFrame
-) -> Confirmation | None:
+def confirmation(results: Results, search: pd.DataFrame, ended: pd.DataFrame) -> Confirmation | None:
     """Return the confirmed selection of a cell; None where nothing but the default is confirmed yet.
 
-    `search` holds the completed runs of its search, `ranking` its complete trials, `ended` all of its rows.
+    `search` holds the completed runs of its search, `ended` all of its rows.
     """
     done = ended[(ended["status"] == "completed") & ended["objective"].notna()]
     confirmed = done[done["purpose"] == CONFIRM]
@@ -74,15 +74,17 @@ def confirmation(
     others = confirmed[~confirmed["trial_digest"].isin(published)]
     if others.empty:
         return None
-    runs = pd.concat([search[search["trial"].isin(ranking["trial"])], confirmed])
+    runs = pd.concat([search, confirmed])
     digests = [*published, *dict.fromkeys(d for d in runs["trial_digest"] if d not in published)]
     _, direction = results.study.objective
     sign = 1.0 if direction == "max" else -1.0
+    index = np.array([digests.index(d) for d in runs["trial_digest"]])
     known = posterior(
-        np.array([digests.index(d) for d in runs["trial_digest"]]),
+        index,
         np.unique(runs["class_order"].astype(str), return_inverse=True)[1],
         sign * runs["objective"].to_numpy(dtype=float),
         _variance(results, confirmed, len(runs)),
+        _points(results, runs, index, len(digests)),
         default=0,
     )
     found = []
@@ -114,6 +116,15 @@ def _selected(ranked: Sequence[Candidate], default: Candidate | None, keep: floa
     if default is None:
         return ranked[0]
     return next((one for one in ranked if one.p_better >= keep), default)
+
+
+def _points(results: Results, runs: pd.DataFrame, trial: Index, count: int) -> Floats | None:
+    """Return every trial as a point of the unit cube, [T, D]; None where study.yaml lacks the space."""
+    space = (spaces(results) or {}).get(str(runs["cell"].iloc[0]))
+    first = {int(at): row for row, at in reversed(list(enumerate(trial)))}
+    if space is None or len(first) < count:
+        return None
+    return points(space, runs.iloc[[first[at] for at in range(count)]])
 
 
 def _variance(results: Results, confirmed: pd.DataFrame, count: int) -> np.ndarray | None:

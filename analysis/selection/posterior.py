@@ -1,30 +1,43 @@
-"""Posterior of every trial's difference from the default: a mixed model over trials and class orders.
+"""Posterior of every trial's difference from the default: a Gaussian process with effects of class orders.
 
-    value of a run = mean + effect of its trial + effect of its class order + noise
+    value of a run = mean + f(trial) + effect of its class order + g(order, trial) + noise
 
-Effects and noise are normal. Their three variances are not known, so the posterior is the mean over a grid
-of them, weighted by the restricted likelihood (Patterson and Thompson, Biometrika 58, 1971) under a flat
-prior of the standard deviations. Given the variances, trial effects are Henderson's best linear unbiased
-predictions. The effect of a trial is random over all trials of the search. So the best of many values is
-taken back towards the mean, by as much as the noise explains.
+f is smooth over the searched values (Matérn 5/2 over the unit cube), plus an effect of each trial alone. g
+is as smooth as f and belongs to one class order. On recorded grids it is as large as f: the best trial of
+one class order is often not that of another (tests/search/replay). So runs on more class orders say more
+than more runs.
+
+Amplitudes and length scale are not known. The posterior is the mean over a grid of them, weighted by the
+restricted likelihood (Patterson and Thompson, Biometrika 58, 1971), with the scale of the noise integrated
+out. The effect of a trial is random over all trials of the search: the best of many values is taken back
+towards the mean, by as much as the noise explains. Source of the model: Rasmussen and Williams, Gaussian
+Processes for Machine Learning, 2006, sections 2.7 and 5.4.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.linalg import cholesky, solve_triangular
+from scipy.stats import t as student
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-# Standard deviations of the grid, as multiples of the spread of values within class orders.
-TRIALS = np.array([0.02, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0, 1.25])
-ORDERS = np.array([0.05, 0.3, 0.7, 1.5, 3.0, 6.0])
-NOISE = np.array([0.02, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25])
-NUMBERS_AT_ONCE = 4_000_000  # numbers of the matrices that are inverted together
+# The grid. Amplitudes are standard deviations, as multiples of that of the noise.
+LENGTHS = (0.35, 0.8, 2.0)  # of the unit cube
+SMOOTH = (0.5, 1.0, 2.0, 4.0)  # amplitude of f
+PER_ORDER = (0.5, 1.0)  # amplitude of g over that of f
+ALONE = (0.3, 0.6, 1.0, 2.0)  # amplitude of the effect of each trial alone, where values say nothing
+OWN = 0.3  # the same beside f
+EQUAL = 0.25  # prior probability that no trial differs from another
+ORDER = 10.0  # amplitude of the effect of a class order: far larger than all others
+PRIOR_RUNS = 4.0  # the weight of the prior scale of the noise, in runs
+PRIOR_SHARE = 0.25  # of the variance within class orders: that scale where no variance is known
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,14 @@ class Posterior:
         return self.difference + 1.96 * self.sd
 
 
+@dataclass(frozen=True)
+class Amplitudes:
+    """One point of the grid: covariances between trials, in units of the variance of the noise."""
+
+    trials: Floats  # [T, T] of f and the effects of trials alone
+    per_order: Floats  # [T, T] of g, between runs on the same class order
+
+
 def posterior(
     trial: Index,
     order: Index,
@@ -56,78 +77,79 @@ def posterior(
 ) -> Posterior:
     """Return the posterior of T trials, from n runs.
 
-    `trial`, `order` and `value` are [n]; `variance` [n] is the known part of the noise, such as that of
-    finitely many validation rows. `points` [T, D] are the trials' values in the unit cube: they say how many
-    trials there are, which may be more than have runs. Raises ValueError without a finite value.
+    `trial`, `order` and `value` are [n]; `variance` [n] is a first guess of the noise, such as that of
+    finitely many validation rows. `points` [T, D] are the trials' values in the unit cube; without them no
+    trial says anything of another. Raises ValueError without a finite value.
     """
     if not len(value) or not np.isfinite(value).all():
         raise ValueError("a posterior needs values, all of them finite")
     count = int(trial.max()) + 1 if points is None else len(points)
     value = value - value.mean()
-    known = np.zeros(len(value)) if variance is None else variance
-    scale = _spread(order, value)
-    if scale == 0.0:
+    within = _variance_within(order, value)
+    if within == 0.0:
         return Posterior(*np.zeros((3, count)))
-    grid = scale * np.stack(np.meshgrid(TRIALS, ORDERS, NOISE, indexing="ij"), axis=-1).reshape(-1, 3)
-    parts = [
-        given(trial, order, value, known, some**2, default, count)
-        for some in np.array_split(grid, max(1, len(grid) * count**2 // NUMBERS_AT_ONCE))
-    ]
-    weight, means, variances = (np.concatenate(found) for found in zip(*parts, strict=True))
-    share = np.exp(weight - weight.max())[:, None]
+    noise = PRIOR_SHARE * within if variance is None else float(np.mean(variance))
+    grid = [Amplitudes(np.zeros((count, count)), np.zeros((count, count))), *_grid(points, count)]
+    found = [given(trial, order, value, noise, some, default) for some in grid]
+    weights, means, variances = (np.array(part) for part in zip(*found, strict=True))
+    weights[0] += np.log((len(grid) - 1) * EQUAL / (1 - EQUAL))
+    share = np.exp(weights - weights.max())
     share /= share.sum()
-    difference = (share * means).sum(axis=0)
-    sd = np.sqrt((share * (variances + (means - difference) ** 2)).sum(axis=0))
-    better = (share * norm.cdf(means / np.sqrt(np.maximum(variances, 1e-300)))).sum(axis=0)
+    difference = share @ means
+    sd = np.sqrt(share @ (variances + (means - difference) ** 2))
+    scaled = means / np.sqrt(np.maximum(variances, 1e-300))
+    better = share @ student.cdf(scaled, len(value) - 1 + PRIOR_RUNS)
     better[default] = 0.0
     return Posterior(difference, sd, better)
 
 
 def given(
-    trial: Index,
-    order: Index,
-    value: Floats,
-    known: Floats,
-    variances: Floats,
-    default: int,
-    count: int,
-) -> tuple[Floats, Floats, Floats]:
-    """Return, for each of G sets of variances, the restricted log-likelihood [G], and mean and variance
-    [G, T] of the differences.
+    trial: Index, order: Index, value: Floats, noise: float, amplitudes: Amplitudes, default: int
+) -> tuple[float, Floats, Floats]:
+    """Return the restricted log-likelihood, and mean and variance [T] of the differences.
 
-    `variances` [G, 3] are those of trials, class orders and noise; `known` [n] is added to the noise.
-    Henderson's equations hold the mean, the effects of the class orders and those of the trials, in this
-    order.
+    `noise` is the prior variance of the noise, which counts as much as PRIOR_RUNS runs.
     """
-    of_trials, of_orders, of_noise = variances.T[:, :, None]
-    noise = known + of_noise  # [G, n]
-    orders, rows = int(order.max()) + 1, np.arange(len(value))
-    design = np.zeros((len(value), 1 + orders + count))
-    design[:, 0] = 1.0
-    design[rows, 1 + order] = 1.0
-    design[rows, 1 + orders + trial] = 1.0
-    weighed = design / noise[:, :, None]  # [G, n, 1 + O + T]
-    equations = design.T @ weighed
-    place = np.arange(1, design.shape[1])
-    prior = np.hstack([np.repeat(1 / of_orders, orders, 1), np.repeat(1 / of_trials, count, 1)])
-    equations[:, place, place] += prior
-    covariance = np.linalg.inv(equations)
-    right = value @ weighed  # [G, 1 + O + T]
-    effects = (covariance @ right[:, :, None])[:, :, 0]
-    logs = np.log(noise).sum(axis=1) - np.log(prior).sum(axis=1) + np.linalg.slogdet(equations)[1]
-    explained = (effects * right).sum(axis=1)
-    likelihood = -0.5 * (logs + (value**2 / noise).sum(axis=1) - explained)
-    mine = slice(1 + orders, None)
-    u, c = effects[:, mine], covariance[:, mine, mine]
-    own = np.diagonal(c, axis1=1, axis2=2)
-    spread = np.maximum(own + own[:, [default]] - 2 * c[:, default], 0.0)
-    spread[:, default] = 0.0
-    return likelihood, u - u[:, [default]], spread
+    prior, runs = amplitudes.trials, np.ix_(trial, trial)
+    same = order[:, None] == order[None, :]
+    covariance = prior[runs] + same * (ORDER**2 + amplitudes.per_order[runs]) + np.eye(len(value))
+    root = cholesky(covariance, lower=True)
+    to_runs = (prior[:, trial] - prior[default, trial]).T  # [n, T]: of the differences with the runs
+    solved = solve_triangular(root, np.column_stack([np.ones(len(value)), value, to_runs]), lower=True)
+    one, y, cross = solved[:, 0], solved[:, 1], solved[:, 2:]
+    known = one @ one
+    rest = y - (one @ y / known) * one
+    freedom = len(value) - 1 + PRIOR_RUNS
+    squares = float(rest @ rest) + PRIOR_RUNS * noise
+    logs = 2 * np.log(np.diag(root)).sum() + np.log(known) + freedom * np.log(squares)
+    own = np.diag(prior) + prior[default, default] - 2 * prior[:, default]
+    spread = own - (cross**2).sum(axis=0) + (cross.T @ one) ** 2 / known  # the mean is not known either
+    spread = np.maximum(spread, 0.0)
+    spread[default] = 0.0
+    return float(-0.5 * logs), cross.T @ rest, spread * squares / freedom
 
 
-def _spread(order: Index, value: Floats) -> float:
-    """Return the standard deviation of values around the mean of their class order."""
+def _grid(points: Floats | None, count: int) -> Iterator[Amplitudes]:
+    alone = np.eye(count)
+    for own in ALONE:
+        yield Amplitudes(own**2 * alone, np.zeros((count, count)))
+    if points is None:
+        return
+    apart = np.sqrt(((points[:, None, :] - points[None, :, :]) ** 2).sum(axis=2))
+    for length, smooth, per_order in product(LENGTHS, SMOOTH, PER_ORDER):
+        likeness = smooth**2 * matern(apart / length)
+        yield Amplitudes(likeness + OWN**2 * alone, per_order**2 * likeness)
+
+
+def matern(distance: Floats) -> Floats:
+    """Return the Matérn 5/2 correlation at distances in length scales."""
+    scaled = np.sqrt(5.0) * distance
+    return (1 + scaled + scaled**2 / 3) * np.exp(-scaled)
+
+
+def _variance_within(order: Index, value: Floats) -> float:
+    """Return the variance of values around the mean of their class order; 0 where it is not known."""
     sums, counts = np.bincount(order, value), np.bincount(order)
     apart = value - (sums / np.maximum(counts, 1))[order]
     free = len(value) - int((counts > 0).sum())
-    return float(np.sqrt((apart**2).sum() / free)) if free else 0.0
+    return float((apart**2).sum() / free) if free else 0.0

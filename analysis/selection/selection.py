@@ -125,7 +125,7 @@ def _cells(results: Results) -> list[Cell]:
             search = mine[(mine["status"] == "completed") & mine["objective"].notna()]
             seeks = searched.get(scenario, "")
             ranking = _ranking(results, search, direction, turned=seeks == "hardest")
-            confirmed = None if seeks else confirmation(results, search, ranking, ended)
+            confirmed = None if seeks else confirmation(results, search, ended)
             selected = _selected(search, ranking, ended, confirmed)
             first = ended.iloc[0]
             published = paper and str(first["cell"]) not in adapted
