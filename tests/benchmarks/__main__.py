@@ -9,12 +9,13 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cl_core.errors import BadRequest
-from tests.benchmarks import chance, search, search_quality, step, terms
+from tests.benchmarks import chance, search, search_quality, step, terms, tuning
 
-BENCHMARKS = ("chance", "step", "search", "search_quality", "terms")
+BENCHMARKS = ("chance", "step", "search", "search_quality", "terms", "tuning")
 
 
 def main() -> None:
@@ -29,6 +30,7 @@ def main() -> None:
         "search": search.measure,
         "search_quality": search_quality.measure,
         "terms": lambda: terms.measure(asked),
+        "tuning": tuning.measure,
     }
     figures: dict[str, Any] = {}
     for name in [asked.name] if asked.name else BENCHMARKS:
@@ -45,8 +47,17 @@ def main() -> None:
         if name == "terms":
             terms.show(values)
             continue
-        for figure, value in values.items():
+        for figure, value in _flat(values):
             print(f"{name}.{figure} = {value:g}")
+
+
+def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield every figure with its name, joined with dots where figures are nested."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{inner}", figure) for inner, figure in _flat(value))
+        else:
+            yield name, value
 
 
 if __name__ == "__main__":

@@ -1,0 +1,38 @@
+"""The recorded class orders, and what a search gains over the published default on them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.benchmarks import tuning
+from tests.search.replay.class_orders import recorded
+
+CELLS = sorted(recorded())
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_recorded_cell_has_the_default_eight_class_orders_and_the_bits_of_its_counts(name: str) -> None:
+    cell = recorded()[name]
+    trials, orders, tasks = cell.validation.shape
+    assert (trials, orders) == (100, 8)
+    assert cell.points.min() == 0.0
+    assert cell.points.max() == 1.0
+    assert len(cell.rows) == tasks
+    for task, rows in enumerate(cell.rows):
+        assert rows.mean(axis=2) == pytest.approx(cell.validation[:, :, task])
+    default = cell.values.iloc[cell.default]
+    assert default["increment.lr"] == 0.002
+    assert np.ptp(cell.validation[:, :, 0], axis=0).max() == 0.0  # the first task is shared
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_confirmed_selection_is_seldom_worse_than_the_default_and_gains_more_than_the_best_seen(
+    name: str,
+) -> None:
+    """40 seeds; the figures of 200 stand in search/README.md."""
+    found = tuning.of_cell(recorded()[name], 40, (30,))
+    assert found["worse_at_30"] <= 0.05
+    assert found["gain_at_30"] > 0.0
+    assert found["gain_at_30"] > found["today_gain_at_30"]
+    assert found["oracle_gain"] >= found["gain_at_30"]
