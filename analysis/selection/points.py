@@ -11,7 +11,7 @@ from analysis.lake.searched_space import Parameter, acting
 from analysis.selection.posterior import Floats
 
 MIDDLE = 0.5  # of a parameter that does not act in a trial
-APART = 1 / math.sqrt(2)  # two categories have distance 1
+CATEGORY = 1 / math.sqrt(2)  # two categories have distance 1
 
 
 def points(space: tuple[Parameter, ...], rows: pd.DataFrame) -> Floats:
@@ -31,7 +31,7 @@ def points(space: tuple[Parameter, ...], rows: pd.DataFrame) -> Floats:
         ]
         if parameter.ends is None:
             columns += [
-                np.array([APART * (value == option) for value in found]) for option in parameter.options
+                np.array([CATEGORY * (value == option) for value in found]) for option in parameter.options
             ]
         else:
             columns.append(np.array([_place(parameter, value) for value in found]))

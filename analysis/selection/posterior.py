@@ -29,13 +29,18 @@ Floats = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 # The grid. Amplitudes are standard deviations, as multiples of that of the noise.
-LENGTHS = (0.35, 0.8, 2.0)  # of the unit cube
-SMOOTH = (0.5, 1.0, 2.0, 4.0)  # amplitude of f
+LENGTH_SCALES = (0.35, 0.8, 2.0)  # of the unit cube
+SMOOTH_AMPLITUDES = (0.5, 1.0, 2.0, 4.0)  # amplitude of f
 PER_ORDER = (0.5, 1.0)  # amplitude of g over that of f
-ALONE = (0.3, 0.6, 1.0, 2.0)  # amplitude of the effect of each trial alone, where values say nothing
-OWN = 0.3  # the same beside f
-EQUAL = 0.25  # prior probability that no trial differs from another
-ORDER = 10.0  # amplitude of the effect of a class order: far larger than all others
+TRIAL_AMPLITUDES = (
+    0.3,
+    0.6,
+    1.0,
+    2.0,
+)  # amplitude of the effect of each trial alone, where values say nothing
+TRIAL_AMPLITUDE = 0.3  # the same beside f
+P_EQUAL = 0.25  # prior probability that no trial differs from another
+ORDER_AMPLITUDE = 10.0  # amplitude of the effect of a class order: far larger than all others
 PRIOR_RUNS = 4.0  # the weight of the prior scale of the noise, in runs
 PRIOR_SHARE = 0.25  # of the variance within class orders: that scale where no variance is known
 
@@ -92,7 +97,7 @@ def posterior(
     grid = [Amplitudes(np.zeros((count, count)), np.zeros((count, count))), *_grid(points, count)]
     found = [given(trial, order, value, noise, some, default) for some in grid]
     weights, means, variances = (np.array(part) for part in zip(*found, strict=True))
-    weights[0] += np.log((len(grid) - 1) * EQUAL / (1 - EQUAL))
+    weights[0] += np.log((len(grid) - 1) * P_EQUAL / (1 - P_EQUAL))
     share = np.exp(weights - weights.max())
     share /= share.sum()
     difference = share @ means
@@ -112,7 +117,7 @@ def given(
     """
     prior, runs = amplitudes.trials, np.ix_(trial, trial)
     same = order[:, None] == order[None, :]
-    covariance = prior[runs] + same * (ORDER**2 + amplitudes.per_order[runs]) + np.eye(len(value))
+    covariance = prior[runs] + same * (ORDER_AMPLITUDE**2 + amplitudes.per_order[runs]) + np.eye(len(value))
     root = cholesky(covariance, lower=True)
     to_runs = (prior[:, trial] - prior[default, trial]).T  # [n, T]: of the differences with the runs
     solved = solve_triangular(root, np.column_stack([np.ones(len(value)), value, to_runs]), lower=True)
@@ -131,14 +136,14 @@ def given(
 
 def _grid(points: Floats | None, count: int) -> Iterator[Amplitudes]:
     alone = np.eye(count)
-    for own in ALONE:
+    for own in TRIAL_AMPLITUDES:
         yield Amplitudes(own**2 * alone, np.zeros((count, count)))
     if points is None:
         return
     apart = np.sqrt(((points[:, None, :] - points[None, :, :]) ** 2).sum(axis=2))
-    for length, smooth, per_order in product(LENGTHS, SMOOTH, PER_ORDER):
+    for length, smooth, per_order in product(LENGTH_SCALES, SMOOTH_AMPLITUDES, PER_ORDER):
         likeness = smooth**2 * matern(apart / length)
-        yield Amplitudes(likeness + OWN**2 * alone, per_order**2 * likeness)
+        yield Amplitudes(likeness + TRIAL_AMPLITUDE**2 * alone, per_order**2 * likeness)
 
 
 def matern(distance: Floats) -> Floats:

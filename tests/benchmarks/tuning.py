@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.selection.posterior import (
-    LENGTHS,
-    OWN,
-    SMOOTH,
+    LENGTH_SCALES,
+    SMOOTH_AMPLITUDES,
+    TRIAL_AMPLITUDE,
     Amplitudes,
     Posterior,
     given,
@@ -103,10 +103,13 @@ def truth(name: str, orders: tuple[int, ...]) -> Floats:
             one,
             means - means.mean(),
             NOISE / len(orders),
-            Amplitudes(smooth**2 * matern(apart / length) + OWN**2 * np.eye(count), np.zeros((count, count))),
+            Amplitudes(
+                smooth**2 * matern(apart / length) + TRIAL_AMPLITUDE**2 * np.eye(count),
+                np.zeros((count, count)),
+            ),
             cell.default,
         )
-        for length, smooth in product(LENGTHS, SMOOTH)
+        for length, smooth in product(LENGTH_SCALES, SMOOTH_AMPLITUDES)
     ]
     best: Floats = max(fits, key=lambda fit: fit[0])[1]
     return best
