@@ -42,7 +42,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "backward_transfer": ("max", "1/(T−1) · Σ_{j<T−1} (R[T−1][j] − R[j][j]); negative means forgetting"),
     "old_new_gap": (
         "min",
-        "|A_new − A_old| after the last task: accuracy on its classes, and pooled over all older ones",
+        "|A_{new} − A_{old}| after the last task: accuracy on its classes, and pooled over all older ones",
     ),
 }
 """Metrics from confusion counts: name -> (direction, formula)."""

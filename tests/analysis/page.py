@@ -38,21 +38,25 @@ def column_tables() -> str:
             if column.name in shared:
                 continue
             kind = column.type.__name__ + (" or null" if column.nullable else "")
-            notes = [said.get(column.name) or FORMULAS.get(column.name, "")]
+            notes = [said.get(column.name, "").rstrip(".").replace("|", "\\|") or formula(column.name)]
             notes += ["may differ between equal runs"] if column.volatile else []
-            meaning = "; ".join(filter(None, notes)).replace("|", "\\|")
+            meaning = "; ".join(filter(None, notes))
             lines.append(f"| `{column.name}` | {kind} | {meaning} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
 
+def formula(name: str) -> str:
+    """Return the formula of a metric with its subscripts; empty for a column that is none."""
+    return re.sub(r"_(?:\{([^}]*)\}|(\w))", r"<sub>\1\2</sub>", FORMULAS.get(name, "").replace("|", "\\|"))
+
+
 def metric_table() -> str:
     """Return the table of metrics and costs: name, better direction, formula."""
     lines = ["| name | better | formula |", "|---|---|---|"]
-    for name, formula in FORMULAS.items():
+    for name in FORMULAS:
         better = {"max": "higher", "min": "lower"}.get({**METRICS, **COSTS}.get(name, ("", ""))[0], "")
-        text = re.sub(r"_(?:\{([^}]*)\}|(\w))", r"<sub>\1\2</sub>", formula.replace("|", "\\|"))
-        lines.append(f"| `{name}` | {better} | {text} |")
+        lines.append(f"| `{name}` | {better} | {formula(name)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from cl_core.records import TABLES, Identity, columns
@@ -22,3 +24,11 @@ def test_every_column_but_the_shared_ones_stands_on_the_page() -> None:
     page = written("columns")
     shared = set(Identity.__annotations__)
     assert all(f"| `{c.name}` |" in page for table in TABLES for c in columns(table) if c.name not in shared)
+
+
+@pytest.mark.parametrize("name", ["columns", "metrics"])
+def test_no_subscript_ends_within_a_word(name: str) -> None:
+    """`A_new` would have the subscript n alone: longer ones are written `A_{new}`."""
+    text = GENERATED[name]()
+    assert not re.findall(r"\w*</sub>[a-z]\w*", text)
+    assert not re.findall(r"\w_\{", text)
