@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.lake.results import Results
@@ -62,6 +63,8 @@ class Parameter:
 
     def value(self, found: object) -> Value | None:
         """Convert a table's value to one of the domain; None where it is not in it."""
+        if isinstance(found, np.generic):  # of a column without missing values; no int or bool of Python's
+            found = found.item()
         if found is None or (isinstance(found, float) and math.isnan(found)) or found is pd.NA:
             return None
         if isinstance(found, bool) != any(isinstance(o, bool) for o in _options(self.domain)):
