@@ -50,7 +50,7 @@ class Confirmation:
     """The confirmed selection of a cell."""
 
     candidates: tuple[Candidate, ...]  # without the default, the most promising first
-    default: Candidate | None  # None where no run of the default has completed
+    default: Candidate | None  # None where no confirming run of the default has completed
     selected: Candidate
     keep_default: float
     orders: int  # fresh class orders, over all candidates
@@ -75,7 +75,8 @@ def confirmation(results: Results, search: pd.DataFrame, ended: pd.DataFrame) ->
     if others.empty:
         return None
     runs = pd.concat([search, confirmed])
-    digests = [*published, *dict.fromkeys(d for d in runs["trial_digest"] if d not in published)]
+    # The default first: differences are from it, or from any other trial where it has no run at all.
+    digests = sorted(dict.fromkeys(runs["trial_digest"]), key=lambda digest: digest not in published)
     _, direction = results.study.objective
     sign = 1.0 if direction == "max" else -1.0
     index = np.array([digests.index(d) for d in runs["trial_digest"]])
@@ -132,8 +133,8 @@ def _variance(results: Results, confirmed: pd.DataFrame, count: int) -> np.ndarr
     name = results.study.objective[0]
     if name not in METRICS:
         return None
-    errors = [SHARED * one.error for _, one in recorded(results, confirmed, "objective", name)]
-    return np.full(count, float(np.mean(np.square(errors))))
+    errors = [SHARED * one.error for _, one in recorded(results, confirmed, "objective", name) if one.error]
+    return np.full(count, float(np.mean(np.square(errors)))) if errors else None  # None: the counts are gone
 
 
 def _rows(results: Results, confirmed: pd.DataFrame) -> int:

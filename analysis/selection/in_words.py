@@ -35,7 +35,7 @@ def selection_in_words(results: Results, cell: Cell) -> str:
     on += f", {known.rows} {rows_selected_on(results)} each" if known.rows else ""
     if known.default is None:
         trial = _trial(results, cell, known.selected)
-        lack = "the default has no completed run, so the difference from it is not known"
+        lack = "the default has no completed run on the fresh class orders, so the difference is not known"
         return f"{cell.name}: selected {trial}: {lack}; {on}"
     if not known.kept:
         trial = _trial(results, cell, known.selected)

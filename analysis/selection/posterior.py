@@ -91,9 +91,9 @@ def posterior(
     count = int(trial.max()) + 1 if points is None else len(points)
     value = value - value.mean()
     within = _variance_within(order, value)
-    if within == 0.0:
-        return Posterior(*np.zeros((3, count)))
     noise = PRIOR_SHARE * within if variance is None else float(np.mean(variance))
+    if within == noise == 0.0:  # equal values, and nothing else tells how far another run would differ
+        return Posterior(*np.zeros((3, count)))
     grid = [Amplitudes(np.zeros((count, count)), np.zeros((count, count))), *_grid(points, count)]
     found = [given(trial, order, value, noise, some, default) for some in grid]
     weights, means, variances = (np.array(part) for part in zip(*found, strict=True))

@@ -21,21 +21,23 @@ def selected_trials(results: Results) -> Section:
     if not found:
         return Section(TITLE, "No trial was confirmed on fresh class orders.", optional=True)
     lines = [selection_in_words(results, cell) for cell, _ in found]
-    name = results.study.objective[0].replace("_", " ")
+    objective, direction = results.study.objective
+    name = objective.replace("_", " ")
     keep = results.study.protocol.keep_default
     text = (
         "The best trials of each search and the published default were trained again on class orders that "
         f"the search has not used, and measured on {rows_selected_on(results)}. “Value” is {name} over "
         "these orders. “Difference” is the posterior mean of trial minus default over all runs of the cell, "
         "with its 95 % interval. It lies nearer to zero than the values do, because the best of many values "
-        f"is partly luck. The default is kept unless a trial is better with probability {keep:g} or more "
-        "(protocol.keep_default)."
+        f"is partly luck. {'Above' if direction == 'max' else 'Below'} zero the trial is better. The default "
+        f"is kept unless a trial is better with probability {keep:g} or more (protocol.keep_default)."
     )
     table = pd.DataFrame([row for cell, known in found for row in _rows(results, cell, known)])
     formulas = [
-        "value of a run = mean + effect of the trial + effect of the class order + noise; effects and noise "
-        "are normal, their variances are integrated over by restricted likelihood",
-        "P(better): posterior probability that the trial's effect is greater than the default's",
+        "value of a run = mean + f(trial) + effect of its class order + g(class order, trial) + noise: f and "
+        "g are Gaussian processes over the searched values (Matérn 5/2), g one for each class order; their "
+        "amplitudes are averaged over, weighted by the restricted likelihood",
+        "P(better): posterior probability that f(trial) is better than f(default)",
     ]
     n = f"n = {span(known.orders for _, known in found)} fresh class orders"
     return Section(
@@ -57,6 +59,7 @@ def _rows(results: Results, cell: Cell, known: Confirmation) -> list[dict[str, o
 
 def _row(results: Results, cell: Cell, known: Confirmation, one: Candidate) -> dict[str, object]:
     default = one is known.default
+    compared = known.default is not None and not default
     selection = ("kept the default" if known.kept else "selected") if one is known.selected else ""
     return {
         "scenario": cell.scenario,
@@ -64,10 +67,10 @@ def _row(results: Results, cell: Cell, known: Confirmation, one: Candidate) -> d
         "trial": "default" if default else str(one.trial),
         "values": searched_values(results, cell, one.trial),
         "value": one.value,
-        "difference": None if default else one.difference,
-        "low": None if default else one.low,
-        "high": None if default else one.high,
-        "P(better)": None if default else one.p_better,
+        "difference": one.difference if compared else None,
+        "low": one.low if compared else None,
+        "high": one.high if compared else None,
+        "P(better)": one.p_better if compared else None,
         "class orders": one.orders,
         "selection": selection,
     }

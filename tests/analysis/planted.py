@@ -36,6 +36,7 @@ from cl_core.records import (
 
 HP = {"hp.kd_weight": float, "hp.exemplars_per_class": int, "hp.distill": bool}
 RECIPE = {"recipe.base.lr": float, "recipe.increment.lr": float}
+FRESH = (8, 9)  # class orders that confirm
 KEEP = {
     "finetune": (0.05, 0.95),
     "joint": (1.0, 0.0),
@@ -60,6 +61,7 @@ class Plan:
     stopped: tuple[int, ...] = ()  # ... that are stopped after half of their tasks
     splits: tuple[str, ...] = ("val",)
     rows: int = 20  # of a class
+    confirmed: tuple[int, ...] = ()  # numbers of trials that are confirmed on two fresh class orders
     evaluated: bool = False  # by final runs on test rows, and reruns on both
 
 
@@ -87,6 +89,9 @@ def write(folder: Path, plan: Plan) -> Path:
             for number in range(plan.trials):
                 for order in range(plan.orders):
                     _run(folder, plan, label, scenario, sizes, number, order)
+            for number in plan.confirmed:
+                for order in FRESH:
+                    _run(folder, plan, label, scenario, sizes, number, order, "confirm")
     if plan.evaluated:
         chosen = {(cell.label, cell.scenario): cell.selected_trial for cell in cells(open_results(folder))}
         for (label, scenario), number in chosen.items():

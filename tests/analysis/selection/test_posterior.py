@@ -59,20 +59,29 @@ def test_near_trials_inform_each_other_and_one_without_points_does_not() -> None
 
 
 def test_what_holds_on_one_class_order_alone_is_not_believed_of_others() -> None:
-    """Eight trials on one class order say less of the mean than eight on four of them, at the same values."""
-    places = np.linspace(0, 1, 8)[:, None]
-    value = 0.05 * places[:, 0] + np.random.default_rng(1).normal(0, 0.002, 8)
-    one = posterior(np.arange(8), np.zeros(8, int), value, points=places)
-    value = value + np.array([0.0, 0.03, 0.06, 0.09] * 2)
-    four = posterior(np.arange(8), np.array([0, 1, 2, 3] * 2), value, points=places)
-    assert one.p_better[7] > 0.8
-    assert four.difference[7] > 0
+    """24 trials on one class order say less of the mean than 24 on four of them, at the same values."""
+    places = np.linspace(0, 1, 24)[:, None]
+    value = 0.05 * places[:, 0] + np.random.default_rng(1).normal(0, 0.002, 24)
+    order = np.arange(24) % 4
+    one = posterior(np.arange(24), np.zeros(24, int), value, points=places)
+    four = posterior(np.arange(24), order, value + 0.03 * order, points=places)
+    assert 0.01 < one.sd[23] < 0.02  # of a difference of 0.05
+    assert four.sd[23] < 0.6 * one.sd[23]
+    assert 0 < one.difference[23] < 0.8 * four.difference[23]
 
 
 def test_equal_values_say_nothing() -> None:
     found = posterior(np.arange(3), np.zeros(3, dtype=int), np.full(3, 0.4))
     assert not found.difference.any()
     assert not found.p_better.any()
+
+
+def test_equal_values_of_few_rows_are_not_certain() -> None:
+    """Three shares of 100 rows that happen to agree: each could be the better one, by some rows."""
+    found = posterior(np.arange(3), np.zeros(3, dtype=int), np.full(3, 0.4), np.full(3, 0.24 / 100))
+    assert found.difference == pytest.approx(np.zeros(3))
+    assert found.p_better[1:] == pytest.approx([0.5, 0.5])
+    assert found.low[1:].max() < -0.01
 
 
 def test_more_orders_narrow_the_interval_and_a_trial_without_runs_is_least_certain() -> None:
