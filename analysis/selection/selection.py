@@ -58,6 +58,11 @@ class Cell:
         return None if self.ranking.empty else int(self.ranking["trial"].iloc[0])
 
     @property
+    def selected_name(self) -> str:
+        """The selected trial in words: "trial 3", or "default" for one that the search has not tried."""
+        return "default" if self.selected_trial == OWN_DEFAULT else f"trial {self.selected_trial}"
+
+    @property
     def selected_digest(self) -> list[str]:
         """The digest of the selected trial's values, in a list that is empty where there is none."""
         if self.confirmation is not None:

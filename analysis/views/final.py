@@ -110,7 +110,7 @@ def _values(results: Results, runs: pd.DataFrame) -> Values:
 
 def _rows(one: Evaluated) -> list[dict[str, Any]]:
     """Return a row for the selected trial and one for the default; one row where they are the same."""
-    named = {f"trial {one.cell.selected_trial}": one.selected, "default": one.default}
+    named = {one.cell.selected_name: one.selected, "default": one.default}
     if one.same:
         named = {"default is selected": one.selected}
     out = []
@@ -166,8 +166,8 @@ def _figure(results: Results, judged: list[Evaluated], metric: str) -> go.Figure
     for index, scenario in enumerate(names):
         mine = [one for one in judged if one.cell.scenario == scenario]
         for one in sorted(mine, key=lambda one: one.selected[metric].mean.value or 0.0):
-            label, number = one.cell.label, one.cell.selected_trial
-            marks = (("default", one.default, 13, True), (f"trial {number}", one.selected, 10, False))
+            label = one.cell.label
+            marks = (("default", one.default, 13, True), (one.cell.selected_name, one.selected, 10, False))
             for name, values, size, ring in marks:
                 known = values[metric].mean
                 if known.value is not None:

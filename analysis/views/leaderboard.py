@@ -26,6 +26,7 @@ from analysis.selection.selection import (
 from analysis.statistics.intervals import INTERVAL, Mean, mean
 from analysis.statistics.sample import Sample, measured, recorded
 from cl_core.metrics import FORMULAS, METRICS
+from cl_core.records import OWN_DEFAULT
 
 METRIC_COLUMNS = {
     "first_task_accuracy": "first-task accuracy",
@@ -114,7 +115,8 @@ def _shown(results: Results, cell: Cell, split: str, name: str) -> Position:
 
 def _row(results: Results, one: Position, shown: Sequence[Position]) -> dict[str, object]:
     cell = one.cell
-    row: dict[str, object] = {"scenario": cell.scenario, "label": cell.label, "trial": cell.selected_trial}
+    row: dict[str, object] = {"scenario": cell.scenario, "label": cell.label}
+    row["trial"] = "default" if cell.selected_trial == OWN_DEFAULT else cell.selected_trial
     for key, title in METRIC_COLUMNS.items():
         value = one.metrics[key].mean
         row[title], row[f"{title} ±"] = value.value, value.half
@@ -180,7 +182,7 @@ def _figure(
         mine = [one for one in shown if one.cell.scenario == scenario]
         for one in sorted(mine, key=lambda one: one.best.mean.value or 0.0, reverse=direction == "min"):
             cell, best = one.cell, one.best.mean
-            text, ink = f"{cell.label}: trial {cell.selected_trial}<br>%{{x:.3f}}", colour[cell.label]
+            text, ink = f"{cell.label}: {cell.selected_name}<br>%{{x:.3f}}", colour[cell.label]
             figure.add_trace(dot(best, cell.label, text, ink, 11), **where)
             published = replace(one.default.mean, half=None)
             text = f"{cell.label}: published values<br>%{{x:.3f}}"

@@ -30,10 +30,13 @@ def selection_gap(results: Results) -> Section:
     if name not in METRICS or protocol.select_on in ("chf", "adaptive"):
         return Section(TITLE, "No trial was selected by an accuracy, so there is no gap.", optional=True)
     how = protocol.over_runs(direction)
-    rows, open_, used, orders = [], [], set[str](), set[int]()
+    rows, open_, untried, used, orders = [], [], [], set[str](), set[int]()
     for cell in cells(results):
         final = measured(results, cell.final, "test")[name]
         if not Sample.of(final):
+            continue
+        if not (cell.selected["purpose"] == "search").all():  # its fresh class orders are not trained again
+            untried.append(cell.name)
             continue
         stations = _stations(results, cell, final, name, protocol)
         if stations is None:
@@ -50,9 +53,10 @@ def selection_gap(results: Results) -> Section:
         row[LUCK] = _luck(results, cell, name, direction, protocol)
         orders.add(len(Sample.of(final)))
         rows.append(row)
+    lacking = f" Left out, as the search has not tried the selected default: {', '.join(untried)}."
     if not rows:
         text = "No cell has the runs of `cl-search evaluate` that split its gap into parts."
-        return Section(TITLE, text, optional=True)
+        return Section(TITLE, text + (lacking if untried else ""), optional=True)
     frame = pd.DataFrame(rows)
     wanted = [c for part in FORMULAS if part in used for c in (part, f"{part} ±")]
     frame = frame.reindex(columns=["scenario", "label", "selected by", *wanted, "final", "gap", LUCK])
@@ -66,11 +70,15 @@ def selection_gap(results: Results) -> Section:
             "exceeds its value on other rows, since each was measured on finitely many. Trials are taken to "
             "err independently; those that err on the same rows have less of it."
         )
+        if frame[LUCK].isna().any():
+            text += " It is not given where the confirmation selected another trial than the best seen."
         if "other rows" in used:
             text += (
                 " It lies in “other rows”, and in “fresh seeds” as far as a network trained anew errs on "
                 "other rows."
             )
+    if untried:
+        text += lacking
     if open_:
         text += f" Left out until all of their runs have completed: {', '.join(open_)}."
     return Section(
@@ -89,7 +97,7 @@ def selection_gap(results: Results) -> Section:
 
 def _text(protocol: ProtocolRecord, name: str, direction: str, summed: bool) -> str:
     sign = "above" if direction == "max" else "below"
-    text = f"“Selected by” is the {name.replace('_', ' ')} by which the search selected the trial"
+    text = f"“Selected by” is the {name.replace('_', ' ')} of the selected trial in the search"
     text += (
         ", the worst over its runs; later values are the expected worst of as many runs"
         if protocol.worst
@@ -114,10 +122,15 @@ def _text(protocol: ProtocolRecord, name: str, direction: str, summed: bool) -> 
 def _luck(
     results: Results, cell: Cell, metric: str, direction: str, protocol: ProtocolRecord
 ) -> float | None:
-    """The luck of the selection rows, with the sign of the gap; None for a single trial."""
+    """The luck of the selection rows, with the sign of the gap.
+
+    None for a single trial, and where the confirmation has selected another one than the best of the search.
+    """
     table = ranked(results, cell)
+    if len(table) < 2 or table["trial"].iloc[0] != cell.selected_trial:
+        return None
     first = protocol.first if protocol.select_on == "first-k" else None
-    errors = row_errors(results, cell, table, metric, first) if len(table) > 1 else None
+    errors = row_errors(results, cell, table, metric, first)
     if errors is None:
         return None
     sign = -1.0 if direction == "min" else 1.0

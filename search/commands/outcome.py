@@ -21,6 +21,7 @@ from analysis.selection.trials import span
 from analysis.statistics.counting_error import luck
 from analysis.statistics.intervals import Mean
 from analysis.statistics.sample import Sample, recorded
+from cl_core.metrics import METRICS
 from search.display.named_table import named_table
 from spaces.study.confirmation import ConfirmPart
 
@@ -91,7 +92,7 @@ def outcome(folder: Path) -> Outcome:
 def _unconfirmed(results: Results, found: Sequence[Cell]) -> str:
     """Return a line on the cells whose selection no fresh class order has confirmed, and how to confirm it.
 
-    Empty where there are none, and where the protocol confirms nothing.
+    Empty where there are none, where the protocol confirms nothing, and for a cost, no share of rows.
     """
     study = results.study
     if study.protocol.select_on in ("chf", "adaptive", "oracle-test") or study.protocol.worst:
@@ -103,6 +104,8 @@ def _unconfirmed(results: Results, found: Sequence[Cell]) -> str:
     names = ", ".join(cell.name for cell in open_[:NAMED]) + (", ..." if len(open_) > NAMED else "")
     if all((record := records.get(cell.name)) and record.confirm for cell in open_):
         return f"not confirmed yet: {names}"
+    if study.objective[0] not in METRICS:
+        return ""
     counts = [results.confusions(cell.best["run"].iloc[0], cell.best["split"].iloc[0]) for cell in open_]
     rows = min((int(count[-1].sum()) for count in counts if count), default=0)
     count = study.protocol.runs
@@ -135,9 +138,9 @@ def next_command(folder: Path) -> str | None:
 
 def _row(results: Results, cell: Cell, name: str, final: bool) -> list[str]:
     default = final_default(results, cell) if final else cell.default
-    same = set(default["run"]) == set(cell.best["run"])
+    same = _is_default(cell) or set(default["run"]) == set(cell.best["run"])
     mine = _mean(results, cell.best, name)
-    out = [cell.name, str(cell.selected_trial), _number(mine.value, name)]
+    out = [cell.name, cell.selected_name.removeprefix("trial "), _number(mine.value, name)]
     out[2] += "" if mine.half is None else f" ± {_number(mine.half, name)}"
     out.append("same" if same else _number(_mean(results, default, name).value, name))
     for method in ("finetune", "joint"):

@@ -62,6 +62,7 @@ class Plan:
     splits: tuple[str, ...] = ("val",)
     rows: int = 20  # of a class
     confirmed: tuple[int, ...] = ()  # numbers of trials that are confirmed on two fresh class orders
+    start_from: tuple[str, ...] = ("paper",)
     evaluated: bool = False  # by final runs on test rows, and reruns on both
 
 
@@ -72,7 +73,7 @@ def write(folder: Path, plan: Plan) -> Path:
         "data": {"name": "digits"},
         "scenarios": [name for name, _ in plan.scenarios],
         "methods": {label: {"method": label} for label in plan.labels},
-        "search": {"objective": {"average_incremental_accuracy": "max"}, "start_from": ["paper"]},
+        "search": {"objective": {"average_incremental_accuracy": "max"}, "start_from": [*plan.start_from]},
         "protocol": {"select_on": "validation", "validation": 0.1},
         "resolved": {
             "identity": "0123456789",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,18 +16,15 @@ from analysis.lake.run_folder import STUDY, table_folder
 from analysis.report.section import VIEWS
 from analysis.selection.in_words import selection_in_words
 from analysis.selection.selection import Cell, cells
+from cl_core.records import OWN_DEFAULT
 from tests.analysis.planted import Plan, write
 
 PLAN = Plan(labels=("lwf",), scenarios=(("B0-3tasks", (2, 2, 2)),), trials=6)
 
 
-def confirmed(folder: Path, *numbers: int, protocol: dict | None = None) -> Path:
+def confirmed(folder: Path, *numbers: int, **plan: Any) -> Path:
     """Write a lake whose trials `numbers` are confirmed."""
-    write(folder, Plan(**{**vars(PLAN), "confirmed": numbers}))
-    study = yaml.safe_load((folder / STUDY).read_text())
-    study["protocol"].update(protocol or {})
-    (folder / STUDY).write_text(yaml.safe_dump(study, sort_keys=False))
-    return folder
+    return write(folder, replace(PLAN, confirmed=numbers, **plan))
 
 
 def only(folder: Path) -> Cell:
@@ -64,3 +63,26 @@ def test_the_table_says_on_which_side_of_zero_a_trial_is_better(
     row = section.table.iloc[1]
     assert np.sign(row["difference"]) == np.sign(row["P(better)"] - 0.5) * (1 if direction == "max" else -1)
     assert selection_in_words(open_results(folder), only(folder))
+
+
+def test_a_selected_default_that_the_search_has_not_tried_has_a_name_and_no_gap(tmp_path: Path) -> None:
+    folder = confirmed(tmp_path / "run", OWN_DEFAULT, 1, 3, start_from=(), evaluated=True)
+    cell = only(folder)
+    assert (cell.selected_trial, cell.selected_name) == (OWN_DEFAULT, "default")
+    results = open_results(folder)
+    assert list(VIEWS["leaderboard"](results).table["trial"]) == ["default"]
+    assert "trial -1" not in VIEWS["final"](results).figure.to_json()
+    gap = VIEWS["selection_gap"](results)
+    assert gap.table is None
+    assert "Left out, as the search has not tried the selected default: lwf@B0-3tasks." in gap.text
+
+
+@pytest.mark.parametrize(("numbers", "given"), [((), True), ((1, 3), False)])
+def test_luck_of_rows_is_that_of_the_best_seen_alone(
+    tmp_path: Path, numbers: tuple[int, ...], given: bool
+) -> None:
+    folder = confirmed(tmp_path / "run", *numbers, evaluated=True)
+    cell = only(folder)
+    assert (cell.selected_trial == cell.ranking["trial"].iloc[0]) == given
+    table = VIEWS["selection_gap"](open_results(folder)).table
+    assert ("luck of rows" in table) == given

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from analysis.lake.run_folder import STUDY
 from analysis.lake.run_rows import run_rows
 from cl_core.errors import BadRequest
 from search.commands.outcome import next_command, outcome
@@ -19,6 +20,8 @@ from search.display.named_table import named_table
 from search.jobs.progress import CellProgress
 from search.preparation.evaluation import prepare_evaluation
 from search.worker.logs import named_run
+from tests.analysis import planted
+from tests.analysis.planted import Plan
 from tests.search.terminal import call, refused, write
 
 CELL = "distill-feature-cosine@B0-10tasks"
@@ -238,3 +241,18 @@ def test_the_next_command_is_none_where_nothing_was_selected(tmp_path: Path, sea
         path.unlink()
     assert next_command(copy) is None
     assert outcome(copy).rows == []
+
+
+def test_a_default_that_the_search_has_not_tried_is_named_so(tmp_path: Path) -> None:
+    plan = Plan(labels=("lwf",), scenarios=(("B0-3tasks", (2, 2, 2)),), confirmed=(-1, 1, 3), start_from=())
+    said = outcome(planted.write(tmp_path / "run", plan))
+    assert said.columns == ["cell", "trial", "selected"]  # it is its own default, so that column is left out
+    assert said.rows[0][1] == "default"
+
+
+@pytest.mark.parametrize(("objective", "said"), [("last_accuracy", True), ("kept_bytes", False)])
+def test_only_shares_of_rows_are_called_luck(tmp_path: Path, objective: str, said: bool) -> None:
+    folder = planted.write(tmp_path / "run", Plan(labels=("lwf",), scenarios=(("B0-3tasks", (2, 2, 2)),)))
+    path = folder / STUDY
+    path.write_text(path.read_text().replace("average_incremental_accuracy", objective))
+    assert any("are luck" in line for line in outcome(folder).lines) == said
