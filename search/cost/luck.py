@@ -5,6 +5,7 @@ from __future__ import annotations
 from analysis.selection.in_words import rounded
 from analysis.statistics.counting_error import luck
 from cl_core.images.view import rows_left
+from cl_core.metrics import METRICS
 from spaces.resolved.cell import Cell
 from spaces.resolved.study import ResolvedStudy
 
@@ -18,7 +19,7 @@ def lucky(study: ResolvedStudy) -> list[str]:
     at p = 1/2. Cells that are confirmed, or have nothing to select, get no warning.
     """
     protocol = study.study.protocol
-    if protocol.select_on in ("chf", "adaptive", "oracle-test"):
+    if protocol.select_on in ("chf", "adaptive", "oracle-test") or study.objective not in METRICS:
         return []
     found: dict[str, list[str]] = {}
     for cell in study.cells:
