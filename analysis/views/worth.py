@@ -16,7 +16,7 @@ from analysis.report.section import VIEWS, Section, Table
 from analysis.report.style import colours, fade, panels, place
 from analysis.selection.levels import SPLIT, THIRDS, Leveled, factors_of, leveled
 from analysis.selection.sanity import checks
-from analysis.selection.selection import split_selected_on
+from analysis.selection.selection import cells, split_selected_on
 from analysis.selection.split_gains import BASE, by_base, split_weights
 from analysis.statistics.additive import Additive
 from analysis.statistics.intervals import Mean
@@ -25,7 +25,7 @@ from cl_core.metrics import FORMULAS
 TITLE = "What buffer, weight, temperature and split are worth"
 SPARE = 5  # trials of a label beyond the free numbers of its model
 SAID = {"buffer": "buffer", "weight": "distillation weight", "temperature": "temperature"}
-STEPS = (("low", "medium"), ("medium", "high"))
+STEPS = (("low", "medium"), ("medium", "high"), ("low", "high"))
 UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 
 
@@ -40,18 +40,30 @@ class Worth:
         """Return the gain from one level to another; None where it is not known."""
         return self.model.contrast(factor, {low: -1.0, high: 1.0}) if factor in self.of.factors else None
 
+    def knows(self, weights: Mapping[str, Mapping[str, float]]) -> bool:
+        """Tell whether the gain of a step of a factor is known, or one of the splits' gains `weights`."""
+        steps = (self.gain(factor, *step) for factor in self.of.factors for step in STEPS)
+        splits = (self.model.contrast(SPLIT, weight) for weight in weights.values())
+        return any(gain is not None for gain in (*steps, *splits))
+
+    def steps(self, factor: str) -> list[tuple[str, str]]:
+        """Return the steps to show of a factor: from low to high at once where no trial lies between."""
+        whole = self.gain(factor, *STEPS[0]) is None and self.gain(factor, *STEPS[1]) is None
+        return [STEPS[2]] if whole else [*STEPS[:2]]
+
 
 @VIEWS.register("worth")
 def worth(results: Results) -> Section:
     """Last accuracy gained by buffer, distillation weight, temperature and split, per method."""
     found = [_fitted(one) for one in leveled(results)]
     found = [one for one in found if one.model.freedom >= SPARE]
-    if not found:
-        text = "No label has enough trials with several values of its buffer, weight or temperature."
-        return Section(TITLE, text, optional=True)
     used = {name for one in found for name in one.of.trials[SPLIT]}
     scenarios = [name for name in results.scenarios if name in used]
     weights = split_weights(results, scenarios)
+    found = [one for one in found if one.knows(weights)]
+    if not found:
+        text = "No label has enough trials with several values of its buffer, weight or temperature."
+        return Section(TITLE, text, optional=True)
     text = f"{_sentence(found, weights)}\n\n{_explained(results)}{_warning(results, scenarios)}"
     formulas = [
         "last accuracy of a trial = a mean + a step for its split + a step for its level of each factor, by "
@@ -115,7 +127,7 @@ def _explained(results: Results) -> str:
 
 
 def _one_order(results: Results) -> bool:
-    return results.runs["class_order"].nunique() < 2
+    return all(cell.runs["class_order"].nunique() < 2 for cell in cells(results))
 
 
 def _warning(results: Results, scenarios: Sequence[str]) -> str:
@@ -145,8 +157,10 @@ def _row(one: Worth, weights: Mapping[str, Mapping[str, float]]) -> dict[tuple[s
     """A label's gains in last accuracy."""
     row: dict[tuple[str, str], Any] = {("", "label"): one.of.label}
     for factor, said in SAID.items():
+        shown = one.steps(factor)
         for low, high in STEPS:
-            row |= _gain(said, f"{low} → {high}", one.gain(factor, low, high))
+            gain = one.gain(factor, low, high) if (low, high) in shown else None
+            row |= _gain(said, f"{low} → {high}", gain)
     for said, weight in weights.items():
         row |= _gain("split", said, one.model.contrast(SPLIT, weight))
     return row
@@ -162,7 +176,7 @@ def _buffers(found: Sequence[Worth]) -> list[Table]:
     rows = []
     for one in (one for one in found if "buffer" in one.of.factors):
         trials = {level: one.of.trials[one.of.trials["buffer"] == level] for level in THIRDS}
-        for low, high in STEPS:
+        for low, high in one.steps("buffer"):
             gain = one.gain("buffer", low, high)
             if gain is None or gain.value is None:
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,28 @@ WEIGHTS = {0.1: 0.0, 1.0: 0.05, 10.0: 0.02}
 BYTES = 640  # of an exemplar of each of ten classes
 
 
-def planted(folder: Path, noise: float = 0.0, trials: int = 9, references: bool = True) -> Results:
-    """A study of two labels: icarl with buffer, weight and temperature, lwf with a weight alone."""
+def planted(
+    folder: Path,
+    noise: float = 0.0,
+    trials: int = 9,
+    weights: Sequence[float] = tuple(WEIGHTS),
+    splits: Sequence[str] = tuple(SPLITS),
+    confirmed: bool = False,
+) -> Results:
+    """A study of two labels: icarl with buffer and weight, lwf with a weight alone.
+
+    With `confirmed`, a run of each label confirms a trial on another class order.
+    """
     points, cells = [], []
     draw = np.random.default_rng(0)
     parameters = {
         "icarl": [ranged("kd_weight", 0.1, 10.0, log=True), chosen_from("exemplars_per_class", 2, 8, 32)],
         "lwf": [ranged("kd_weight", 0.1, 10.0, log=True)],
     }
-    for label, (split, (base, increments)) in itertools.product(parameters, SPLITS.items()):
+    for label, split in itertools.product(parameters, splits):
+        base, increments = SPLITS[split]
         cells.append({"name": f"{label}@{split}", "parameters": parameters[label]})
-        values = list(itertools.product(EXEMPLARS, WEIGHTS))[:trials]
+        values = list(itertools.product(EXEMPLARS, weights))[:trials]
         for trial, (exemplars, weight) in enumerate(values):
             buffer = EXEMPLARS[exemplars] if label == "icarl" else 0.0
             value = 0.3 + STEPS[split] + buffer + WEIGHTS[weight] + noise * draw.standard_normal()
@@ -50,6 +62,10 @@ def planted(folder: Path, noise: float = 0.0, trials: int = 9, references: bool 
             points.append(
                 place | where | found | {"hp.kd_weight": weight, "hp.exemplars_per_class": float(exemplars)}
             )
+    if confirmed:
+        for point in (points[0], points[-1]):
+            name = f"{point['cell']}/0/confirm"
+            points.append({**point, "run": name, "purpose": "confirm", "class_order": "seed:2001"})
     study: dict[str, Any] = {
         "scenarios": [{"name": name, "base": 4 if name.startswith("B4") else 0} for name in SPLITS],
         "methods": {label: {"method": label} for label in parameters},
@@ -145,3 +161,25 @@ def test_too_few_trials_show_nothing(tmp_path: Path) -> None:
     found = VIEWS["worth"](planted(tmp_path / "run", trials=1))
     assert found.bare
     assert found.optional
+
+
+def test_two_levels_without_one_between_are_one_step(tmp_path: Path) -> None:
+    frame = table(planted(tmp_path / "run", weights=(0.1, 10.0)))
+    weight = frame.loc["icarl"]["distillation weight"]
+    assert weight.index.tolist() == ["low → high", "low → high ±"]
+    assert weight["low → high"] == pytest.approx(0.02)
+    assert "low → high" not in frame["buffer"]  # its steps are shown one by one
+
+
+def test_a_label_whose_trials_have_one_level_and_one_split_is_not_shown(tmp_path: Path) -> None:
+    """lwf varies its weight alone, and all of its trials have the same."""
+    one = {"weights": (1.0,) * 4, "trials": 12}
+    assert table(planted(tmp_path / "one", splits=("B0-inc2",), **one)).index.tolist() == ["icarl"]
+    frame = table(planted(tmp_path / "two", splits=("B0-inc2", "B0-inc5"), **one))
+    assert frame.loc["lwf"]["split"][LARGER] == pytest.approx(0.1)
+
+
+def test_class_orders_that_confirm_are_not_those_of_the_search(tmp_path: Path) -> None:
+    for confirmed in (False, True):
+        results = planted(tmp_path / str(confirmed), confirmed=confirmed)
+        assert "There is one class order" in VIEWS["worth"](results).text
