@@ -162,8 +162,9 @@ def _compared(parts: Sequence[Results]) -> Table | None:
         "Protocols side by side",
         frame.drop(columns=empty),
         "Selected trial on test rows, minus the published default and minus the selected trial of the first "
-        "folder with fixed values, paired by class order. Image-steps are those of the search, a shared base "
-        "task counted once. Chf and adaptive search again inside every final run.",
+        "folder with fixed values, paired by class order. Image-steps are those of the search and of its "
+        "confirmation, a shared base task counted once. Chf and adaptive search again inside every final "
+        "run.",
     )
 
 
@@ -204,8 +205,10 @@ def _protocol_row(one: ProtocolResult, fixed: ProtocolResult | None) -> dict[str
         default = nothing if fixed is None else fixed.default
     over_default = (one.chosen - default).mean
     over_fixed = (one.chosen - (nothing if fixed is None or fixed is one else fixed.chosen)).mean
-    tasks = one.part.tasks[one.part.tasks["run"].isin(one.cell.runs["run"])]
-    counted = tasks[(tasks["task"] > 0) | ~tasks.duplicated(["checkpoint"])]
+    runs = pd.concat([one.cell.runs["run"], one.cell.confirming["run"]])
+    tasks = one.part.tasks[one.part.tasks["run"].isin(runs)]
+    again = tasks["checkpoint"].notna() & tasks.duplicated(["checkpoint"])
+    counted = tasks[(tasks["task"] > 0) | ~again]
     return {
         "scenario": one.cell.scenario,
         "label": one.cell.label,
