@@ -15,7 +15,7 @@ def clock(seconds: float) -> str:
 def size(count: float) -> str:
     """Return bytes as 512 B, 3.4 kB or 12 MB."""
     for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
+        if count < 999.5:  # else it is shown as 1e+03
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"

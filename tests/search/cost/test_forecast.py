@@ -210,6 +210,7 @@ def test_the_report_sets_planned_against_spent(finished: Path) -> None:
         ("GPU-hours", 1.25, "1.2 h"),
         ("time by the clock", 1204.0, "1,204 h"),
         ("bytes of checkpoints", 5_702_798, "5.7 MB"),
+        ("bytes of checkpoints", 999_600, "1 MB"),
         ("runs", 1204, "1,204"),
         ("GPU-hours", None, "–"),
     ],
