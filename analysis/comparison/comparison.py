@@ -206,9 +206,11 @@ def _unequal(a: Cell, b: Cell) -> str:
     known = [cell.runs["trial"].nunique() for cell in (a, b)]
     if known[0] == known[1]:
         return ""
+    # Runs that confirm are paid for by search.trials, so equal numbers there may be unequal ones here.
+    keys = "search.trials" + (" and protocol.confirm" if len(a.confirming) or len(b.confirming) else "")
     return (
         f"{a.name}: selected from {known[0]} trials in A and from {known[1]} in B, so this is no comparison "
-        "of methods: set search.trials to the same number"
+        f"of methods: set {keys} to the same"
     )
 
 
