@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis.lake.run_folder import STUDY
 from analysis.lake.run_rows import run_rows
@@ -113,8 +114,8 @@ def read_progress(folder: Path) -> list[CellProgress]:
         trials, direction = states.get(cell.name, []), cell.direction or found.direction
         counts = 0, 0
         if cell.confirm is not None:
-            default = next((t for t in trials if t.number == 0 and study.starts_from_paper), None)
-            counts = _confirmation(cell, trials, direction, default, ended.get(cell.name, set()))
+            number = 0 if study.starts_from_paper and trials else OWN_DEFAULT
+            counts = _confirmation(cell, trials, direction, number, ended.get(cell.name, []))
         out.append(
             cell_progress(
                 cell.name,
@@ -133,27 +134,30 @@ def _confirmation(
     cell: CellRecord,
     trials: Sequence[TrialStatus],
     direction: str,
-    default: TrialStatus | None,
-    ended: Collection[tuple[str, int]],
+    default: int,
+    ended: Sequence[Mapping[str, Any]],
 ) -> tuple[int, int]:
     """Return how many runs confirm a cell, at most until its trials have ended, and how many have ended.
 
-    `ended` has class order and trial of every run of the cell that confirmed one.
+    `default` is the number of the published default, `ended` has the rows of the runs that confirmed a trial.
     """
     top, orders = cell.confirm or (0, 0)
     if len(trials) < (cell.budget or 0) or any(trial.unfinished for trial in trials):
         return (top + 1) * orders, 0
-    numbers = best_trials(trials, direction, top, "" if default is None else default.digest)
-    wanted = {OWN_DEFAULT if default is None else 0, *numbers}
-    return len(wanted) * orders, sum(number in wanted for _, number in ended)
+    digests = {trial.number: trial.digest for trial in trials}
+    digests |= {row["trial"]: row["trial_digest"] for row in ended}  # of a default that is no trial, too
+    wanted = {default, *best_trials(trials, direction, top, digests.get(default, ""))}
+    done = Counter(row["trial"] for row in ended if row["trial"] in wanted)
+    # The folder may have been confirmed on more class orders before.
+    return len(wanted) * orders, sum(min(count, orders) for count in done.values())
 
 
-def _confirmed(folder: Path) -> dict[str, set[tuple[str, int]]]:
-    """Read class order and trial of every run that confirmed one, by cell."""
-    out: dict[str, set[tuple[str, int]]] = {}
+def _confirmed(folder: Path) -> dict[str, list[Mapping[str, Any]]]:
+    """Read the rows of the runs that confirmed a trial, by cell."""
+    out: dict[str, list[Mapping[str, Any]]] = {}
     for row in run_rows(folder, lambda damaged: None).values():
         if row["purpose"] == CONFIRM:
-            out.setdefault(row["cell"], set()).add((row["class_order"], row["trial"]))
+            out.setdefault(row["cell"], []).append(row)
     return out
 
 

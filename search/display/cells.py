@@ -54,8 +54,11 @@ def ended(cells: Sequence[CellProgress]) -> int:
 
 
 def total(cells: Sequence[CellProgress]) -> int:
-    """Return how many trials, or runs, there will be, with the runs that confirm a selection."""
-    return sum(cell.budget + cell.to_confirm for cell in cells)
+    """Return how many trials, or runs, there will be, with the runs that confirm a selection.
+
+    A confirmation that was added later lowers the budget, also below the trials that have begun.
+    """
+    return sum(max(cell.budget, cell.started) + cell.to_confirm for cell in cells)
 
 
 def fewer(cells: Sequence[CellProgress], count: int) -> list[CellProgress]:

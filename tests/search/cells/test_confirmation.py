@@ -15,6 +15,7 @@ from analysis.selection.selection import cells
 from cl_core.records import CONFIRM, OWN_DEFAULT
 from search.cells.cell_progress import read_progress
 from search.cells.search_queue import SearchQueue
+from search.display.cells import ended, total
 from search.lake.writer import start_tables, study_schemas
 from spaces.resolved.run_spec import RunSpec
 from spaces.resolved.study import ResolvedStudy
@@ -149,6 +150,31 @@ def test_progress_counts_the_runs_that_confirm_before_during_and_after(study: An
         seen.append((read.completed, read.confirmed, read.to_confirm))
         driver.cells.close()
     assert seen == [(2, 0, 9), (5, 2, 9), (5, 9, 9)]
+
+
+def test_progress_knows_a_trial_with_the_values_of_a_default_that_is_none(study: Any, tmp_path: Path) -> None:
+    lwf = {"lwf": {"kd_weight": {"choice": [0.25, 4.0]}, "temperature": {"choice": [2.0, 4.0]}}}
+    grid = {"sampler": "grid", "start_from": [], "trials": 20}
+    driver = run(study(lwf, **grid, protocol={"confirm": {"top": 4, "orders": 2}}), tmp_path)
+    assert len(confirming(driver)) == 8  # the default, which is a point of the grid, and the three others
+    (read,) = read_progress(tmp_path)
+    assert (read.confirmed, read.to_confirm) == (8, 8)
+
+
+def test_progress_counts_as_many_class_orders_as_the_study_has_now(study: Any, tmp_path: Path) -> None:
+    run(study({"lwf": None}, trials=14, protocol=PROTOCOL), tmp_path).cells.close()
+    driver = run(study({"lwf": None}, trials=8, protocol={"confirm": {"top": 2, "orders": 1}}), tmp_path)
+    (live,), (read,) = driver.cells.progress(), read_progress(tmp_path)
+    assert (read.confirmed, read.to_confirm) == (live.confirmed, live.to_confirm) == (3, 3)
+
+
+def test_a_folder_with_more_trials_than_are_left_to_the_search_has_its_confirmation_to_do(
+    study: Any, tmp_path: Path
+) -> None:
+    run(study({"lwf": None}, trials=14), tmp_path).cells.close()
+    begun(study({"lwf": None}, trials=14, protocol=PROTOCOL), tmp_path)
+    found = read_progress(tmp_path)
+    assert (ended(found), total(found)) == (14, 14 + 9)
 
 
 def test_a_paused_cell_is_not_confirmed_and_says_so(study: Any, tmp_path: Path) -> None:
