@@ -109,18 +109,23 @@ def _unconfirmed(results: Results, found: Sequence[Cell]) -> str:
     counts = [results.confusions(cell.best["run"].iloc[0], cell.best["split"].iloc[0]) for cell in open_]
     rows = min((int(count[-1].sum()) for count in counts if count), default=0)
     count = study.protocol.runs
-    on = f"on {count} class order{'s' if count > 1 else ''}"
+    on = f"on {count} runs of a trial" if count > 1 else "on one class order"
     chance = f", differences under {rounded(luck(rows, count))} are luck" if rows else ""
-    confirm = ConfirmPart()
-    more = math.ceil(confirm.runs / count)
+    return f"not confirmed, chosen {on}{chance}: {names}; {_how_to_confirm(results, open_)}"
+
+
+def _how_to_confirm(results: Results, found: Sequence[Cell]) -> str:
+    """Return what confirms cells: a command that pays for it with more trials."""
+    study, confirm = results.study, ConfirmPart()
+    more = math.ceil(confirm.runs / study.protocol.runs)
+    setting = f"protocol.confirm={{top: {confirm.top}, orders: {confirm.orders}}}"
+    names, trials = {cell.name for cell in found}, study.plain.get("search", {}).get("trials")
+    if study.sampler == "grid" and any(c.name in names and c.budget == trials for c in study.resolved.cells):
+        # More trials would go to the rest of the grid, which is searched first.
+        return f"to confirm a grid, set search.trials to its size and {more} more, and {setting}"
     words = ["cl-search", "run", str(results.folder / STUDY), "--out", str(results.folder)]
-    words += [
-        "--trials",
-        f"+{more}",
-        "--set",
-        f"protocol.confirm={{top: {confirm.top}, orders: {confirm.orders}}}",
-    ]
-    return f"not confirmed, chosen {on}{chance}: {names}; to confirm: {shlex.join(words)}"
+    words += ["--trials", f"+{more}", "--set", setting]
+    return f"to confirm: {shlex.join(words)}"
 
 
 def next_command(folder: Path) -> str | None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -13,15 +14,18 @@ from rich.console import Console
 from analysis.lake.run_folder import STUDY
 from analysis.lake.run_rows import run_rows
 from cl_core.errors import BadRequest
+from search.cells.search_queue import SearchQueue
 from search.commands.outcome import next_command, outcome
 from search.cost.evaluation_cost import counts, seconds
 from search.display.cells import cell_table
 from search.display.named_table import named_table
 from search.jobs.progress import CellProgress
+from search.lake.writer import start_tables, study_schemas
 from search.preparation.evaluation import prepare_evaluation
 from search.worker.logs import named_run
 from tests.analysis import planted
 from tests.analysis.planted import Plan
+from tests.search.simulation import Driver, begun
 from tests.search.terminal import call, refused, write
 
 CELL = "distill-feature-cosine@B0-10tasks"
@@ -256,3 +260,26 @@ def test_only_shares_of_rows_are_called_luck(tmp_path: Path, objective: str, sai
     path = folder / STUDY
     path.write_text(path.read_text().replace("average_incremental_accuracy", objective))
     assert any("are luck" in line for line in outcome(folder).lines) == said
+
+
+GRID = {"lwf": {"kd_weight": {"choice": [0.25, 1.0, 4.0]}, "temperature": {"choice": [2.0, 4.0]}}}
+
+
+@pytest.mark.usefixtures("no_lock_outlives_a_test")
+@pytest.mark.parametrize(
+    ("methods", "protocol", "search", "says"),
+    [
+        ({"lwf": None}, {}, {"trials": 3}, "chosen on one class order"),
+        ({"lwf": None}, {"seeds": 2}, {"trials": 3}, "chosen on 2 runs of a trial"),
+        (GRID, {}, {"trials": 20, "sampler": "grid"}, "--trials +12"),
+        (GRID, {}, {"trials": 4, "sampler": "grid"}, "set search.trials to its size and 12 more"),
+    ],
+)
+def test_a_search_that_is_not_confirmed_says_what_would_confirm_it(
+    methods: Any, protocol: Any, search: Any, says: str, study: Any, tmp_path: Path
+) -> None:
+    resolved = begun(study(methods, protocol=protocol, **search), tmp_path)
+    start_tables(tmp_path, study_schemas(resolved.methods))
+    Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path).run().cells.close()
+    (line,) = outcome(tmp_path).lines
+    assert says in line
