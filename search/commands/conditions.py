@@ -115,7 +115,8 @@ def best_under(results: Results, cell: Cell, bounds: Sequence[Condition]) -> Fit
         )
         return Lack(text, float(nearest["miss"]))
     sure = fitting[fitting["confirmed"]]
-    confirmed = bool((sure["trial"] > 0).any())
+    others = {one.digest for one in cell.confirmation.candidates} if cell.confirmation else set()
+    confirmed = bool(sure["digest"].isin(others).any())
     candidates = sure if confirmed else fitting.assign(objective=fitting["searched"])
     best = best_first(candidates, results.study.objective[1]).iloc[0]
     runs = cell.runs
@@ -125,12 +126,13 @@ def best_under(results: Results, cell: Cell, bounds: Sequence[Condition]) -> Fit
 
 
 def _values(results: Results, cell: Cell, names: Sequence[str]) -> pd.DataFrame:
-    """Every completed trial: trial, confirmed, objective, `names`; and searched, the search's objective."""
+    """Return every completed trial: digest, confirmed, `names`, its objective, and that of the search."""
     name, direction = results.study.objective
     ways = {other: OBJECTIVES[other][0] for other in names} | {name: direction}
     done = cell.runs[(cell.runs["status"] == "completed") & cell.runs["objective"].notna()]
     table = over_runs(results, whole(done), ways).astype(dict.fromkeys(ways, float)).set_index("trial")
     table["searched"] = table[name]
+    table["digest"] = done.drop_duplicates("trial").set_index("trial")["trial_digest"]
     number = done.drop_duplicates("trial_digest").set_index("trial_digest")["trial"]
     runs = results.runs[(results.runs["cell"] == cell.name) & (results.runs["status"] == "completed")]
     again = runs[runs["purpose"] == "confirm"]

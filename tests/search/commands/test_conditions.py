@@ -33,14 +33,18 @@ def row(trial: int, value: float, kept: float) -> dict[str, Any]:
     return shown | {"kept_bytes": round(1000 * kept), "seconds": 10.0 * (trial + 1)}
 
 
-def found(folder: Path, *texts: str, confirmed: tuple[tuple[int, float], ...] = ()) -> Fit | Lack:
-    results = open_results(search(folder, points(*confirmed), None))
+def found(
+    folder: Path, *texts: str, confirmed: tuple[tuple[int, float], ...] = (), **study: Any
+) -> Fit | Lack:
+    results = open_results(search(folder, points(*confirmed), None, **study))
     (cell,) = cells(results)
     return best_under(results, cell, conditions(texts))
 
 
-def picked(folder: Path, *texts: str, confirmed: tuple[tuple[int, float], ...] = ()) -> tuple[int, str]:
-    fit = found(folder, *texts, confirmed=confirmed)
+def picked(
+    folder: Path, *texts: str, confirmed: tuple[tuple[int, float], ...] = (), **study: Any
+) -> tuple[int, str]:
+    fit = found(folder, *texts, confirmed=confirmed, **study)
     assert isinstance(fit, Fit)
     (run,) = fit.cell.selected["run"]
     return int(run.split("/")[1]), fit.why
@@ -85,6 +89,14 @@ def test_the_search_decides_where_no_candidate_that_fits_is_confirmed(tmp_path: 
     trial, why = picked(tmp_path / "run", "kept_bytes<=2kB", confirmed=((0, 0.99), (1, 0.80)))
     assert trial == 3  # .75 by the search, where the default has .60
     assert why.endswith("by the search, not confirmed")
+
+
+def test_trial_0_is_a_candidate_where_the_search_does_not_start_from_the_default(tmp_path: Path) -> None:
+    confirmed = ((0, 0.55), (1, 0.80))
+    assert picked(tmp_path / "paper", "kept_bytes<=2kB", confirmed=confirmed)[0] == 3
+    start = {"search": {"sampler": "random", "start_from": []}}
+    trial, why = picked(tmp_path / "none", "kept_bytes<=2kB", confirmed=confirmed, **start)
+    assert (trial, why) == (0, "kept_bytes <= 2 kB, by confirming runs")
 
 
 def test_the_nearest_trial_is_named_where_none_fits(tmp_path: Path) -> None:
