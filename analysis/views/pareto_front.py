@@ -17,7 +17,8 @@ from analysis.statistics.intervals import INTERVAL
 from cl_core.metrics import METRICS, OBJECTIVES
 
 TITLE = "Pareto front"
-COST = "kept_bytes"  # the second axis of a study that optimises one thing
+COST = "kept_bytes"  # the second axis of a study that optimises one thing ...
+WORTH = "average_incremental_accuracy"  # ... and where that is the cost itself
 LIKE = "cannot be told from"
 
 
@@ -25,8 +26,9 @@ LIKE = "cannot be told from"
 def pareto_front(results: Results) -> Section:
     """Every cell's front over the objectives or against kept bytes; points like a neighbour are marked."""
     names = dict(results.study.objectives)
-    if len(names) == 1 and COST not in names:
-        names[COST] = "min"
+    if len(names) == 1:
+        second = WORTH if COST in names else COST
+        names[second] = OBJECTIVES[second][0]
     found = [(cell, front(results, cell, names)) for cell in cells(results)]
     shown = [(cell, one) for cell, one in found if one.points]
     if not shown:

@@ -107,6 +107,17 @@ def test_a_front_of_one_point_has_no_neighbours(tmp_path: Path) -> None:
     assert found.text.startswith("Each front is a single point")
 
 
+def test_kept_bytes_alone_are_shown_against_accuracy(tmp_path: Path) -> None:
+    points = [
+        {"kept_bytes": kept, "objective": float(kept), "average_incremental_accuracy": value}
+        for kept, value in ((10_000, 0.4), (20_000, 0.6), (30_000, 0.5))
+    ]
+    folder = search(tmp_path / "run", points, None, search={"objective": {"kept_bytes": "min"}})
+    found = VIEWS["pareto_front"](open_results(folder))
+    assert found.table["trial"].tolist() == [0, 1]  # trial 2 keeps more and is worse
+    assert found.figure.layout.xaxis.title.text == "average incremental accuracy"
+
+
 def test_one_class_order_has_the_interval_of_its_counts() -> None:
     assert half_width(Sample.of([("natural", Counted(0.5, 0.1))])) == pytest.approx(0.196, abs=1e-4)
     # Two orders: t with one degree of freedom, 12.71 * sem([.4, .6]) = 12.71 * .1.
