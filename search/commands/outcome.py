@@ -103,7 +103,8 @@ def _unconfirmed(results: Results, found: Sequence[Cell]) -> str:
         return ""
     names = ", ".join(cell.name for cell in open_[:NAMED]) + (", ..." if len(open_) > NAMED else "")
     if all((record := records.get(cell.name)) and record.confirm for cell in open_):
-        return f"not confirmed yet: {names}"
+        failed = any((cell.confirming["status"] == "failed").any() for cell in open_)
+        return f"not confirmed{', as confirming runs failed' if failed else ' yet'}: {names}"
     if study.objective[0] not in METRICS:
         return ""
     counts = [results.confusions(cell.best["run"].iloc[0], cell.best["split"].iloc[0]) for cell in open_]

@@ -8,6 +8,7 @@ from cl_core.images.view import rows_left
 from cl_core.metrics import METRICS
 from spaces.resolved.cell import Cell
 from spaces.resolved.study import ResolvedStudy
+from spaces.study.protocol import unconfirmed
 
 SMALL = 0.01  # differences of this size are worth knowing
 
@@ -30,7 +31,10 @@ def lucky(study: ResolvedStudy) -> list[str]:
             on = f"{runs} runs of a trial" if runs > 1 else "one class order"
             line = f"with {rows} validation rows and {on}, differences under {rounded(chance)} are luck: "
             found.setdefault(line, []).append(cell.name)
-    remedy = "set protocol.confirm, protocol.orders or protocol.validation"
+    ways = ["protocol.orders", "protocol.validation"]
+    if not unconfirmed(protocol.select_on, protocol.aggregate):
+        ways.insert(0, "protocol.confirm")
+    remedy = f"set {', '.join(ways[:-1])} or {ways[-1]}"
     return [f"{line}{remedy} ({', '.join(names)})" for line, names in found.items()]
 
 

@@ -14,18 +14,21 @@ from rich.console import Console
 from analysis.lake.run_folder import STUDY
 from analysis.lake.run_rows import run_rows
 from cl_core.errors import BadRequest
+from cl_core.records import CONFIRM
 from search.cells.search_queue import SearchQueue
 from search.commands.outcome import next_command, outcome
 from search.cost.evaluation_cost import counts, seconds
+from search.cost.luck import lucky
 from search.display.cells import cell_table
 from search.display.named_table import named_table
 from search.jobs.progress import CellProgress
 from search.lake.writer import start_tables, study_schemas
 from search.preparation.evaluation import prepare_evaluation
 from search.worker.logs import named_run
+from spaces.resolved.run_spec import RunSpec
 from tests.analysis import planted
 from tests.analysis.planted import Plan
-from tests.search.simulation import Driver, begun
+from tests.search.simulation import Driver, Ending, begun, worth
 from tests.search.terminal import call, refused, write
 
 CELL = "distill-feature-cosine@B0-10tasks"
@@ -283,3 +286,24 @@ def test_a_search_that_is_not_confirmed_says_what_would_confirm_it(
     Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path).run().cells.close()
     (line,) = outcome(tmp_path).lines
     assert says in line
+
+
+@pytest.mark.usefixtures("no_lock_outlives_a_test")
+def test_failed_confirming_runs_are_why_nothing_is_confirmed(study: Any, tmp_path: Path) -> None:
+    def ending(spec: RunSpec) -> Ending:
+        return ("failed", None) if spec.purpose == CONFIRM else ("completed", worth(spec))
+
+    resolved = begun(study({"lwf": None}, protocol={"confirm": {"top": 1, "orders": 2}}), tmp_path)
+    start_tables(tmp_path, study_schemas(resolved.methods))
+    driver = Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path)
+    driver.run(9, ending=ending)  # eight trials, and one run that confirms
+    assert outcome(tmp_path).lines == ["not confirmed, as confirming runs failed: lwf@B0-5tasks"]
+    driver.cells.close()
+
+
+@pytest.mark.parametrize(("aggregate", "confirm"), [("mean", True), ("worst", False)])
+def test_a_warning_of_luck_names_only_what_the_protocol_may_have(
+    aggregate: str, confirm: bool, study: Any
+) -> None:
+    (line,) = lucky(study({"lwf": None}, protocol={"aggregate": aggregate}))
+    assert ("protocol.confirm" in line) == confirm
