@@ -6,8 +6,8 @@ image-steps: the unit is one run without its first task, and each class order pa
 budget of B pays for B runs and one first task.
 
 today      all trials on one class order, the best seen is selected
-confirmed  all trials on one class order; the best three and the default on three fresh ones; the posterior
-           selects, and keeps the default unless another is better with a probability of .8
+confirmed  all trials on one class order; the best three seen and the default on three fresh ones; the
+           posterior selects, and keeps the default unless another is better with a probability of .8
 spread     the trials in turn on one of two class orders, the default on both; the best three by the posterior
            and the default on two fresh ones; the posterior selects, with .7. The search does not do this yet.
 
@@ -129,7 +129,7 @@ def today(cell: Recorded, budget: int, rng: np.random.Generator) -> tuple[int, I
 
 
 def confirmed(cell: Recorded, budget: int, rng: np.random.Generator) -> tuple[int, Index]:
-    """Search on one class order, and confirm the best three."""
+    """Search on one class order, and confirm the best three seen, as `cl-search run` does."""
     return _confirmed(cell, budget, rng, 1, TOP, FRESH, KEEP)
 
 
@@ -141,15 +141,18 @@ def spread(cell: Recorded, budget: int, rng: np.random.Generator) -> tuple[int, 
 def _confirmed(
     cell: Recorded, budget: int, rng: np.random.Generator, searched: int, top: int, fresh: int, keep: float
 ) -> tuple[int, Index]:
-    orders = rng.permutation(cell.test.shape[1])
     count = int(budget - (searched - 1) * (1 + cell.base) - (top + 1) * fresh - fresh * cell.base)
     if count < top + 1:  # too little is left to search
         return today(cell, budget, rng)
+    orders = rng.permutation(cell.test.shape[1])
     trials = drawn(cell, count, rng)
     trial = np.array([*np.zeros(searched, dtype=int), *range(1, count)])
     order = np.array([*range(searched), *(np.arange(1, count) % searched)])
-    found = _posterior(cell, trials, trial, order, orders)
-    best = [int(t) for t in np.argsort(-found.difference, kind="stable") if t][:top]
+    if searched > 1:  # values of different class orders do not compare
+        rank = _posterior(cell, trials, trial, order, orders).difference
+    else:
+        rank = _values(cell, trials, orders[order])
+    best = [int(t) for t in np.argsort(-rank, kind="stable") if t][:top]
     trial = np.array([*trial, *np.repeat([0, *best], fresh)])
     order = np.array([*order, *np.tile(np.arange(searched, searched + fresh), top + 1)])
     found = _posterior(cell, trials, trial, order, orders)

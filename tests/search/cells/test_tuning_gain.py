@@ -36,3 +36,11 @@ def test_a_confirmed_selection_is_seldom_worse_than_the_default_and_gains_more_t
     assert found["gain_at_30"] > 0.0
     assert found["gain_at_30"] > found["today_gain_at_30"]
     assert found["oracle_gain"] >= found["gain_at_30"]
+
+
+@pytest.mark.parametrize("design", sorted(set(tuning.DESIGNS) - {"today"}))
+def test_a_budget_too_small_to_confirm_is_searched_as_today(design: str) -> None:
+    cell = recorded()[CELLS[0]]
+    draws = [tuning.DESIGNS[name](cell, 10, np.random.default_rng(3)) for name in ("today", design)]
+    assert draws[0][0] == draws[1][0]
+    assert draws[0][1].tolist() == draws[1][1].tolist()
