@@ -30,8 +30,8 @@ class Cell:
     method: str
     scenario: str
     runs: pd.DataFrame  # every ended run of its search
-    ranking: pd.DataFrame  # config, number, objective (over runs), runs; best first
-    selected: pd.DataFrame  # the runs by which the best trial was selected; no rows when none completed
+    ranking: pd.DataFrame  # trial, trial_digest, runs, objective (over runs); best first
+    selected: pd.DataFrame  # the runs of the selected trial in its search; no rows when none completed
     best: (
         pd.DataFrame
     )  # the runs that stand for the cell: its final runs where every cell has some, else `selected`
@@ -71,13 +71,13 @@ class Cell:
 
     @property
     def final(self) -> pd.DataFrame:
-        """The completed final runs of the chosen trial, whichever number they bear."""
+        """The completed final runs of the selected trial, whichever number they have."""
         done = self.evaluation[self.evaluation["status"] == "completed"]
         return done[(done["purpose"] == "final") & done["trial_digest"].isin(self.selected_digest)]
 
 
 def over_runs(results: Results, done: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
-    """number and each metric over the runs of a trial: the mean, or the worst by its direction."""
+    """Return trial and each metric over the runs of a trial: the mean, or the worst by its direction."""
     over = results.study.protocol.over_runs
     how = {name: over(direction) for name, direction in names.items()}
     return done.groupby("trial", as_index=False)[list(names)].agg(how)

@@ -79,8 +79,8 @@ def _text(results: Results) -> str:
         )
     if select == "adaptive":
         return (
-            "Each cell trained again and measured on test rows. The chosen trial searches its values again "
-            "at every task, on validation rows, which stay held out; the published default has fixed "
+            "Each cell is trained again and measured on test rows. The selected trial searches its values "
+            "again at every task, on validation rows, which stay held out; the published default has fixed "
             "values and trains on these rows as well. Both have the same class orders and seeds, so their "
             "differences are paired."
         )
