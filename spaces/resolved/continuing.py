@@ -22,6 +22,7 @@ def grown(existing: Mapping[str, Any], new: Study) -> Study:
     """Return `new` grown by the study of a run folder, whose study.yaml is `existing`.
 
     The larger number of trials, orders and seeds wins. Methods and scenarios are united, the old ones first.
+    The confirmation, and the probability that keeps the default, stay where `new` does not set them.
     Raises BadRequest, which names the first key that may not change.
     """
     old = standing_study(existing)
@@ -43,6 +44,7 @@ def grown(existing: Mapping[str, Any], new: Study) -> Study:
         if spec.name in scenarios:
             _same(flat(scenarios[spec.name].to_dict()), flat(spec.to_dict()), f"scenarios.{spec.name}.")
         scenarios.setdefault(spec.name, spec)
+    set_anew = "keep_default" in new.protocol.model_fields_set
     larger = {
         "search": new.search.model_copy(
             update={
@@ -53,6 +55,7 @@ def grown(existing: Mapping[str, Any], new: Study) -> Study:
         "protocol": new.protocol.model_copy(
             update={
                 "confirm": old.protocol.confirm if new.protocol.confirm == AUTO else new.protocol.confirm,
+                "keep_default": (new if set_anew else old).protocol.keep_default,
                 "orders": max(old.protocol.orders, new.protocol.orders),
                 "seeds": max(old.protocol.seeds, new.protocol.seeds),
             }

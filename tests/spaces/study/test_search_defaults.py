@@ -117,3 +117,11 @@ def test_a_folder_keeps_its_confirmation_when_it_is_continued() -> None:
     assert old["protocol"]["confirm"] == {"top": 2, "orders": 2}
     assert made(old, search={"trials": 40}).study.protocol.confirm == ConfirmPart(top=2, orders=2)
     assert made(old, protocol={"confirm": None}).study.protocol.confirm is None
+
+
+@pytest.mark.parametrize(("protocol", "kept"), [({}, 0.95), ({"keep_default": 0.8}, 0.8)])
+def test_the_probability_that_keeps_the_default_stays_until_it_is_set_anew(
+    protocol: dict[str, Any], kept: float
+) -> None:
+    before = yaml.safe_load(study_yaml(made(protocol={"keep_default": 0.95})))
+    assert made(before, protocol=protocol).study.protocol.keep_default == kept
