@@ -90,7 +90,14 @@ def test_every_view_has_its_section_formula_and_n(page):
     assert titles[:2] == ["Leaderboard, on validation rows", "Accuracy over tasks, on validation rows"]
     # This lake has nothing for them.
     left_out = {"survey", "class_orders", "final", "importance", "planned_and_spent", "range_edges"}
-    shown = set(VIEWS.names()) - {*left_out, "early_stopping", "selected_trials", "selection_gap"}
+    shown = set(VIEWS.names()) - {
+        *left_out,
+        "early_stopping",
+        "selected_trials",
+        "selection_gap",
+        "task_values",
+        "worth",
+    }
     assert len(titles) == len(shown) == page.count('<p class="n">')
     assert "This view failed" not in page
     assert page.count('class="figure"') == len(titles)
