@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,7 +108,7 @@ def read_progress(folder: Path) -> list[CellProgress]:
             f"{folder / STUDY} is damaged under 'resolved': run the study again, which writes it anew"
         )
     paused = read_steering(folder).paused
-    states, ended = _read_states(folder), _confirmed(folder)
+    states, ended = _read_states(folder, {cell.name for cell in found.cells}), _confirmed(folder)
     out = []
     for cell in found.cells:
         trials, direction = states.get(cell.name, []), cell.direction or found.direction
@@ -161,13 +161,15 @@ def _confirmed(folder: Path) -> dict[str, list[Mapping[str, Any]]]:
     return out
 
 
-def _read_states(folder: Path) -> dict[str, list[TrialStatus]]:
-    """Read the state of every trial, by cell."""
+def _read_states(folder: Path, cells: Collection[str]) -> dict[str, list[TrialStatus]]:
+    """Read the state of every trial, by cell. What their stopping studies hold are no trials."""
     out: dict[str, list[TrialStatus]] = {}
     with read_studies(folder) as studies:
         if studies is None:
             return out
         for cell, study_id in studies.ids().items():
+            if cell not in cells:
+                continue
             trials: dict[int, TrialStatus] = {}
             for stored in studies.storage.get_all_trials(study_id, deepcopy=False):
                 if NUMBER in stored.user_attrs:

@@ -10,7 +10,7 @@ from analysis import open_results
 from analysis.lake.run_folder import STUDY
 from analysis.lake.spending import QUANTITIES, against, in_words, planned, spent
 from cl_core.errors import BadRequest
-from search.cost.forecast import Forecast, forecast, write
+from search.cost.forecast import Forecast, check_seconds, forecast, write
 from search.cost.luck import lucky
 from search.preparation.prepared import prepare
 from spaces.resolved.warnings import notes_of, warnings_of
@@ -40,6 +40,7 @@ def forecast_study(
 
     Raises BadRequest before any work, RunError where a probe fails.
     """
+    check_seconds(seconds)
     # Nothing is trained in the folder, so changed code does no harm.
     prepared = prepare(study, out, overrides, own_code=own_code, accept_code=True)
     warn([*notes_of(prepared.study.data), *warnings_of(prepared.study), *lucky(prepared.study)])

@@ -108,6 +108,12 @@ class Forecast:
         return {**asdict(self), "total": self.total, "hours": list(self.hours), "saved": self.saved}
 
 
+def check_seconds(seconds: float) -> None:
+    """Raise BadRequest unless probes can last `seconds` in all."""
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise BadRequest(f"--probe-seconds must be above 0, not {seconds:g}: 40 is usual")
+
+
 def forecast(
     prepared: Prepared, seconds: float = PROBE, say: Callable[[str], None] = lambda line: None
 ) -> Forecast:
@@ -116,8 +122,7 @@ def forecast(
     Raises BadRequest before any work, RunError where a probe fails.
     """
     study = prepared.study
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise BadRequest(f"--probe-seconds must be above 0, not {seconds:g}: 40 is usual")
+    check_seconds(seconds)
     began = time.monotonic()
     paces: dict[str, tuple[Pace, Pace]] = {}
     known: set[str] = set()

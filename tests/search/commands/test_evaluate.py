@@ -412,6 +412,6 @@ def test_a_selected_trial_of_one_half_of_the_classes_is_judged_on_the_other(tmp_
     gap = selection_gap(results)
     assert gap.table is not None
     assert not {"more data", "gap"} & set(gap.table.columns)
-    assert "no part from more data" in gap.text
+    assert "without one for more data" in gap.text
     trial = next(t for t, row in run_rows(folder).items() if row["purpose"] == "final")
     assert rerun(folder, trial)

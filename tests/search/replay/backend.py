@@ -115,6 +115,7 @@ def _study(recording: Recording, **search: Any) -> ResolvedStudy:
         "methods": {label: {**entry, **searched}},
         "recipe": {"increment": {"lr": recording.domain("lr")}},
         "search": search,
+        "protocol": {"confirm": "none"},
     }
     return resolve(load_study(plain), _noise(BASE_CLASSES * recording.tasks))
 
