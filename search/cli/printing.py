@@ -13,10 +13,10 @@ from rich.text import Text
 
 from analysis.lake.amounts import clock, size
 from search.display.named_table import named_table
+from search.jobs.steering import Steering
 
 if TYPE_CHECKING:
     from search.cost.forecast import Forecast
-    from search.jobs.steering import Steering
     from search.preparation.evaluation import PreparedEvaluation
     from search.preparation.prepared import Prepared
 

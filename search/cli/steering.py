@@ -8,6 +8,7 @@ import typer
 
 from search.cli.parser import AsJson, CellName, Folder, RunName, app, errors, say_json
 from search.cli.printing import print_control, terminal
+from search.jobs import steering
 
 
 @app.command()
@@ -37,8 +38,6 @@ def logs(folder: Folder, run: RunName) -> None:
 def pause(folder: Folder, cell: CellName) -> None:
     """Start no new trial of a cell, even during a run. Running ones finish."""
     with errors():
-        from search.jobs import steering
-
         print_control(steering.pause(folder, cell))
 
 
@@ -46,8 +45,6 @@ def pause(folder: Folder, cell: CellName) -> None:
 def resume(folder: Folder, cell: CellName) -> None:
     """Continue a paused cell, even during a run."""
     with errors():
-        from search.jobs import steering
-
         print_control(steering.resume(folder, cell))
 
 
@@ -61,6 +58,4 @@ def priority(
 ) -> None:
     """Start trials of a cell before those of lower priority, even during a run."""
     with errors():
-        from search.jobs import steering
-
         print_control(steering.prioritise(folder, cell, value))
