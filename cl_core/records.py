@@ -182,7 +182,7 @@ SORT: dict[str, tuple[str, ...]] = {
     "classes": ("run", "split", "after_task", "classifier", "class"),
     "confusion": ("run", "split", "after_task", "classifier", "true_class", "predicted_class"),
 }
-"""What identifies a row of each table; also the order of gathered files."""
+"""The columns that identify a row of each table; gathered files are sorted by them."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How often chance alone decides: tests, races and selections among equals, simulated on counts of rows.
+"""Rates at which chance alone decides: tests, races and selections among equals, simulated on counts.
 
 Every figure is a share of simulated studies, trials or searches, or a difference of accuracies. Nothing is
 trained. `tests/analysis/statistics/test_chance.py` says what must hold.

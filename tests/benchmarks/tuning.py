@@ -1,4 +1,4 @@
-"""What a search gains over the published default, without training: recorded class orders replayed.
+"""Gains of a search over the published default, without training: recorded class orders replayed.
 
 A search draws random trials of a recorded cell and sees their validation rows. Its selection is judged on the
 test rows of class orders that it has not seen, by a smooth fit over all trials there. Costs are counted in

@@ -12,7 +12,7 @@ from search.cli import app
 
 
 def call(*arguments: object, code: int | None = None) -> Result:
-    """What a command prints, and its exit code, which must be `code` where one is given."""
+    """Return what a command prints, and its exit code, which must be `code` if one is given."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert code in (None, result.exit_code), result.output
     return result

@@ -1,4 +1,4 @@
-"""What each run gets of a machine or a cluster."""
+"""Tests of the allocation: the share of a machine or a cluster that each run gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be listed, described, completed and looked up: methods, presets, verbs, versions and data."""
+"""Tests of list, describe and completion: methods, presets, verbs, versions and data."""
 
 from __future__ import annotations
 

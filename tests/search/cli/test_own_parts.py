@@ -85,7 +85,7 @@ def flat_arrays(root): return (np.zeros(3), np.zeros(3)), None
 def two(a, b): return None
 
 def count(results):
-    """How many runs."""
+    """Return the number of runs."""
     return Section("Runs", "None.")
 '''
 POINTS = """

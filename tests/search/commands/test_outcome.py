@@ -1,4 +1,4 @@
-"""What a command prints at its end, and on terminals that are narrow or know few characters."""
+"""Tests of the lines at the end of a command, also on terminals that are narrow or know few characters."""
 
 from __future__ import annotations
 
