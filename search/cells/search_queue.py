@@ -18,12 +18,13 @@ from types import TracebackType
 from analysis.lake.run_folder import CHECKPOINTS
 from search.cells.audit import mark
 from search.cells.cell_progress import TrialStatus, cell_progress
-from search.cells.confirmation import ConfirmationRuns
+from search.cells.confirmation import confirmation_runs
 from search.cells.recovery import Recovery, open_cells
 from search.cells.trials import Trial
 from search.cells.warm_start import Observation
 from search.jobs.base_jobs import BaseJobs
 from search.jobs.progress import CellProgress
+from search.jobs.run_list import RunList
 from search.jobs.spending import Spending
 from search.jobs.steering import SteeringFile
 from search.storage.lock import acquire
@@ -58,8 +59,8 @@ class SearchQueue:
         self.study, self.folder = study, folder
         self._bases = BaseJobs(checkpoints or folder / CHECKPOINTS, lambda spec: study.data, bases)
         self.running: dict[str, Trial] = {}  # by run
-        self._confirmations: dict[str, ConfirmationRuns] = {}  # by cell, once its trials have ended
-        self._confirming: dict[str, ConfirmationRuns] = {}  # by run
+        self._confirmations: dict[str, RunList] = {}  # by cell, once its trials have ended
+        self._confirming: dict[str, RunList] = {}  # by run
         self._lock = acquire(folder)
         try:
             remove_progress(folder)
@@ -261,7 +262,7 @@ class SearchQueue:
                 return job
         return None
 
-    def _confirmation(self, name: str) -> ConfirmationRuns | None:
+    def _confirmation(self, name: str) -> RunList | None:
         """Return the confirmation of a cell if it has still work; None before its trials have ended."""
         cell = self.cells[name]
         if name not in self._confirmations:
@@ -269,7 +270,7 @@ class SearchQueue:
             if cell.cell.confirm is None or begun or len(cell.trials) < cell.cell.budget:
                 return None
             recovery = self._recovery
-            self._confirmations[name] = ConfirmationRuns(cell, recovery.rows, recovery.retry_failed)
+            self._confirmations[name] = RunList(confirmation_runs(cell), recovery.rows, recovery.retry_failed)
         confirmation = self._confirmations[name]
         return confirmation if confirmation.unfinished else None
 
@@ -277,4 +278,4 @@ class SearchQueue:
         """Return how many runs confirm a cell, at most until they are known, and how many have ended."""
         self._confirmation(name)
         known = self._confirmations.get(name)
-        return (known.runs, known.ended) if known else (self.cells[name].cell.confirmation_runs, 0)
+        return (len(known.specs), len(known.ended)) if known else (self.cells[name].cell.confirmation_runs, 0)

@@ -72,11 +72,11 @@ def evaluate(
         )
         worked = not jobs.finished
         if worked:
-            cells = list(dict.fromkeys(spec.cell for spec in jobs.pending))
-            count = len(jobs.pending)
+            cells = list(dict.fromkeys(spec.cell for spec in jobs.runs.pending))
+            count = len(jobs.runs.pending)
             note_opening(place, "evaluate", run.study.identity, cells, count, versions())
             if console is not None:
-                console.print(cost(run, jobs.pending, local), highlight=False, soft_wrap=True)
+                console.print(cost(run, jobs.runs.pending, local), highlight=False, soft_wrap=True)
             what = f"{run.study.name}: {count} runs of {len(cells)} cells on the test set,"
             with at_work(run, jobs, what, local, console, unit="runs") as carry_out:
                 carry_out()

@@ -13,6 +13,7 @@ from analysis.lake.run_rows import run_rows
 from cl_core.images.dataset import Data
 from search.jobs.base_jobs import BaseJobs
 from search.jobs.progress import CellProgress
+from search.jobs.run_list import RunList
 from search.jobs.spending import Spending
 from search.worker.job import Answer, Job
 from spaces.resolved.run_spec import RunSpec
@@ -37,32 +38,18 @@ class EvaluationQueue:
         checkpoints: Path | None = None,
         spending: Spending | None = None,
     ) -> None:
-        self._specs = {spec.run: spec for spec in specs}
+        self.runs = RunList(specs, run_rows(folder), retry_failed)
         self._bases = BaseJobs(checkpoints or folder / CHECKPOINTS, data, bases)
         self._spending = spending or Spending(BudgetPart(), folder)
-        self._open: set[str] = set()
-        self._ended: dict[str, str] = {}  # run -> status
-        rows = run_rows(folder)
-        for run, spec in self._specs.items():
-            row = rows.get(run)
-            # Published defaults may change with a version: such a row is of another trial.
-            if row is None or row["trial_digest"] != spec.trial_digest:
-                continue
-            if row["status"] != "failed" or not retry_failed:
-                self._ended[run] = str(row["status"])
-
-    @property
-    def pending(self) -> list[RunSpec]:
-        """The runs that have still to start."""
-        return [s for run, s in self._specs.items() if run not in self._ended and run not in self._open]
 
     def next(self) -> Job | None:
         """Return the next job; None if nothing can start now."""
         if self.halted:
             return None
-        for spec in self.pending:
+        for spec in self.runs.pending:
             if (job := self._bases.job(spec)) is not None:
-                self._open |= {spec.run} if job.kind == "run" else set()
+                if job.kind == "run":
+                    self.runs.begin(spec.run)
                 self._spending.begin(job.id)
                 return job
         return None
@@ -75,14 +62,13 @@ class EvaluationQueue:
     def done(self, answer: Answer) -> None:
         """End a job. One that is not running is ignored."""
         self._spending.reach(answer.job, end=True)
-        if not self._bases.end(answer.job) and answer.job in self._open:
-            self._open.remove(answer.job)
-            self._ended[answer.job] = answer.status
+        if not self._bases.end(answer.job):
+            self.runs.end(answer.job, answer.status)
 
     def hand_back(self, job: str) -> None:
         """Pause a run here. The next command continues it from its last resume checkpoint."""
         self._spending.reach(job, end=True)
-        self._open.discard(job)
+        self.runs.hand_back(job)
 
     @property
     def halted(self) -> bool:
@@ -92,22 +78,22 @@ class EvaluationQueue:
     @property
     def finished(self) -> bool:
         """Tell whether nothing runs and nothing can start any more."""
-        if self._open or self._bases.running:
+        if self.runs.open or self._bases.running:
             return False
-        return self.halted or not self.pending
+        return self.halted or not self.runs.pending
 
     @property
     def left(self) -> str | None:
         """The reason why a finished queue has work left; None if all is done."""
-        return self._spending.over if self.pending else None
+        return self._spending.over if self.runs.pending else None
 
     def progress(self) -> list[CellProgress]:
         """Return the progress of every cell, counted in runs. No value is shown before all have ended."""
         out = []
-        for cell in dict.fromkeys(spec.cell for spec in self._specs.values()):
-            runs = [run for run, spec in self._specs.items() if spec.cell == cell]
-            states = [self._ended.get(run, "") for run in runs]
-            running = sum(run in self._open for run in runs)
+        for cell in dict.fromkeys(spec.cell for spec in self.runs.specs.values()):
+            runs = [run for run, spec in self.runs.specs.items() if spec.cell == cell]
+            states = [self.runs.ended.get(run, "") for run in runs]
+            running = sum(run in self.runs.open for run in runs)
             out.append(
                 CellProgress(
                     cell=cell,
