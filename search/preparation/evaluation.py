@@ -12,7 +12,7 @@ reference  the selected trial on the search's split, over its class orders and t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from analysis import open_results
@@ -33,8 +33,8 @@ from search.storage.studies import read_studies
 from search.worker.runner import cached_data
 from spaces.resolved.cell import Cell
 from spaces.resolved.resolve import resolve
-from spaces.resolved.run_spec import RunSpec, evaluated, trial_digest
-from spaces.resolved.study import ResolvedStudy, short_order
+from spaces.resolved.run_spec import RunSpec, trial_digest
+from spaces.resolved.study import ResolvedStudy
 from spaces.space.space import Values
 from spaces.study.study_file import existing_study
 
@@ -180,33 +180,20 @@ def planned_runs(study: ResolvedStudy, selected: Sequence[SelectedTrial]) -> lis
             for one in selected:
                 order = study.orders(one.cell, orders)[place]
                 if place < final.orders:
-                    out.append(_run(study, one, "default", order, seed))
+                    out.append(_default(study, one, order, seed))
                     if not one.is_default:
-                        out.append(_run(study, one, "final", order, seed))
+                        out.append(_selected(study, one, "final", order, seed))
                 if not protocol.inside_runs:  # else nothing was selected that could have been luck
-                    out.append(_run(study, one, "reference", order, seed))
+                    out.append(_selected(study, one, "reference", order, seed))
     return out
 
 
-def _run(study: ResolvedStudy, selected: SelectedTrial, kind: str, order: str, seed: int) -> RunSpec:
-    cell, purpose = selected.cell, "reference" if kind == "reference" else "final"
-    number, values = selected.number, selected.values
-    if kind == "default":
-        number, values = selected.default_number, selected.default
-    configuration, identity = study.configuration(cell, values, order, seed), dict(values)
-    if kind == "default" and cell.adapted.searched:
-        configuration, identity = replace(configuration, adaptive=None), {**identity, "adaptive": False}
-    return RunSpec(
-        run=f"{cell.name}/{number}/{purpose}/{short_order(order)}/s{seed}",
-        cell=cell.name,
-        label=cell.label,
-        trial=number,
-        purpose=purpose,
-        trial_digest=trial_digest(identity),
-        configuration=evaluated(configuration, purpose, study.study.judging_data),
-        objectives=tuple(study.objectives),
-        split="test" if purpose == "final" else study.study.protocol.split,
-    )
+def _default(study: ResolvedStudy, one: SelectedTrial, order: str, seed: int) -> RunSpec:
+    return study.run_for("final", one.cell, one.default_number, one.default, order, seed, fixed=True)
+
+
+def _selected(study: ResolvedStudy, one: SelectedTrial, purpose: str, order: str, seed: int) -> RunSpec:
+    return study.run_for(purpose, one.cell, one.number, one.values, order, seed)
 
 
 def _sampled(folder: Path, study: ResolvedStudy) -> dict[str, dict[int, Values]]:

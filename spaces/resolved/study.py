@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from cl_core.records import CONFIRM
 from cl_core.scenarios.class_orders import shortened
 from cl_core.training.configuration import Configuration
 from spaces.resolved.cell import Cell
-from spaces.resolved.run_spec import RunSpec, searched, trial_digest
+from spaces.resolved.run_spec import RunSpec, evaluated, searched, trial_digest
 from spaces.space.scenario_axis import KEY, as_order, directions, order_of
 from spaces.space.space import Values
 from spaces.space.task_space import to_plain
@@ -166,39 +166,68 @@ class ResolvedStudy:
 
     def confirmation_specs(self, cell: Cell, trial: int, values: Mapping[str, Value]) -> list[RunSpec]:
         """Return every run that confirms a trial, one for each fresh class order."""
-        return [
-            RunSpec(
-                run=f"{cell.name}/{trial}/{CONFIRM}/{short_order(order)}/s0",
-                cell=cell.name,
-                label=cell.label,
-                trial=trial,
-                purpose=CONFIRM,
-                trial_digest=trial_digest(values),
-                configuration=self.configuration(cell, values, order, 0),
-                objectives=tuple(self.objectives),
-                split=self.study.protocol.split,
-            )
-            for order in self.confirmation_orders(cell)
-        ]
+        orders = self.confirmation_orders(cell)
+        return [self.run_for(CONFIRM, cell, trial, values, order, 0) for order in orders]
+
+    def run_for(
+        self,
+        purpose: str,
+        cell: Cell,
+        trial: int,
+        values: Mapping[str, Value],
+        order: str,
+        seed: int,
+        *,
+        fixed: bool = False,
+    ) -> RunSpec:
+        """Return the run of a trial for another `purpose` than the search: confirm, final or reference.
+
+        With `fixed`, the values stay as they are, also where the search adapts them at every task.
+        """
+        configuration, identity = self.configuration(cell, values, order, seed), dict(values)
+        if fixed and cell.adapted.searched:
+            configuration, identity = replace(configuration, adaptive=None), {**identity, "adaptive": False}
+        if purpose != CONFIRM:
+            configuration = evaluated(configuration, purpose, self.study.judging_data)
+        name = f"{cell.name}/{trial}/{purpose}/{short_order(order)}/s{seed}"
+        return self._run_spec(name, purpose, cell, trial, identity, configuration)
 
     def run_specs(self, cell: Cell, trial: int, values: Mapping[str, Value]) -> list[RunSpec]:
         """Return every run of a trial, in the order in which they are trained."""
         first = f"{cell.name}/{trial}"
-        identity = trial_digest(as_order(values, cell.sizes))
+        identity = as_order(values, cell.sizes)
         return [
-            RunSpec(
-                run=first if index == 0 else f"{first}/{short_order(order)}/s{seed}",
-                cell=cell.name,
-                label=cell.label,
-                trial=trial,
-                purpose="search",
-                trial_digest=identity,
-                configuration=self.configuration(cell, values, order, seed),
-                objectives=tuple(self.objectives),
-                split=self.study.protocol.split,
+            self._run_spec(
+                first if index == 0 else f"{first}/{short_order(order)}/s{seed}",
+                "search",
+                cell,
+                trial,
+                identity,
+                self.configuration(cell, values, order, seed),
             )
             for index, (order, seed) in enumerate(self.runs(cell))
         ]
+
+    def _run_spec(
+        self,
+        run: str,
+        purpose: str,
+        cell: Cell,
+        trial: int,
+        identity: Mapping[str, Any],
+        configuration: Configuration,
+    ) -> RunSpec:
+        return RunSpec(
+            run=run,
+            cell=cell.name,
+            label=cell.label,
+            trial=trial,
+            purpose=purpose,
+            trial_digest=trial_digest(identity),
+            configuration=configuration,
+            objectives=tuple(self.objectives),
+            split="test" if purpose == "final" else self.study.protocol.split,
+        )
 
     def most_runs(self, cell: Cell) -> int:
         """Return the number of runs of a cell's trials and of their confirmation, at most."""
