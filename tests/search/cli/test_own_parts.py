@@ -142,7 +142,8 @@ def test_what_is_installed_is_listed_and_what_is_broken_is_told_beside_the_other
         "No module named 'own_parts_gone'; mend or uninstall the entry point of own-parts" in nets["pip-gone"]
     )
     assert json.loads(call("list", "datasets", "--json", code=0).stdout)["pip-noise"] == "Grey noise."
-    assert json.loads(call("list", "views", "--json", code=0).stdout)["pip_count"] == "Return the number of runs."
+    views = json.loads(call("list", "views", "--json", code=0).stdout)
+    assert views["pip_count"] == "Return the number of runs."
     assert "pip-untitled" in call("list", "methods").stdout
 
 
