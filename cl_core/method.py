@@ -104,11 +104,13 @@ class Rows:
 class Phase:
     """One stretch of training within a task.
 
-    `params` are the parameters that train, by default all of the network's. With `head_rows`, only these rows
-    [start, stop) of the head train; the others stay equal bit for bit. With `train_mode` off the network
-    stays in evaluation mode, so no BatchNorm statistic moves. With `augment` off images are read as in
-    evaluation, and the method draws nothing. `on_grad` may change the gradients of a step. Its arguments are
-    the parameters that train, the 0-based epoch, the number of images and a generator of the step.
+    Without `rows`, an epoch has `steps` steps, and `augment` gets a batch of no images. It makes those of the
+    step, `recipe.batch` of them. `params` are the parameters that train, by default all of the network's.
+    With `head_rows`, only these rows [start, stop) of the head train; the others stay equal bit for bit. With
+    `train_mode` off the network stays in evaluation mode, so no BatchNorm statistic moves. With `augment` off
+    images are read as in evaluation, and the method draws nothing. A module of `State.modules` is in training
+    mode in the phases that train it. `on_grad` may change the gradients of a step. Its arguments are the
+    parameters that train, the 0-based epoch, the number of images and a generator of the step.
     """
 
     name: str
@@ -120,6 +122,7 @@ class Phase:
     train_mode: bool = True
     augment: bool = True
     on_grad: OnGrad | None = None
+    steps: int = 0  # of an epoch without rows
 
 
 class Method:
@@ -135,6 +138,7 @@ class Method:
     memories: ClassVar[tuple[str, ...]] = ("exemplars",)
     teacher: ClassVar[bool] = False  # on: keep the previous network frozen during a task
     images_a_class: ClassVar[int] = 1  # training images that every class needs, without validation rows
+    batch_norm: ClassVar[bool] = False  # on: the method reads the statistics of BatchNorm, so nets need it
     restarts: ClassVar[bool] = False  # on: every task trains anew, with the first task's recipe
     # The names in `State.kept` that `scores` reads; None: all.
     answers_with: ClassVar[tuple[str, ...] | None] = None

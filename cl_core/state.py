@@ -17,7 +17,8 @@ class State:
 
     `net`, `memories` (ranked row ids) and `kept` (named tensors: class means, prototypes, bias pairs) survive
     a task and are saved in checkpoints. `teacher` (the previous task's network), `copies` (further frozen
-    networks) and `local` (parameters) live during a task and are dropped before its checkpoint.
+    networks), `local` (parameters) and `modules` (such as a generator) live during a task and are dropped
+    before its checkpoint.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class State:
         self.teacher: Frozen | None = None
         self.copies: dict[str, Frozen] = {}
         self.local: dict[str, nn.Parameter] = {}
+        self.modules: dict[str, nn.Module] = {}
 
     @property
     def memory(self) -> Memory:
@@ -50,6 +52,7 @@ class State:
         self.teacher = None
         self.copies.clear()
         self.local.clear()
+        self.modules.clear()
 
     def check_kept(self, method: type) -> None:
         """Raise RunError, naming the file of `method`, unless everything kept is a tensor."""

@@ -28,6 +28,11 @@ def check(run: Configuration, data: Data, measured: bool = True) -> None:
     order = run.order(data.num_classes, data.class_names)
     last_relu = method.base().last_relu or run.shared_base
     method.check_net(*sample(run.net or data.net, data.shape, last_relu))
+    if method.batch_norm and not _has_batch_norm(run, data):
+        raise BadRequest(
+            f"{run.method} reads the statistics of BatchNorm, and net {run.net or data.net!r} has none: use "
+            "convnet, resnet32 or resnet18"
+        )
     if not 0.0 <= run.validation < 1.0:
         raise BadRequest(f"validation must lie in [0, 1), not {run.validation:g}; 0.1 is usual")
     if measured and not run.validation and not run.unsealed:
@@ -65,6 +70,11 @@ def check(run: Configuration, data: Data, measured: bool = True) -> None:
     _check_batches(run, data, recipes, sizes, left[list(order)])
 
 
+def _has_batch_norm(run: Configuration, data: Data) -> bool:
+    net = build_network(run.net or data.net, data.shape, data.num_classes, "linear", True, run.seed)
+    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules())
+
+
 def _check_batches(
     run: Configuration, data: Data, recipes: tuple[Recipe, Recipe], sizes: Sequence[int], rows: np.ndarray
 ) -> None:
@@ -76,11 +86,9 @@ def _check_batches(
     single = [t for t, end in enumerate(ends) if rows[end - sizes[t] : end].sum() == 1]
     if not single and min(recipe.batch for recipe in recipes) > 1:
         return
-    name = run.net or data.net
-    net = build_network(name, data.shape, data.num_classes, "linear", True, run.seed)
-    if not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
+    if not _has_batch_norm(run, data):
         return
-    rule = f"net {name!r} has BatchNorm, which needs two images a step, but"
+    rule = f"net {run.net or data.net!r} has BatchNorm, which needs two images a step, but"
     if single:
         raise BadRequest(
             f"{rule} task {single[0]} has one training row: add images or classes to it, or take a net "

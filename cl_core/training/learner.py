@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cl_core.errors import NonFiniteLoss
 from cl_core.images.augment import draw
@@ -24,7 +24,7 @@ from cl_core.state import State
 from cl_core.task import Task
 from cl_core.training.configuration import Configuration
 from cl_core.training.events import Event, Watch
-from cl_core.training.optimisation import epoch_rows, make_optimizer, rows_to_keep
+from cl_core.training.optimisation import epoch_of, make_optimizer, rows_to_keep
 from cl_core.training.result import Trained
 from cl_core.training.terms import objective
 from cl_core.training.weights import load_init
@@ -72,20 +72,22 @@ class Learner:
         kept_rows = rows_to_keep(net, phase.head_rows)
         augment = self.view.data.augment if phase.augment else Augment()
         net.train(phase.train_mode)
+        trained = set(map(id, params))
+        for module in self.state.modules.values():
+            module.train(any(id(p) in trained for p in module.parameters()))
         event = Event("phase begins", task, self.tasks, phase, 0, self.state, self.view)
         self.watch(event)
         images = 0
         for epoch in range(recipe.epochs):
             purpose = (phase.name, epoch)
-            rows_of = epoch_rows(phase.rows, recipe, g, purpose)
-            passed = sum(map(len, rows_of.steps))
-            draws = draw(augment, passed, g, purpose, self.view.device)
+            rows_of = epoch_of(phase, g, epoch)
+            draws = draw(augment, sum(map(len, rows_of.steps)), g, purpose, self.view.device)
             rate = recipe.learning_rate(epoch)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             total: Tensor | None = None
             for step, batch in enumerate(self.view.epoch(rows_of.steps, draws)):
-                width = len(batch.y)
+                width = rows_of.widths[step]
                 if phase.augment:
                     batch = self.method.augment(self.state, batch, task, g.at(*purpose, step))
                 with self._autocast():
@@ -104,11 +106,12 @@ class Learner:
                 total = seen if total is None else total + seen
             assert total is not None
             images += rows_of.images
-            for (name, term), mean in zip(terms.items(), (total / passed).tolist(), strict=True):
+            for (name, term), mean in zip(terms.items(), (total / sum(rows_of.widths)).tolist(), strict=True):
                 _check_loss(mean, name, task, phase, epoch)
                 values.append(PhaseValue(phase.name, epoch, name, mean, float(term.weight), rate))
             self.watch(event._replace(kind="epoch ends", epoch=epoch + 1))
-        _check_weights(net, task, phase)
+        for module in (net, *self.state.modules.values()):
+            _check_weights(module, task, phase)
         self.watch(event._replace(kind="phase ends", epoch=recipe.epochs))
         return images
 
@@ -126,9 +129,9 @@ def _check_loss(mean: float, term: str, task: Task, phase: Phase, epoch: int) ->
         )
 
 
-def _check_weights(net: Network, task: Task, phase: Phase) -> None:
+def _check_weights(module: nn.Module, task: Task, phase: Phase) -> None:
     # No loss has seen the weights of the last step.
-    for name, tensor in net.state_dict().items():
+    for name, tensor in module.state_dict().items():
         if not tensor.isfinite().all():
             raise NonFiniteLoss(
                 f"every weight must stay finite: {name!r} did not in task {task.index}, phase "

@@ -10,17 +10,29 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cl_core.method import Rows
+from cl_core.method import Phase, Rows
 from cl_core.nets.network import Network
 from cl_core.recipe import Recipe
 from cl_core.rng import Streams
+from cl_core.task import no_rows
 
 
 class Epoch(NamedTuple):
-    """The training rows of one pass over a phase's first source."""
+    """The steps of one epoch of a phase."""
 
-    steps: tuple[Tensor, ...]  # row ids [B] of each step, on the CPU
+    steps: tuple[Tensor, ...]  # row ids [B] of each step, on the CPU; none where the method makes the images
+    widths: tuple[int, ...]  # images of each step
     images: int  # of all steps, without the repeated ones that complete the last
+
+
+def epoch_of(phase: Phase, g: Streams, epoch: int) -> Epoch:
+    """The steps of an epoch: those of `epoch_rows`, or of a phase without rows as many as it names."""
+    if phase.rows:
+        return epoch_rows(phase.rows, phase.recipe, g, (phase.name, epoch))
+    if phase.steps < 1:
+        raise ValueError(f"phase {phase.name!r} needs rows, or a number of steps without rows")
+    batch = phase.recipe.batch
+    return Epoch((no_rows(),) * phase.steps, (batch,) * phase.steps, phase.steps * batch)
 
 
 def epoch_rows(sources: Sequence[Rows], recipe: Recipe, g: Streams, purpose: tuple[str | int, ...]) -> Epoch:
@@ -48,7 +60,7 @@ def epoch_rows(sources: Sequence[Rows], recipe: Recipe, g: Streams, purpose: tup
         ]
         columns.append(source.ids[torch.cat(shuffled)[: len(widths) * width]].split(width))
     steps = tuple(torch.cat(parts) for parts in zip(*columns, strict=True))
-    return Epoch(steps, sum(map(len, steps)) - max(0, sum(widths) - n))
+    return Epoch(steps, tuple(map(len, steps)), sum(map(len, steps)) - max(0, sum(widths) - n))
 
 
 def _widths(n: int, batch: int, last_batch: str) -> list[int]:

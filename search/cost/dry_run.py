@@ -26,7 +26,7 @@ from cl_core.state import State
 from cl_core.task import Task
 from cl_core.training.chf import strongest
 from cl_core.training.configuration import Configuration
-from cl_core.training.optimisation import epoch_rows
+from cl_core.training.optimisation import epoch_of
 from cl_core.training.shared_base import on_heads, takes_the_head
 
 SIDE = 4  # pixels of a blank image
@@ -147,8 +147,7 @@ def _learn(
     for whole in method.phases(state, task, view, g):
         phase = left(whole)
         if phase is not None:
-            epoch = epoch_rows(phase.rows, phase.recipe, g, (phase.name, 0))
-            images += phase.recipe.epochs * sum(map(len, epoch.steps))
+            images += phase.recipe.epochs * sum(epoch_of(phase, g, 0).widths)
             epochs += phase.recipe.epochs
     method.end(state, task, view, g)
     return _Done(images, epochs, passed.images)

@@ -419,7 +419,7 @@ def test_a_batch_of_one_kind_alone_trains_with_finite_terms(
                 "new samples": batch.y >= old,
                 "old samples": batch.y < old,
                 "one sample": torch.arange(len(batch.y)) == 0,
-                "one class": batch.y == batch.y[0],
+                "one class": batch.y == batch.y[:1],
             }[only]
             if keep.any() and not keep.all():
                 reduced += 1
@@ -464,6 +464,7 @@ def test_the_teacher_is_the_previous_network_and_never_moves(method: str, hp: st
     assert bool(teachers) == finished.training.method.teacher
     assert finished.training.state.teacher is None
     assert not finished.training.state.local
+    assert not finished.training.state.modules
 
 
 @every_method
