@@ -132,6 +132,15 @@ def drawn_batch(method: Method, state: State, task: Task, labels: list[int], ste
     return method.augment(state, Batch(x, torch.tensor(labels)), task, Streams(0, 1, ("train", 0, step)))
 
 
+def second_input_of_the_head(method: Method, state: State, batch: Batch, task: Task) -> Tensor:
+    """The input of the head after the features of its images: augmented prototypes [n, d]."""
+    inputs: list[Tensor] = []
+    hook = state.net.head.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    method.loss(state, batch, task)
+    hook.remove()
+    return inputs[1]
+
+
 def turned(x: Tensor) -> Tensor:
     """Each image in its four rotations, one after the other."""
     return torch.stack([torch.rot90(image, r, (1, 2)) for image in x for r in range(4)])

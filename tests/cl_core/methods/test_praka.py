@@ -11,12 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_core.errors import BadRequest
 from cl_core.method import METHODS
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task
-from cl_core.training.trainer import Training
 from tests import tiny
 
 PRAKA = METHODS["praka"]
@@ -33,15 +31,6 @@ def _state(task: Task) -> State:
 
 def _batch(state: State, task: Task, labels: list[int], step: int = 0) -> Batch:
     return tiny.drawn_batch(PRAKA({}), state, task, labels, step)
-
-
-def _phi(state: State, batch: Batch, task: Task) -> Tensor:
-    """The mixed prototypes as the head is given them."""
-    asked: list[Tensor] = []
-    hook = state.net.head.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[0]))
-    PRAKA({}).loss(state, batch, task)
-    hook.remove()
-    return asked[1]
 
 
 def _mixing(n: int, hp: dict[str, Any] | None = None) -> Tensor:
@@ -80,7 +69,7 @@ def test_later_tasks_add_reminiscence_and_the_feature_distance() -> None:
     terms = PRAKA({"kd_weight": 2.0, "proto_weight": 5.0, "logit_temperature": 0.5}).loss(state, batch, task)
     assert list(terms) == ["joint", "ce", "aka", "prototype", "feature_kd"]
     x, c = tiny.turned(batch.x), batch.drawn["class"]
-    phi = _phi(state, batch, task)
+    phi = tiny.second_input_of_the_head(PRAKA({}), state, batch, task)
     g, h = state.net.side["rotated"](phi), state.net.head(phi)
     assert (g.shape, h.shape) == ((3, 20), (3, 5))
     expected = F.cross_entropy(2 * h, c) + F.cross_entropy(2 * g, 4 * c)
@@ -120,47 +109,11 @@ def test_the_joint_head_is_never_pulled_towards_the_single_one() -> None:
     none = torch.autograd.grad(terms["aka"].value, joint, allow_unused=True, retain_graph=True)
     assert none == (None, None)
     assert torch.autograd.grad(terms["aka"].value, state.head.weight, retain_graph=True)[0].any()
-    phi = _phi(state, batch, task)
+    phi = tiny.second_input_of_the_head(PRAKA({}), state, batch, task)
     g = state.net.side["rotated"](phi)
     own = torch.autograd.grad(F.cross_entropy(10 * g, 4 * batch.drawn["class"]), joint)
     for got, expected in zip(torch.autograd.grad(terms["prototype"].value, joint), own, strict=True):
         assert torch.allclose(got, expected, atol=1e-6)
-
-
-def test_reminiscence_reaches_both_heads_and_not_the_backbone() -> None:
-    task = tiny.task(3, 2)
-    state = _state(task)
-    PRAKA({}).loss(state, _batch(state, task, [3, 4]), task)["prototype"].value.backward()
-    assert all(p.grad is None for p in state.net.backbone.parameters())
-    assert tiny.gradient(state.net.side["rotated"])[:20].any()
-    assert tiny.gradient(state.net.head)[:5].any()
-
-
-def test_there_is_one_forward_a_step_and_teacher_and_student_share_its_views() -> None:
-    task = tiny.task(3, 2)
-    state = _state(task)
-    seen: list[tuple[str, Tensor]] = []
-    assert state.teacher is not None
-    for name, net in (("student", state.net), ("teacher", state.teacher.net)):
-        net.backbone.register_forward_pre_hook(lambda _, inputs, name=name: seen.append((name, inputs[0])))
-    batch = _batch(state, task, [3, 4])
-    PRAKA({}).loss(state, batch, task)
-    assert [name for name, _ in seen] == ["student", "teacher"]
-    assert seen[0][1] is seen[1][1]
-    assert torch.equal(seen[0][1], tiny.turned(batch.x))
-
-
-def test_without_distillation_only_the_feature_distance_goes_and_the_teacher_is_not_asked() -> None:
-    task = tiny.task(3, 2)
-    state = _state(task)
-    batch = _batch(state, task, [3, 4])
-    full = PRAKA({}).loss(state, batch, task)
-    assert state.teacher is not None
-    state.teacher.register_forward_pre_hook(lambda *_: pytest.fail("the teacher was asked"))
-    without = PRAKA({"distill": False}).loss(state, batch, task)
-    # The distillation between its own heads stays.
-    assert list(without) == ["joint", "ce", "aka", "prototype"]
-    assert all(torch.equal(without[name].value, full[name].value) for name in without)
 
 
 # Reminiscence
@@ -174,7 +127,7 @@ def test_the_mixture_by_hand() -> None:
     batch = batch._replace(drawn={**batch.drawn, "view": view, "mix": weight})
     mu = state.kept["prototypes"][batch.drawn["class"]]
     f = state.net(tiny.turned(batch.x)).features[view]
-    phi = _phi(state, batch, task)
+    phi = tiny.second_input_of_the_head(PRAKA({}), state, batch, task)
     assert torch.allclose(phi[0], 0.75 * mu[0] + 0.25 * f[0], atol=1e-6)  # towards the feature
     assert torch.allclose(phi[1], 1.5 * mu[1] - 0.5 * f[1], atol=1e-6)  # away from it
     assert torch.equal(phi[2], mu[2])
@@ -250,28 +203,3 @@ def test_defect_official_praka_cosine_cycles_with_t_max_32_of_100_epochs() -> No
         assert 0 < once[-1] < 1e-6
         cycle = [recipe.replace(epochs=100, period=0.32).learning_rate(e) for e in (0, 16, 32, 64, 96, 99)]
         assert cycle == pytest.approx([1e-3, 5e-4, 0.0, 1e-3, 0.0, 2.15e-5], abs=1e-7)
-
-
-def test_only_the_single_head_answers() -> None:
-    training = Training(tiny.configuration("praka"), tiny.data())
-    training.next_task()
-    task, s = training.task(0), training.state
-    s.net.eval()
-    x = training.view.images(task.rows[:6])
-    with torch.no_grad():
-        before = training.method.scores(s, x, task)
-        for p in s.net.side.parameters():
-            p.normal_(generator=torch.Generator().manual_seed(0))
-        after = training.method.scores(s, x, task)
-        for p in s.net.head.parameters():
-            p.add_(1.0)
-        moved = training.method.scores(s, x, task)
-    assert before.keys() == {"head"} == {training.method.primary()}
-    assert torch.equal(before["head"], after["head"])
-    assert not torch.equal(before["head"], moved["head"])
-
-
-def test_images_must_be_square_to_be_turned() -> None:
-    with pytest.raises(BadRequest, match="praka turns images by 90 degrees"):
-        PRAKA({}).check((3, 2), (3, 8, 6))
-    PRAKA({}).check((3, 2), (3, 8, 8))
