@@ -19,6 +19,7 @@ from search.cells.cell_progress import read_progress
 from search.cells.search_queue import SearchQueue
 from search.commands.run import run_study
 from search.commands.status import status
+from spaces.resolved.study import ResolvedStudy
 from spaces.study.storage import StoragePart
 from tests.search.simulation import Driver, begun, told, trials_in
 from tests.search.storage.test_mirror import LWF, told_by
@@ -158,6 +159,18 @@ def test_a_journal_kept_on_this_machine_is_made_anew_and_so_is_its_copy(
         assert not cells.notes
 
 
+@pytest.fixture
+def searched(study: Any, tmp_path: Path) -> tuple[ResolvedStudy, Path]:
+    """A search of three trials that has ended in a SQLite file: the study and its folder."""
+    folder, plain = tmp_path / "run", study({"lwf": None}, trials=3)
+    resolved = begun(
+        dataclasses.replace(plain, study=plain.study.model_copy(update={"storage": SQLITE})), folder
+    )
+    with SearchQueue(resolved, folder, bases=False) as cells:
+        Driver(cells, folder).run()
+    return resolved, folder
+
+
 # A flipped bit in the name of an attribute, once: SQLite itself sees nothing.
 RENAMED = (
     "UPDATE trial_user_attributes SET key = 'x' WHERE trial_user_attribute_id = (SELECT "
@@ -178,15 +191,9 @@ RENAMED = (
     ],
 )
 def test_a_sqlite_file_whose_rows_are_damaged_is_said_in_one_line(
-    damage: str, seen_by_status: bool, study: Any, tmp_path: Path
+    damage: str, seen_by_status: bool, searched: tuple[ResolvedStudy, Path]
 ) -> None:
-    folder = tmp_path / "run"
-    plain = study({"lwf": None}, trials=3)
-    resolved = begun(
-        dataclasses.replace(plain, study=plain.study.model_copy(update={"storage": SQLITE})), folder
-    )
-    with SearchQueue(resolved, folder, bases=False) as cells:
-        Driver(cells, folder).run()
+    resolved, folder = searched
     path = folder / "optuna.sqlite3"
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(damage)
@@ -202,15 +209,9 @@ def test_a_sqlite_file_whose_rows_are_damaged_is_said_in_one_line(
 
 @pytest.mark.parametrize("damage", [b"no database at all" * 100, None])
 def test_a_damaged_sqlite_file_is_said_in_one_line_and_made_anew_once_it_is_moved(
-    damage: bytes | None, study: Any, tmp_path: Path
+    damage: bytes | None, searched: tuple[ResolvedStudy, Path]
 ) -> None:
-    folder = tmp_path / "run"
-    plain = study({"lwf": None}, trials=3)
-    resolved = begun(
-        dataclasses.replace(plain, study=plain.study.model_copy(update={"storage": SQLITE})), folder
-    )
-    with SearchQueue(resolved, folder, bases=False) as cells:
-        Driver(cells, folder).run()
+    resolved, folder = searched
     before, path = told(folder, LWF), folder / "optuna.sqlite3"
     content = path.read_bytes()
     path.write_bytes(damage or content[:4096] + b"U" * (len(content) - 4096))
