@@ -78,19 +78,15 @@ def by_order(groups: Array, worst: bool, margin: float, draw: np.random.Generato
     """Class orders redrawn with replacement, the same ones for all trials; `groups` [n, orders] holds
     a trial's value on each."""
     picked = draw.integers(0, groups.shape[1], (draws, groups.shape[1]))
-    again = np.stack([_over(groups[:, one], worst) for one in picked])
-    return _winners(again, _over(groups, worst), margin)
+    value = np.min if worst else np.mean
+    again = np.stack([value(groups[:, one], axis=1) for one in picked])
+    return _winners(again, value(groups, axis=1), margin)
 
 
 def order_errors(groups: Array) -> Array:
     """[n]: the standard error of each trial's mean by the spread of its class orders; `groups`
     [n, orders]."""
     out: Array = stats.sem(groups, axis=1)
-    return out
-
-
-def _over(groups: Array, worst: bool) -> Array:
-    out: Array = groups.min(axis=1) if worst else groups.mean(axis=1)
     return out
 
 

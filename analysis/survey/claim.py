@@ -9,10 +9,11 @@ A claim is a conjunction of parts, a part a list of contrasts of which all, or m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from analysis.survey.contrasts import AVERAGE, Column, Part, Quantity
+from analysis.statistics.intervals import SMALLEST
+from analysis.survey.contrasts import AVERAGE, Column, Contrast, Part, Quantity
 from analysis.survey.roles import Place
 
 NO_BASE = "a scenario without a base task"
@@ -46,6 +47,19 @@ def claim(
         return Claim(id, table, sentence, english, contrast, parts, everywhere)
 
     return made
+
+
+def part(
+    quantities: Iterable[Quantity],
+    lack: str,
+    claimed: float = SMALLEST,
+    smallest: float = SMALLEST,
+    *,
+    most: bool = False,
+    condition: bool = False,
+) -> Part:
+    """Make a part: each quantity above `claimed`; `lack` says what is missing if there are none."""
+    return Part([Contrast(q, claimed, smallest) for q in quantities], lack, most, condition)
 
 
 def of_method(s: Place, name: str, metric: str = AVERAGE) -> Quantity:

@@ -9,7 +9,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from analysis.statistics.intervals import CLEAR
-from analysis.survey.claim import ANY, BOTH, NO_BASE, WITH_BASE, Claim, claim, named_at, of_gain, of_loss
+from analysis.survey.claim import (
+    ANY,
+    BOTH,
+    NO_BASE,
+    WITH_BASE,
+    Claim,
+    claim,
+    named_at,
+    of_gain,
+    of_loss,
+    part,
+)
 from analysis.survey.contrasts import AVERAGE, LAST, Column, Contrast, Part, Quantity
 from analysis.survey.roles import WEAK_CE, Place
 
@@ -30,7 +41,7 @@ def c1(c: Column) -> list[Part]:
         for s in c.scenarios()
         for loss in c.losses(s, kind, scope, ("logits", "features"))
     ]
-    return [Part([Contrast(q) for q in found], ANY)]
+    return [part(found, ANY)]
 
 
 @claim(
@@ -48,7 +59,7 @@ def c2(c: Column) -> list[Part]:
         for a in c.losses(s, kind, scope, ("logits",))
         for b in c.losses(s, kind, scope, ("features",))
     ]
-    return [Part([Contrast(q) for q in found], ANY)]
+    return [part(found, ANY)]
 
 
 @claim(
@@ -85,7 +96,7 @@ def c4(c: Column) -> list[Part]:
         of_loss(s, kind, "feature-cosine", scope) - of_loss(s, kind, "feature-l2", scope)
         for s in c.scenarios()
     ]
-    return [Part([Contrast(q) for q in found], ANY)]
+    return [part(found, ANY)]
 
 
 @claim(
@@ -113,7 +124,7 @@ def c5(c: Column) -> list[Part]:
         for loss in ["none", *(known or ["kl"])]:
             q = of_loss(s, "loss", loss, "all_seen", "excess_of_new")
             biased.append(replace(q, text=f"{loss} [all-seen]"))
-    return [Part([Contrast(q) for q in more], ANY), Part([Contrast(q) for q in biased], ANY)]
+    return [part(more, ANY), part(biased, ANY)]
 
 
 @claim(
@@ -133,12 +144,12 @@ def e3(c: Column) -> list[Part]:
     agree, plastic, forgot = [], [], []
     for s in c.scenarios():
         l2, kl = pair(s, "teacher_agreement")
-        agree.append(Contrast(l2 - kl))
+        agree.append(l2 - kl)
         l2, kl = pair(s, "plasticity")
-        plastic.append(Contrast(kl - l2))
+        plastic.append(kl - l2)
         l2, kl = pair(s, "forgetting")
-        forgot.append(Contrast(l2 - kl, CLEAR, CLEAR))
-    return [Part(agree, ANY), Part(plastic, ANY), Part(forgot, ANY, condition=True)]
+        forgot.append(l2 - kl)
+    return [part(agree, ANY), part(plastic, ANY), part(forgot, ANY, CLEAR, CLEAR, condition=True)]
 
 
 @claim(
@@ -164,9 +175,9 @@ def d1(c: Column) -> list[Part]:
         for x in logits(n)
     ]
     return [
-        Part([Contrast(harm(s, x)) for s in c.scenarios(True) for x in logits(s)], WITH_BASE),
-        Part([Contrast(harm(s, x), CLEAR) for s in c.scenarios(False) for x in logits(s)], NO_BASE),
-        Part([Contrast(q) for q in more], BOTH),
+        part([harm(s, x) for s in c.scenarios(True) for x in logits(s)], WITH_BASE),
+        part([harm(s, x) for s in c.scenarios(False) for x in logits(s)], NO_BASE, CLEAR),
+        part(more, BOTH),
     ]
 
 
@@ -195,7 +206,7 @@ def d2(c: Column) -> list[Part]:
         for loss in c.losses(s, "replay", "global", ("features",))
         if loss != "feature-cosine"
     ]
-    return [Part([Contrast(q) for q in more], BOTH), Part([Contrast(q) for q in best], WITH_BASE)]
+    return [part(more, BOTH), part(best, WITH_BASE)]
 
 
 @claim(
@@ -210,7 +221,7 @@ def d3(c: Column) -> list[Part]:
         of_loss(s, "replay", "feature-l2", "global") - of_loss(s, "replay", "feature-cosine", "global")
         for s in c.scenarios(False)
     ]
-    return [Part([Contrast(q) for q in found], NO_BASE)]
+    return [part(found, NO_BASE)]
 
 
 @claim(
@@ -227,7 +238,7 @@ def d4(c: Column) -> list[Part]:
         for s in c.scenarios()
         for x in c.losses(s, "replay", "separated", ("logits", "features"))
     ]
-    return [Part([Contrast(q) for q in found], ANY)]
+    return [part(found, ANY)]
 
 
 @claim(
@@ -243,7 +254,7 @@ def d5(c: Column) -> list[Part]:
         - replace(of_loss(s, "replay", "none", "global"), text="global")
         for s in c.scenarios()
     ]
-    return [Part([Contrast(q) for q in found], ANY)]
+    return [part(found, ANY)]
 
 
 @claim(
@@ -256,7 +267,7 @@ def d5(c: Column) -> list[Part]:
 )
 def d6(c: Column) -> list[Part]:
     found = [of_loss(s, "replay", "none", "global", "excess_of_new") for s in c.scenarios()]
-    return [Part([Contrast(replace(q, text="replay")) for q in found], ANY)]
+    return [part([replace(q, text="replay") for q in found], ANY)]
 
 
 @claim(
@@ -274,7 +285,7 @@ def d7(c: Column) -> list[Part]:
         for s in c.scenarios()
         for loss in c.losses(s, "replay", "global", ("logits", "features"))
     ]
-    return [Part([Contrast(q) for q in found], ANY)]
+    return [part(found, ANY)]
 
 
 CLAIMS_ON_LOSSES: tuple[Claim, ...] = (c1, c2, c3, c4, c5, e3, d1, d2, d3, d4, d5, d6, d7)

@@ -8,7 +8,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from analysis.statistics.intervals import CLEAR, SMALLEST
-from analysis.survey.claim import ANY, BOTH, NO_BASE, WITH_BASE, Claim, claim, named_at, of_group, of_method
+from analysis.survey.claim import (
+    ANY,
+    BOTH,
+    NO_BASE,
+    WITH_BASE,
+    Claim,
+    claim,
+    named_at,
+    of_group,
+    of_method,
+    part,
+)
 from analysis.survey.contrasts import AVERAGE, LAST, ONE_BYTE, Column, Contrast, Part, Quantity
 from analysis.survey.roles import DATA, FEATURE, REGULARISATION, TEN, Place
 
@@ -49,9 +60,7 @@ def _removal(
 def a1(c: Column) -> list[Part]:
     scenarios = c.scenarios(False)
     others = [name for name in TEN if name != "bic"]
-    return [
-        Part([Contrast(of_method(s, "bic") - of_method(s, m)) for s in scenarios for m in others], NO_BASE)
-    ]
+    return [part([of_method(s, "bic") - of_method(s, m) for s in scenarios for m in others], NO_BASE)]
 
 
 @claim(
@@ -82,12 +91,10 @@ def a2(c: Column) -> list[Part]:
 )
 def a3(c: Column) -> list[Part]:
     return [
-        Part(
+        part(
             [
-                Contrast(
-                    of_group(s, DATA, "data replay")
-                    - of_group(s, (*REGULARISATION, *FEATURE), "the other two paradigms")
-                )
+                of_group(s, DATA, "data replay")
+                - of_group(s, (*REGULARISATION, *FEATURE), "the other two paradigms")
                 for s in c.scenarios(base)
             ],
             lack,
@@ -107,7 +114,7 @@ def a4(c: Column) -> list[Part]:
     found = [
         of_group(s, DATA, "data replay") - of_group(s, FEATURE, "feature replay") for s in c.scenarios(False)
     ]
-    return [Part([Contrast(q) for q in found], NO_BASE)]
+    return [part(found, NO_BASE)]
 
 
 @claim(
@@ -119,7 +126,7 @@ def a4(c: Column) -> list[Part]:
 )
 def a5(c: Column) -> list[Part]:
     found = [_rise(b, n, m) for b, n in c.across() for m in FEATURE]
-    return [Part([Contrast(q, CLEAR) for q in found], BOTH)]
+    return [part(found, BOTH, CLEAR)]
 
 
 @claim(
@@ -141,9 +148,9 @@ def a6(c: Column) -> list[Part]:
     falls = [_fall(b, n, m) for b, n in c.across() for m in REGULARISATION]
     rises = [_rise(b, n, m) for b, n in c.across() for m in others]
     return [
-        Part([Contrast(q) for q in trailing], ANY),
-        Part([Contrast(q) for q in falls], BOTH),
-        Part([Contrast(q) for q in rises], BOTH, most=True),
+        part(trailing, ANY),
+        part(falls, BOTH),
+        part(rises, BOTH, most=True),
     ]
 
 
@@ -160,7 +167,7 @@ def e1(c: Column) -> list[Part]:
         of_group(s, DATA, "data replay", metric) - of_group(s, FEATURE, "feature replay", metric)
         for s in c.scenarios()
     ]
-    return [Part([Contrast(q) for q in found], ANY)]
+    return [part(found, ANY)]
 
 
 @claim(
@@ -178,7 +185,7 @@ def e2(c: Column) -> list[Part]:
         for b in FEATURE
         for a in DATA
     ]
-    return [Part([Contrast(q, ONE_BYTE, ONE_BYTE) for q in found], ANY)]
+    return [part(found, ANY, ONE_BYTE, ONE_BYTE)]
 
 
 @claim(
