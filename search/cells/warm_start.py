@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.lake.run_folder import has_runs
+from analysis.lake.run_folder import STUDY, has_runs
 from analysis.lake.run_rows import run_rows
 from cl_core.errors import BadRequest
 from cl_core.hparams import to_dict
@@ -46,7 +46,7 @@ def observations(
     """
     folder = Path(source).expanduser()
     where = f"search.start_from {source}"
-    there = existing_study(folder) if folder.is_dir() else None
+    there = existing_study(folder / STUDY) if folder.is_dir() else None
     if there is None or not has_runs(folder):
         raise BadRequest(f"{where} must be a run folder: it is not. Name another.")
     other = standing_study(there)

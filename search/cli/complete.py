@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import cl_core
+from analysis.lake.run_folder import STUDY
 from spaces import presets
 
 KINDS = ("methods", "datasets", "nets", "scenarios", "presets", "views")
@@ -36,7 +37,7 @@ def runs(incomplete: str) -> list[str]:
     """Return run folders: those below the folder typed so far, and below runs/."""
     above = Path(incomplete or ".")
     places = [above if incomplete.endswith("/") else above.parent, Path("runs")]
-    found = {str(path.parent) for place in places for path in place.glob("*/study.yaml")}
+    found = {str(path.parent) for place in places for path in place.glob(f"*/{STUDY}")}
     return _of(found, incomplete)
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.lake.amounts import clock, size
+from analysis.lake.run_folder import STUDY
 from search.display.named_table import named_table
 from search.jobs.steering import Steering
 
@@ -50,7 +51,7 @@ def print_plan(prepared: Prepared) -> None:
         f"of {'x'.join(map(str, study.data.shape))}",
         f"protocol: {study.study.protocol.said}",
         f"a run has cpu {plan.cpu:g}{gpu}; {plan.concurrent} at a time",
-        f"folder: {prepared.folder}" + (" (continued)" if (prepared.folder / "study.yaml").exists() else ""),
+        f"folder: {prepared.folder}" + (" (continued)" if (prepared.folder / STUDY).exists() else ""),
     ):
         typer.echo(line)
 

@@ -109,7 +109,7 @@ def _begin(prepared: Prepared) -> list[str]:
         raise BadRequest(
             f"storage.checkpoints must be writable: {prepared.checkpoints}: {error.strerror}"
         ) from error
-    existing = existing_study(folder)
+    existing = existing_study(folder / STUDY)
     start_tables(folder, study_schemas(prepared.study.methods))
     with aside(folder / STUDY) as hidden:
         hidden.write_text(study_yaml(prepared.study, existing), encoding="utf-8")

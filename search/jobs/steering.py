@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from analysis.lake.run_folder import CONTROL
+from analysis.lake.run_folder import CONTROL, STUDY
 from cl_core.aside import aside
 from cl_core.errors import BadRequest, unknown
 from spaces.study.study_file import RESOLVED, existing_study
@@ -94,7 +94,7 @@ def prioritise(folder: Path, cell: str, value: int) -> Steering:
 
 
 def _change(folder: Path, cell: str, change: Callable[[Steering], Steering]) -> Steering:
-    study = existing_study(folder) if folder.is_dir() else None
+    study = existing_study(folder / STUDY) if folder.is_dir() else None
     if study is None or RESOLVED not in study:
         raise BadRequest(
             f"{folder} is not a run folder (it has no study.yaml): give the folder that `cl-search run` named"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis import open_results
+from analysis.lake.run_folder import STUDY
 from analysis.selection.selection import cells
 from cl_core.errors import BadRequest
 from cl_core.images.dataset import Data
@@ -102,7 +103,7 @@ def _prepare(folder: Path, overrides: Sequence[str], local: bool, accept_code: b
     check_folder(folder)
     planned = allocated(asked, local)
     check_budget(asked.budget, planned.gpu)
-    study = resolve(asked, cached_data(asked.tuning_data), existing_study(folder))
+    study = resolve(asked, cached_data(asked.tuning_data), existing_study(folder / STUDY))
     planned, notes = keep_device(study, planned, asked.resources)
     judged = cached_data(asked.judging_data)
     for data in (study.data, judged):

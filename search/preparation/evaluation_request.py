@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.lake.run_folder import has_runs
+from analysis.lake.run_folder import STUDY, has_runs
 from cl_core.errors import BadRequest
 from spaces.study.study import Study
 from spaces.study.study_file import RESOLVED, apply_override, existing_study, parse_study, standing_study
@@ -25,7 +25,7 @@ def evaluation_request(folder: Path, overrides: Sequence[str] = ()) -> Study:
 
     Raises BadRequest for what can be known without data, torch and Ray.
     """
-    existing = existing_study(folder) if folder.is_dir() else None
+    existing = existing_study(folder / STUDY) if folder.is_dir() else None
     if existing is None or not has_runs(folder):
         raise BadRequest(f"evaluate needs a run folder, and {folder} is none: name another")
     standing_study(existing)

@@ -102,7 +102,7 @@ def _prepare(
             "overrides change a study file, not a Study: give the file, or change the Study itself"
         )
     folder = Path(out).expanduser() if out else Path(asked.storage.root).expanduser() / asked.study
-    before, existing = state_of(folder), existing_study(folder)
+    before, existing = state_of(folder), existing_study(folder / STUDY)
     if trials_more < 0:
         raise BadRequest(f"--trials +N takes a positive number, not {trials_more}")
     if trials_more:

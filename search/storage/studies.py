@@ -17,7 +17,7 @@ import optuna
 from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import BaseStorage
 
-from analysis.lake.run_folder import JOURNAL, SQLITE_FILE
+from analysis.lake.run_folder import JOURNAL, SQLITE_FILE, STUDY
 from cl_core.errors import BadRequest, ClSearchError, named_line
 from search.storage.database import Database, damaged, while_it_answers
 from search.storage.file_systems import network_type, own_place
@@ -174,7 +174,7 @@ def check_storage(part: StoragePart, folder: Path) -> None:
 
 def _place(folder: Path, part: StoragePart | None) -> tuple[StoragePart, str | None, str]:
     """Return the storage, the run folder's id, and the prefix of its Optuna studies."""
-    there: dict[str, Any] = existing_study(folder) or {}
+    there: dict[str, Any] = existing_study(folder / STUDY) or {}
     stored = there.get("storage") or {}
     if part is None:
         part = StoragePart(optuna=stored.get("optuna")) if isinstance(stored, dict) else StoragePart()

@@ -47,9 +47,8 @@ def load_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     return study
 
 
-def existing_study(folder: Path) -> dict[str, Any] | None:
-    """Return the study.yaml of a run folder, or None. Raises BadRequest if it is damaged."""
-    path = folder / "study.yaml"
+def existing_study(path: Path) -> dict[str, Any] | None:
+    """Return the plain values of a run folder's study file, or None. Raises BadRequest if it is damaged."""
     if not path.exists():
         return None
     study = _mapping(read_yaml(_text(path), str(path)), str(path))

@@ -543,13 +543,13 @@ def test_what_a_run_writes_down_is_a_study_file_again(data: Data, tmp_path: Path
     resolved: ResolvedStudy = resolve(study(), data)
     (tmp_path / "study.yaml").write_text(study_yaml(resolved))
     assert load_study(tmp_path / "study.yaml") == load_study(resolved.study.to_plain())
-    found = (existing_study(tmp_path) or {})["resolved"]
+    found = (existing_study(tmp_path / "study.yaml") or {})["resolved"]
     assert found["identity"] == resolved.identity
     assert {"python", "torch", "ray", "optuna", "cl-search"} <= set(found["versions"])
     assert [c["name"] for c in found["cells"]] == ["finetune@B0-5tasks", "lwf@B0-5tasks"]
     again = yaml.safe_load(study_yaml(resolved, {"resolved": {"created": "then"}}))
     assert again["resolved"]["created"] == "then"
-    assert existing_study(tmp_path / "nowhere") is None
+    assert existing_study(tmp_path / "nowhere" / "study.yaml") is None
 
 
 def test_a_method_that_restarts_has_nothing_to_search_in_the_increments_recipe(data: Data) -> None:
