@@ -25,6 +25,11 @@ class Allocation:
     machine_gpus: int
 
     @property
+    def bundle(self) -> dict[str, float]:
+        """The resources of one run as Ray names them."""
+        return {"CPU": self.cpu, "GPU": self.gpu}
+
+    @property
     def threads(self) -> int:
         """The threads of torch in each worker: its CPUs."""
         return max(1, int(self.cpu))
@@ -113,11 +118,15 @@ def random_search_notes(study: ResolvedStudy, concurrent: int) -> list[str]:
     return []
 
 
+def holds(allocation: Allocation, node: Mapping[str, float]) -> bool:
+    """Tell whether a node with these resources can hold one run."""
+    return all(node.get(kind, 0.0) >= share for kind, share in allocation.bundle.items())
+
+
 def check_cluster(allocation: Allocation, nodes: Sequence[Mapping[str, float]]) -> None:
     """Raise BadRequest unless a node of the cluster can hold one run."""
-    for node in nodes:
-        if node.get("CPU", 0.0) >= allocation.cpu and node.get("GPU", 0.0) >= allocation.gpu:
-            return
+    if any(holds(allocation, node) for node in nodes):
+        return
     most = {kind: max((node.get(kind, 0.0) for node in nodes), default=0.0) for kind in ("CPU", "GPU")}
     raise BadRequest(
         f"a node of the cluster must hold one run (cpu {allocation.cpu:g}, gpu {allocation.gpu:g}): the "

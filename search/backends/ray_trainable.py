@@ -6,18 +6,33 @@ worker continues.
 
 from __future__ import annotations
 
+import socket
+from dataclasses import replace
 from typing import Any
 
-from ray.tune import Trainable
+import ray
+from ray.tune import PlacementGroupFactory, Trainable
 
+from search.worker.job import Node
 from search.worker.worker import Worker
+
+_NODE_ID = "ray.io/node-id"  # a label that Ray gives to every node
 
 
 class TaskTrainable(Trainable):
     """Carries out one job after another. Its config is that of `JobSearcher.suggest`."""
 
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
+        """Return the resources of one run, on a node that its job does not avoid."""
+        if not config["avoid"]:
+            return PlacementGroupFactory([config["bundle"]])
+        others = {_NODE_ID: f"!in({','.join(config['avoid'])})"}
+        return PlacementGroupFactory([config["bundle"]], bundle_label_selector=[others])
+
     def setup(self, config: dict[str, Any]) -> None:
         """Begin the first job of this process."""
+        self._node = _node()
         self._worker = _worker(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -28,7 +43,7 @@ class TaskTrainable(Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train one task; return the answer, and `done` as Tune reads it."""
-        answer = self._worker.step()
+        answer = replace(self._worker.step(), node=self._node)
         return {"answer": answer, "done": answer.done}
 
     def cleanup(self) -> None:
@@ -45,3 +60,9 @@ class TaskTrainable(Trainable):
 
 def _worker(config: dict[str, Any]) -> Worker:
     return Worker(config["job"], config["space"], config["attempt"])
+
+
+def _node() -> Node:
+    """Return the node of this process. Several nodes may share a machine, so its name has a bit of its id."""
+    own = ray.get_runtime_context().get_node_id()
+    return Node(own, f"{socket.gethostname()} ({ray.util.get_node_ip_address()}, {own[:8]})")

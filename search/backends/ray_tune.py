@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -19,9 +19,8 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from analysis.lake.run_folder import TUNE
 from cl_core.errors import ClSearchError, named_line
-from search.backends.allocation import Allocation, check_cluster
+from search.backends.allocation import Allocation, check_cluster, holds
 from search.backends.ray_address import cluster_address
 from search.backends.ray_environment import ray_environment
 from search.backends.ray_trainable import TaskTrainable
@@ -29,6 +28,7 @@ from search.jobs.dispatcher import Dispatcher
 from search.jobs.interrupts import raise_interrupt, terminable
 from search.storage.places import ray_temporary
 from search.storage.scratch import scratch
+from search.storage.token import token
 
 MAX_FAILURES = 2  # times a worker may die under one run before the run counts as failed
 
@@ -49,10 +49,9 @@ def shared(dispatcher: Dispatcher) -> Iterator[str]:
 class JobSearcher(Searcher):
     """Hands out the dispatcher's jobs, one after another."""
 
-    def __init__(self, key: str, concurrent: int) -> None:
+    def __init__(self, key: str, concurrent: int, bundle: Mapping[str, float]) -> None:
         super().__init__(metric="value", mode="max")
-        self._key = key
-        self._concurrent = concurrent
+        self._key, self._concurrent, self._bundle = key, concurrent, bundle
         self._jobs: dict[str, str] = {}  # Tune's id of a live trial -> job
 
     def suggest(self, trial_id: str) -> Any:
@@ -66,7 +65,14 @@ class JobSearcher(Searcher):
         if job is None:
             return Searcher.FINISHED if dispatcher.finished else None
         self._jobs[trial_id] = job.id
-        return {"job": job, "space": dispatcher.space, "attempt": 0}
+        nodes = dispatcher.nodes.avoided(job.id)
+        return {
+            "job": job,
+            "space": dispatcher.space,
+            "attempt": 0,
+            "bundle": self._bundle,
+            "avoid": nodes,
+        }
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -128,14 +134,18 @@ def run_tune(dispatcher: Dispatcher, allocation: Allocation) -> None:
     with (
         ray_environment(),
         _ray(allocation),
-        _scratch(dispatcher.space.folder) as place,
+        scratch() as place,
+        token(dispatcher.space.folder, dispatcher.space.checkpoints) as name,
         shared(dispatcher) as key,
     ):
+        dispatcher.space = replace(dispatcher.space, token=name)
+        dispatcher.nodes.alive = partial(_holders, allocation)
+        dispatcher.nodes.begin()
         try:
             tuner = tune.Tuner(
-                tune.with_resources(TaskTrainable, {"cpu": allocation.cpu, "gpu": allocation.gpu}),
+                TaskTrainable,
                 tune_config=tune.TuneConfig(
-                    search_alg=JobSearcher(key, allocation.concurrent),
+                    search_alg=JobSearcher(key, allocation.concurrent, allocation.bundle),
                     scheduler=JobScheduler(key),
                     num_samples=-1,
                     reuse_actors=True,
@@ -155,6 +165,12 @@ def run_tune(dispatcher: Dispatcher, allocation: Allocation) -> None:
                 raise
     if dispatcher.aborted is not None:
         raise dispatcher.aborted
+
+
+def _holders(allocation: Allocation) -> list[str]:
+    """Return the ids of the nodes that can hold one run."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    return [node["NodeID"] for node in nodes if holds(allocation, node["Resources"])]
 
 
 def _reason(trial: Any) -> str:
@@ -198,19 +214,3 @@ def _start(settings: dict[str, Any]) -> None:
     except Exception as error:
         where = settings.get("_temp_dir") or f"the cluster at {cluster_address()}"
         raise ClSearchError(f"Ray did not start ({named_line(error)}): look at {where}") from error
-
-
-@contextlib.contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """Provide a folder for Tune's own files. On a cluster every node must see it."""
-    if not cluster_address():
-        with scratch() as own:
-            yield own
-        return
-    shared = folder / TUNE
-    shutil.rmtree(shared, ignore_errors=True)
-    shared.mkdir()
-    try:
-        yield shared
-    finally:
-        shutil.rmtree(shared, ignore_errors=True)

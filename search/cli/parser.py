@@ -121,7 +121,7 @@ def fail(message: str, code: int) -> None:
 
 
 def note(lines: Sequence[str]) -> None:
-    """Print notes on stderr before work begins."""
+    """Print notes on stderr."""
     for line in lines:
         typer.echo(f"note: {line}", err=True)
 

@@ -78,7 +78,7 @@ def evaluate(
             if console is not None:
                 console.print(cost(run, jobs.runs.pending, local), highlight=False, soft_wrap=True)
             what = f"{run.study.name}: {count} runs of {len(cells)} cells on the test set,"
-            with at_work(run, jobs, what, local, console, unit="runs") as carry_out:
+            with at_work(run, jobs, what, local, console, warn, unit="runs") as carry_out:
                 carry_out()
         report = report_of(place, worked)
         return _summary(prepared, worked, jobs.left, report, time.monotonic() - began)

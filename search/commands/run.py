@@ -90,7 +90,7 @@ def run_study(
                 if prepared.study.study.protocol.split == "test":
                     _note_oracle(prepared)
                 what = f"{prepared.study.name}: {len(prepared.study.cells)} cells"
-                with at_work(prepared, queue, what, local, console) as carry_out:
+                with at_work(prepared, queue, what, local, console, warn) as carry_out:
                     carry_out()
             left = queue.left
         report = report_of(folder, worked)

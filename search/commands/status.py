@@ -23,6 +23,7 @@ from cl_core.records import CONFIRM, SEARCHING
 from search.cells.cell_progress import read_progress
 from search.display.cells import cell_table, ended, meaning_of_best, total, with_running
 from search.display.runs import run_lines
+from search.jobs.nodes import left_out_nodes
 from search.jobs.progress import CellProgress
 from search.worker.progress import RunProgress, read_progress_files
 
@@ -61,6 +62,7 @@ def status(folder: Path) -> dict[str, Any]:
         "best": _best(cells, study.resolved.direction or "max"),
         "selected": [] if active else _selected(folder, every),
         "mixtures": mixtures(every.values()),
+        "left out": left_out_nodes(folder),
         "damaged": [str(error) for error in damaged],
         "errors": {
             run: row["error"] or "" for run, row in sorted(every.items()) if row["status"] == "failed"
@@ -98,7 +100,7 @@ def show(folder: Path, room: int = 100) -> list[RenderableType]:
         out.append(f"best so far: {state['best']['value']:.4f} ({state['best']['cell']})")
     out += state["selected"]
     out += [f"warning: {line}" for line in state["mixtures"]]
-    out += state["damaged"]
+    out += state["left out"] + state["damaged"]
     out += [Text(f"failed: {run}: {error}", style="red") for run, error in state["errors"].items()]
     if state["errors"]:
         first = next(iter(state["errors"]))

@@ -27,15 +27,16 @@ def at_work(
     what: str,
     local: bool,
     console: Console | None,
+    warn: Warn,
     unit: str = "trials",
 ) -> Iterator[Callable[[], None]]:
     """Provide the function that carries out `jobs`, and show their progress on the console.
 
-    `what` names the jobs there, `unit` what their cells count.
+    `what` names the jobs there, `unit` what their cells count. `warn` gets lines that cannot wait.
     """
     study = prepared.study
     space = Workspace(prepared.folder.absolute(), prepared.checkpoints.absolute(), study.study.storage.share)
-    dispatcher = Dispatcher(jobs, space)
+    dispatcher = Dispatcher(jobs, space, say=lambda line: warn([line]))
     with contextlib.ExitStack() as stack:
         if console is not None:
             _announce(console, prepared, what, local)

@@ -34,12 +34,12 @@ class BaseJobs:
         """Return the job of a run, or that of the base checkpoint it needs; None while that is trained."""
         key = self._key(spec)
         if key in self._ready:
-            return Job("run", spec.run, spec)
+            return Job("run", spec.run, spec, self._fingerprint(spec))
         base = f"base/{key}"
         if base in self._training:
             return None
         self._training[base] = key
-        return Job("base", base, spec)
+        return Job("base", base, spec, self._fingerprint(spec))
 
     def end(self, job: str) -> bool:
         """End a job if it is a base job, and tell whether it is one.
@@ -51,6 +51,12 @@ class BaseJobs:
             return False
         self._ready.add(self._training.pop(job))
         return True
+
+    def _fingerprint(self, spec: RunSpec) -> str:
+        try:
+            return self._data(spec).fingerprint
+        except ClSearchError:
+            return ""
 
     def _key(self, spec: RunSpec) -> str | None:
         """Return the key of a run's base checkpoint; None if there is nothing to wait for."""

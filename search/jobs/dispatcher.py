@@ -2,7 +2,8 @@
 gets its row.
 
 It lives in the driver. Workers write the rows of what they train. The row of a run that was stopped or lost
-is written here from the rows on disk, because its worker may be gone.
+is written here from the rows on disk, because its worker may be gone. What a worker says it wrote is compared
+with what is here. A job that failed because of its node is handed out again, for another node.
 """
 
 from __future__ import annotations
@@ -15,9 +16,15 @@ from cl_core.errors import ClSearchError
 from cl_core.nets.network import NETS
 from cl_core.own_code import check_own_code
 from search.jobs.interrupts import raise_interrupt
+from search.jobs.nodes import Nodes
 from search.jobs.queue import JobQueue
-from search.worker.job import NO_STORAGE, Answer, Job, Workspace
+from search.lake.receipts import lost_rows
+from search.lake.writer import drop_run
+from search.storage.trouble import storage_trouble
+from search.worker.job import NO_STORAGE, UNFIT_NODE, Answer, Job, Node, Workspace
 from search.worker.worker import end_run
+
+HERE = Node("", "of this command")
 
 
 class StorageError(ClSearchError):
@@ -25,13 +32,24 @@ class StorageError(ClSearchError):
 
 
 class Dispatcher:
-    """The jobs of one command, a search or an evaluation. `watch` is called after every change."""
+    """The jobs of one command, a search or an evaluation. `watch` is called after every change.
 
-    def __init__(self, queue: JobQueue, space: Workspace, watch: Callable[[], None] = lambda: None) -> None:
+    `say` gets a line where people should know something at once.
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        space: Workspace,
+        watch: Callable[[], None] = lambda: None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self.queue, self.space, self.watch = queue, space, watch
+        self.nodes = Nodes(space.folder, say)
         self.aborted: Exception | None = None  # why no further job may start
         self.trouble: dict[str, str] = {}  # job -> why its worker did not answer
         self._open: dict[str, Job] = {}
+        self._again: list[Job] = []  # jobs for another node than the one they failed on
 
     @property
     def finished(self) -> bool:
@@ -45,7 +63,9 @@ class Dispatcher:
     def next(self) -> Job | None:
         """Hand out the next job; None if nothing can start now."""
         with self._guard():
-            job = self.queue.next()
+            if self.queue.halted:
+                self._hand_back_again()
+            job = self._again.pop(0) if self._again else self.queue.next()
             if job is not None and job.spec.configuration.net:  # a worker imports it without asking
                 check_own_code(NETS.kind, job.spec.configuration.net)
         if job is not None:
@@ -69,23 +89,63 @@ class Dispatcher:
 
     def _take(self, answer: Answer) -> bool:
         job = answer.job
-        if answer.status == NO_STORAGE:
-            raise StorageError(
-                f"the run folder must be writable: {self.space.folder}: {answer.error}. Make room and give "
-                "the same command again."
-            )
+        if (reason := self._trouble_of_node(answer)) is not None:
+            self._elsewhere(answer, reason)
+            return True
         if answer.status != "running":
+            if not self._arrived(answer):
+                return True
             self._end(answer)
             return False
         if self.queue.report(job, answer.task, answer.increments):
-            end_run(self._open[job], self.space, "stopped")
-            self._end(replace(answer, status="stopped"))
+            if self._arrived(answer):
+                end_run(self._open[job], self.space, "stopped")
+                self._end(replace(answer, status="stopped"))
             return True
         if self.queue.halted:  # its resume checkpoint stays: the next command continues from there
             del self._open[job]
             self.queue.hand_back(job)
             return True
         return False
+
+    def _trouble_of_node(self, answer: Answer) -> str | None:
+        """Return why a job failed if its node is the reason. Raises StorageError if the folder is."""
+        if answer.status == UNFIT_NODE:
+            return answer.error or UNFIT_NODE
+        if answer.status != NO_STORAGE:
+            return None
+        folder = self.space.folder
+        if answer.node is not None and storage_trouble(folder) is None:
+            return f"it cannot write in {folder} ({answer.error}): make it writable there"
+        raise StorageError(
+            f"the run folder must be writable: {folder}: {answer.error}. Make room and give the same command "
+            "again."
+        )
+
+    def _arrived(self, answer: Answer) -> bool:
+        """Tell whether the rows of a run are here as its worker wrote them; if not, it is trained again."""
+        lost = lost_rows(self.space.folder, answer.job, answer.receipt)
+        if not lost:
+            return True
+        drop_run(self.space.folder, answer.job)
+        folder = self.space.folder
+        self._elsewhere(
+            answer, f"its rows of {', '.join(lost)} did not reach {folder}: mount that folder there"
+        )
+        return False
+
+    def _elsewhere(self, answer: Answer, reason: str) -> None:
+        """Hand a job out again, for another node."""
+        self._again.append(self._open.pop(answer.job))
+        self.nodes.failed(answer.job, answer.node or HERE, reason)
+
+    def _hand_back_again(self) -> None:
+        for job in self._again:
+            if job.kind == "base":  # whoever needs it trains it
+                self.queue.done(Answer(job.id, -1, 0, (), "failed"))
+            else:
+                self.queue.hand_back(job.id)
+        self._again.clear()
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:

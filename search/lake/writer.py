@@ -88,7 +88,7 @@ def write_rows(
             if name not in schema.names:
                 raise KeyError(f"table {table!r} has no column {name!r}")
     filled = [{name: row.get(name) for name in schema.names} for row in rows]
-    shown, running = _places(folder, table, run)
+    shown, running = run_files(folder, table, run)
     if table == "runs":
         _show(folder, run)
     _write(shown if table == "runs" else running, pa.Table.from_pylist(filled, schema=schema))
@@ -99,7 +99,7 @@ def read_rows(folder: Path, table: str, run: str, merged: bool = False) -> list[
 
     A file that is missing or damaged has no rows.
     """
-    shown, running = _places(folder, table, run)
+    shown, running = run_files(folder, table, run)
     part, only = pa.table({}), pc.field("run") == run
     for path in (running, shown, *([shown.with_name(GATHERED)] if merged else [])):
         with contextlib.suppress(FileNotFoundError, Damaged):
@@ -112,19 +112,19 @@ def read_rows(folder: Path, table: str, run: str, merged: bool = False) -> list[
 def drop_run(folder: Path, run: str, tables: Iterable[str] = tuple(TABLES)) -> None:
     """Remove the files of a run that begins again."""
     for table in tables:
-        for path in _places(folder, table, run):
+        for path in run_files(folder, table, run):
             path.unlink(missing_ok=True)
 
 
-def _places(folder: Path, table: str, run: str) -> tuple[Path, Path]:
-    """Return the path of a run's file once the run has ended, and before."""
+def run_files(folder: Path, table: str, run: str) -> tuple[Path, Path]:
+    """Return the path of a run's file in a table once the run has ended, and before."""
     shown = run_file(folder, table, run)
     return shown, tables_of(folder) / RUNNING / table / shown.name
 
 
 def _show(folder: Path, run: str) -> None:
     for table in TABLES:
-        shown, running = _places(folder, table, run)
+        shown, running = run_files(folder, table, run)
         with contextlib.suppress(FileNotFoundError):
             running.replace(shown)
 

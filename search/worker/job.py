@@ -2,47 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from spaces.resolved.run_spec import RunSpec
 
 NO_STORAGE = "no storage"  # the status of a job that had no place to write
+UNFIT_NODE = "unfit node"  # the status of a job that another node may train
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of a cluster: its id for Ray, and its name for people."""
+
+    id: str
+    name: str
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run ("run"), or a base checkpoint that several runs wait for ("base", of the run `spec`)."""
+    """A run ("run"), or a base checkpoint that several runs wait for ("base", of the run `spec`).
+
+    `fingerprint` is that of the driver's images, where it knows it.
+    """
 
     kind: str
     id: str
     spec: RunSpec
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
 class Workspace:
     """The folders of a worker, as absolute paths: the run folder and the store of checkpoints.
 
-    With `share` the first task comes from the store, and goes there.
+    With `share` the first task comes from the store, and goes there. `token` names the file that both folders
+    have while workers on other nodes may work there (`search.storage.token`).
     """
 
     folder: Path
     checkpoints: Path
     share: bool = True
+    token: str = ""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The state of a job after a step. `task` is the last finished one, -1 before the first."""
+    """The state of a job after a step. `task` is the last finished one, -1 before the first.
+
+    `receipt` has the rows and the checksum of each table's file, as the worker wrote it on `node`.
+    """
 
     job: str
     task: int
     tasks: int
     values: Sequence[float | None]  # the objectives over the tasks so far
-    status: str  # running | completed | stopped | failed | no storage
+    status: str  # running | completed | stopped | failed | no storage | unfit node
     error: str | None = None  # one line
     increments: float | None = None  # the accuracy over the increments so far, which stoppers compare
+    receipt: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    node: Node | None = None
 
     @property
     def done(self) -> bool:

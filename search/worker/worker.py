@@ -6,17 +6,20 @@ Ray's trainable and the loop without Ray both use it.
 from __future__ import annotations
 
 import traceback
+from dataclasses import replace
 
 import torch
 
 from analysis.lake.run_folder import log_file
 from cl_core.errors import ClSearchError, named_line
+from search.lake.receipts import receipt
 from search.lake.rows import unbegun_row
 from search.lake.writer import drop_run, read_schemas, write_rows
 from search.storage.trouble import storage_trouble
 from search.worker.base_checkpoint import train_base
-from search.worker.job import NO_STORAGE, Answer, Job, Workspace
+from search.worker.job import NO_STORAGE, UNFIT_NODE, Answer, Job, Workspace
 from search.worker.logs import logged, stamp
+from search.worker.node_check import unfit_for, unseen_folder
 from search.worker.progress import remove_progress
 from search.worker.runner import Runner, end_from_rows
 
@@ -28,14 +31,21 @@ class Worker:
         self.job, self.space, self.attempt = job, space, attempt
         self._log = log_file(space.folder, job.id)
         self._runner: Runner | None = None
+        self._checked = False
 
     def step(self) -> Answer:
         """Train the next task. An error is in the answer, and its traceback in the log.
 
         The first step of a run that resumes trains nothing. It answers for the last finished task, because
-        that answer may have been lost.
+        that answer may have been lost. A node that cannot train the job answers so, and writes nothing.
         """
+        if not self._checked and (reason := unseen_folder(self.space)):
+            return self._unfit(reason)
         with logged(self._log):
+            if not self._checked and (reason := unfit_for(self.job, self.space)):
+                stamp(f"{self.job.id}: not trained on this node: {reason}")
+                return self._unfit(reason)
+            self._checked = True
             try:
                 if self.job.kind == "base":
                     answer = self._train_base()
@@ -52,14 +62,20 @@ class Worker:
                 answer = Answer(answer.job, answer.task, answer.tasks, (), NO_STORAGE, trouble)
             value = "" if answer.value is None else f", objective {answer.value:.4f}"
             stamp(f"{answer.status}, {answer.task + 1} of {answer.tasks} tasks{value}")
+        if self.space.token and self.job.kind == "run":
+            return replace(answer, receipt=receipt(self.space.folder, self.job.id))
         return answer
 
     def close(self) -> None:
         """Free what the job holds. Finished tasks are in the checkpoint store."""
         self._runner = None
-        remove_progress(self.space.folder, self.job.id)
+        if self._checked:
+            remove_progress(self.space.folder, self.job.id)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def _unfit(self, reason: str) -> Answer:
+        return Answer(self.job.id, -1, 0, (), UNFIT_NODE, reason)
 
     def _begin(self) -> Runner:
         stamp(f"{self.job.id}: attempt {self.attempt + 1}")

@@ -1,0 +1,68 @@
+"""Nodes: the machines on which jobs failed for reasons that are no run's, and those that are left out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from analysis.lake.run_folder import NODES
+from cl_core.aside import aside
+from cl_core.errors import ClSearchError
+from search.worker.job import Node
+
+FAILURES = 2  # failures of a node before it gets no further job
+
+
+class NoNodeLeft(ClSearchError):
+    """No node can train. The command ends, and can be given again."""
+
+
+class Nodes:
+    """The failures of nodes in one command. `say` gets a line for each node that is left out.
+
+    `alive` returns the ids of the nodes that could train a job; without it there is but one machine.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        say: Callable[[str], None] = lambda line: None,
+        alive: Callable[[], Collection[str]] = tuple,
+    ) -> None:
+        self.say, self.alive = say, alive
+        self._path = folder / NODES
+        self._failures: Counter[str] = Counter()
+        self._left_out: dict[str, str] = {}  # id -> line
+        self._tried: dict[str, set[str]] = {}  # job -> ids of nodes on which it failed
+
+    def begin(self) -> None:
+        """Forget what an earlier command has left out."""
+        self._path.unlink(missing_ok=True)
+
+    def avoided(self, job: str) -> list[str]:
+        """Return the ids of the nodes that must not get a job."""
+        return sorted({*self._left_out, *self._tried.get(job, ())})
+
+    def failed(self, job: str, node: Node, reason: str) -> None:
+        """Note that a job must be trained on another node. Raises NoNodeLeft if there is none."""
+        self._failures[node.id] += 1
+        self._tried.setdefault(job, set()).add(node.id)
+        line = f"node {node.name} cannot train: {reason}"
+        if not set(self.alive()) - set(self.avoided(job)):
+            raise NoNodeLeft(f"{line} (and no other node can). Mend that, then give the same command again.")
+        if self._failures[node.id] >= FAILURES and node.id not in self._left_out:
+            self._left_out[node.id] = line
+            self.say(f"{line}. It gets no further run.")
+            with aside(self._path) as hidden:
+                hidden.write_text(json.dumps(list(self._left_out.values())) + "\n", encoding="utf-8")
+
+
+def left_out_nodes(folder: Path) -> list[str]:
+    """Return a line for each node that the last command in a run folder left out."""
+    try:
+        lines = json.loads((folder / NODES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [str(line) for line in lines] if isinstance(lines, list) else []

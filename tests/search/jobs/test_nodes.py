@@ -1,0 +1,120 @@
+"""Nodes that cannot train: their jobs go elsewhere, no run fails, and no row is lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from analysis.lake.run_folder import run_file
+from analysis.lake.run_rows import run_rows
+from search.jobs.dispatcher import Dispatcher
+from search.jobs.nodes import NoNodeLeft, left_out_nodes
+from search.storage.token import token
+from search.worker.job import UNFIT_NODE, Answer, Job, Node
+from search.worker.worker import Worker
+from tests.search.jobs_by_hand import StandIn, dispatching, jobs, one_job, workspace
+
+BAD, GOOD = Node("bad", "bad.example"), Node("good", "good.example")
+
+
+def _cluster(queue: StandIn, folder: Path) -> tuple[Dispatcher, list[str]]:
+    said: list[str] = []
+    driver = Dispatcher(queue, workspace(folder), say=said.append)  # type: ignore[arg-type]
+    driver.nodes.alive = lambda: ["bad", "good"]
+    return driver, said
+
+
+def _step(driver: Dispatcher, job: Job | None, node: Node) -> Answer:
+    assert job is not None
+    answer = replace(Worker(job, driver.space).step(), node=node)
+    driver.answer(answer)
+    return answer
+
+
+def _unfit(driver: Dispatcher) -> str:
+    job = driver.next()
+    assert job is not None
+    driver.answer(Answer(job.id, -1, 0, (), UNFIT_NODE, "it has no images", node=BAD))
+    return job.id
+
+
+def test_a_job_goes_to_another_node_and_a_node_is_left_out_after_two(tmp_path: Path) -> None:
+    queue = StandIn(jobs("0", "1"))
+    driver, said = _cluster(queue, tmp_path)
+    first = _unfit(driver)
+    assert (driver.nodes.avoided(first), driver.nodes.avoided("another"), said) == (["bad"], [], [])
+    again = driver.next()
+    assert again is not None
+    assert again.id == first
+    driver.answer(Answer(first, 4, 5, (0.5,), "completed", node=GOOD))
+    _unfit(driver)
+    assert driver.nodes.avoided("another") == ["bad"]
+    assert said == ["node bad.example cannot train: it has no images. It gets no further run."]
+    assert left_out_nodes(tmp_path) == ["node bad.example cannot train: it has no images"]
+    assert queue.told == [("done", first, "completed", None)]
+    driver.nodes.begin()
+    assert left_out_nodes(tmp_path) == []
+
+
+def test_the_command_ends_where_no_node_can_train(tmp_path: Path) -> None:
+    driver, _ = _cluster(StandIn(jobs("0")), tmp_path)
+    driver.nodes.alive = lambda: ["bad"]
+    with pytest.raises(NoNodeLeft, match=r"bad.example cannot train: it has no images \(and no other"):
+        _unfit(driver)
+
+
+def test_jobs_for_another_node_are_handed_back_when_the_budget_is_spent(tmp_path: Path) -> None:
+    queue = StandIn(jobs("0"))
+    driver, _ = _cluster(queue, tmp_path)
+    job = _unfit(driver)
+    queue.halted = True
+    assert driver.next() is None
+    assert queue.told == [("handed back", job)]
+
+
+def test_rows_that_do_not_arrive_are_trained_again_on_another_node(tmp_path: Path) -> None:
+    queue = StandIn(jobs("0"))
+    driver, _ = _cluster(queue, tmp_path)
+    with token(driver.space.folder, driver.space.checkpoints) as name:
+        driver.space = replace(driver.space, token=name)
+        job = driver.next()
+        assert job is not None
+        worker = Worker(job, driver.space)
+        for _ in range(4):
+            driver.answer(replace(worker.step(), node=BAD))
+        last = replace(worker.step(), node=BAD)
+        assert (last.status, last.receipt["tasks"][0]) == ("completed", 5)
+        path = run_file(tmp_path, "tasks", job.id)
+        path.write_bytes(path.read_bytes()[:-1])
+        driver.answer(last)
+        assert (queue.told[4:], run_rows(tmp_path)) == ([], {})
+        assert driver.nodes.avoided(job.id) == ["bad"]
+        worker = Worker(driver.next() or job, driver.space)
+        for _ in range(5):
+            driver.answer(replace(worker.step(), node=GOOD))
+    assert run_rows(tmp_path)[job.id]["tasks_done"] == 5
+    assert queue.told[-1] == ("done", job.id, "completed", None)
+    assert not list(tmp_path.rglob(".driver-*"))
+
+
+def test_a_node_without_the_folder_or_with_other_images_writes_nothing(tmp_path: Path) -> None:
+    space = workspace(tmp_path / "driver")
+    with token(space.folder, space.checkpoints) as name:
+        there = replace(space, folder=tmp_path / "elsewhere", token=name)
+        worker = Worker(one_job(), there)
+        answer = worker.step()
+        worker.close()
+        assert (answer.status, answer.error) == (
+            UNFIT_NODE,
+            f"it does not see the driver's folder {tmp_path / 'elsewhere'}: mount that folder there under "
+            "the same path",
+        )
+        assert not (tmp_path / "elsewhere").exists()
+        other = replace(one_job(), fingerprint="f" * 64)
+        answer = Worker(other, replace(space, token=name)).step()
+        assert answer.status == UNFIT_NODE
+        assert "its images of digits in its usual place" in str(answer.error)
+    assert run_rows(space.folder) == {}
+    assert dispatching(StandIn([]), tmp_path / "driver").finished
