@@ -132,8 +132,9 @@ class Method:
     title: ClassVar[str]
     paper: ClassVar[str]
     equation: ClassVar[str]
-    paradigm: ClassVar[str]  # regularisation | data replay | feature replay | baseline
-    level: ClassVar[str]  # of the distillation: logits | features | data | none
+    # regularisation | data replay | generated data | feature replay | baseline
+    paradigm: ClassVar[str]
+    level: ClassVar[str]  # of the distillation: logits | features | implicit data | explicit data | none
     kind: ClassVar[str]  # probability matching | logit matching | instance feature | ... | none
     memories: ClassVar[tuple[str, ...]] = ("exemplars",)
     teacher: ClassVar[bool] = False  # on: keep the previous network frozen during a task

@@ -129,7 +129,8 @@ def linear_state(task: Task, side: dict[str, int], seed: int = 0, **kept: Tensor
 def drawn_batch(method: Method, state: State, task: Task, labels: list[int], step: int = 0) -> Batch:
     """Noise [n, 3, 3, 3] with labels, and what the method draws for it at a step."""
     x = torch.randn(len(labels), 3, 3, 3, generator=torch.Generator().manual_seed(5))
-    return method.augment(state, Batch(x, torch.tensor(labels)), task, Streams(0, 1, ("train", 0, step)))
+    batch = Batch(x, torch.tensor(labels), rows=torch.arange(len(labels)))
+    return method.augment(state, batch, task, Streams(0, 1, ("train", 0, step)))
 
 
 def second_input_of_the_head(method: Method, state: State, batch: Batch, task: Task) -> Tensor:
