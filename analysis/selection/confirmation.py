@@ -3,11 +3,13 @@
 Candidates are the trials that ran on fresh class orders. Their posterior rests on all runs of the cell:
 those of the search, which picked them, and those that confirm them. The published default is kept unless a
 candidate is better with at least the probability `protocol.keep_default`. Of those, the one with the greatest
-posterior mean is selected.
+posterior mean is selected. Where no confirming run of the default has completed, nothing can be compared with
+it, and it is kept.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,7 +40,7 @@ class Candidate:
     trial: int
     digest: str  # of its values
     orders: int  # fresh class orders that it has completed
-    value: float  # mean objective over them
+    value: float  # mean objective over them; NaN where there are none
     difference: float  # posterior mean
     low: float  # of the 95 % interval
     high: float
@@ -50,7 +52,7 @@ class Confirmation:
     """The confirmed selection of a cell."""
 
     candidates: tuple[Candidate, ...]  # without the default, the most promising first
-    default: Candidate | None  # None where no confirming run of the default has completed
+    default: Candidate
     selected: Candidate
     keep_default: float
     orders: int  # fresh class orders, over all candidates
@@ -61,6 +63,11 @@ class Confirmation:
         """Tell whether the published default is selected."""
         return self.selected is self.default
 
+    @property
+    def compared(self) -> bool:
+        """Tell whether a confirming run of the default has completed, so that differences are known."""
+        return self.default.orders > 0
+
 
 def confirmation(results: Results, search: pd.DataFrame, ended: pd.DataFrame) -> Confirmation | None:
     """Return the confirmed selection of a cell; None where nothing but the default is confirmed yet.
@@ -70,7 +77,7 @@ def confirmation(results: Results, search: pd.DataFrame, ended: pd.DataFrame) ->
     done = ended[(ended["status"] == "completed") & ended["objective"].notna()]
     confirmed = done[done["purpose"] == CONFIRM]
     number = 0 if results.study.starts_from_paper else OWN_DEFAULT
-    published = {str(d) for d in ended["trial_digest"][ended["trial"] == number]}
+    published = [str(digest) for digest in ended["trial_digest"][ended["trial"] == number].unique()]
     others = confirmed[~confirmed["trial_digest"].isin(published)]
     if others.empty:
         return None
@@ -104,7 +111,9 @@ def confirmation(results: Results, search: pd.DataFrame, ended: pd.DataFrame) ->
                 float(known.p_better[at]),
             )
         )
-    default = next((one for one in found if one.digest in published), None)
+    digest = published[-1] if published else ""
+    untried = Candidate(number, digest, 0, math.nan, math.nan, math.nan, math.nan, math.nan)
+    default = next((one for one in found if one.digest in published), untried)
     rest = sorted((one for one in found if one is not default), key=lambda one: -sign * one.difference)
     orders = int(confirmed["class_order"].nunique())
     keep = results.study.protocol.keep_default
@@ -112,10 +121,10 @@ def confirmation(results: Results, search: pd.DataFrame, ended: pd.DataFrame) ->
     return Confirmation(tuple(rest), default, selected, keep, orders, _rows(results, confirmed))
 
 
-def _selected(ranked: Sequence[Candidate], default: Candidate | None, keep: float) -> Candidate:
+def _selected(ranked: Sequence[Candidate], default: Candidate, keep: float) -> Candidate:
     """Return the best candidate that is better than the default with probability `keep`, else the default."""
-    if default is None:
-        return ranked[0]
+    if not default.orders:
+        return default
     return next((one for one in ranked if one.p_better >= keep), default)
 
 

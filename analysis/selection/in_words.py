@@ -33,10 +33,10 @@ def selection_in_words(results: Results, cell: Cell) -> str:
         return ""
     on = f"confirmed on {known.orders} class order{'s' if known.orders > 1 else ''}"
     on += f", {known.rows} {rows_selected_on(results)} each" if known.rows else ""
-    if known.default is None:
-        trial = _trial(results, cell, known.selected)
-        lack = "the default has no completed run on the fresh class orders, so the difference is not known"
-        return f"{cell.name}: selected {trial}: {lack}; {on}"
+    if not known.compared:
+        lack = "it has no completed run on the fresh class orders, so no trial can be compared with it"
+        trial = _trial(results, cell, known.candidates[0])
+        return f"{cell.name}: kept the default: {lack}; the best candidate is {trial}, {on}"
     if not known.kept:
         trial = _trial(results, cell, known.selected)
         return f"{cell.name}: selected {trial}: {_difference(known.selected)}, {on}"

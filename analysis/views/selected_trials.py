@@ -30,7 +30,8 @@ def selected_trials(results: Results) -> Section:
         "these orders. “Difference” is the posterior mean of trial minus default over all runs of the cell, "
         "with its 95 % interval. It lies nearer to zero than the values do, because the best of many values "
         f"is partly luck. {'Above' if direction == 'max' else 'Below'} zero the trial is better. The default "
-        f"is kept unless a trial is better with probability {keep:g} or more (protocol.keep_default)."
+        f"is kept unless a trial is better with probability {keep:g} or more (protocol.keep_default). It is "
+        "also kept where none of its runs on these orders has completed."
     )
     table = pd.DataFrame([row for cell, known in found for row in _rows(results, cell, known)])
     formulas = [
@@ -53,20 +54,19 @@ def selected_trials(results: Results) -> Section:
 
 def _rows(results: Results, cell: Cell, known: Confirmation) -> list[dict[str, object]]:
     """The default, then the candidates, the most promising first."""
-    shown = [known.default] if known.default is not None else []
-    return [_row(results, cell, known, one) for one in [*shown, *known.candidates]]
+    return [_row(results, cell, known, one) for one in [known.default, *known.candidates]]
 
 
 def _row(results: Results, cell: Cell, known: Confirmation, one: Candidate) -> dict[str, object]:
     default = one is known.default
-    compared = known.default is not None and not default
+    compared = known.compared and not default
     selection = ("kept the default" if known.kept else "selected") if one is known.selected else ""
     return {
         "scenario": cell.scenario,
         "label": cell.label,
         "trial": "default" if default else str(one.trial),
         "values": searched_values(results, cell, one.trial),
-        "value": one.value,
+        "value": one.value if one.orders else None,
         "difference": one.difference if compared else None,
         "low": one.low if compared else None,
         "high": one.high if compared else None,

@@ -63,6 +63,7 @@ class Plan:
     rows: int = 20  # of a class
     confirmed: tuple[int, ...] = ()  # numbers of trials that are confirmed on two fresh class orders
     start_from: tuple[str, ...] = ("paper",)
+    direction: str = "max"  # of the objective, the average incremental accuracy
     evaluated: bool = False  # by final runs on test rows, and reruns on both
 
 
@@ -73,7 +74,10 @@ def write(folder: Path, plan: Plan) -> Path:
         "data": {"name": "digits"},
         "scenarios": [name for name, _ in plan.scenarios],
         "methods": {label: {"method": label} for label in plan.labels},
-        "search": {"objective": {"average_incremental_accuracy": "max"}, "start_from": [*plan.start_from]},
+        "search": {
+            "objective": {"average_incremental_accuracy": plan.direction},
+            "start_from": [*plan.start_from],
+        },
         "protocol": {"select_on": "validation", "validation": 0.1},
         "resolved": {
             "identity": "0123456789",

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from analysis import open_results
-from analysis.lake.run_folder import STUDY, table_folder
+from analysis.lake.run_folder import table_folder
 from analysis.report.section import VIEWS
 from analysis.selection.in_words import selection_in_words
 from analysis.selection.selection import Cell, cells
@@ -32,11 +31,23 @@ def only(folder: Path) -> Cell:
     return cell
 
 
-def test_without_a_confirming_run_of_the_default_no_difference_is_shown(tmp_path: Path) -> None:
-    folder = confirmed(tmp_path / "run", 2, 3)
-    section = VIEWS["selected_trials"](open_results(folder))
-    assert "so the difference is not known" in section.text
-    assert list(section.table["trial"]) == [str(one.trial) for one in only(folder).confirmation.candidates]
+@pytest.mark.parametrize(("start_from", "number"), [(("paper",), 0), ((), OWN_DEFAULT)])
+def test_the_default_is_kept_where_none_of_its_confirming_runs_has_completed(
+    tmp_path: Path, start_from: tuple[str, ...], number: int
+) -> None:
+    folder = confirmed(tmp_path / "run", 2, 3, start_from=start_from)
+    cell, section = only(folder), VIEWS["selected_trials"](open_results(folder))
+    assert cell.confirmation.kept
+    assert cell.selected_trial == number
+    assert set(cell.selected["trial"]) == ({number} if number == 0 else set())
+    assert (
+        "kept the default: it has no completed run on the fresh class orders, so no trial can" in section.text
+    )
+    assert list(section.table["trial"]) == [
+        "default",
+        *map(str, (o.trial for o in cell.confirmation.candidates)),
+    ]
+    assert list(section.table["selection"]) == ["kept the default", "", ""]
     assert section.table[["difference", "low", "high", "P(better)"]].isna().all(axis=None)
 
 
@@ -54,10 +65,7 @@ def test_without_counts_the_spread_of_the_runs_is_the_noise(tmp_path: Path) -> N
 def test_the_table_says_on_which_side_of_zero_a_trial_is_better(
     tmp_path: Path, direction: str, side: str
 ) -> None:
-    folder = confirmed(tmp_path / "run", 0, 2)
-    study = yaml.safe_load((folder / STUDY).read_text())
-    study["search"]["objective"] = {"average_incremental_accuracy": direction}
-    (folder / STUDY).write_text(yaml.safe_dump(study, sort_keys=False))
+    folder = confirmed(tmp_path / "run", 0, 2, direction=direction)
     section = VIEWS["selected_trials"](open_results(folder))
     assert f"{side} zero the trial is better" in section.text
     row = section.table.iloc[1]
@@ -77,11 +85,10 @@ def test_a_selected_default_that_the_search_has_not_tried_has_a_name_and_no_gap(
     assert "Left out, as the search has not tried the selected default: lwf@B0-3tasks." in gap.text
 
 
-@pytest.mark.parametrize(("numbers", "given"), [((), True), ((1, 3), False)])
-def test_luck_of_rows_is_that_of_the_best_seen_alone(
-    tmp_path: Path, numbers: tuple[int, ...], given: bool
-) -> None:
-    folder = confirmed(tmp_path / "run", *numbers, evaluated=True)
+@pytest.mark.parametrize(("direction", "given"), [("max", True), ("min", False)])
+def test_luck_of_rows_is_that_of_the_best_seen_alone(tmp_path: Path, direction: str, given: bool) -> None:
+    """Trial 0 has the greatest accuracy, so it is not the best seen where the smallest is sought."""
+    folder = confirmed(tmp_path / "run", 0, 1, direction=direction, evaluated=True)
     cell = only(folder)
     assert (cell.selected_trial == cell.ranking["trial"].iloc[0]) == given
     table = VIEWS["selection_gap"](open_results(folder)).table
