@@ -67,7 +67,10 @@ def status(folder: Path) -> dict[str, Any]:
         "errors": {
             run: row["error"] or "" for run, row in sorted(every.items()) if row["status"] == "failed"
         },
-        "left": left,
+        "left": {
+            "trials": sum(cell.most - cell.ended for cell in cells),
+            "confirming runs": sum(cell.to_confirm - cell.confirmed for cell in cells),
+        },
         "runs per minute": pace,
         "seconds left": 60 * left * len(rows) / (pace * done) if known and pace else None,
     }
@@ -82,11 +85,11 @@ def show(folder: Path, room: int = 100) -> list[RenderableType]:
     out: list[RenderableType] = [meaning_of_best(study.objective[0], split)] if state["best"] else []
     out.append(cell_table([CellProgress(**cell) for cell in state["cells"]], room))
     out += run_lines(training, room)
-    doing = "working now" if state["active"] else ("finished" if not state["left"] else "not working")
+    left = [f"{count} {name} left" for name, count in state["left"].items() if count]
+    doing = "working now" if state["active"] else ("not working" if left else "finished")
     parts = [f"{folder}: {doing}", *(f"{n} runs {name}" for name, n in state["runs"].items() if n)]
-    if state["left"]:
-        parts.append(f"{state['left']} trials left")
-    if state["runs per minute"] and state["left"]:
+    parts += left
+    if state["runs per minute"] and left:
         parts.append(f"{state['runs per minute']:.1f} runs/min")
     if state["seconds left"]:
         parts.append(f"about {clock(state['seconds left'])} left")

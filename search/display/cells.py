@@ -50,15 +50,20 @@ def with_running(cells: Sequence[CellProgress], runs: Sequence[RunProgress]) -> 
 
 def ended(cells: Sequence[CellProgress]) -> int:
     """Return how many trials, or runs, have ended, with the runs that confirm a selection."""
-    return sum(cell.completed + cell.stopped + cell.failed + cell.confirmed for cell in cells)
+    return sum(cell.ended + cell.confirmed for cell in cells)
 
 
 def total(cells: Sequence[CellProgress]) -> int:
-    """Return how many trials, or runs, there will be, with the runs that confirm a selection.
+    """Return how many trials, or runs, there will be, with the runs that confirm a selection."""
+    return sum(cell.most + cell.to_confirm for cell in cells)
 
-    A confirmation that was added later lowers the budget, also below the trials that have begun.
-    """
-    return sum(max(cell.budget, cell.started) + cell.to_confirm for cell in cells)
+
+def ended_in_words(cells: Sequence[CellProgress], unit: str) -> str:
+    """Return how many have ended of how many: "5/5 trials and 2/9 confirming runs ended"."""
+    text = f"{sum(cell.ended for cell in cells)}/{sum(cell.most for cell in cells)} {unit}"
+    if confirming := sum(cell.to_confirm for cell in cells):
+        text += f" and {sum(cell.confirmed for cell in cells)}/{confirming} confirming runs"
+    return f"{text} ended"
 
 
 def fewer(cells: Sequence[CellProgress], count: int) -> list[CellProgress]:

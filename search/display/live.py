@@ -13,7 +13,7 @@ from rich.live import Live as RichLive
 from rich.text import Text
 
 from analysis.lake.amounts import clock
-from search.display.cells import cell_table, ended, fewer, total, with_running
+from search.display.cells import cell_table, ended, ended_in_words, fewer, total, with_running
 from search.display.runs import in_words, run_lines
 from search.jobs.progress import CellProgress
 from search.worker.progress import RunProgress, read_progress_files
@@ -84,7 +84,7 @@ class Live:
         cells = with_running(self._cells, runs)
         running = sum(cell.running for cell in cells)
         failed = sum(cell.failed for cell in cells)
-        parts = [f"{ended(cells)}/{total(cells)} {self._unit} ended"]
+        parts = [ended_in_words(cells, self._unit)]
         if running:
             parts.append(f"{running} running ({'; '.join(map(in_words, runs))})")
         if failed:

@@ -25,3 +25,16 @@ class CellProgress:
     seeks: str = ""  # hardest | easiest, where class orders are searched
     to_confirm: int = 0  # runs on fresh class orders after the trials, at most until they are known
     confirmed: int = 0  # those of them that have ended
+
+    @property
+    def ended(self) -> int:
+        """The trials, or runs, that have ended."""
+        return self.completed + self.stopped + self.failed
+
+    @property
+    def most(self) -> int:
+        """The trials, or runs, at the end.
+
+        A confirmation that was added later lowers the budget, also below the trials that have begun.
+        """
+        return max(self.budget, self.started)

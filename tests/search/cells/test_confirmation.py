@@ -15,7 +15,8 @@ from analysis.selection.selection import cells
 from cl_core.records import CONFIRM, OWN_DEFAULT
 from search.cells.cell_progress import read_progress
 from search.cells.search_queue import SearchQueue
-from search.display.cells import ended, total
+from search.commands.status import show, status
+from search.display.cells import ended, ended_in_words, total
 from search.lake.writer import start_tables, study_schemas
 from spaces.resolved.run_spec import RunSpec
 from spaces.resolved.study import ResolvedStudy
@@ -122,8 +123,10 @@ def test_a_failed_confirmation_is_tried_again_only_where_asked(study: Any, tmp_p
         assert queue.finished
     (cell,) = cells(open_results(tmp_path))
     assert cell.confirmation is not None
-    assert cell.confirmation.default is None
-    assert cell.selected_trial == cell.confirmation.candidates[0].trial
+    assert not cell.confirmation.compared
+    assert cell.confirmation.kept
+    assert cell.selected_trial == 0
+    assert cell.selected_digest == [run_rows(tmp_path)[f"{LWF}/0"]["trial_digest"]]
     again = Driver(SearchQueue(resolved, tmp_path, bases=False, retry_failed=True), tmp_path).run()
     assert [job for job, _ in again.order] == [f"{LWF}/0/{CONFIRM}/seed:200{k}/s0" for k in (1, 2, 3)]
 
@@ -175,6 +178,11 @@ def test_a_folder_with_more_trials_than_are_left_to_the_search_has_its_confirmat
     begun(study({"lwf": None}, trials=14, protocol=PROTOCOL), tmp_path)
     found = read_progress(tmp_path)
     assert (ended(found), total(found)) == (14, 14 + 9)
+    assert ended_in_words(found, "trials") == "14/14 trials and 0/9 confirming runs ended"
+    assert status(tmp_path)["left"] == {"trials": 0, "confirming runs": 9}
+    assert any(
+        "not working, 14 runs completed, 9 confirming runs left" in str(line) for line in show(tmp_path)
+    )
 
 
 def test_a_paused_cell_is_not_confirmed_and_says_so(study: Any, tmp_path: Path) -> None:
