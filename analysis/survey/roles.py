@@ -27,6 +27,9 @@ PARADIGMS: dict[str, tuple[str, ...]] = {
 }
 """The survey's ten methods by paradigm."""
 
+FURTHER: dict[str, tuple[str, ...]] = {"data replay": ("gcr",), "generated data": ("abd",)}
+"""Other methods of the survey by paradigm. The survey's claims are about the ten."""
+
 TEN = tuple(method for methods in PARADIGMS.values() for method in methods)
 REGULARISATION, DATA, FEATURE = (
     PARADIGMS["regularisation"],
@@ -89,7 +92,8 @@ class Subject:
         """Of the method; "reference", or "other" for methods that the survey does not have."""
         if self.method in REFERENCE_METHODS:
             return "reference"
-        return next((name for name, methods in PARADIGMS.items() if self.method in methods), "other")
+        known = (*PARADIGMS.items(), *FURTHER.items())
+        return next((name for name, methods in known if self.method in methods), "other")
 
     @property
     def level(self) -> str:

@@ -15,7 +15,7 @@ from analysis.selection.selection import orders_sentence, split_sentence
 from analysis.statistics.intervals import CLEAR, INTERVAL, SMALLEST, TOO_FEW, mean
 from analysis.survey.contrasts import NOT_MEASURED, signed
 from analysis.survey.references import recipe_remarks, reference_warnings
-from analysis.survey.roles import LEVELS, PARADIGMS, TEN, WEAK_CE, Place, Roles, Subject
+from analysis.survey.roles import FURTHER, LEVELS, PARADIGMS, TEN, WEAK_CE, Place, Roles, Subject
 from analysis.survey.verdict import Judged, everywhere, judge
 from cl_core.metrics import FORMULAS
 
@@ -96,7 +96,7 @@ def _tables(roles: Roles) -> Iterable[tuple[Table, list[Subject]] | None]:
     own = [s for s in roles.subjects if s.method not in (*REFERENCE_COLOURS, "replay", "distill")]
     methods = [s for s in own if s.distilled]
     known = {s.method for s in methods} & set(TEN)
-    names = [*PARADIGMS, "other"]
+    names = [*dict.fromkeys([*PARADIGMS, *FURTHER]), "other"]
     yield _table(
         roles,
         "Methods",

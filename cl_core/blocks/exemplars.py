@@ -20,11 +20,19 @@ def features_of(
     net: Network, data: View, rows: Tensor, transform: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
     """Return features [n, D] of training rows without augmentation, from the network in evaluation mode."""
+    return outputs_of(net, data, rows, transform)[0]
+
+
+@torch.no_grad()
+def outputs_of(
+    net: Network, data: View, rows: Tensor, transform: Callable[[Tensor], Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return features [n, D] and logits [n, seen], as `features_of` does."""
     was_training = net.training
     net.eval()
-    parts = [net(transform(b.x) if transform else b.x).features for b in data.batches(rows)]
+    parts = [net(transform(b.x) if transform else b.x) for b in data.batches(rows)]
     net.train(was_training)
-    return torch.cat(parts)
+    return torch.cat([out.features for out in parts]), torch.cat([out.logits for out in parts])
 
 
 def rank(budget: Budget, net: Network, data: View, rows: Tensor, k: int, g: torch.Generator) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +15,7 @@ from analysis.report.page import render
 from analysis.report.section import VIEWS
 from analysis.selection.selection import cells
 from analysis.survey.references import reference_warnings
-from analysis.survey.roles import LEVELS, PARADIGMS, TEN, Roles
+from analysis.survey.roles import FURTHER, LEVELS, PARADIGMS, TEN, Roles
 from analysis.survey.verdict import CLAIMS, everywhere, judge
 from cl_core.errors import BadRequest
 from tests.analysis.planted import SURVEY_SCENARIOS, Plan, Planted, plant, write
@@ -67,11 +68,11 @@ def test_every_claim_stands_once_with_its_words():
 def test_the_taxonomy_is_that_of_the_methods():
     from cl_core.method import METHODS
 
-    known = [name for name in TEN if name in METHODS.names()]
-    assert {"lwf", "icarl", "bic"} <= set(known)
-    for paradigm, names in PARADIGMS.items():
-        for name in set(names) & set(known):
+    for paradigm, names in (*PARADIGMS.items(), *FURTHER.items()):
+        for name in names:
             assert METHODS[name].paradigm == paradigm, name
+    alone = {"finetune", "joint", "replay", "distill"}
+    assert {*alone, *TEN, *chain(*FURTHER.values())} == set(METHODS.names())
 
 
 def test_the_levels_are_those_of_the_losses():
