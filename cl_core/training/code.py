@@ -69,6 +69,12 @@ def files(modules: Iterable[str]) -> dict[str, str]:
     return {source.label: file.digest for source, file in _closure(modules)}
 
 
+def own_sources(modules: Iterable[str]) -> dict[str, Path]:
+    """Return the files of modules outside cl_core and of their imports from beside them, by name."""
+    found = {source.label: source.path for source, _ in _closure(modules)}
+    return {name: path for name, path in found.items() if CORE not in path.parents}
+
+
 def versions() -> dict[str, str]:
     """Versions that decide numbers: of Python (whose sum of floats changed with 3.12), torch, NumPy."""
     python = ".".join(platform.python_version_tuple()[:2])

@@ -1,10 +1,16 @@
-"""Environment variables of Ray while a study runs: no output, no loggers. They are restored afterwards."""
+"""Environment variables of Ray while a study runs: no output, no loggers. They are restored afterwards.
+
+A cluster that runs already does not see them, so its workers get theirs by `worker_variables`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
+
+import search
 
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the only engine that verbose=0 silences
@@ -20,6 +26,23 @@ _ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
 }
+
+_FORWARDED = ("CL_SEARCH_CACHE", "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE")
+
+
+def worker_variables(threads: int) -> dict[str, str]:
+    """Return the environment variables of workers, with those of this process that decide what they do.
+
+    Workers import cl-search, and what is on PYTHONPATH, from the same places as this process.
+    """
+    forwarded = {name: os.environ[name] for name in _FORWARDED if name in os.environ}
+    given = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    own = Path(search.__file__).parents[1]
+    places = [str(Path(path).absolute()) for path in given]
+    if own.name not in ("site-packages", "dist-packages"):  # a source tree: no node has it installed
+        places = [str(own), *(place for place in places if place != str(own))]
+    paths = {"PYTHONPATH": os.pathsep.join(places)} if places else {}
+    return {**_ENVIRONMENT, "OMP_NUM_THREADS": str(threads), **forwarded, **paths}
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray.tune import PlacementGroupFactory, Trainable
 
+from search.backends.orphan import end_with_raylet
 from search.worker.job import Node
 from search.worker.worker import Worker
 
@@ -32,6 +33,7 @@ class TaskTrainable(Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin the first job of this process."""
+        end_with_raylet()
         self._node = _node()
         self._worker = _worker(config)
 

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -20,10 +21,12 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cl_core.errors import ClSearchError, named_line
+from cl_core.training.checkpoint_keys import sources_digest
 from search.backends.allocation import Allocation, check_cluster, holds
 from search.backends.ray_address import cluster_address
 from search.backends.ray_environment import ray_environment
 from search.backends.ray_trainable import TaskTrainable
+from search.backends.shipping import runtime_environment
 from search.jobs.dispatcher import Dispatcher
 from search.jobs.interrupts import raise_interrupt, terminable
 from search.storage.places import ray_temporary
@@ -125,20 +128,23 @@ class Attempts(tune.Callback):
         trial.config["attempt"] += 1
 
 
-def run_tune(dispatcher: Dispatcher, allocation: Allocation) -> None:
+def run_tune(
+    dispatcher: Dispatcher, allocation: Allocation, own_files: Mapping[str, Path] | None = None
+) -> None:
     """Carry out all jobs on Ray: the cluster of RAY_ADDRESS, a Ray that runs already, or this machine alone.
 
-    Raises BadRequest if the resources cannot be given. Leaves the environment, and a Ray that ran before, as
+    The workers of a cluster get `own_files`, by their place below the folder in which they start. Raises
+    BadRequest if the resources cannot be given. Leaves the environment, and a Ray that ran before, as
     they were.
     """
     with (
         ray_environment(),
-        _ray(allocation),
+        _ray(allocation, own_files or {}),
         scratch() as place,
         token(dispatcher.space.folder, dispatcher.space.checkpoints) as name,
         shared(dispatcher) as key,
     ):
-        dispatcher.space = replace(dispatcher.space, token=name)
+        dispatcher.space = replace(dispatcher.space, token=name, sources=sources_digest())
         dispatcher.nodes.alive = partial(_holders, allocation)
         dispatcher.nodes.begin()
         try:
@@ -182,29 +188,39 @@ def _reason(trial: Any) -> str:
 
 
 @contextlib.contextmanager
-def _ray(allocation: Allocation) -> Iterator[None]:
+def _ray(allocation: Allocation, own_files: Mapping[str, Path]) -> Iterator[None]:
     """Provide a Ray to work on. If it is started here, it is stopped here."""
     if ray.is_initialized():
         check_cluster(allocation, [node["Resources"] for node in ray.nodes() if node["Alive"]])
         yield
         return
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    if cluster_address() is None:
-        quiet |= {
-            "address": "local",
-            "num_cpus": allocation.machine_cpus,
-            "num_gpus": allocation.machine_gpus,
-            "include_dashboard": False,
-            "_temp_dir": str(ray_temporary()),
-        }
     try:
-        _start(quiet)
+        with _settings(allocation, own_files) as settings:
+            _start(settings)
         check_cluster(allocation, [node["Resources"] for node in ray.nodes() if node["Alive"]])
         raise_interrupt()
         with terminable():  # Ray has put a handler of its own in place, which ends the process at once
             yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _settings(allocation: Allocation, own_files: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+    """Provide the arguments with which Ray starts here, or joins a cluster."""
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    if cluster_address() is not None:
+        with runtime_environment(own_files, allocation.threads) as shipped:
+            yield {**quiet, "runtime_env": shipped}
+        return
+    yield {
+        **quiet,
+        "address": "local",
+        "num_cpus": allocation.machine_cpus,
+        "num_gpus": allocation.machine_gpus,
+        "include_dashboard": False,
+        "_temp_dir": str(ray_temporary()),
+    }
 
 
 def _start(settings: dict[str, Any]) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 
+from cl_core.training.code import own_sources
 from search.backends.local import run_local
 from search.backends.ray_environment import ray_environment
 from search.display.cells import meaning_of_best
@@ -16,6 +18,7 @@ from search.jobs.dispatcher import Dispatcher
 from search.jobs.queue import JobQueue
 from search.preparation.prepared import Prepared
 from search.worker.job import Workspace
+from spaces.resolved.study import ResolvedStudy
 
 Warn = Callable[[Sequence[str]], None]
 
@@ -50,7 +53,18 @@ def at_work(
         stack.enter_context(ray_environment())
         from search.backends.ray_tune import run_tune  # Ray reads the environment when it is imported
 
-        yield partial(run_tune, dispatcher, prepared.allocation)
+        yield partial(run_tune, dispatcher, prepared.allocation, _own_files(prepared.study))
+
+
+def _own_files(study: ResolvedStudy) -> dict[str, Path]:
+    """Return the files of the user's own code, and of class orders, by their place in the working folder."""
+    names = {study.study.tuning_data.name, study.study.judging_data.name}
+    names |= {name for cell in study.cells for name in (cell.method, *cell.nets(study.data))}
+    modules = {name.split(":")[0] for name in names if ":" in name}
+    orders = {order for cell in study.cells for order, _ in study.runs(cell)}
+    texts = {name: Path(name) for name in orders if ".." not in Path(name).parts and Path(name).is_file()}
+    relative = {name: path for name, path in texts.items() if not path.is_absolute()}
+    return {**own_sources(sorted(modules)), **relative}
 
 
 def _announce(console: Console, prepared: Prepared, what: str, local: bool) -> None:

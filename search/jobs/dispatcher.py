@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from cl_core.errors import ClSearchError
 from cl_core.nets.network import NETS
@@ -71,7 +72,7 @@ class Dispatcher:
         if job is not None:
             self._open[job.id] = job
             self.watch()
-        return job
+        return job and _placed(job)
 
     def answer(self, answer: Answer) -> bool:
         """Take the answer after a step; return True if the job must end here."""
@@ -160,3 +161,13 @@ class Dispatcher:
     def _end(self, answer: Answer) -> None:
         del self._open[answer.job]
         self.queue.done(answer)
+
+
+def _placed(job: Job) -> Job:
+    """Return a job whose files have absolute paths: a worker may start in another folder, as another user."""
+    configuration = job.spec.configuration
+    data = configuration.data
+    if data.root is not None:
+        data = replace(data, root=str(Path(data.root).expanduser().absolute()))
+    init = configuration.init and str(Path(configuration.init).expanduser().absolute())
+    return replace(job, spec=replace(job.spec, configuration=replace(configuration, data=data, init=init)))

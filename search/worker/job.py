@@ -38,13 +38,15 @@ class Workspace:
     """The folders of a worker, as absolute paths: the run folder and the store of checkpoints.
 
     With `share` the first task comes from the store, and goes there. `token` names the file that both folders
-    have while workers on other nodes may work there (`search.storage.token`).
+    have while workers on other nodes may work there (`search.storage.token`). `sources` is the digest of the
+    driver's trainer.
     """
 
     folder: Path
     checkpoints: Path
     share: bool = True
     token: str = ""
+    sources: str = ""
 
 
 @dataclass(frozen=True)

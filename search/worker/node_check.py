@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
+import search
 from cl_core.errors import ClSearchError, named_line
 from cl_core.method import METHODS
 from cl_core.nets.network import NETS
+from cl_core.training.checkpoint_keys import sources_digest
+from cl_core.training.weights import file_digest
 from search.storage.token import not_seen
 from search.worker.job import Job, Workspace
 from search.worker.runner import cached_data
@@ -26,11 +31,18 @@ def unfit_for(job: Job, space: Workspace) -> str | None:
     """Return why this node cannot train a job that the driver has checked, in one line; None if it can."""
     if not space.token:
         return None
+    if space.sources not in ("", sources_digest()):
+        return (
+            f"its cl-search in {Path(search.__file__).parents[1]} is not the driver's: install the same there"
+        )
     configuration = job.spec.configuration
     try:
         data = cached_data(configuration.data)
         METHODS[configuration.method]
         NETS[configuration.net or data.net]
+        configuration.order(data.num_classes, data.class_names)  # may be a file, as may the weights
+        if configuration.init:
+            file_digest(configuration.init)
         if configuration.device == "cuda":
             torch.zeros(1, device="cuda")  # raises where there is none, and where it is broken
     except Exception as error:
