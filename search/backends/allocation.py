@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from cl_core.errors import BadRequest
 from spaces.resolved.study import ResolvedStudy
@@ -15,60 +15,107 @@ SHARE = 4  # runs that share a GPU by default
 
 
 @dataclass(frozen=True)
+class NodeResources:
+    """What a node offers: resources as Ray names them, and labels."""
+
+    id: str
+    resources: Mapping[str, float]
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Allocation:
-    """The resources of one run, the number of runs at a time, and the resources of the machine."""
+    """The resources of one run, and the number of runs that fit now, or that the study allows.
+
+    `limit` bounds the runs at a time; None where a cluster decides, which may grow. `machine_cpus` and
+    `machine_gpus` are those of this machine.
+    """
 
     cpu: float
     gpu: float
     concurrent: int
     machine_cpus: int
     machine_gpus: int
+    custom: Mapping[str, float] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    limit: int | None = None
 
     @property
     def bundle(self) -> dict[str, float]:
         """The resources of one run as Ray names them."""
-        return {"CPU": self.cpu, "GPU": self.gpu}
+        return {"CPU": self.cpu, "GPU": self.gpu, **self.custom}
 
     @property
     def threads(self) -> int:
         """The threads of torch in each worker: its CPUs."""
         return max(1, int(self.cpu))
 
+    def fit(self, node: NodeResources) -> int:
+        """Return how many runs fit on a node."""
+        if any(node.labels.get(name) != value for name, value in self.labels.items()):
+            return 0
+        fit = math.inf
+        for kind, share in self.bundle.items():
+            if share:
+                there = node.resources.get(kind, 0.0)
+                if kind == "GPU" and share <= 1:  # a run's share lies on one GPU
+                    fit = min(fit, math.floor(1 / share + 1e-9) * math.floor(there))
+                else:
+                    fit = min(fit, math.floor(there / share + 1e-9))
+        return int(fit) if fit < math.inf else int(max(1.0, node.resources.get("CPU", 1.0)))
 
-def allocate(
-    cpu: float | None, gpu: float | None, concurrent: int | None, cluster: bool = False
-) -> Allocation:
-    """Return the allocation of a study here. None means the default: one CPU a run, all GPUs shared, as many
-    runs as fit.
 
-    Raises BadRequest for resources that this machine does not have. With `cluster`, `check_cluster` does so.
+def allocate(wanted: ResourcesPart, nodes: Sequence[NodeResources] | None = None) -> Allocation:
+    """Return the allocation of a study on this machine, or on the `nodes` of a cluster as it is now.
+
+    The default is one CPU a run, all GPUs shared, as many runs as fit. Raises BadRequest for resources that
+    this machine does not have, or that no node of the cluster has.
     """
     cpus, gpus = machine_cpus(), machine_gpus()
-    cpu = 1.0 if cpu is None else float(cpu)
-    if cluster:
-        return Allocation(cpu, float(gpu or 0.0), concurrent or 1_000, cpus, gpus)
-    _at_most("cpu", cpu, cpus, "CPUs")
-    fit = max(1, math.floor(cpus / cpu + 1e-9)) if cpu else cpus
-    if gpu is None:
-        wanted = min(concurrent or fit, SHARE * gpus) if gpus else 0
-        gpu = 1.0 / math.ceil(wanted / gpus) if gpus else 0.0
-    gpu = float(gpu)
-    _at_most("gpu", gpu, gpus, "GPUs")
-    if gpu:
-        fit = min(fit, math.floor(1 / gpu + 1e-9) * gpus if gpu <= 1 else math.floor(gpus / gpu))
-    if concurrent is not None and concurrent > fit:
+    cpu = 1.0 if wanted.cpu is None else float(wanted.cpu)
+    least = Allocation(cpu, float(wanted.gpu or 0.0), 0, cpus, gpus, wanted.custom, wanted.labels)
+    if nodes is None:
+        _at_most("cpu", cpu, cpus, "CPUs")
+        _at_most("gpu", least.gpu, gpus, "GPUs")
+        _none_here(wanted)
+        places = [NodeResources("", {"CPU": cpus, "GPU": gpus})]
+    else:
+        check_cluster(least, nodes)
+        places = list(nodes)
+    if wanted.gpu is None:
+        least = replace(least, gpu=_share(least, wanted.concurrent, places))
+    fit = sum(map(least.fit, places))
+    if nodes is None and (wanted.concurrent or 0) > fit:
         raise BadRequest(
-            f"resources.concurrent = {concurrent} runs of cpu {cpu:g} and gpu {gpu:g} do not fit into "
-            f"the {cpus} CPUs and {gpus} GPUs here; {fit} do: lower it, or leave it out for as many as fit"
+            f"resources.concurrent = {wanted.concurrent} runs of cpu {cpu:g} and gpu {least.gpu:g} do not "
+            f"fit into the {cpus} CPUs and {gpus} GPUs here; {fit} do: lower it, or leave it out for as many "
+            "as fit"
         )
-    return Allocation(cpu, gpu, concurrent or fit, cpus, gpus)
+    limit = wanted.concurrent or (fit if nodes is None else None)
+    return replace(least, concurrent=wanted.concurrent or fit, limit=limit)
 
 
-def keep_device(study: ResolvedStudy, new: Allocation, wanted: ResourcesPart) -> tuple[Allocation, list[str]]:
+def _share(least: Allocation, concurrent: int | None, nodes: Sequence[NodeResources]) -> float:
+    """Return the default share of a GPU: all GPUs are used, by `SHARE` runs each at most."""
+    have = {node.id: math.floor(node.resources.get("GPU", 0.0)) for node in nodes if least.fit(node)}
+    gpus = sum(have.values())
+    if not gpus:
+        return 0.0
+    fit = sum(least.fit(node) for node in nodes if have.get(node.id))
+    return 1.0 / math.ceil(min(concurrent or fit, SHARE * gpus) / gpus)
+
+
+def keep_device(
+    study: ResolvedStudy,
+    new: Allocation,
+    wanted: ResourcesPart,
+    nodes: Sequence[NodeResources] | None = None,
+) -> tuple[Allocation, list[str]]:
     """Return the allocation of a study that continues in its folder, and notes on it.
 
     The study keeps the device and threads that it was begun with, since both decide numbers. `new` is the
-    allocation that `wanted` would get in a new folder. Raises BadRequest if the device is not here.
+    allocation that `wanted` would get in a new folder, on `nodes` if there is a cluster. Raises BadRequest if
+    the device is not here.
     """
     notes = []
     if new.threads != study.threads:
@@ -82,7 +129,7 @@ def keep_device(study: ResolvedStudy, new: Allocation, wanted: ResourcesPart) ->
                 f"resources.gpu must be 0 in a folder that was begun on the CPU, not {wanted.gpu:g}: set it "
                 "to 0, or use another --out"
             )
-        new = allocate(wanted.cpu, 0.0, wanted.concurrent)
+        new = allocate(wanted.model_copy(update={"gpu": 0.0}), nodes)
         notes.append("runs stay on the CPU, where the folder was begun")
     if study.device == "cuda" and not new.gpu:
         raise BadRequest(
@@ -118,20 +165,27 @@ def random_search_notes(study: ResolvedStudy, concurrent: int) -> list[str]:
     return []
 
 
-def holds(allocation: Allocation, node: Mapping[str, float]) -> bool:
-    """Tell whether a node with these resources can hold one run."""
-    return all(node.get(kind, 0.0) >= share for kind, share in allocation.bundle.items())
-
-
-def check_cluster(allocation: Allocation, nodes: Sequence[Mapping[str, float]]) -> None:
+def check_cluster(allocation: Allocation, nodes: Sequence[NodeResources]) -> None:
     """Raise BadRequest unless a node of the cluster can hold one run."""
-    if any(holds(allocation, node) for node in nodes):
+    if any(allocation.fit(node) for node in nodes):
         return
-    most = {kind: max((node.get(kind, 0.0) for node in nodes), default=0.0) for kind in ("CPU", "GPU")}
+    shares = [f"{kind} {share:g}" for kind, share in allocation.bundle.items()]
+    wanted = ", ".join([*shares, *(f"label {name} {value}" for name, value in allocation.labels.items())])
+    kinds = ("CPU", "GPU", *allocation.custom)
+    most = {kind: max((node.resources.get(kind, 0.0) for node in nodes), default=0.0) for kind in kinds}
     raise BadRequest(
-        f"a node of the cluster must hold one run (cpu {allocation.cpu:g}, gpu {allocation.gpu:g}): the "
-        f"largest has {most['CPU']:g} CPUs and {most['GPU']:g} GPUs. Set resources lower."
+        f"a node of the cluster must hold one run ({wanted}): the largest has "
+        f"{', '.join(f'{kind} {value:g}' for kind, value in most.items())}. Set resources lower."
     )
+
+
+def _none_here(wanted: ResourcesPart) -> None:
+    if wanted.custom or wanted.labels:
+        name = "custom" if wanted.custom else "labels"
+        raise BadRequest(
+            f"resources.{name} names nodes of a cluster, and this machine works alone: set RAY_ADDRESS, or "
+            "leave it out"
+        )
 
 
 def machine_cpus() -> int:

@@ -1,4 +1,4 @@
-"""The Ray cluster of RAY_ADDRESS, checked before any work.
+"""The Ray cluster of RAY_ADDRESS, or of --address, checked before any work.
 
 `ray.init` waits silently for minutes if nobody answers, so a socket is tried first.
 """
@@ -12,6 +12,7 @@ import sys
 import time
 
 from cl_core.errors import BadRequest
+from search.backends.ray_environment import ray_environment
 from search.storage.places import ray_elsewhere, ray_temporary
 
 ADDRESS = "RAY_ADDRESS"
@@ -52,11 +53,12 @@ def check_ray() -> list[str]:
 
 def check_answers(named: str) -> None:
     """Raise BadRequest within seconds unless a Ray answers at `named`, a value of RAY_ADDRESS."""
-    address = _running() if named == "auto" else named
+    address = bootstrap_address(named)
     if address.startswith("ray://"):
         raise BadRequest(
             f"{ADDRESS} must be {_FORMS}: {named!r} is an address of Ray Client, which cannot hand out runs. "
-            "Give the cluster's own address, which `ray start --head` prints (port 6379)."
+            "Give the cluster's own address, which `ray start --head` prints (port 6379), or give the "
+            "command on the cluster: ray job submit -- cl-search run ..."
         )
     match = _HOST_PORT.fullmatch(address)
     if match is None or not 0 < int(match[2]) < 65536:
@@ -83,9 +85,12 @@ def check_answers(named: str) -> None:
         )
 
 
-def _running() -> str:
-    """Return the address of the Ray that was started on this machine."""
-    from ray._private import services  # only Ray knows what `auto` means
+def bootstrap_address(named: str) -> str:
+    """Return the address `named`, or for auto that of the Ray that was started on this machine."""
+    if named != "auto":
+        return named
+    with ray_environment():
+        from ray._private import services  # only Ray knows what `auto` means
 
     try:
         return str(services.canonicalize_bootstrap_address_or_die("auto"))

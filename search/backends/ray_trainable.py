@@ -26,10 +26,12 @@ class TaskTrainable(Trainable):
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
         """Return the resources of one run, on a node that its job does not avoid."""
-        if not config["avoid"]:
+        labels = dict(config["labels"])
+        if config["avoid"]:
+            labels[_NODE_ID] = f"!in({','.join(config['avoid'])})"
+        if not labels:
             return PlacementGroupFactory([config["bundle"]])
-        others = {_NODE_ID: f"!in({','.join(config['avoid'])})"}
-        return PlacementGroupFactory([config["bundle"]], bundle_label_selector=[others])
+        return PlacementGroupFactory([config["bundle"]], bundle_label_selector=[labels])
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin the first job of this process."""

@@ -22,8 +22,10 @@ from ray.tune.search import Searcher
 
 from cl_core.errors import ClSearchError, named_line
 from cl_core.training.checkpoint_keys import sources_digest
-from search.backends.allocation import Allocation, check_cluster, holds
-from search.backends.ray_address import cluster_address
+from search.backends.allocation import Allocation, check_cluster
+from search.backends.cluster_nodes import joined_nodes
+from search.backends.guest_node import guest_node
+from search.backends.ray_address import bootstrap_address, cluster_address
 from search.backends.ray_environment import ray_environment
 from search.backends.ray_trainable import TaskTrainable
 from search.backends.shipping import runtime_environment
@@ -52,9 +54,9 @@ def shared(dispatcher: Dispatcher) -> Iterator[str]:
 class JobSearcher(Searcher):
     """Hands out the dispatcher's jobs, one after another."""
 
-    def __init__(self, key: str, concurrent: int, bundle: Mapping[str, float]) -> None:
+    def __init__(self, key: str, allocation: Allocation) -> None:
         super().__init__(metric="value", mode="max")
-        self._key, self._concurrent, self._bundle = key, concurrent, bundle
+        self._key, self._allocation = key, allocation
         self._jobs: dict[str, str] = {}  # Tune's id of a live trial -> job
 
     def suggest(self, trial_id: str) -> Any:
@@ -62,7 +64,7 @@ class JobSearcher(Searcher):
         dispatcher = _DISPATCHERS[self._key]
         if dispatcher.aborted or dispatcher.finished:
             return Searcher.FINISHED
-        if len(self._jobs) >= self._concurrent:
+        if self._allocation.limit is not None and len(self._jobs) >= self._allocation.limit:
             return None
         job = dispatcher.next()
         if job is None:
@@ -73,7 +75,8 @@ class JobSearcher(Searcher):
             "job": job,
             "space": dispatcher.space,
             "attempt": 0,
-            "bundle": self._bundle,
+            "bundle": self._allocation.bundle,
+            "labels": dict(self._allocation.labels),
             "avoid": nodes,
         }
 
@@ -151,7 +154,7 @@ def run_tune(
             tuner = tune.Tuner(
                 TaskTrainable,
                 tune_config=tune.TuneConfig(
-                    search_alg=JobSearcher(key, allocation.concurrent, allocation.bundle),
+                    search_alg=JobSearcher(key, allocation),
                     scheduler=JobScheduler(key),
                     num_samples=-1,
                     reuse_actors=True,
@@ -175,8 +178,7 @@ def run_tune(
 
 def _holders(allocation: Allocation) -> list[str]:
     """Return the ids of the nodes that can hold one run."""
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    return [node["NodeID"] for node in nodes if holds(allocation, node["Resources"])]
+    return [node.id for node in joined_nodes() if allocation.fit(node)]
 
 
 def _reason(trial: Any) -> str:
@@ -191,27 +193,29 @@ def _reason(trial: Any) -> str:
 def _ray(allocation: Allocation, own_files: Mapping[str, Path]) -> Iterator[None]:
     """Provide a Ray to work on. If it is started here, it is stopped here."""
     if ray.is_initialized():
-        check_cluster(allocation, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+        check_cluster(allocation, joined_nodes())
         yield
         return
-    try:
+    named = cluster_address()
+    with contextlib.ExitStack() as stack:
+        if named is not None:
+            stack.enter_context(guest_node(named))
+        stack.callback(ray.shutdown)
         with _settings(allocation, own_files) as settings:
             _start(settings)
-        check_cluster(allocation, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+        check_cluster(allocation, joined_nodes())
         raise_interrupt()
         with terminable():  # Ray has put a handler of its own in place, which ends the process at once
             yield
-    finally:
-        ray.shutdown()
 
 
 @contextlib.contextmanager
 def _settings(allocation: Allocation, own_files: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
     """Provide the arguments with which Ray starts here, or joins a cluster."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    if cluster_address() is not None:
+    if (named := cluster_address()) is not None:
         with runtime_environment(own_files, allocation.threads) as shipped:
-            yield {**quiet, "runtime_env": shipped}
+            yield {**quiet, "runtime_env": shipped, "address": bootstrap_address(named)}
         return
     yield {
         **quiet,

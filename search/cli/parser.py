@@ -80,6 +80,15 @@ OwnCode = Annotated[
         "--own-code", help="Import code that files name as module:attribute. Only for files that you trust."
     ),
 ]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="ADDRESS",
+        help="The Ray cluster to work on: host:port, auto for the one on this machine, or local for none "
+        "(default: RAY_ADDRESS, else none).",
+    ),
+]
 AcceptCode = Annotated[
     bool, typer.Option("--accept-code", help="Continue although code that decides numbers has changed.")
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,9 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cl_core.errors import BadRequest
-from search.backends.ray_address import check_ray
+from search.backends.ray_address import ADDRESS, check_ray
 from search.cli import complete
-from search.cli.parser import AcceptCode, AsJson, Folder, Out, OwnCode, Sets, app, errors, note, say_json
+from search.cli.parser import (
+    AcceptCode,
+    Address,
+    AsJson,
+    Folder,
+    Out,
+    OwnCode,
+    Sets,
+    app,
+    errors,
+    note,
+    say_json,
+)
 from search.cli.printing import print_evaluation, print_forecast, print_plan, print_table, terminal
 from search.preparation.evaluation_request import evaluation_request
 from search.storage.places import local_folder
@@ -43,14 +56,17 @@ def run(
         ),
     ] = None,
     dry_run: DryRun = False,
+    address: Address = None,
     local: Local = False,
     retry_failed: RetryFailed = False,
     own_code: OwnCode = False,
     accept_code: AcceptCode = False,
 ) -> None:
     """Run a study. If its folder exists, continue where it stopped."""
-    again = _command("run", study, sets, local, own_code, *(["--out", str(out)] if out else []))
+    place = [*(["--out", str(out)] if out else []), *(["--address", address] if address else [])]
+    again = _command("run", study, sets, local, own_code, *place)
     with errors(again):
+        _use(address, local)
         overrides, more = [*(sets or [])], 0
         if trials is not None:
             if not trials.removeprefix("+").isdecimal() or not int(trials):
@@ -98,14 +114,17 @@ def evaluate(
     folder: Folder,
     sets: Sets = None,
     dry_run: DryRun = False,
+    address: Address = None,
     local: Local = False,
     retry_failed: RetryFailed = False,
     own_code: OwnCode = False,
     accept_code: AcceptCode = False,
 ) -> None:
     """Train each cell's selected trial and its default again, and open the test set."""
-    again = _command("evaluate", str(folder), sets, local, own_code)
+    place = ["--address", address] if address else []
+    again = _command("evaluate", str(folder), sets, local, own_code, *place)
     with errors(again):
+        _use(address, local)
         evaluation_request(folder, sets or [])  # refused here, before torch is loaded
         from search.commands import evaluate as verb
 
@@ -141,6 +160,7 @@ def plan(
     ],
     sets: Sets = None,
     out: Out = None,
+    address: Address = None,
     seconds: Annotated[
         float,
         typer.Option("--probe-seconds", metavar="N", help="Seconds that the probes last in all, about."),
@@ -150,6 +170,7 @@ def plan(
 ) -> None:
     """Forecast the cost of a study by a short probe. Of a run folder, show forecast against spent."""
     with errors():
+        _use(address, False)
         place = local_folder(study)
         if not place.is_dir():
             from spaces.study.study_file import load_study
@@ -180,6 +201,15 @@ def plan(
             return
         print_forecast(found)
         typer.echo(f"forecast: {path}")
+
+
+def _use(address: str | None, local: bool) -> None:
+    """Let the command, and Ray in it, use a cluster. Raises BadRequest."""
+    if address is None:
+        return
+    if local:
+        raise BadRequest("--local works without Ray, and --address names a cluster: give one of them")
+    os.environ[ADDRESS] = address
 
 
 def _command(verb: str, target: str, sets: list[str] | None, local: bool, own_code: bool, *more: str) -> str:

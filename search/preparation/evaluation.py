@@ -23,12 +23,13 @@ from cl_core.images.dataset import Data
 from cl_core.own_code import only
 from cl_core.records import OWN_DEFAULT
 from cl_core.training.checks import check
-from search.backends.allocation import keep_device
+from search.backends.allocation import allocate, keep_device
+from search.backends.cluster_nodes import cluster_nodes
 from search.cells.cell_progress import read_progress
 from search.cells.stored_trial import stored_values
 from search.jobs.spending import check_budget
 from search.preparation.evaluation_request import evaluation_request
-from search.preparation.prepared import Prepared, allocated, check_folder, checkpoints_of, state_of
+from search.preparation.prepared import Prepared, check_folder, checkpoints_of, state_of
 from search.storage.code_record import ACCEPT, check_code, code_of_study
 from search.storage.studies import read_studies
 from search.worker.runner import cached_data
@@ -101,10 +102,11 @@ def prepare_evaluation(
 def _prepare(folder: Path, overrides: Sequence[str], local: bool, accept_code: bool) -> PreparedEvaluation:
     before, asked = state_of(folder), evaluation_request(folder, overrides)
     check_folder(folder)
-    planned = allocated(asked, local)
+    nodes = None if local else cluster_nodes()
+    planned = allocate(asked.resources, nodes)
     check_budget(asked.budget, planned.gpu)
     study = resolve(asked, cached_data(asked.tuning_data), existing_study(folder / STUDY))
-    planned, notes = keep_device(study, planned, asked.resources)
+    planned, notes = keep_device(study, planned, asked.resources, nodes)
     judged = cached_data(asked.judging_data)
     for data in (study.data, judged):
         if data.test is None:

@@ -10,7 +10,7 @@ from analysis.lake.run_folder import CHECKPOINTS, CODE, PLAN, STUDY
 from cl_core.errors import BadRequest
 from cl_core.own_code import only, references
 from search.backends.allocation import Allocation, allocate, keep_device, random_search_notes
-from search.backends.ray_address import cluster_address
+from search.backends.cluster_nodes import cluster_nodes
 from search.cells.cell_progress import read_learnt
 from search.cells.search_queue import Known
 from search.cells.warm_start import left_out, observations
@@ -108,13 +108,14 @@ def _prepare(
     if trials_more:
         already = standing_study(existing) if existing else asked
         asked = asked.with_trials(already.search.trials + trials_more)
-    planned = allocated(asked, local)
+    nodes = None if local else cluster_nodes()
+    planned = allocate(asked.resources, nodes)
     check_budget(asked.budget, planned.gpu, begun=existing is not None)
     device = "cuda" if planned.gpu else "cpu"
     resolved = resolve(asked, cached_data(asked.tuning_data), existing, device)
     notes: list[str] = []
     if existing is not None:
-        planned, notes = keep_device(resolved, planned, asked.resources)
+        planned, notes = keep_device(resolved, planned, asked.resources, nodes)
     elif asked.judging_data != asked.tuning_data:  # a study that cannot be evaluated is not begun
         check_judged(resolved, cached_data(asked.judging_data))
     check_folder(folder)
@@ -123,13 +124,6 @@ def _prepare(
     notes += check_code(folder, code, accept_code, ACCEPT)
     known = known_sources(resolved, folder, begun=existing is not None)
     return Prepared(resolved, folder, checkpoints_of(asked, folder), planned, known, code, notes, before)
-
-
-def allocated(study: Study, local: bool) -> Allocation:
-    """Return the resources of one run and how many run at a time. Raises BadRequest."""
-    wanted = study.resources
-    cluster = cluster_address() is not None and not local
-    return allocate(wanted.cpu, wanted.gpu, wanted.concurrent, cluster=cluster)
 
 
 def checkpoints_of(study: Study, folder: Path) -> Path:

@@ -22,6 +22,7 @@ from spaces.study.search import MOST_TRIALS, SearchPart
 from spaces.study.storage import StoragePart
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")  # of a node, as Ray takes them
 
 
 HYPERPARAMETER = "hyperparameter, written beside method and recipe: a value, or a range to search"
@@ -62,6 +63,12 @@ class ResourcesPart(Part):
     concurrent: int | None = Field(
         default=None, ge=1, le=10_000, description="runs at a time; by default as many as fit"
     )
+    custom: dict[str, float] = Field(
+        default={}, description="custom resources of one run on a cluster, such as {a100: 0.25}"
+    )
+    labels: dict[str, str] = Field(
+        default={}, description="labels of the cluster's nodes that may train, such as {zone: west}"
+    )
 
     @field_validator("cpu")
     @classmethod
@@ -81,6 +88,28 @@ class ResourcesPart(Part):
                 f"resources.gpu must be 0, or {LEAST_GPU} or more, not {value:g}, because every run needs "
                 "GPU memory: take 0.25 for four runs on a GPU"
             )
+        return value
+
+    @field_validator("custom")
+    @classmethod
+    def _named_resources(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, share in value.items():
+            if name.lower() in ("cpu", "gpu") or not 0 < share < math.inf:
+                raise BadRequest(
+                    f"resources.custom must give other resources than cpu and gpu, and shares above 0, not "
+                    f"{name}: {share:g}: correct it"
+                )
+        return value
+
+    @field_validator("labels")
+    @classmethod
+    def _plain_labels(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if not LABEL.fullmatch(text):
+                raise BadRequest(
+                    f"resources.labels must have values of letters, digits, '.', '_' and '-', not {name}: "
+                    f"{text!r}: correct it"
+                )
         return value
 
 
@@ -114,7 +143,10 @@ class Study(Part):
     budget: BudgetPart = Field(
         default=BudgetPart(), description="limits of the spending; at a limit no new run starts"
     )
-    resources: ResourcesPart = Field(default=ResourcesPart(), description="resources of one run")
+    resources: ResourcesPart = Field(
+        default=ResourcesPart(),
+        description="resources of one run; --address or RAY_ADDRESS names the cluster",
+    )
     storage: StoragePart = Field(default=StoragePart(), description="where the run folder is kept")
 
     @field_validator("study")

@@ -22,6 +22,7 @@ from PIL import Image
 
 from analysis import equal
 from analysis.lake.run_rows import run_rows
+from search.backends.cluster_nodes import cluster_nodes
 from search.backends.ray_environment import ray_environment
 from search.commands.run import run_study
 from search.commands.status import status
@@ -81,7 +82,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
         patch.setenv("RAY_ADDRESS", cluster.address)
         patch.chdir(place / "work")
         try:
-            _wait_for(2, cluster.address)
+            _wait_for(2)
             yield Nodes(place)
         finally:
             os.killpg(blind.pid, signal.SIGTERM)
@@ -89,11 +90,9 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
             cluster.shutdown()
 
 
-def _wait_for(count: int, address: str) -> None:
-    from ray._raylet import GcsClient
-
+def _wait_for(count: int) -> None:
     end = time.monotonic() + 60
-    while len(GcsClient(address=address).get_all_node_info(timeout=10)) < count:
+    while len(cluster_nodes() or ()) < count:
         assert time.monotonic() < end, "the second node did not join"
         time.sleep(0.2)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from search.backends.allocation import Allocation
 from search.worker.job import Answer
 from tests.search.jobs_by_hand import RUN, StandIn, dispatching, jobs
 
@@ -25,7 +26,7 @@ def test_the_searcher_holds_back_at_its_limit_and_ends_when_the_cells_do(tuner: 
     cells = StandIn(jobs("0", "1"))
     driver = dispatching(cells, tmp_path)
     with tuner.shared(driver) as key:
-        searcher = tuner.JobSearcher(key, concurrent=1, bundle={"CPU": 1.0})
+        searcher = tuner.JobSearcher(key, Allocation(1.0, 0.0, 1, 1, 0, limit=1))
         first = searcher.suggest("tune-a")
         assert first["job"].id == RUN
         assert searcher.suggest("tune-b") is None
@@ -47,7 +48,10 @@ def test_the_searcher_holds_back_at_its_limit_and_ends_when_the_cells_do(tuner: 
 def test_searcher_and_scheduler_survive_what_tune_does_to_them(tuner: Any, tmp_path: Path) -> None:
     cells = StandIn(jobs("0", "1"))
     with tuner.shared(dispatching(cells, tmp_path / "run")) as key:
-        searcher, scheduler = tuner.JobSearcher(key, 2, {"CPU": 1.0}), tuner.JobScheduler(key)
+        searcher, scheduler = (
+            tuner.JobSearcher(key, Allocation(1.0, 0.0, 2, 2, 0, limit=2)),
+            tuner.JobScheduler(key),
+        )
         for again in (lambda part: pickle.loads(pickle.dumps(part)), copy.deepcopy):
             job = again(searcher).suggest("tune")["job"]
             answer = {"answer": Answer(job.id, 4, 5, (0.5,), "completed")}

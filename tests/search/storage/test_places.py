@@ -148,8 +148,12 @@ def test_an_address_where_no_ray_answers_is_refused_and_nothing_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, says: str
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
-    assert says in refused("run", write(tmp_path), "--out", tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    study, out = write(tmp_path), tmp_path / "run"
+    assert says in refused("run", study, "--out", out)
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    assert says in refused("run", study, "--out", out, "--address", address)
+    assert "give one of them" in refused("run", study, "--out", out, "--address", address, "--local")
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
