@@ -7,8 +7,7 @@ from typing import Any
 
 from cl_core.errors import BadRequest, named_line
 from search.backends.allocation import NodeResources
-from search.backends.ray_address import bootstrap_address, check_answers, cluster_address
-from search.backends.ray_environment import ray_environment
+from search.backends.ray_address import bootstrap_address, check_answers, cluster_address, private
 
 ANSWER = 10.0  # seconds for the list of nodes
 
@@ -25,29 +24,19 @@ def cluster_nodes() -> list[NodeResources] | None:
     if named is None:
         return None
     check_answers(named)
-    with ray_environment():
-        from ray import _raylet  # joining the cluster would take seconds
-
-        client: Any = getattr(_raylet, "GcsClient")  # noqa: B009 - it is compiled, without types
-        try:
-            found = client(address=bootstrap_address(named)).get_all_node_info(timeout=ANSWER)
-        except Exception as error:
-            raise BadRequest(
-                f"the Ray cluster at {named} must list its nodes, and does not ({named_line(error)}): is it "
-                "of the same version of Ray?"
-            ) from error
-    return [
-        NodeResources(id.hex(), dict(node.resources_total), dict(node.labels))
-        for id, node in found.items()
-        if node.state == 0  # alive
-    ]
+    try:
+        found = private().listed_nodes(bootstrap_address(named), ANSWER)
+    except Exception as error:
+        raise BadRequest(
+            f"the Ray cluster at {named} must list its nodes, and does not ({named_line(error)}): is it of "
+            "the same version of Ray?"
+        ) from error
+    return [NodeResources(*node) for node in found]
 
 
 def joined_nodes() -> list[NodeResources]:
     """Return the living nodes of the Ray that this process has joined."""
-    import ray
-
-    nodes: list[dict[str, Any]] = ray.nodes()
+    nodes: list[dict[str, Any]] = sys.modules["ray"].nodes()
     return [
         NodeResources(node["NodeID"], node["Resources"], node.get("Labels") or {})
         for node in nodes

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from cl_core.errors import BadRequest
 from search.backends.cluster_nodes import cluster_nodes
 from search.backends.ray_address import bootstrap_address
+from search.backends.ray_private import local_nodes
 
 STARTING = 60.0  # seconds until the guest must have joined
 _STORE = 80_000_000  # bytes of its object store, about the least that Ray takes
@@ -59,9 +60,7 @@ def guest_node(named: str) -> Iterator[None]:
 
 def _is_node() -> bool:
     """Tell whether a raylet of the cluster runs on this machine."""
-    from ray._private import services
-
-    here = set(services.find_node_ids())
+    here = local_nodes()
     return any(node.id in here for node in cluster_nodes() or ())
 
 

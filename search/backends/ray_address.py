@@ -10,6 +10,7 @@ import re
 import socket
 import sys
 import time
+from types import ModuleType
 
 from cl_core.errors import BadRequest
 from search.backends.ray_environment import ray_environment
@@ -85,15 +86,20 @@ def check_answers(named: str) -> None:
         )
 
 
+def private() -> ModuleType:
+    """Return what needs Ray's own modules. Ray reads the environment when it is imported."""
+    with ray_environment():
+        from search.backends import ray_private
+
+        return ray_private
+
+
 def bootstrap_address(named: str) -> str:
     """Return the address `named`, or for auto that of the Ray that was started on this machine."""
     if named != "auto":
         return named
-    with ray_environment():
-        from ray._private import services  # only Ray knows what `auto` means
-
     try:
-        return str(services.canonicalize_bootstrap_address_or_die("auto"))
+        return str(private().running_address())
     except ConnectionError:
         raise BadRequest(
             f"{ADDRESS} is auto, and no Ray runs on this machine: start one (ray start --head), name a "
