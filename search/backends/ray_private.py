@@ -1,4 +1,4 @@
-"""What only Ray's private modules know: where Ray runs on this machine, and the nodes of a cluster.
+"""Ray's private modules: where Ray runs on this machine, and the nodes of a cluster.
 
 Joining a cluster takes seconds, so it is asked without. This module loads Ray, so it is imported late.
 """
