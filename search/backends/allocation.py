@@ -16,7 +16,7 @@ SHARE = 4  # runs that share a GPU by default
 
 @dataclass(frozen=True)
 class NodeResources:
-    """What a node offers: resources as Ray names them, and labels."""
+    """A node: its resources as Ray names them, and its labels."""
 
     id: str
     resources: Mapping[str, float]

@@ -87,7 +87,7 @@ def check_answers(named: str) -> None:
 
 
 def private() -> ModuleType:
-    """Return what needs Ray's own modules. Ray reads the environment when it is imported."""
+    """Return the module that uses Ray's own ones. Ray reads the environment when it is imported."""
     with ray_environment():
         from search.backends import ray_private
 
