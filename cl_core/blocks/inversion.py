@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from cl_core.blocks.losses import wide
 from cl_core.hparams import Float, Int, hp
-from cl_core.images.view import View
+from cl_core.images.view import EVALUATION_BATCH, View
 from cl_core.nets.generator import LATENT, build_generator
 from cl_core.nets.network import Network
 from cl_core.recipe import Recipe
@@ -34,7 +34,7 @@ class Inversion:
 
     inversion: float = hp(
         1.0,
-        Float(0.1, 10, log=True),
+        Float(0.1, 4, log=True),
         searched=False,
         doc="epochs of the generator for one of training: ABD's 10,000 steps are 1.02 on 5,000 images",
     )
@@ -101,6 +101,13 @@ def made(s: State, noise: Tensor) -> tuple[Tensor, Tensor]:
     assert s.teacher is not None
     x = s.modules["generator"](noise)
     return x, s.teacher(x).logits.argmax(dim=1)
+
+
+def made_labels(s: State, n: int, g: Streams) -> Tensor:
+    """The old classes [n] that the teacher sees in n made images, drawn from "dreams"."""
+    s.modules["generator"].eval()
+    noise = torch.randn(n, LATENT, generator=g("dreams")).to(s.head.weight.device)
+    return torch.cat([made(s, part)[1] for part in noise.split(EVALUATION_BATCH)])
 
 
 def content(z: Tensor, temperature: float) -> Tensor:

@@ -122,6 +122,17 @@ def relation_angle(f: Tensor, f_old: Tensor) -> Tensor:
     return F.smooth_l1_loss(cosines, cosines_old, reduction="sum") / triplets
 
 
+def relation_angle_l1(f: Tensor, f_old: Tensor) -> Tensor:
+    """Return the L1 distance of cosines of angles of three samples, [B, D] and [B, E] (R-DFCIL, ECCV 2022).
+
+    Mean over all B^3 triplets, also those with a sample twice, whose cosine is 0 or 1 on both sides.
+    Invariant to translation, rotation and scale. It stores B^3 numbers, as `relation_angle` does.
+    """
+    e, e_old = (unit(_differences(x)) for x in (f, f_old))
+    with torch.autocast(f.device.type, enabled=False):
+        return F.l1_loss(e @ e.mT, e_old @ e_old.mT)
+
+
 def relation_prototype(f: Tensor, p: Tensor, f_old: Tensor, p_old: Tensor, temperature: float) -> Tensor:
     """Return the KL of each prototype's softmax over the batch, teacher to student, mean over prototypes.
 
