@@ -90,6 +90,7 @@ def _closure(modules: Iterable[str]) -> Iterator[tuple[Source, _File]]:
     """The modules' files, and those that they import from below the same roots or from cl_core."""
     waiting = [source for module in modules for source in _sources_of(module)]
     seen: set[Path] = set()
+    followed: set[tuple[Path, str, str]] = set()  # imports by the folder or module below the root
     while waiting:
         source = waiting.pop()
         if source.path in seen:
@@ -98,8 +99,11 @@ def _closure(modules: Iterable[str]) -> Iterator[tuple[Source, _File]]:
         stat = source.path.stat()
         file = _read(source.path, stat.st_mtime_ns, stat.st_size)
         yield source, file
+        top = source.path.relative_to(source.root).parts[0]
         for name in file.imports:
-            waiting += _found(source, name)
+            if name.startswith(".") or (source.root, top, name) not in followed:
+                followed.add((source.root, top, name))
+                waiting += _found(source, name)
 
 
 def _sources_of(module: str) -> Iterator[Source]:

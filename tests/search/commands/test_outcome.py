@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import atexit
+import io
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from analysis.lake.run_rows import run_rows
 from cl_core.errors import BadRequest
 from cl_core.records import CONFIRM
 from search.cells.search_queue import SearchQueue
+from search.cli import main
 from search.commands.outcome import next_command, outcome
 from search.cost.evaluation_cost import counts, seconds
 from search.cost.luck import lucky
@@ -56,7 +59,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def judged(searched: Path) -> Path:
     """The same run with its evaluation."""
     copy = searched.with_name("judged")
-    subprocess.run(["cp", "-r", str(searched), str(copy)], check=True)
+    shutil.copytree(searched, copy)
     result = call("evaluate", copy, "--local")
     assert result.exit_code == 0, result.output
     copy.with_name("said-judged").write_text(result.stdout)
@@ -197,53 +200,63 @@ def test_small_things_that_a_new_user_tries(searched: Path) -> None:
     assert call("logs", searched, "lwf@B0-5tasks/1/seed").exit_code == 0
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
-def test_no_verb_ends_for_a_character_that_the_terminal_lacks(judged: Path, encoding: str) -> None:
-    code = (
-        "import sys\nfrom search.cli import main\n"
-        "for line in sys.stdin.read().splitlines():\n"
-        "    sys.argv = ['cl-search', *line.split(chr(9))]\n"
-        "    try:\n        main()\n"
-        "    except SystemExit as end:\n        assert not end.code, (line, end.code)\n"
-    )
-    commands = [
+READ = [["list", "methods"], ["list", "views"], ["describe", "lwf"], ["describe", "study"], ["run", "--help"]]
+
+
+def _bytes(stream: io.TextIOWrapper) -> bytes:
+    stream.flush()
+    inner = stream.detach()
+    assert isinstance(inner, io.BytesIO)
+    return inner.getvalue()
+
+
+def printed(encoding: str, arguments: Sequence[object], monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return what a command prints on a terminal of that encoding. It must end well."""
+    with monkeypatch.context() as patch:
+        out, error = (io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2))
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", error)
+        patch.setattr(sys, "argv", ["cl-search", *map(str, arguments)])
+        patch.setattr(atexit, "register", lambda *_: None)
+        with pytest.raises(SystemExit) as end:
+            main()
+        text, told = (_bytes(stream).decode(encoding) for stream in (out, error))
+    assert not end.value.code, told
+    return text
+
+
+def test_no_verb_ends_for_a_character_that_ascii_lacks(judged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = judged.parent / "small.yaml"
+    commands: list[list[object]] = [
         ["compare", judged, judged],
         ["plan", judged],
         ["status", judged],
         ["evaluate", judged, "--local"],
-        ["run", judged.parent / "small.yaml", "--local", "--out", judged],
-        ["run", judged.parent / "small.yaml", "--dry-run", "--local", "--out", judged],
+        ["run", study, "--local", "--out", judged],
+        ["run", study, "--dry-run", "--local", "--out", judged],
         ["evaluate", judged, "--dry-run", "--local"],
         ["logs", judged, "lwf@B0-5tasks/0"],
         ["gather", judged],
         ["report", judged],
-        ["list", "methods"],
-        ["list", "views"],
-        ["describe", "lwf"],
-        ["describe", "study"],
+        *READ,
         ["describe", "survey-methods"],
         ["doctor"],
         ["--help"],
-        ["run", "--help"],
     ]
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        input="\n".join("\t".join(map(str, command)) for command in commands).encode(),
-        env={
-            **os.environ,
-            "PYTHONIOENCODING": encoding,
-            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-        },
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "+-" in done.stdout.decode(encoding) or encoding != "ascii"
+    assert "+-" in "".join(printed("ascii", command, monkeypatch) for command in commands)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
+def test_no_verb_ends_for_a_character_that_another_encoding_lacks(
+    judged: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in (["compare", judged, judged], ["status", judged], *READ):
+        printed(encoding, command, monkeypatch)
 
 
 def test_the_next_command_is_none_where_nothing_was_selected(tmp_path: Path, searched: Path) -> None:
     copy = tmp_path / "copy"
-    subprocess.run(["cp", "-r", str(searched), str(copy)], check=True)
+    shutil.copytree(searched, copy)
     for path in (copy / "tables").glob("*/[!s]*.parquet"):
         path.unlink()
     assert next_command(copy) is None
