@@ -138,16 +138,18 @@ def _resume(method: str, hp: dict[str, Value], done: int, store: CheckpointStore
 
 
 def a_shared_first_task_changes_nothing(method: str) -> None:
-    for hp in small.variants(method):
-        settings, straight = small.configuration(method, hp), small.run(method, hp).traces
-        with tempfile.TemporaryDirectory() as folder:
-            store = CheckpointStore(Path(folder))
-            # Published by another method of the family, where it has one, or by itself.
-            small.train(small.configuration("finetune"), store=store)
-            published, shared = (small.train(settings, store=store) for _ in range(2))
-        assert [r.shared for r in shared.results] == [True, False, False]
-        assert published.traces == straight, f"{hp}: publishing the first task changes the run"
-        assert shared.traces == straight, f"{hp}: a run that takes the first task over differs"
+    with tempfile.TemporaryDirectory() as folder:
+        store = CheckpointStore(Path(folder))
+        # Published by another method of the family, where it has one, or by the first variant.
+        Training(small.configuration("finetune"), small.data(), store).train_base()
+        for hp in small.variants(method):
+            settings, straight = small.configuration(method, hp), small.run(method, hp).traces
+            run = small.train(settings, store=store)
+            if not run.results[0].shared:
+                assert run.traces == straight, f"{hp}: publishing the first task changes the run"
+                run = small.train(settings, store=store)
+                assert [r.shared for r in run.results] == [True, False, False]
+            assert run.traces == straight, f"{hp}: a run that takes the first task over differs"
 
 
 def a_hyperparameter_changes_nothing_before_the_task_it_acts_from(method: str) -> None:
@@ -248,7 +250,7 @@ def rows_of_unseen_classes_stay_zero_in_every_head(method: str) -> None:
 
 def scores_cover_the_seen_classes_and_the_primary_rule_is_among_them(method: str) -> None:
     for hp in small.variants(method):
-        training = Training(small.configuration(method, hp), small.data())
+        training = Training(small.configuration(method, hp, recipe={"epochs": 1}), small.data())
         while not training.finished:
             task = training.task(training.done)
             training.next_task()
