@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from PIL import Image
 
 from analysis.lake.run_folder import JOURNAL, SCHEMA
 from analysis.lake.run_rows import run_rows
@@ -121,31 +122,44 @@ def test_every_verb_is_looked_at() -> None:
     assert names == {*VERBS, *READERS, *WITHOUT_FILES}
 
 
-@pytest.mark.parametrize("verb", [*VERBS, *READERS])
-def test_no_verb_imports_what_a_file_names(
-    verb: str, begun: tuple[str, Path], module: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def copied(begun: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The kind of part; its folder, study file and an image are in the working folder."""
     kind, place = begun
     shutil.copytree(place / "run", tmp_path / "run")
     shutil.copy(place / "study.yaml", tmp_path)
-    from PIL import Image
-
     Image.new("L", (8, 8)).save(tmp_path / "image.png")
     monkeypatch.chdir(tmp_path)
-    done = call(verb, *(VERBS | READERS)[verb])
+    return kind
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_verb_runs_what_a_file_names_before_it_is_permitted(
+    verb: str, copied: str, module: Path, tmp_path: Path
+) -> None:
+    done = call(verb, *VERBS[verb])
     assert not (module / "imported").exists()
     assert "own_part" not in sys.modules
-    if verb in READERS or (verb == "predict" and kind == "data set"):
+    if verb == "predict" and copied == "data set":
         assert done.exit_code == 0, done.output
         return
     assert done.exit_code == 2, done.output
     (line,) = done.stderr.strip().splitlines()
-    assert f"{kind} '{REFERENCE[kind]}' is code that a file names" in line
+    assert f"{copied} '{REFERENCE[copied]}' is code that a file names" in line
     assert "add --own-code" in line
     assert not (tmp_path / "new").exists()
+    if copied == "net" and verb != "run":  # trained as the method is
+        return
     permitted = call(verb, *VERBS[verb], "--own-code", *(["--probe-seconds", 1] if verb == "plan" else []))
     assert permitted.exit_code == 0, permitted.output
-    assert (module / "imported").exists() or kind == "data set"  # its images may be known already
+    assert (module / "imported").exists() or copied == "data set"  # its images may be known already
+
+
+def test_no_verb_that_shows_a_folder_imports_what_it_names(copied: str, module: Path) -> None:
+    for verb, arguments in READERS.items():
+        call(verb, *arguments, code=0)
+        assert not (module / "imported").exists(), verb
+        assert "own_part" not in sys.modules, verb
 
 
 @pytest.mark.parametrize("arguments", [["run", "--dry-run"], ["run", "--local"], ["plan"]])
@@ -160,11 +174,20 @@ def test_a_function_that_is_no_loader_is_not_called(arguments: list[str], tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-def script(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The console script, for which Python itself does not look into the working folder."""
-    place = str(Path(__file__).parents[3])
-    code = f"import sys; sys.path[0] = {place!r}; from search.cli import main; main()"
-    return subprocess.run([sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True)
+# The console script, for which Python itself does not look into the working folder: a line for each command
+# with its exit code, and with 1 if the module has been imported by then.
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path[0] = {place!r}
+from search.cli import main
+for words in {commands!r}:
+    sys.argv[1:] = words
+    try:
+        main()
+    except SystemExit as end:
+        print("ended", end.code, int(Path("imported").exists()), flush=True)
+"""
 
 
 def test_a_folder_in_which_a_command_is_given_is_no_installed_distribution(
@@ -179,15 +202,13 @@ def test_a_folder_in_which_a_command_is_given_is_no_installed_distribution(
     kinds = {"view": "load", "net": "net", "method": "Mine", "data_set": "load"}
     points = "".join(f"[cl_search.{kind}]\nown = own_part:{name}\n" for kind, name in kinds.items())
     (info / "entry_points.txt").write_text(points)
-    done = script("report", ".", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    assert not (folder / "imported").exists()
-    done = script("describe", "own", cwd=folder)
-    assert done.returncode == 2, done.stdout
-    assert not (folder / "imported").exists()
-    done = script("describe", "own_part:Mine", cwd=folder)  # typed: found where the command is given
-    assert "title: of one's own" in done.stdout, done.stderr
-    assert (folder / "imported").exists()
+    commands = [["report", "."], ["describe", "own"], ["describe", "own_part:Mine"]]
+    code = SCRIPT.format(place=str(Path(__file__).parents[3]), commands=commands)
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    ends = [line for line in done.stdout.splitlines() if line.startswith("ended")]
+    # The last name was typed, so it is found where the command is given.
+    assert ends == ["ended 0 0", "ended 2 0", "ended 0 1"], done.stderr
+    assert "title: of one's own" in done.stdout
 
 
 def test_what_the_user_types_needs_no_permission_and_the_folder_s_does(module: Path, tmp_path: Path) -> None:
