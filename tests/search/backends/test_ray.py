@@ -82,9 +82,19 @@ def study(**changes: Any) -> dict[str, Any]:
     }
 
 
-def test_a_study_on_ray_equals_the_same_study_in_one_process(place: Path, tmp_path: Path) -> None:
+def test_a_study_on_ray_and_its_extension_equal_the_same_study_in_one_process(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import search.backends.ray_tune
+
     before = dict(os.environ)
-    on_ray = run_study(study(), tmp_path / "ray")
+    first = run_study(study(search={"trials": 2}), tmp_path / "ray")
+    assert (first.completed, first.failed, first.worked) == (4, 0, True)
+    with monkeypatch.context() as patch:
+        patch.setattr(search.backends.ray_tune, "run_tune", None)
+        again = run_study(study(search={"trials": 2}), tmp_path / "ray")
+    assert (again.completed, again.worked) == (4, False)
+    on_ray = run_study(study(search={"trials": 2}), tmp_path / "ray", trials_more=1)
     alone = run_study(study(), tmp_path / "alone", local=True)
     assert (on_ray.completed, on_ray.failed, on_ray.worked) == (6, 0, True)
     assert equal(on_ray.folder, alone.folder), equal(on_ray.folder, alone.folder)
@@ -95,23 +105,6 @@ def test_a_study_on_ray_equals_the_same_study_in_one_process(place: Path, tmp_pa
     # lwf and finetune share their base checkpoint: one file, and nothing of the runs' own is left.
     assert len(list((on_ray.folder / "checkpoints").rglob("*.safetensors"))) == 1
     assert not [path for path in on_ray.folder.rglob("*") if path.suffix == ".pkl"]
-
-
-def test_the_same_command_again_has_nothing_to_do_and_more_trials_extend(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import search.backends.ray_tune
-
-    first = run_study(study(methods=["finetune"]), tmp_path / "run")
-    with monkeypatch.context() as patch:
-        patch.setattr(search.backends.ray_tune, "run_tune", None)
-        again = run_study(study(methods=["finetune"]), tmp_path / "run")
-    assert not again.worked
-    assert again.completed == first.completed == 3
-    more = run_study(study(methods=["finetune"]), tmp_path / "run", trials_more=2)
-    assert more.completed == 5
-    whole = run_study(study(methods=["finetune"]), tmp_path / "whole", ["search.trials=5"], local=True)
-    assert equal(more.folder, whole.folder), equal(more.folder, whole.folder)
 
 
 def test_an_evaluation_on_ray_equals_the_same_one_in_one_process(place: Path, tmp_path: Path) -> None:
@@ -151,7 +144,7 @@ def test_a_spent_budget_lets_running_tasks_end_and_the_same_command_goes_on(
         first = run_study(plain, tmp_path / "run")
     assert (first.left, first.completed, first.failed) == ("budget.wall is spent", 0, 0)
     assert len(list((first.folder / "tables" / ".running" / "tasks").glob("finetune*"))) == 2
-    second = run_study(plain, tmp_path / "run")
+    second = run_study(plain, tmp_path / "run", local=True)
     assert (second.left, second.completed, second.failed) == (None, 3, 0)
     whole = run_study(plain, tmp_path / "whole", local=True)
     assert equal(second.folder, whole.folder), equal(second.folder, whole.folder)
