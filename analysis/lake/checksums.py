@@ -69,14 +69,37 @@ def read_sealed(
         raise Damaged(path, first_line(error)) from error
 
 
+def runs_in(path: Path) -> frozenset[str]:
+    """Return the runs with rows in a file. Raises as `read_sealed` does."""
+    stat = path.stat()
+    return _runs_in(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _runs_in(path: Path, *version: int) -> frozenset[str]:
+    """Read the runs of a file. One that has not changed since is not read again."""
+    return frozenset(pc.unique(read_sealed(path, columns=["run"])["run"]).to_pylist())
+
+
+def check_sealed(path: Path) -> None:
+    """Raise Damaged where a byte of a file has changed, or OSError where it cannot be read."""
+    stat = path.stat()
+    if not _check(path, stat.st_ino, stat.st_size, stat.st_mtime_ns):
+        read_sealed(path)
+
+
 @lru_cache(maxsize=4096)
-def _check(path: Path, *version: int) -> None:
-    """Raise Damaged unless the checksum fits. A file that has not changed since is not read again."""
+def _check(path: Path, *version: int) -> bool:
+    """Raise Damaged unless the checksum fits; return False without one.
+
+    A file that has not changed since is not read again.
+    """
     content = path.read_bytes()
     at = content.rfind(_VALUE) + len(_VALUE)
     if at < len(_VALUE):
-        return
+        return False
     whole, end = memoryview(content), at + len(_EMPTY)
     crc = zlib.crc32(whole[end:], zlib.crc32(_EMPTY, zlib.crc32(whole[:at])))
     if content[at:end] != b"%08x" % crc:
         raise Damaged(path, "its checksum does not fit")
+    return True

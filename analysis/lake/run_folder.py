@@ -5,6 +5,7 @@ Nothing here reads, writes or loads a library.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 STUDY = "study.yaml"  # the study as it was resolved
@@ -26,6 +27,7 @@ TABLES_FOLDER = "tables"
 # Inside `tables/`: one folder a table with these files beside the runs' own, and two folders for the writer.
 SCHEMA = "schema.parquet"  # no rows, every column
 GATHERED = "gathered.parquet"  # runs that `gather` merged
+_SEGMENT = re.compile(r"gathered\.([0-9]{6,})\.parquet")  # some runs, merged while the study ran
 ASIDE = ".aside"  # files that are being written
 RUNNING = ".running"  # rows of runs that have not ended
 GATHER_LOCK = ".gather.lock"
@@ -58,7 +60,30 @@ def run_file(folder: Path, table: str, run: str) -> Path:
 
 def own_files(place: Path) -> list[Path]:
     """List the files of single runs in the folder of a table."""
-    return [path for path in sorted(place.glob("[!.]*.parquet")) if path.name not in (GATHERED, SCHEMA)]
+    paths = sorted(place.glob("[!.]*.parquet"))
+    return [path for path in paths if path.name != SCHEMA and not is_merged(path)]
+
+
+def merged_files(place: Path) -> list[Path]:
+    """List the files of many runs in the folder of a table, the newest first.
+
+    Of a run in several files, its own one counts, then the newest. A reader opens them in this order, and
+    after the runs' own: whatever is merged meanwhile, it finds every run.
+    """
+    segments = sorted(place.glob("gathered.*.parquet"), reverse=True)
+    return [*filter(is_merged, segments), *filter(Path.exists, [place / GATHERED])]
+
+
+def is_merged(path: Path) -> bool:
+    """Tell whether a file of a table holds many runs."""
+    return path.name == GATHERED or _SEGMENT.fullmatch(path.name) is not None
+
+
+def next_segment(folder: Path) -> str:
+    """Return a name for the next segment of every table, newer than all there are."""
+    found = tables_of(folder).glob("*/gathered.*.parquet")
+    numbers = [int(match[1]) for path in found if (match := _SEGMENT.fullmatch(path.name))]
+    return f"gathered.{max(numbers, default=0) + 1:06d}.parquet"
 
 
 def has_runs(folder: Path) -> bool:

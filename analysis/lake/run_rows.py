@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from analysis.lake.checksums import Damaged, read_sealed
-from analysis.lake.run_folder import GATHERED, own_files, table_folder
+from analysis.lake.run_folder import merged_files, own_files, table_folder
 
 
 def run_rows(folder: Path, damaged: Callable[[Damaged], None] | None = None) -> dict[str, dict[str, Any]]:
@@ -16,10 +17,9 @@ def run_rows(folder: Path, damaged: Callable[[Damaged], None] | None = None) -> 
     `damaged` gets the error of each file that is skipped. Raises Damaged where it is not given.
     """
     place = table_folder(folder, "runs")
-    own: dict[str, dict[str, Any]] = {}
-    merged: dict[str, dict[str, Any]] = {}
-    # The gathered file last: a run that is merged meanwhile is in both, and its own file counts.
-    for path in [*own_files(place), place / GATHERED]:
+    out: dict[str, dict[str, Any]] = {}
+    # The merged files last: a run that is merged meanwhile is in both, and its own file counts.
+    for path in chain(own_files(place), _later(place)):
         try:
             rows = read_sealed(path).to_pylist()
         except FileNotFoundError:
@@ -29,5 +29,11 @@ def run_rows(folder: Path, damaged: Callable[[Damaged], None] | None = None) -> 
                 raise
             damaged(error)
             continue
-        (merged if path.name == GATHERED else own).update((row["run"], row) for row in rows)
-    return merged | own
+        for row in rows:
+            out.setdefault(row["run"], row)
+    return out
+
+
+def _later(place: Path) -> Iterator[Path]:
+    """Yield the merged files, listed when the first of them is needed."""
+    yield from merged_files(place)

@@ -1,7 +1,8 @@
 """The Parquet tables of a run's folder as pandas frames, checked against `cl_core.records`.
 
-A table is a folder `tables/<table>/`: an empty `schema.parquet`, one file a run, and `gathered.parquet`
-with the runs that `gather` merged. A run found in both is taken from its own file.
+A table is a folder `tables/<table>/`: an empty `schema.parquet`, one file a run, and files of many runs:
+`gathered.parquet`, which `gather` makes, and `gathered.000001.parquet` and on, which a running study makes. A
+run found in several is taken from its own file, then from the newest.
 """
 
 from __future__ import annotations
@@ -14,8 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.lake.arrow_schema import ADDED, ARROW, VERSION_KEY, table_schema
-from analysis.lake.checksums import read_sealed
-from analysis.lake.run_folder import GATHERED, SCHEMA, file_stem, table_folder
+from analysis.lake.checksums import read_sealed, runs_in
+from analysis.lake.run_folder import (
+    SCHEMA,
+    file_stem,
+    is_merged,
+    merged_files,
+    own_files,
+    table_folder,
+)
 from cl_core.errors import BadRequest, first_line, unknown
 from cl_core.records import SCHEMA_VERSION, SORT, TABLES, Column, columns
 
@@ -52,29 +60,42 @@ def read_table(
 
 def _scan(folder: Path, wanted: set[str] | None, notice: Callable[[str], None]) -> pa.Table:
     table = folder.name
-    paths = sorted(p for p in folder.glob("*.parquet") if not p.name.startswith("."))
-    own = {p.stem for p in paths if p.name not in (SCHEMA, GATHERED)}
+    own = own_files(folder)
     stems = None if wanted is None else {file_stem(t) for t in wanted}
     parts = [table_schema(table).remove_metadata().empty_table()]
-    for path in paths:
-        if path.stem in own and stems is not None and path.stem not in stems:
-            continue
-        part = _part(path, wanted, notice)
-        if path.name == GATHERED and own:
-            mine = [file_stem(t) not in own for t in part.column("run").to_pylist()]
-            part = part.filter(pa.array(mine, pa.bool_()))
-        parts.append(part)
+    parts += [_part(p, wanted, notice) for p in own if stems is None or p.stem in stems]
+    seen, mine = {path.stem for path in own}, wanted or set()
+    for path in merged_files(folder):
+        runs = _runs_in(path)
+        fresh = [run for run in runs if file_stem(run) not in seen and (wanted is None or run in mine)]
+        seen.update(map(file_stem, runs))
+        if fresh:
+            part = _part(path, wanted, notice)
+            if len(fresh) < len(runs):
+                part = part.filter(pc.field("run").isin(fresh))
+            parts.append(part)
+    if (folder / SCHEMA).exists():
+        parts.append(_part(folder / SCHEMA, wanted, notice))
     try:
         return pa.concat_tables(parts, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise BadRequest(f"{folder} holds files of different types: {first_line(error)}") from error
 
 
+def _runs_in(path: Path) -> frozenset[str]:
+    try:
+        return runs_in(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise BadRequest(f"cannot read {path}: {first_line(error)}; see that it can be read") from error
+
+
 def _part(path: Path, wanted: set[str] | None, notice: Callable[[str], None]) -> pa.Table:
     table, only = path.parent.name, None if wanted is None else pc.field("run").isin(sorted(wanted))
     try:
         # A merged file may be large; any other one holds a single run.
-        part = read_sealed(path, filters=only if path.name == GATHERED else None)
+        part = read_sealed(path, filters=only if is_merged(path) else None)
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -92,9 +92,10 @@ def cell_progress(
     )
 
 
-def read_progress(folder: Path) -> list[CellProgress]:
+def read_progress(folder: Path, rows: Mapping[str, Mapping[str, Any]] | None = None) -> list[CellProgress]:
     """Read the progress of every cell from study.yaml and Optuna's storage; change nothing, take no lock.
 
+    `rows` are those of the table `runs`, where they have been read.
     Raises BadRequest if the folder is not a run folder.
     """
     study = read_study(folder)
@@ -108,7 +109,7 @@ def read_progress(folder: Path) -> list[CellProgress]:
             f"{folder / STUDY} is damaged under 'resolved': run the study again, which writes it anew"
         )
     paused = read_steering(folder).paused
-    states, ended = _read_states(folder, {cell.name for cell in found.cells}), _confirmed(folder)
+    states, ended = _read_states(folder, {cell.name for cell in found.cells}), _confirmed(folder, rows)
     out = []
     for cell in found.cells:
         trials, direction = states.get(cell.name, []), cell.direction or found.direction
@@ -152,10 +153,12 @@ def _confirmation(
     return len(wanted) * orders, sum(min(count, orders) for count in done.values())
 
 
-def _confirmed(folder: Path) -> dict[str, list[Mapping[str, Any]]]:
-    """Read the rows of the runs that confirmed a trial, by cell."""
+def _confirmed(
+    folder: Path, rows: Mapping[str, Mapping[str, Any]] | None
+) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the rows of the runs that confirmed a trial, by cell."""
     out: dict[str, list[Mapping[str, Any]]] = {}
-    for row in run_rows(folder, lambda damaged: None).values():
+    for row in (run_rows(folder, lambda damaged: None) if rows is None else rows).values():
         if row["purpose"] == CONFIRM:
             out.setdefault(row["cell"], []).append(row)
     return out

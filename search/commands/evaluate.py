@@ -18,6 +18,7 @@ from search.cost.evaluation_cost import cost
 from search.jobs.evaluation_queue import EvaluationQueue
 from search.jobs.interrupts import terminable
 from search.jobs.spending import Spending
+from search.lake.compaction import compact_left
 from search.lake.ledger import note_opening
 from search.lake.writer import start_tables, study_schemas
 from search.preparation.evaluation import PreparedEvaluation, prepare_evaluation
@@ -93,6 +94,7 @@ def _begin(prepared: PreparedEvaluation, warn: Warn) -> None:
     (place / LOGS).mkdir(exist_ok=True)
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     start_tables(place, study_schemas(run.study.methods))
+    compact_left(place)
     write_code(place, run.code)
 
 

@@ -20,6 +20,7 @@ from search.commands.summary import Summary, report_of
 from search.commands.work import Warn, at_work
 from search.jobs.interrupts import terminable
 from search.jobs.spending import Spending
+from search.lake.compaction import compact_left
 from search.lake.ledger import note_opening
 from search.lake.writer import start_tables, study_schemas
 from search.preparation.prepared import Prepared, permitted, prepare
@@ -111,6 +112,7 @@ def _begin(prepared: Prepared) -> list[str]:
         ) from error
     existing = existing_study(folder / STUDY)
     start_tables(folder, study_schemas(prepared.study.methods))
+    compact_left(folder)
     with aside(folder / STUDY) as hidden:
         hidden.write_text(study_yaml(prepared.study, existing), encoding="utf-8")
     write_code(folder, prepared.code)

@@ -37,10 +37,10 @@ def status(folder: Path) -> dict[str, Any]:
         raise BadRequest(f"no folder {folder}: name a run folder, such as runs/quickstart")
     active = is_active(folder)
     training = read_progress_files(folder) if active else []
-    cells = with_running(read_progress(folder), training)
     study = read_study(folder) or StudyRecord()
     damaged: list[Damaged] = []
     every = run_rows(folder, damaged.append)
+    cells = with_running(read_progress(folder, every), training)
     rows = {run: row for run, row in every.items() if row["purpose"] in SEARCHING}
     evaluation = [row["status"] for row in every.values() if row["purpose"] not in SEARCHING]
     states = [row["status"] for row in rows.values()]

@@ -41,6 +41,7 @@ def at_work(
     space = Workspace(prepared.folder.absolute(), prepared.checkpoints.absolute(), study.study.storage.share)
     dispatcher = Dispatcher(jobs, space, say=lambda line: warn([line]))
     with contextlib.ExitStack() as stack:
+        stack.callback(dispatcher.close)
         if console is not None:
             _announce(console, prepared, what, local)
             split = "test rows" if study.study.protocol.label else "validation rows"

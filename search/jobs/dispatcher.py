@@ -19,6 +19,7 @@ from cl_core.own_code import check_own_code
 from search.jobs.interrupts import raise_interrupt
 from search.jobs.nodes import Nodes
 from search.jobs.queue import JobQueue
+from search.lake.compaction import Compaction
 from search.lake.receipts import lost_rows
 from search.lake.writer import drop_run
 from search.storage.trouble import storage_trouble
@@ -47,6 +48,7 @@ class Dispatcher:
     ) -> None:
         self.queue, self.space, self.watch = queue, space, watch
         self.nodes = Nodes(space.folder, say)
+        self._compaction = Compaction(space.folder)
         self.aborted: Exception | None = None  # why no further job may start
         self.trouble: dict[str, str] = {}  # job -> why its worker did not answer
         self._open: dict[str, Job] = {}
@@ -159,8 +161,14 @@ class Dispatcher:
             raise
 
     def _end(self, answer: Answer) -> None:
-        del self._open[answer.job]
+        job = self._open.pop(answer.job)
         self.queue.done(answer)
+        if job.kind == "run" and answer.status != "failed":  # failed ones may be tried again
+            self._compaction.add(answer.job)
+
+    def close(self) -> None:
+        """Wait for what still writes."""
+        self._compaction.close()
 
 
 def _placed(job: Job) -> Job:

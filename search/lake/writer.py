@@ -3,7 +3,7 @@
 Until then the rows of a run are in the folder `.running` beside the tables, rewritten as a whole after each
 task. A file in a table's folder is complete and is not replaced, so a reader may list the folder now and open
 its files later. Every file is written aside, outside the tables' folders, and renamed. `gather` merges the
-files of ended runs into one sorted file a table.
+files of ended runs into one sorted file a table; while a study runs, `compact` merges some of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from analysis.lake import arrow_schema
-from analysis.lake.checksums import Damaged, read_sealed, write_sealed
+from analysis.lake.checksums import Damaged, check_sealed, read_sealed, runs_in, write_sealed
 from analysis.lake.run_folder import (
     ASIDE,
     GATHER_LOCK,
@@ -29,6 +29,8 @@ from analysis.lake.run_folder import (
     TABLES_FOLDER,
     file_stem,
     has_runs,
+    merged_files,
+    next_segment,
     run_file,
     table_folder,
     tables_of,
@@ -95,16 +97,22 @@ def write_rows(
 
 
 def read_rows(folder: Path, table: str, run: str, merged: bool = False) -> list[dict[str, Any]]:
-    """Return the rows of one run from its file, with `merged` also from the gathered file.
+    """Return the rows of one run from its file, with `merged` also from the merged ones.
 
     A file that is missing or damaged has no rows.
     """
     shown, running = run_files(folder, table, run)
     part, only = pa.table({}), pc.field("run") == run
-    for path in (running, shown, *([shown.with_name(GATHERED)] if merged else [])):
+    for path in (running, shown):
         with contextlib.suppress(FileNotFoundError, Damaged):
-            part = read_sealed(path, filters=only if path.name == GATHERED else None)
+            part = read_sealed(path)
+            merged = False
             break
+    for path in merged_files(shown.parent) if merged else ():
+        with contextlib.suppress(FileNotFoundError, Damaged):
+            if run in runs_in(path):
+                part = read_sealed(path, filters=only)
+                break
     rows: list[dict[str, Any]] = part.to_pylist()
     return rows
 
@@ -150,28 +158,64 @@ def gather(folder: Path) -> dict[str, int]:
         return {table: _gather_table(table_folder(folder, table), table, ended) for table in TABLES}
 
 
+def compact(folder: Path, runs: Iterable[str]) -> None:
+    """Merge the files of some ended runs into one more file of each table, a segment.
+
+    Readers and a study may work meanwhile, and a crash at any moment loses and doubles nothing: the runs'
+    own files go last. A run with a damaged file keeps its files.
+    """
+    with while_gathering(folder):
+        name, tables = next_segment(folder), sorted(TABLES, key=lambda table: table == "runs")
+        parts: dict[str, list[Path]] = {table: [] for table in tables}
+        for run in sorted(runs):
+            own = {t: path for t in tables if (path := run_file(folder, t, run)).exists()}
+            with contextlib.suppress(Damaged):
+                for path in own.values():
+                    check_sealed(path)
+                if "runs" in own:
+                    for table, path in own.items():
+                        parts[table].append(path)
+        for table in tables:
+            place = table_folder(folder, table)
+            if parts[table]:
+                _merge(place, table, parts[table], [], place / name)
+        for table in tables:
+            for path in parts[table]:
+                path.unlink(missing_ok=True)
+
+
 def drop_gathered(folder: Path, table: str, runs: Iterable[str]) -> None:
-    """Remove runs from a table's gathered file."""
-    path = table_folder(folder, table) / GATHERED
-    rows = read_sealed(path)
-    _write(path, rows.filter(pc.invert(pc.is_in(rows["run"], value_set=pa.array(runs, pa.string())))))
+    """Remove runs from a table's merged files."""
+    gone = set(runs)
+    for path in merged_files(table_folder(folder, table)):
+        if gone & runs_in(path):
+            rows = read_sealed(path)
+            keep = pc.invert(pc.is_in(rows["run"], value_set=pa.array(sorted(gone), pa.string())))
+            _write(path, rows.filter(keep))
 
 
 def _gather_table(place: Path, table: str, ended: set[str]) -> int:
-    schema = read_sealed(place / SCHEMA).schema
     parts = [place / f"{file_stem(run)}.parquet" for run in sorted(ended)]
-    parts = [p for p in parts if p.exists()]
-    fresh = [_conform(read_sealed(p), schema) for p in parts]
-    whole = pa.concat_tables([schema.empty_table(), *fresh])
-    target = place / GATHERED
-    if target.exists():
-        old = _conform(read_sealed(target), schema)
+    parts, merged = [p for p in parts if p.exists()], merged_files(place)
+    rows = _merge(place, table, parts, merged, place / GATHERED)
+    for path in (*parts, *(path for path in merged if path.name != GATHERED)):
+        path.unlink(missing_ok=True)
+    return rows
+
+
+def _merge(place: Path, table: str, parts: Sequence[Path], merged: Sequence[Path], target: Path) -> int:
+    """Write the rows of runs' own files, and of merged ones, into one sorted file; return their number.
+
+    Of a run in several files, the first one counts.
+    """
+    schema = read_sealed(place / SCHEMA).schema
+    whole = pa.concat_tables([schema.empty_table(), *(_conform(read_sealed(p), schema) for p in parts)])
+    for path in merged:
+        old = _conform(read_sealed(path), schema)
         again = pc.unique(whole["run"])
         whole = pa.concat_tables([whole, old.filter(pc.invert(pc.is_in(old["run"], value_set=again)))])
     whole = whole.sort_by([(name, "ascending") for name in SORT[table]])
     _write(target, whole.cast(schema))
-    for part in parts:
-        part.unlink(missing_ok=True)
     return whole.num_rows
 
 

@@ -10,9 +10,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-import pyarrow.compute as pc
-
-from analysis.lake.checksums import Damaged, read_sealed
+from analysis.lake.checksums import Damaged, check_sealed, runs_in
 from analysis.lake.run_folder import (
     ASIDE,
     CHECKPOINTS,
@@ -20,6 +18,7 @@ from analysis.lake.run_folder import (
     GATHERED,
     SCHEMA,
     file_stem,
+    merged_files,
     own_files,
     table_folder,
     tables_of,
@@ -68,15 +67,19 @@ def _mend_tables(folder: Path) -> list[str]:
         for path in own_files(place):
             if (error := _trouble(path)) is not None:
                 bad.add(path.stem)
-                lines.append(
-                    f"{path} was damaged ({error.reason}): it is in {folder / DAMAGED} now, and its run is "
-                    "trained again"
-                )
+                lines.append(f"{_told(folder, path, error)}, and its run is trained again")
         if _trouble(place / SCHEMA) is not None:
             (place / SCHEMA).unlink()  # `start_tables` writes it again
-        with contextlib.suppress(FileNotFoundError):
-            runs = pc.unique(read_sealed(place / GATHERED, columns=["run"])["run"]).to_pylist()
-            merged[table] = {file_stem(run): run for run in runs}
+        for path in merged_files(place):
+            error = _trouble(path)
+            if error is None:
+                merged.setdefault(table, {}).update({file_stem(run): run for run in runs_in(path)})
+            elif path.name == GATHERED:
+                raise error
+            else:
+                bad.update(_runs_beside(folder, path.name))
+                set_aside(folder, path)
+                lines.append(f"{_told(folder, path, error)}, and its runs are trained again")
     rows = run_rows(folder, damaged=lambda error: None)
     ended = {file_stem(run) for run, row in rows.items() if row["status"] != "failed"} - bad
     for table, place in places.items():
@@ -86,6 +89,19 @@ def _mend_tables(folder: Path) -> list[str]:
         bad.update(lost)
     _drop(folder, bad, merged)
     return lines
+
+
+def _told(folder: Path, path: Path, error: Damaged) -> str:
+    return f"{path} was damaged ({error.reason}): it is in {folder / DAMAGED} now"
+
+
+def _runs_beside(folder: Path, segment: str) -> set[str]:
+    """Return the names of the files of a damaged segment's runs, as the other tables have them."""
+    names: set[str] = set()
+    for table in TABLES:
+        with contextlib.suppress(FileNotFoundError, Damaged):
+            names.update(map(file_stem, runs_in(table_folder(folder, table) / segment)))
+    return names
 
 
 def _drop(folder: Path, names: Iterable[str], merged: dict[str, dict[str, str]]) -> None:
@@ -102,7 +118,7 @@ def _drop(folder: Path, names: Iterable[str], merged: dict[str, dict[str, str]])
 def _trouble(path: Path) -> Damaged | None:
     """Return the damage of a file; None if it is whole or not there."""
     try:
-        read_sealed(path)
+        check_sealed(path)
     except FileNotFoundError:
         pass
     except Damaged as error:

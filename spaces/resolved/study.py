@@ -18,6 +18,7 @@ from typing import Any
 
 from cl_core.errors import unknown
 from cl_core.hparams import Value, digest
+from cl_core.images.data_spec import DataSpec
 from cl_core.images.dataset import Data
 from cl_core.recipe import PARTS
 from cl_core.records import CONFIRM
@@ -82,6 +83,10 @@ class ResolvedStudy:
         """The digest of what may not change when the run folder is continued."""
         return digest({"study": self.study.fixed_part(), "data": self.data.fingerprint})
 
+    @cached_property
+    def _images(self) -> DataSpec:
+        return self.study.tuning_data  # checked anew each time, and thousands of runs name it
+
     def cell(self, name: str) -> Cell:
         """Return the cell of that name. Raises BadRequest."""
         for cell in self.cells:
@@ -134,7 +139,7 @@ class ResolvedStudy:
                     raise ValueError(f"{name!r} is not a parameter of a run")
         plain = Configuration(
             method=cell.method,
-            data=self.study.tuning_data,
+            data=self._images,
             scenario=cell.scenario,
             hp=hp,
             recipe=recipe,

@@ -13,19 +13,23 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cl_core.errors import BadRequest
-from tests.benchmarks import chance, search, search_quality, step, terms, tuning
+from tests.benchmarks import chance, scale, search, search_quality, step, terms, tuning
 
 BENCHMARKS = ("chance", "step", "search", "search_quality", "terms", "tuning")
+BY_NAME = ("scale",)  # half an hour at 10,000 trials, so it has to be asked for
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("name", nargs="?", choices=sorted(BENCHMARKS), help="one benchmark; all without")
+    parser.add_argument(
+        "name", nargs="?", choices=sorted([*BENCHMARKS, *BY_NAME]), help="one benchmark; all without"
+    )
     parser.add_argument("--json", action="store_true", help="JSON alone on stdout")
     terms.add_arguments(parser)
     asked = parser.parse_args()
     measures = {
         "chance": chance.measure,
+        "scale": scale.measure,
         "step": step.measure,
         "search": search.measure,
         "search_quality": search_quality.measure,

@@ -20,6 +20,7 @@ from cl_core.images.dataset import Data
 from search.cells.search_queue import SearchQueue
 from search.commands.status import status
 from search.jobs.dispatcher import Dispatcher
+from search.lake.compaction import compact_left
 from search.lake.receipts import receipt
 from search.lake.rows import run_row
 from search.lake.writer import run_files, start_tables, study_schemas
@@ -60,6 +61,7 @@ def measure() -> dict[str, float]:
                     out[f"cpu_ms_per_trial_{done}"] = round(1000 * cpu / (done - mark), 2)
                     out[f"memory_mb_{done}"] = round(_memory() / 1e6)
                     cpu, mark = 0.0, done
+            driver.close()
         out["files"] = sum(1 for path in folder.rglob("*") if path.is_file())
         out["megabytes"] = round(sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6, 1)
         began = time.perf_counter()
@@ -69,6 +71,7 @@ def measure() -> dict[str, float]:
         began = time.perf_counter()
         mend_folder(folder)
         start_tables(folder, study_schemas(study.methods))
+        compact_left(folder)
         with SearchQueue(study, folder, bases=False) as queue:
             assert queue.finished
         out["restart_seconds"] = round(time.perf_counter() - began, 2)
