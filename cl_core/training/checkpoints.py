@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cl_core.aside import aside
-from cl_core.errors import RunError
+from cl_core.errors import RunError, first_line
+
+DAMAGED = "damaged"  # the folder in a store for files that are not as they were written
 
 
 class Checkpoint(NamedTuple):
@@ -49,25 +52,37 @@ class CheckpointStore:
         return self.path(key).exists()
 
     def load(self, key: str) -> Checkpoint | None:
-        """Return the checkpoint, or None. A damaged file counts as none and is removed."""
+        """Return the checkpoint, or None. A damaged file counts as none: it is set aside, a line says so."""
         path = self.path(key)
         try:
             with safe_open(path, framework="pt", device="cpu") as file:
                 metadata = file.metadata()
-                meta = json.loads(metadata["checkpoint"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                if network_digest(tensors) != metadata["digest"]:
-                    raise ValueError("the tensors are not those that were saved")
+                if _digest(tensors, metadata["checkpoint"]) != metadata["digest"]:
+                    raise ValueError("its checksum does not fit")
+                meta = json.loads(metadata["checkpoint"])
         except FileNotFoundError:
             return None
-        except (SafetensorError, KeyError, ValueError, TypeError):
-            path.unlink(missing_ok=True)
+        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            self._set_aside(path, first_line(error))
             return None
         return Checkpoint(tensors, meta)
 
+    def _set_aside(self, path: Path, reason: str) -> None:
+        target = self.root / DAMAGED / path.name
+        with contextlib.suppress(OSError):  # another process may do the same
+            target.parent.mkdir(exist_ok=True)
+            path.replace(target)
+        print(
+            f"{path} was damaged ({reason}): it is in {target.parent} now, and its task is trained again",
+            file=sys.stderr,
+            flush=True,
+        )
+
     def save(self, key: str, checkpoint: Checkpoint) -> None:
         """Save a checkpoint. Raises RunError where the disk refuses it."""
-        metadata = {"checkpoint": json.dumps(checkpoint.meta), "digest": network_digest(checkpoint.tensors)}
+        meta = json.dumps(checkpoint.meta)
+        metadata = {"checkpoint": meta, "digest": _digest(checkpoint.tensors, meta)}
         try:
             with aside(self.path(key)) as path:
                 save_file(checkpoint.tensors, path, metadata=metadata)
@@ -96,6 +111,11 @@ class ResumeCheckpoints:
 
     store: CheckpointStore
     scope: str = ""  # the run's name
+
+
+def _digest(tensors: dict[str, Tensor], meta: str) -> str:
+    """Return the checksum of a checkpoint: of its tensors and of the values beside them."""
+    return hashlib.sha256(f"{network_digest(tensors)} {meta}".encode()).hexdigest()[:20]
 
 
 def network_digest(tensors: dict[str, Tensor]) -> str:

@@ -94,13 +94,18 @@ def test_what_lies_aside_is_no_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 7, 8, 100, -1])
-def test_a_damaged_file_counts_as_none_and_is_removed(tmp_path: Path, length: int) -> None:
+def test_a_damaged_file_counts_as_none_and_is_set_aside(
+    tmp_path: Path, length: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = CheckpointStore(tmp_path)
     store.save(KEY, _checkpoint())
     path = store.path(KEY)
     path.write_bytes(path.read_bytes()[:length])
     assert store.load(KEY) is None
     assert KEY not in store
+    assert f"{path} was damaged (" in (said := capsys.readouterr().err)
+    assert f"it is in {tmp_path / 'damaged'} now, and its task is trained again" in said
+    assert (tmp_path / "damaged" / path.name).exists()
     store.save(KEY, _checkpoint())
     assert store.load(KEY) is not None
 
@@ -308,11 +313,12 @@ def test_a_damaged_base_checkpoint_is_trained_again(tmp_path: Path) -> None:
     assert tiny.train(settings, store=store).results[0].shared
 
 
-def test_a_flipped_bit_in_a_checkpoint_counts_as_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", [b"\x7c\x42", b"images"])
+def test_a_flipped_bit_in_a_checkpoint_counts_as_none(tmp_path: Path, what: bytes) -> None:
     store = CheckpointStore(tmp_path)
     store.save(KEY, Checkpoint({"w": torch.arange(64.0)}, {"images": 1}))
     content = bytearray(store.path(KEY).read_bytes())
-    content[-3] ^= 1
+    content[content.rindex(what)] ^= 1  # in the last tensor, or in the values beside them
     store.path(KEY).write_bytes(bytes(content))
     assert store.load(KEY) is None
     assert KEY not in store
