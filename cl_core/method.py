@@ -132,7 +132,7 @@ class Method:
     title: ClassVar[str]
     paper: ClassVar[str]
     equation: ClassVar[str]
-    # regularisation | data replay | generated data | feature replay | baseline
+    # regularisation | data replay | generated data | feature replay | architecture | baseline
     paradigm: ClassVar[str]
     level: ClassVar[str]  # of the distillation: logits | features | implicit data | explicit data | none
     kind: ClassVar[str]  # probability matching | logit matching | instance feature | ... | none
@@ -218,6 +218,10 @@ class Method:
     def scores(self, s: State, x: Tensor, task: Task) -> dict[str, Tensor]:
         """Classifier name -> scores [B, seen] for images x [B, C, H, W]; one of them is `primary()`."""
         return {"head": s.net(x).logits}
+
+    def answering(self, s: State) -> tuple[Network, ...]:
+        """The networks that `primary()` reads. A saved model has no others of `State.nets`."""
+        return (s.net,)
 
     def reading(self, scores: Tensor) -> Reading:
         """The scores [B, K] of `primary()` as a reader takes them: probabilities, from logits."""

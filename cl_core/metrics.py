@@ -52,6 +52,10 @@ COSTS: dict[str, tuple[str, str]] = {
         "min",
         "exemplars, prototypes, covariances and generators after the last task; no networks",
     ),
+    "parameters": (
+        "min",
+        "of the networks that answer after the last task; of their heads, in the rows of seen classes",
+    ),
     "seconds": ("min", "of training, as recorded with each checkpoint, whether it was shared or not"),
 }
 """Costs of a run: name -> (direction, formula)."""

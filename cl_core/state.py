@@ -15,10 +15,10 @@ from cl_core.nets.network import Frozen, LinearHead, Network
 class State:
     """The network and everything that a method keeps with it.
 
-    `net`, `memories` (ranked row ids) and `kept` (named tensors: class means, prototypes, bias pairs) survive
-    a task and are saved in checkpoints. `teacher` (the previous task's network), `copies` (further frozen
-    networks), `local` (parameters) and `modules` (such as a generator) live during a task and are dropped
-    before its checkpoint.
+    `net`, `nets` (further frozen networks, built as `net` is), `memories` (ranked row ids) and `kept` (named
+    tensors: class means, prototypes, bias pairs) survive a task and are saved in checkpoints. `teacher` (the
+    previous task's network), `copies` (further frozen networks), `local` (parameters) and `modules` (such as
+    a generator) live during a task and are dropped before its checkpoint.
     """
 
     def __init__(
@@ -26,6 +26,7 @@ class State:
     ) -> None:
         self.net = net
         self.fresh = fresh  # a network as it was before the first task, from the same init stream
+        self.nets: dict[str, Frozen] = {}
         self.memories = {name: Memory() for name in memories}
         self.kept: dict[str, Tensor] = {}
         self.teacher: Frozen | None = None
@@ -66,7 +67,7 @@ class State:
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that survives a task, by name, on the CPU."""
         out = {f"net.{name}": t for name, t in self.net.state_dict().items()}
-        out |= {f"kept.{name}": t for name, t in self.kept.items()}
+        out |= self._tensors_of_nets() | {f"kept.{name}": t for name, t in self.kept.items()}
         for name, memory in self.memories.items():
             out |= {f"memory.{name}.{c}": rows for c, rows in memory.rows.items()}
         return {name: t.detach().cpu().contiguous() for name, t in out.items()}
@@ -77,6 +78,7 @@ class State:
         self.net.load_state_dict(part)
         for head in self.net.heads():
             head.seen = seen
+        self.nets = {name: self._frozen(name, tensors, seen) for name in _names_of_nets(tensors)}
         device = self.head.weight.device
         self.kept = {
             n.removeprefix("kept."): t.to(device) for n, t in tensors.items() if n.startswith("kept.")
@@ -86,9 +88,28 @@ class State:
             rows = {int(n.removeprefix(stem)): t for n, t in tensors.items() if n.startswith(stem)}
             memory.rows = dict(sorted(rows.items()))
 
+    def network_tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of all networks that survive a task, by name."""
+        return self.net.state_dict() | self._tensors_of_nets()
+
+    def _tensors_of_nets(self) -> dict[str, Tensor]:
+        nets = self.nets.items()
+        return {f"nets.{name}.{key}": t for name, kept in nets for key, t in kept.net.state_dict().items()}
+
+    def _frozen(self, name: str, tensors: dict[str, Tensor], seen: int) -> Frozen:
+        net, stem = self.fresh(), f"nets.{name}."
+        net.load_state_dict({n.removeprefix(stem): t for n, t in tensors.items() if n.startswith(stem)})
+        for head in net.heads():
+            head.seen = seen
+        return Frozen(net)
+
     def kept_bytes(self) -> int:
         """Return the bytes of the named tensors in `kept`."""
         return sum(t.numel() * t.element_size() for t in self.kept.values())
+
+
+def _names_of_nets(tensors: dict[str, Tensor]) -> list[str]:
+    return sorted({name.split(".")[1] for name in tensors if name.startswith("nets.")})
 
 
 def same_tensors(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

@@ -130,6 +130,8 @@ def _row(results: Results, one: Position, shown: Sequence[Position]) -> dict[str
     last = last[last.groupby("run")["task"].transform("max") == last["task"]]
     kept = _mean(last["kept_bytes"])
     row["bytes kept"] = None if kept is None else round(kept)
+    size = _mean(last["parameters"])
+    row["parameters"] = None if size is None else round(size)
     row["s a run"] = _mean(cell.best["seconds"])
     row["s in all"] = float(cell.runs["seconds"].fillna(0).sum())
     row["done"] = cell.count("completed")

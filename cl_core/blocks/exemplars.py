@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cl_core.images.view import View
 from cl_core.memory import Budget, Memory, herding
-from cl_core.nets.network import Network
 from cl_core.rng import Streams
 from cl_core.task import Task
 
 
 @torch.no_grad()
 def features_of(
-    net: Network, data: View, rows: Tensor, transform: Callable[[Tensor], Tensor] | None = None
+    net: nn.Module, data: View, rows: Tensor, transform: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
     """Return features [n, D] of training rows without augmentation, from the network in evaluation mode."""
     return outputs_of(net, data, rows, transform)[0]
@@ -25,7 +24,7 @@ def features_of(
 
 @torch.no_grad()
 def outputs_of(
-    net: Network, data: View, rows: Tensor, transform: Callable[[Tensor], Tensor] | None = None
+    net: nn.Module, data: View, rows: Tensor, transform: Callable[[Tensor], Tensor] | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return features [n, D] and logits [n, seen], as `features_of` does."""
     was_training = net.training
@@ -35,7 +34,7 @@ def outputs_of(
     return torch.cat([out.features for out in parts]), torch.cat([out.logits for out in parts])
 
 
-def rank(budget: Budget, net: Network, data: View, rows: Tensor, k: int, g: torch.Generator) -> Tensor:
+def rank(budget: Budget, net: nn.Module, data: View, rows: Tensor, k: int, g: torch.Generator) -> Tensor:
     """Return the k best rows of one class's rows [n], ranked by herding or in random order."""
     if budget.selection == "random":
         return rows[torch.randperm(len(rows), generator=g)[:k]]
@@ -43,7 +42,7 @@ def rank(budget: Budget, net: Network, data: View, rows: Tensor, k: int, g: torc
 
 
 def update_exemplars(
-    budget: Budget, memory: Memory, net: Network, data: View, task: Task, g: Streams
+    budget: Budget, memory: Memory, net: nn.Module, data: View, task: Task, g: Streams
 ) -> None:
     """Add the classes of `task` to the memory and cut the others to a prefix of their ranking."""
     counts = budget.counts(task.seen, data.image_bytes)
@@ -52,7 +51,7 @@ def update_exemplars(
     memory.keep(counts)
 
 
-def class_means(net: Network, data: View, memory: Memory, flip: bool) -> Tensor:
+def class_means(net: nn.Module, data: View, memory: Memory, flip: bool) -> Tensor:
     """Return the normalised mean of the normalised features of exemplars by class, [seen, D] (iCaRL, Alg. 1).
 
     With `flip` the mirrored images count too, as in the official code.

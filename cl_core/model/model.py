@@ -3,9 +3,9 @@
     model = load_model("model.safetensors")
     model.predict(["cat.jpg", "dog.jpg"])
 
-The file is safetensors: the network's tensors as `net.*`, what the method's own classifier reads beside them
-(class means, pairs of a bias correction) as `kept.*`, and a card in its metadata. No training image is needed
-to answer, and none is in it. Nothing is unpickled.
+The file is safetensors: the network's tensors as `net.*`, those of further networks that answer as `nets.*`,
+what the method's own classifier reads beside them (class means, pairs of a bias correction) as `kept.*`, and
+a card in its metadata. No training image is needed to answer, and none is in it. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -135,10 +135,12 @@ def save_model(path: Path, training: Training, origin: Mapping[str, Any]) -> Non
     method, data = training.method, training.data
     sizes = training.sizes[: training.done]
     wanted = method.answers_with
+    answering = [id(net) for net in method.answering(training.state)]
+    nets = tuple(f"nets.{name}." for name, kept in training.state.nets.items() if id(kept.net) in answering)
     tensors = {
         name: tensor
         for name, tensor in training.state.tensors().items()
-        if name.startswith("net.")
+        if name.startswith(("net.", *nets))
         or (name.startswith("kept.") and (wanted is None or name.removeprefix("kept.") in wanted))
     }
     card = Card(

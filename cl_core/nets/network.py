@@ -137,6 +137,12 @@ class Network(nn.Module):
         """The head that answers, then the others."""
         return [cast(Head, self.head), *(cast(Head, head) for head in self.side.values())]
 
+    def answering_parameters(self) -> int:
+        """Return the number of parameters of backbone and head; of the head, in the rows of seen classes."""
+        head = cast(Head, self.head)
+        unseen = sum(rows[head.seen :].numel() for rows in head.rows())
+        return sum(p.numel() for part in (self.backbone, self.head) for p in part.parameters()) - unseen
+
     def forward(self, x: Tensor) -> Out:
         """[B, C, H, W] -> features [B, D] and logits [B, seen] in float32, and the backbone's maps."""
         out = self.backbone(x)

@@ -246,6 +246,10 @@ def rows_of_unseen_classes_stay_zero_in_every_head(method: str) -> None:
                         assert len(state[name]) == small.CLASSES * per_class
                         assert not state[name][opened:].any(), f"{name} after task {t} with {optimizer}"
                         assert state[name][:opened].any(), f"{name} after task {t} with {optimizer}"
+            for name, rows in state.items():
+                if name.startswith("nets.") and name.split(".")[2] == "head":
+                    unseen = rows[sum(small.SIZES[: t + 1]) :]
+                    assert not unseen.any(), f"{name} after task {t} with {optimizer}"
 
 
 def scores_cover_the_seen_classes_and_the_primary_rule_is_among_them(method: str) -> None:

@@ -165,7 +165,7 @@ class Training:
         exemplar_bytes = exemplars * self.view.image_bytes
         return TaskResult(
             task=task.index,
-            network=network_digest(self.state.net.state_dict()),
+            network=network_digest(self.state.network_tensors()),
             checkpoint=self.resume_checkpoint_key(task.index) if task.index else self.base_key(),
             classes=task.new,
             images=trained.images,
@@ -175,6 +175,7 @@ class Training:
             exemplars=exemplars,
             exemplar_bytes=exemplar_bytes,
             kept_bytes=exemplar_bytes + self.state.kept_bytes(),
+            parameters=sum(net.answering_parameters() for net in method.answering(self.state)),
             peak_memory_bytes=peak_memory(self.device),
             note="; ".join(filter(None, (method.note(task), note))) or None,
             teacher_agreement=agreement,

@@ -19,6 +19,7 @@ from cl_core.metrics import OBJECTIVES
 
 UNITS: dict[str, dict[str, float]] = {
     "kept_bytes": {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9},
+    "parameters": {"": 1, "k": 1e3, "M": 1e6},
     "seconds": {"s": 1, "min": 60, "h": 3600},
 }
 """Units of each cost, the first without a name; metrics are fractions and have none."""
@@ -69,7 +70,7 @@ def _condition(text: str) -> Condition:
         raise unknown("objective or cost in --at", name, OBJECTIVES)
     units = UNITS.get(name, {})
     if unit and unit not in units:
-        known = f"takes {', '.join(units)}" if units else "is a fraction and takes no unit"
+        known = f"takes {', '.join(filter(None, units))}" if units else "is a fraction and takes no unit"
         raise BadRequest(f"--at: {name} {known}, not {unit!r}: write it as in {_EXAMPLE}")
     try:
         limit = float(number) * units.get(unit, 1.0)

@@ -88,6 +88,7 @@ def costs(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     last = max(tasks, key=lambda task: task["task"], default=None)
     return {
         "kept_bytes": last and last["kept_bytes"],
+        "parameters": last and last["parameters"],
         "seconds": sum(task["seconds"] for task in tasks),
     }
 

@@ -70,7 +70,7 @@ def test_several_objectives_are_searched_stopped_and_reported(tmp_path: Path) ->
         "trials": 6,
         "sampler": "nsga2",
         "sampler_args": {"population_size": 2},
-        "objective": ["last_accuracy", "old_new_gap", "kept_bytes"],
+        "objective": ["last_accuracy", "old_new_gap", "kept_bytes", "parameters"],
         "stopper": "asha",
         "audit": 0.5,
     }
@@ -81,9 +81,10 @@ def test_several_objectives_are_searched_stopped_and_reported(tmp_path: Path) ->
     assert (results.runs["status"] == "stopped").any()
     done = results.runs[results.runs["status"] == "completed"]
     assert (done["objective"] == done["last_accuracy"]).all()
-    assert done[["old_new_gap", "kept_bytes"]].notna().all(axis=None)
-    checkpoints = results.tasks.groupby("run")["kept_bytes"].last()
-    assert (done.set_index("run")["kept_bytes"] == checkpoints[done["run"]]).all()
+    assert done[["old_new_gap", "kept_bytes", "parameters"]].notna().all(axis=None)
+    for column in ("kept_bytes", "parameters"):
+        checkpoints = results.tasks.groupby("run")[column].last()
+        assert (done.set_index("run")[column] == checkpoints[done["run"]]).all()
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Pareto front" in page
     assert "Early stopping" in page

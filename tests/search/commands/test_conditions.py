@@ -30,7 +30,8 @@ def points(*confirmed: tuple[int, float]) -> list[dict[str, Any]]:
 def row(trial: int, value: float, kept: float) -> dict[str, Any]:
     forgetting = 1 - value
     shown = {"objective": value, "average_incremental_accuracy": value, "forgetting": forgetting}
-    return shown | {"kept_bytes": round(1000 * kept), "seconds": 10.0 * (trial + 1)}
+    sizes = {"kept_bytes": round(1000 * kept), "parameters": round(1e6 * kept)}
+    return shown | sizes | {"seconds": 10.0 * (trial + 1)}
 
 
 def found(
@@ -56,6 +57,8 @@ def picked(
         (["kept_bytes<=4kB"], 2),
         (["kept_bytes<=0.004 MB"], 2),
         (["kept_bytes<=3999"], 3),
+        (["parameters<=4M"], 2),
+        (["parameters<=3999000"], 3),
         (["kept_bytes<=1kB, forgetting<=.27"], 3),
         (["kept_bytes<=1kB", "seconds>=50s"], 4),
         (["seconds<=.5min", "average_incremental_accuracy>=.6"], 1),
@@ -115,6 +118,7 @@ def test_the_nearest_trial_is_named_where_none_fits(tmp_path: Path) -> None:
         ("kept_bytes<2MB", "must be a name, <= or >="),
         ("bytes<=2MB", "unknown objective or cost in --at 'bytes'"),
         ("kept_bytes<=2min", "kept_bytes takes B, kB, MB, GB, not 'min'"),
+        ("parameters<=2MB", "parameters takes k, M, not 'MB'"),
         ("last_accuracy>=60s", "last_accuracy is a fraction and takes no unit, not 's'"),
         ("kept_bytes<=1..2kB", "'1..2' in 'kept_bytes<=1..2kB' must be a number"),
     ],
