@@ -27,7 +27,11 @@ PARADIGMS: dict[str, tuple[str, ...]] = {
 }
 """The survey's ten methods by paradigm."""
 
-FURTHER: dict[str, tuple[str, ...]] = {"data replay": ("gcr",), "generated data": ("abd",)}
+FURTHER: dict[str, tuple[str, ...]] = {
+    "data replay": ("gcr",),
+    "generated data": ("abd", "r_dfcil"),
+    "architecture": ("foster",),
+}
 """Other methods of the survey by paradigm. The survey's claims are about the ten."""
 
 TEN = tuple(method for methods in PARADIGMS.values() for method in methods)

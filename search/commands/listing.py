@@ -16,7 +16,7 @@ from cl_core.registry import Registry
 from cl_core.scenarios.scenarios import SCENARIOS
 from spaces import presets
 
-PARADIGMS = ("baseline", "regularisation", "data replay", "generated data", "feature replay")
+PARADIGMS = ("baseline", "regularisation", "data replay", "generated data", "feature replay", "architecture")
 """Paradigms in the survey's order. Those of other packages' methods come after them."""
 
 

@@ -21,7 +21,7 @@ from spaces.study.study_file import load_study
 from tests import methods_table
 from tests.search.terminal import call
 
-PARADIGMS = ["baseline", "regularisation", "data replay", "feature replay"]
+PARADIGMS = ["baseline", "regularisation", "data replay", "generated data", "feature replay", "architecture"]
 
 
 def test_what_there_is_can_be_listed_and_described() -> None:
