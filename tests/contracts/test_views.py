@@ -17,7 +17,8 @@ from analysis.testing import (
 )
 from analysis.views.hyperparameters import searched
 from cl_core.metrics import METRICS
-from tests.analysis.planted import Plan, Planted, plant, write
+from tests.analysis.planted import Plan, write
+from tests.analysis.planted_effects import Planted, plant
 
 LAKES = {
     "fixture": Plan(trials=3, rows=8, splits=("val", "test")),

@@ -13,7 +13,7 @@ import pytest
 from analysis import Results, compare
 from analysis.lake.study import study_record
 from cl_core.errors import BadRequest
-from tests.analysis.planted import Planted, plant
+from tests.analysis.planted_effects import Planted, plant
 
 STUDY: dict[str, Any] = {
     "study": "a",

@@ -14,7 +14,7 @@ from analysis.lake.open import open_results
 from analysis.lake.run_folder import file_stem
 from cl_core.errors import BadRequest
 from cl_core.records import TABLES
-from tests.analysis.planted import gather, rewrite, setting
+from tests.analysis.planted_tables import gather, rewrite, setting
 
 
 def test_a_lake_equals_itself_gathered(lake, kept_lake):

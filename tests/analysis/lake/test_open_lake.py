@@ -14,7 +14,7 @@ from analysis.lake.run_folder import file_stem
 from cl_core.errors import BadRequest
 from cl_core.metrics import accuracy_matrix, summary
 from cl_core.records import TABLES
-from tests.analysis.planted import gather, put, rewrite, setting
+from tests.analysis.planted_tables import gather, put, rewrite, setting
 
 
 def test_every_trial_is_read_once_and_the_schema_file_adds_no_row(lake):

@@ -258,7 +258,7 @@ def test_a_page_that_cannot_be_written_is_a_bad_request(lake):
 
 def _lake_with(lake, changes):
     """Change the rows of `trials`: trial's number -> columns, in the first cell."""
-    from tests.analysis.planted import put
+    from tests.analysis.planted_tables import put
 
     results = open_results(lake)
     first = results.runs["cell"].iloc[0]

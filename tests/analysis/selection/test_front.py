@@ -16,7 +16,7 @@ from analysis.report.section import VIEWS
 from analysis.selection.front import half_width, on_front
 from analysis.statistics.counting_error import Counted
 from analysis.statistics.sample import Sample
-from tests.analysis.planted import search
+from tests.analysis.planted_search import search
 
 OBJECTIVE = {"last_accuracy": "max", "kept_bytes": "min"}
 CELL = "lwf@B0-3tasks"

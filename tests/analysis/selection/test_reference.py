@@ -13,7 +13,7 @@ from analysis.selection.sanity import checks
 from analysis.selection.selection import cells
 from analysis.survey.references import recipe_remarks
 from analysis.survey.roles import TEN, Roles
-from tests.analysis.planted import Planted, plant
+from tests.analysis.planted_effects import Planted, plant
 
 SCENARIO = {"B0-3tasks": (2, 2, 2)}
 

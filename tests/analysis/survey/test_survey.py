@@ -18,7 +18,8 @@ from analysis.survey.references import reference_warnings
 from analysis.survey.roles import FURTHER, LEVELS, PARADIGMS, TEN, Roles
 from analysis.survey.verdict import CLAIMS, everywhere, judge
 from cl_core.errors import BadRequest
-from tests.analysis.planted import SURVEY_SCENARIOS, Plan, Planted, plant, write
+from tests.analysis.planted import Plan, write
+from tests.analysis.planted_effects import SURVEY_SCENARIOS, Planted, plant
 
 NONE, BASE = SURVEY_SCENARIOS
 BOUNDS = (Planted("finetune", "finetune", 0.05, newest=0.9), Planted("joint", "joint", 0.85))

@@ -17,7 +17,8 @@ from analysis.selection.selection import cells, order_searches
 from analysis.views.class_orders import class_orders
 from analysis.views.leaderboard import leaderboard
 from cl_core.records import ClassRow, RunRow, as_dict
-from tests.analysis.planted import Plan, put, schema, write
+from tests.analysis.planted import Plan, write
+from tests.analysis.planted_tables import put, schema
 
 SIZES = (2, 2)
 NATURAL, MIXED, TURNED = "list:0-1-2-3", "list:0-2-1-3", "list:2-3-0-1"

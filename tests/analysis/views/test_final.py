@@ -17,7 +17,8 @@ from analysis.views.final import final
 from analysis.views.leaderboard import leaderboard
 from analysis.views.selection_gap import selection_gap
 from cl_core.records import TABLES
-from tests.analysis.planted import Plan, schema, write
+from tests.analysis.planted import Plan, write
+from tests.analysis.planted_tables import schema
 
 PLAN = Plan(
     labels=("lwf", "icarl"), scenarios=(("B0-3tasks", (2, 2, 1)),), trials=2, orders=3, splits=("val", "test")

@@ -23,7 +23,8 @@ from analysis.selection.trials import trials
 from analysis.statistics.redraws import by_draw, by_noise, by_order
 from analysis.views.best_of_n import expected_best, trajectory
 from cl_core.errors import BadRequest
-from tests.analysis.planted import Plan, chosen_from, ranged, search, write
+from tests.analysis.planted import Plan, write
+from tests.analysis.planted_search import chosen_from, ranged, search
 
 THREE = (ranged("x", 0.0, 1.0), ranged("y", 0.01, 1.0, log=True), chosen_from("z", 1, 2, 4))
 

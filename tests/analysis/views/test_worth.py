@@ -16,7 +16,7 @@ from analysis.lake.results import Results
 from analysis.report.section import VIEWS
 from analysis.selection.levels import leveled
 from analysis.selection.split_gains import BASE, LARGER, split_weights
-from tests.analysis.planted import chosen_from, ranged, search
+from tests.analysis.planted_search import chosen_from, ranged, search
 
 SPLITS = {"B0-inc2": (2, "2,2,2,2"), "B0-inc5": (5, "5"), "B4-inc2": (4, "2,2,2"), "B4-inc6": (4, "6")}
 STEPS = {"B0-inc2": 0.0, "B0-inc5": 0.1, "B4-inc2": 0.04, "B4-inc6": 0.2}

@@ -11,7 +11,7 @@ from analysis import open_results
 from analysis.selection.selection import cells
 from cl_core.errors import BadRequest
 from search.commands.conditions import Fit, Lack, best_under, conditions
-from tests.analysis.planted import search
+from tests.analysis.planted_search import search
 
 # Trials 0 to 4: accuracy by the search, and kilobytes kept.
 SEARCHED = ((0.60, 2.0), (0.90, 9.0), (0.80, 4.0), (0.75, 1.0), (0.70, 0.5))

@@ -1,0 +1,79 @@
+"""Tables of a lake that a test writes or changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis.lake.arrow_schema import table_schema
+from analysis.lake.run_folder import GATHERED, run_file, table_folder
+from cl_core.records import TABLES
+
+HP = {"hp.kd_weight": float, "hp.exemplars_per_class": int, "hp.distill": bool}
+RECIPE = {"recipe.base.lr": float, "recipe.increment.lr": float}
+
+
+def schema(table: str) -> pa.Schema:
+    """The full schema of a table of this lake."""
+    return table_schema(table, {"runs": HP | RECIPE, "tasks": HP}.get(table))
+
+
+def rewrite(folder: Path, table: str, trial: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    """Apply `change(frame)` to a trial's file of a table."""
+    path = run_file(folder, table, trial)
+    frame = pq.read_table(path).to_pandas()
+    changed = change(frame)
+    pq.write_table(pa.Table.from_pandas(changed, schema=schema(table), preserve_index=False), path)
+
+
+def setting(name: str, value: object, where: int = 0) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """A change for `rewrite`: one value of a column."""
+
+    def change(frame: pd.DataFrame) -> pd.DataFrame:
+        frame.loc[where, name] = value
+        return frame
+
+    return change
+
+
+def put(folder: Path, table: str, stem: str, rows: list[dict]) -> Path:
+    """One file of a table."""
+    path = table_folder(folder, table) / f"{stem}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema(table)), path, compression="zstd")
+    return path
+
+
+def gather(folder: Path, table: str, stems: list[str], remove: bool = True) -> None:
+    """Merge some trials' files as `gather` does."""
+    paths = [table_folder(folder, table) / f"{stem}.parquet" for stem in stems]
+    pq.write_table(pa.concat_tables([pq.read_table(p) for p in paths]), paths[0].parent / GATHERED)
+    for path in paths if remove else []:
+        path.unlink()
+
+
+def merged(folder: Path, rows: Mapping[str, list[dict]], added: Mapping[str, Mapping[str, type]]) -> None:
+    """Write every table as one gathered file."""
+    for table in TABLES:
+        path = table_folder(folder, table) / GATHERED
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole = pa.Table.from_pylist(rows.get(table, []), schema=table_schema(table, added.get(table)))
+        pq.write_table(whole, path)
+
+
+def place(scenario: str, sizes: Sequence[int], class_order: str, seed: int = 0) -> dict[str, Any]:
+    """Where a trial ran, as its row says it."""
+    increments = ",".join(map(str, sizes[1:]))
+    return {
+        "scenario": scenario,
+        "base": sizes[0],
+        "increments": increments,
+        "class_order": class_order,
+        "seed": seed,
+        "net": "convnet-small",
+    }
