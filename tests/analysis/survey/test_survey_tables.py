@@ -1,0 +1,148 @@
+"""The survey's tables in the report: what they show, and how wide ones scroll."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from analysis import open_results
+from analysis.report.html_table import grid
+from analysis.report.page import render
+from analysis.report.section import VIEWS
+from analysis.survey.roles import LEVELS, PARADIGMS, TEN
+from analysis.survey.verdict import CLAIMS
+from tests.analysis.planted import Plan, write
+from tests.analysis.planted_effects import Planted, plant
+from tests.analysis.survey_lakes import BASE, BOUNDS, LWF, NONE, losses, replayed, survey, ten
+
+
+def test_missing_and_failing_references_are_said_above_the_tables(tmp_path):
+    lines = survey(tmp_path / "none", ten()).text.split("\n\n")[2:]
+    assert (
+        lines[0]
+        == f"Warning: digits · {NONE} does not count as run: no completed finetune, no completed joint."
+    )
+    assert len(lines) == 2
+    idle = [Planted("finetune", "finetune", 0.84), Planted("joint", "joint", 0.85)]
+    (line, *_) = survey(tmp_path / "idle", [*idle, *ten()]).text.split("\n\n")[2:]
+    assert "fine-tuning does not forget (last accuracy of joint training − its own: 0.01" in line
+    blind = [Planted("finetune", "finetune", 0.02), Planted("joint", "joint", 0.1)]
+    (line, *_) = survey(tmp_path / "blind", [*blind, *ten()]).text.split("\n\n")[2:]
+    assert "joint training does not learn" in line
+    good = survey(tmp_path / "good", [*BOUNDS, *ten()]).text
+    assert "Warning" not in good
+    assert "provisional" not in good
+
+
+def test_the_four_tables_show_what_a_run_has_and_nothing_else(tmp_path):
+    def titles(name, planted):
+        found = survey(tmp_path / name, [*BOUNDS, *planted], orders=1)
+        return [t.title for t in found.tables if not t.title.startswith(("Claim", "Every"))]
+
+    without = [Planted("lwf-x", "lwf", 0.4, hp={"distill": False}), LWF]
+    assert titles("a", ten()) == ["Methods"]
+    assert titles("b", without) == ["With and without distillation"]
+    assert titles("c", losses()) == ["Distillation losses alone"]
+    assert titles("d", replayed({}, {})) == ["Replay with distillation losses"]
+    assert titles("e", [LWF, Planted("replay", "replay", 0.5)]) == []
+
+
+def test_a_run_like_the_quickstart_has_no_survey_in_its_report(tmp_path):
+    plan = Plan(labels=("finetune", "lwf", "icarl", "bic", "joint"), trials=2, rows=6)
+    results = open_results(write(tmp_path / "run", plan))
+    found = VIEWS["survey"](results)
+    assert found.optional
+    assert found.bare
+    assert 'id="survey"' not in render(results)
+
+
+def test_methods_stand_by_paradigm_beside_their_references_with_every_metric(tmp_path):
+    planted = [*BOUNDS, Planted("replay", "replay", 0.4), *ten(bic=0.55)]
+    results = open_results(plant(tmp_path / "run", planted))
+    (methods, *_) = VIEWS["survey"](results).tables
+    frame = methods.frame
+    assert list(frame["", "label"]) == [*TEN, "finetune", "replay", "joint"]
+    assert list(dict.fromkeys(frame["", "paradigm"])) == [*PARADIGMS, "reference"]
+    assert list(dict.fromkeys(frame.columns.get_level_values(0))) == ["", NONE, BASE]
+    columns = [name for upper, name in frame.columns if upper == NONE]
+    assert columns == [
+        *("first task", "first task ±", "average incremental", "average incremental ±", "last accuracy"),
+        *("last accuracy ±", "forgetting", "forgetting ±", "recency ratio", "recency ratio ±"),
+        *("bytes kept", "CPU-seconds"),
+    ]
+    bic = frame[frame["", "label"] == "bic"].iloc[0]
+    trials = results.runs[results.runs["cell"] == f"bic@{BASE}"]
+    assert bic[BASE, "last accuracy"] == pytest.approx(trials["last_accuracy"].mean())
+    assert bic[BASE, "CPU-seconds"] == 10.0
+    # sd of five orders, t(0.975, 4) = 2.776445
+    assert bic[BASE, "last accuracy ±"] == pytest.approx(2.776445 * trials["last_accuracy"].std() / 5**0.5)
+
+
+@pytest.mark.parametrize(
+    ("device", "title"), [("cuda", "GPU-seconds"), ("cuda:1", "GPU-seconds"), (None, "seconds")]
+)
+def test_seconds_say_on_what(tmp_path, device, title):
+    (methods, *_) = survey(tmp_path / "run", [*BOUNDS, *ten()], device=device, orders=2).tables
+    assert (NONE, title) in methods.frame.columns
+
+
+def test_losses_stand_by_softmax_and_level(tmp_path):
+    (replay, *_) = survey(tmp_path / "run", [*BOUNDS, *replayed({}, {})]).tables
+    frame = replay.frame
+    assert list(dict.fromkeys(zip(frame["", "softmax"], frame["", "level"], strict=True))) == [
+        *((s, level) for s in ("global", "separated") for level in LEVELS),
+        ("reference", ""),
+    ]
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """A run of methods with and without distillation under two recipes, in one page."""
+    planted = [*BOUNDS]
+    for recipe in ("common", "paper"):
+        for m in TEN[:5]:
+            planted += [Planted(f"{m}-{recipe}", m, 0.5)]
+            planted += [Planted(f"{m}-x-{recipe}", m, 0.4, hp={"distill": False})]
+    return open_results(plant(tmp_path_factory.mktemp("wide") / "run", planted, orders=2))
+
+
+def test_a_wide_table_scrolls_in_itself_with_its_first_column_in_sight(wide):
+    page = render(wide)
+    part = page[page.index('<section id="survey">') :]
+    part = part[: part.index("</section>")]
+    assert part.count('class="table wide spread"') == 2
+    assert f'<th colspan="7" class="over">{NONE} · common</th>' in part
+    assert '<th rowspan="2" class="text">label</th>' in part
+    style = page[page.index("<style>") : page.index("</style>")]
+    assert re.search(r"\.table \{ overflow-x: auto", style)
+    assert re.search(r"\.table\.spread th:first-child[^}]*position: sticky; left: 0", style)
+    assert "This view failed" not in page
+    for claim in CLAIMS:
+        assert f"<span>{claim.id}</span> <span>{claim.english}</span> <span>{claim.sentence}</span>" in part
+    assert part.count("<details>") == 2
+    assert "holds if the interval lies above +0.005" in part
+    assert "above +0.02 where a claim says clearly or markedly" in part
+    assert 'class="figure"' in part
+    assert '<p class="n">n = 2 class orders' in part
+
+
+def test_every_verdict_names_its_data_set_recipe_and_n(wide):
+    (claims,) = (t.frame for t in VIEWS["survey"](wide).tables if t.title == "Claims")
+    assert set(claims["data set"]) == {"digits"}
+    assert set(claims["recipe"]) == {"common", "paper"}
+    assert set(claims["n"]) == {"2"}
+    assert "fewer than 5 class orders" in VIEWS["survey"](wide).text
+    assert "BiC方法在所有数据集上表现最佳" in claims[claims["claim"] == "A1"]["the survey's words"].iloc[0]
+
+
+def test_long_texts_are_broken_and_numbers_keep_their_interval_in_two_levels():
+    import pandas as pd
+
+    columns = pd.MultiIndex.from_tuples([("", "label"), ("s", "x"), ("s", "x ±")])
+    found = grid(pd.DataFrame([["<a>" + "b" * 50, 0.5, 0.01]], columns=columns))
+    (row,) = found.rows
+    assert [(one.kind, one.half) for one in row.cells] == [("text long", ""), ("num", "0.010")]
+    assert row.cells[1].text == "0.500"
+    assert [one.text for one in found.head[1]] == ["x"]
+    assert found.spread
