@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.lake.arrow_schema import table_schema
-from analysis.lake.run_folder import GATHERED, run_file, table_folder
+from analysis.lake.open import open_results
+from analysis.lake.results import Results
+from analysis.lake.run_folder import GATHERED, file_stem, run_file, table_folder
 from cl_core.records import TABLES
 
 HP = {"hp.kd_weight": float, "hp.exemplars_per_class": int, "hp.distill": bool}
@@ -77,3 +79,14 @@ def place(scenario: str, sizes: Sequence[int], class_order: str, seed: int = 0) 
         "seed": seed,
         "net": "convnet-small",
     }
+
+
+def lake_with(lake: Path, changes: Mapping[int, Mapping[str, Any]]) -> tuple[Results, str]:
+    """Change rows of the table `runs` in the first cell: trial's number -> columns. Return lake and cell."""
+    results = open_results(lake)
+    first = str(results.runs["cell"].iloc[0])
+    for row in results.runs.to_dict("records"):
+        if row["cell"] == first and row["trial"] in changes:
+            known = {str(k): None if isinstance(v, float) and v != v else v for k, v in row.items()}
+            put(lake, "runs", file_stem(row["run"]), [{**known, **changes[row["trial"]]}])
+    return open_results(lake), first
