@@ -1,4 +1,4 @@
-"""IL2A: mixed classes, the rows of their pairs, replay of means and covariances, the feature distance."""
+"""IL2A: pairs of classes, a step's draws, and the other terms."""
 
 from __future__ import annotations
 
@@ -6,69 +6,23 @@ import math
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from cl_core.blocks.classmix import Mix, class_mix, draw_mix, pair_index, pairs
-from cl_core.blocks.exemplars import features_of
-from cl_core.blocks.isda import covariance, semantic_logits
-from cl_core.images.data_spec import DataSpec
-from cl_core.method import METHODS
 from cl_core.rng import Streams
-from cl_core.state import State
-from cl_core.task import Batch, Task, Term
-from cl_core.training.events import Event
+from cl_core.task import Batch
 from cl_core.training.trainer import Training
 from tests import tiny
-
-IL2A = METHODS["il2a"]
-STREAMS = Streams(0, 1)
-TRUE_FEATURES: dict[str, Any] = {"proto_transform": "evaluation"}
-
-
-def _images(labels: list[int]) -> Batch:
-    # The image of position i is the constant i.
-    x = torch.arange(len(labels)).float()[:, None, None, None].expand(-1, 3, 8, 8).contiguous()
-    return Batch(x, torch.tensor(labels))
-
-
-def _state(f: Tensor, f_old: Tensor | None, old: int, new: int, pair_rows: bool = True) -> State:
-    """Networks that answer with features f, f_old [N, 2], a linear head, pair rows, means and covariances."""
-    n = old + new
-    state = tiny.fixed_state(torch.zeros(len(f), n), f_old)
-    state.head.weight.data.copy_(tiny.normal(10, n, 2))
-    state.head.bias.data.copy_(tiny.normal(11, n))
-    state.head.seen = n
-    state.net.features, state.net.logits = f, F.linear(f, state.head.weight, state.head.bias)
-    if pair_rows:
-        state.local["pair_weight"] = torch.nn.Parameter(tiny.normal(12, pairs(new), 2))
-        state.local["pair_bias"] = torch.nn.Parameter(tiny.normal(13, pairs(new)))
-    if old:
-        state.kept["prototypes"] = tiny.normal(14, old, 2)
-        state.kept["covariances"] = torch.stack([covariance(tiny.normal(20 + c, 5, 2)) for c in range(old)])
-    return state
-
-
-def _terms(s: State, labels: list[int], classes: list[int], *sizes: int, **hp: Any) -> dict[str, Term]:
-    batch = Batch(torch.zeros(len(labels), 3, 8, 8), torch.tensor(labels), {"class": torch.tensor(classes)})
-    return IL2A(hp).loss(s, batch, tiny.task(*sizes))
-
-
-def _trained(hp: dict[str, Any] | None = None, **rest: Any) -> list[tuple[State, Task, dict[str, Tensor]]]:
-    """The parameters that lived during each task of a tiny run, as they were after its training."""
-    seen = []
-
-    def watch(event: Event) -> None:
-        if event.kind == "phase ends":
-            local = {name: p.detach().clone() for name, p in event.state.local.items()}
-            seen.append((event.state, event.task, local))
-
-    tiny.train(tiny.configuration("il2a", hp, **rest), watch=watch)
-    return seen
-
+from tests.cl_core.methods.il2a_inputs import (
+    IL2A,
+    STREAMS,
+    given_images,
+    given_state,
+    given_terms,
+    trained_phases,
+)
 
 # Pairs of classes
 
@@ -84,7 +38,7 @@ def test_pairs_are_numbered_by_a_symmetric_bijection(k: int) -> None:
 
 
 def test_images_of_one_class_are_never_mixed_with_each_other() -> None:
-    b = _images([3, 4, 3, 5, 3, 4, 3, 3])
+    b = given_images([3, 4, 3, 5, 3, 4, 3, 3])
     mix = draw_mix(8, 4, 20.0, 0.1, STREAMS)
     different = b.y[mix.first] != b.y[mix.second]
     x, pair = class_mix(b.x, b.y, mix, 3, 3)
@@ -94,7 +48,7 @@ def test_images_of_one_class_are_never_mixed_with_each_other() -> None:
 
 
 def test_a_mixture_is_its_share_of_both_images() -> None:
-    b = _images([0, 2, 1])
+    b = given_images([0, 2, 1])
     mix = Mix(torch.tensor([0, 1, 2]), torch.tensor([1, 2, 2]), torch.tensor([0.25, 0.5, 0.5]))
     x, pair = class_mix(b.x, b.y, mix, 0, 3)
     assert x[:, 0, 0, 0].tolist() == [0.75, 1.5]  # of the constants 0, 1 and 1, 2
@@ -127,8 +81,8 @@ def test_partners_are_permutations_of_the_batch() -> None:
 
 
 def _augmented(labels: list[int], *sizes: int, local: bool = True, **hp: Any) -> Batch:
-    s = _state(tiny.normal(0, 1, 2), None, sum(sizes[:-1]), sizes[-1], pair_rows=local)
-    return IL2A(hp).augment(s, _images(labels), tiny.task(*sizes), STREAMS)
+    s = given_state(tiny.normal(0, 1, 2), None, sum(sizes[:-1]), sizes[-1], pair_rows=local)
+    return IL2A(hp).augment(s, given_images(labels), tiny.task(*sizes), STREAMS)
 
 
 def test_outputs_are_ordered_old_then_new_then_pairs() -> None:
@@ -137,9 +91,9 @@ def test_outputs_are_ordered_old_then_new_then_pairs() -> None:
     assert len(b.y) == len(b.x) > 4
     assert b.y[4:].min() >= 6
     assert b.y[4:].max() < 6 + 3
-    assert torch.equal(b.x[:4], _images([0] * 4).x)
+    assert torch.equal(b.x[:4], given_images([0] * 4).x)
     f = tiny.normal(0, len(b.y), 2)
-    s = _state(f, None, 3, 3)
+    s = given_state(f, None, 3, 3)
     ce = IL2A({}).loss(s, b, tiny.task(3, 3))["ce"].value
     w = torch.cat([s.head.weight, s.local["pair_weight"]])
     bias = torch.cat([s.head.bias, s.local["pair_bias"]])
@@ -151,7 +105,7 @@ def test_a_batch_of_one_class_has_no_mixture_and_a_finite_loss() -> None:
     b = _augmented([1, 1, 1], 3)
     assert torch.equal(b.y, torch.tensor([1, 1, 1]))
     assert b.x.shape == (3, 3, 8, 8)
-    ce = IL2A({}).loss(_state(tiny.normal(0, 3, 2), None, 0, 3), b, tiny.task(3))["ce"].value
+    ce = IL2A({}).loss(given_state(tiny.normal(0, 3, 2), None, 0, 3), b, tiny.task(3))["ce"].value
     assert ce.isfinite()
 
 
@@ -166,14 +120,14 @@ def test_old_classes_are_drawn_for_a_whole_batch_also_on_a_short_one() -> None:
 def test_without_class_augmentation_there_are_images_and_classes_alone() -> None:
     b = _augmented([3, 4, 3, 4], 3, 2, local=False, classaug_times=0)
     assert b.y.tolist() == [3, 4, 3, 4]
-    assert all(not local for _, _, local in _trained({"classaug_times": 0}))
+    assert all(not local for _, _, local in trained_phases({"classaug_times": 0}))
 
 
 # The rows of the pairs
 
 
 def test_pair_rows_live_for_one_task_begin_anew_and_train() -> None:
-    found = _trained()
+    found = trained_phases()
     shapes = [tuple(local["pair_weight"].shape) for _, _, local in found]
     dim = found[0][0].head.weight.shape[1]
     assert shapes == [(3, dim), (1, dim), (1, dim)]
@@ -207,7 +161,7 @@ def test_the_head_has_a_row_a_class_and_no_answer_is_a_pair() -> None:
 
 def test_one_new_class_has_no_pairs_and_says_so() -> None:
     scenario = {"base": 5, "increments": [1, 1]}
-    found = _trained(scenario=scenario)
+    found = trained_phases(scenario=scenario)
     assert [bool(local) for _, _, local in found] == [True, False, False]
     finished = tiny.train(tiny.configuration("il2a", scenario=scenario))
     assert [r.note for r in finished.results] == [None, *["one new class: no mixed images"] * 2]
@@ -215,157 +169,25 @@ def test_one_new_class_has_no_pairs_and_says_so() -> None:
     assert all(math.isfinite(p.value) for r in finished.results for p in r.phases)
 
 
-# Means and covariances
-
-
-def test_the_covariance_is_numpy_s_and_zero_for_one_sample() -> None:
-    f = tiny.normal(0, 9, 4)
-    assert np.allclose(covariance(f).numpy(), np.cov(f.double().numpy().T), atol=1e-6)
-    assert covariance(f).dtype == torch.float32
-    one = covariance(f[:1])
-    assert torch.equal(one, torch.zeros(4, 4))
-
-
-def test_means_and_covariances_are_of_the_finished_network() -> None:
-    finished = tiny.run("il2a", TRUE_FEATURES)
-    training, state = finished.training, finished.states[-1]
-    for c in (5, 6):
-        f = features_of(training.state.net, training.view, training.view.rows([c])).double()
-        assert torch.allclose(state["kept.prototypes"][c].double(), f.mean(dim=0), atol=1e-6)
-        expected = torch.from_numpy(np.cov(f.numpy().T))
-        assert torch.allclose(state["kept.covariances"][c].double(), expected, atol=1e-6)
-
-
-def test_defect_official_il2a_covariance_stack_order() -> None:
-    # From the third task on the official stack gives class 0 the covariance of another class.
-    states = tiny.run("il2a").states
-    for t, state in enumerate(states):
-        seen = sum(tiny.SIZES[: t + 1])
-        dim = state["net.head.weight"].shape[1]
-        assert state["kept.prototypes"].shape == (seen, dim)
-        assert state["kept.covariances"].shape == (seen, dim, dim)
-        if t:
-            old = seen - tiny.SIZES[t]
-            for name in ("kept.prototypes", "kept.covariances"):
-                assert torch.equal(state[name][:old], states[t - 1][name])
-    # And the loss reads the row of the class it drew.
-    s, labels, sizes = _state(tiny.normal(0, 2, 2), tiny.normal(1, 2, 2), 5, 2), [5, 6], (3, 2, 2)
-    before = _terms(s, labels, [0, 0], *sizes)["semantic"].value
-    for c in range(5):
-        kept = {name: t.clone() for name, t in s.kept.items()}
-        s.kept["covariances"][c] *= 3
-        after = _terms(s, labels, [0, 0], *sizes)["semantic"].value
-        assert torch.equal(before, after) == (c != 0)
-        s.kept = kept
-
-
-def test_one_image_a_class_gives_finite_numbers() -> None:
-    spec = DataSpec("synthetic", classes=7, per_class=3)
-    settings = tiny.configuration("il2a", spec=spec, recipe={"epochs": 1, "batch": 4}, validation=0.5)
-    finished = tiny.train(settings, tiny.data(7, 3))
-    assert len(finished.training.view.rows([0])) == 1
-    assert not finished.states[-1]["kept.covariances"].any()
-    assert finished.states[-1]["kept.prototypes"].isfinite().all()
-    assert all(math.isfinite(p.value) for r in finished.results for p in r.phases)
-
-
-# The semantic term
-
-
-def test_the_semantic_logits_by_hand() -> None:
-    w, bias = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 1.0]]), torch.tensor([0.5, 0.0, -1.0])
-    mu, sigma = torch.tensor([[2.0, 1.0]]), torch.tensor([[[2.0, 0.5], [0.5, 1.0]]])
-    # z = (2.5, 2, 6); differences to class 0: (-1, 2) gives 2 - 2 + 4 = 4, (2, 1) gives 8 + 2 + 1 = 11.
-    v = semantic_logits(mu, sigma, torch.tensor([0]), w, bias, 3.0)
-    assert v.tolist() == [[2.5, 2.0 + 1.5 * 4, 6.0 + 1.5 * 11]]
-
-
-def test_the_variance_of_the_true_class_is_zero_and_none_is_negative() -> None:
-    f = tiny.normal(0, 6, 12, 5)
-    sigma, y = torch.stack([covariance(each) for each in f]), torch.tensor([0, 1, 2, 3, 4, 0])
-    mu, w, bias = tiny.normal(1, 6, 5), tiny.normal(2, 7, 5), tiny.normal(3, 7)
-    spread = 2 * (semantic_logits(mu, sigma, y, w, bias, 1.0) - F.linear(mu, w, bias))
-    assert not spread[torch.arange(6), y].any()
-    assert spread.min() >= 0
-    assert (spread > 0.01).sum() == 6 * 6
-
-
-def test_without_variance_the_semantic_term_is_cross_entropy_on_the_prototypes() -> None:
-    s, classes = _state(tiny.normal(0, 2, 2), tiny.normal(1, 2, 2), 3, 2), [0, 2, 1, 1]
-    mu, c = s.kept["prototypes"][classes], torch.tensor(classes)
-    z = F.linear(mu, s.head.weight, s.head.bias)
-    plain = F.cross_entropy(z / 0.1, c)
-    flat = semantic_logits(mu, s.kept["covariances"][classes], c, s.head.weight, s.head.bias, 0.0)
-    assert torch.allclose(flat, z)
-    s.kept["covariances"] = torch.zeros(3, 2, 2)
-    assert _terms(s, [3, 4], classes, 3, 2)["semantic"].value.item() == pytest.approx(plain.item(), rel=1e-5)
-
-
-def test_the_semantic_term_divides_by_tau_after_adding_the_variance() -> None:
-    s, classes = _state(tiny.normal(0, 2, 2), tiny.normal(1, 2, 2), 3, 2), [0, 2, 1, 1]
-    c = torch.tensor(classes)
-    mu, sigma = s.kept["prototypes"][classes], s.kept["covariances"][classes]
-    w, bias = s.head.weight, s.head.bias
-    for tau, ratio in ((0.1, 2.5), (0.5, 1.0)):
-        spread = torch.stack(
-            [
-                torch.stack([(w[j] - w[y]) @ sigma[i] @ (w[j] - w[y]) for j in range(5)])
-                for i, y in enumerate(classes)
-            ]
-        )
-        expected = F.cross_entropy((mu @ w.T + bias + ratio / 2 * spread) / tau, c)
-        terms = _terms(s, [3, 4], classes, 3, 2, logit_temperature=tau, isda_ratio=ratio)
-        assert terms["semantic"].value.item() == pytest.approx(expected.item(), rel=1e-5)
-
-
-def test_the_semantic_gradient_is_that_of_finite_differences() -> None:
-    f = tiny.normal(0, 3, 6, 4).double()
-    sigma = torch.stack([covariance(each) for each in f]).double()
-    mu, y = tiny.normal(1, 3, 4).double(), torch.tensor([0, 2, 1])
-    w, bias = tiny.normal(2, 5, 4).double().requires_grad_(), tiny.normal(3, 5).double().requires_grad_()
-    assert torch.autograd.gradcheck(
-        lambda w, bias: F.cross_entropy(semantic_logits(mu, sigma, y, w, bias, 2.5) / 0.5, y), (w, bias)
-    )
-
-
-def test_the_semantic_term_reaches_the_head_and_neither_backbone_nor_pairs() -> None:
-    training = Training(tiny.configuration("il2a"), tiny.data())
-    training.next_task()
-    task, s = training.task(1), training.state
-    training.method.begin(s, task, training.view, STREAMS)
-    b = next(training.view.batches(task.rows))
-    b = training.method.augment(s, b, task, STREAMS)
-    params = {**dict(s.net.named_parameters()), **s.local}
-    value = training.method.loss(s, b, task)["semantic"].value
-    found = dict(zip(params, torch.autograd.grad(value, [*params.values()], allow_unused=True), strict=True))
-    reached = {name for name, gradient in found.items() if gradient is not None and gradient.any()}
-    assert reached == {"head.weight", "head.bias"}
-    weight = found["head.weight"]
-    assert weight is not None
-    assert weight[: task.seen].any(dim=1).all()
-    assert not weight[task.seen :].any()
-    assert not s.kept["prototypes"].requires_grad
-
-
 # The other terms
 
 
 def test_the_first_task_is_cross_entropy_alone_whatever_acts_later() -> None:
-    s = _state(tiny.normal(0, 3, 2), None, 0, 3)
+    s = given_state(tiny.normal(0, 3, 2), None, 0, 3)
     expected = F.cross_entropy(
         torch.cat([s.net.logits, F.linear(s.net.features, *s.local.values())], dim=1) / 0.1,  # type: ignore[arg-type, list-item]
         torch.tensor([0, 2, 4]),
     )
     for hp in ({}, {"kd_weight": 50.0, "semantic_weight": 1.0, "isda_ratio": 0.3, "distill": False}):
-        terms = _terms(s, [0, 2, 4], [], 3, **hp)
+        terms = given_terms(s, [0, 2, 4], [], 3, **hp)
         assert list(terms) == ["ce"]
         assert terms["ce"].value.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_the_feature_distance_covers_mixed_images_and_is_no_mean() -> None:
     f, f_old = tiny.normal(0, 7, 2), tiny.normal(1, 7, 2)
-    s = _state(f, f_old, 3, 3)
-    terms = _terms(s, [3, 4, 5, 6, 7, 8, 6], [0], 3, 3)  # four of the seven are mixtures
+    s = given_state(f, f_old, 3, 3)
+    terms = given_terms(s, [3, 4, 5, 6, 7, 8, 6], [0], 3, 3)  # four of the seven are mixtures
     assert terms["feature_kd"].value.item() == pytest.approx((f - f_old).square().sum().sqrt().item())
     assert {name: term.weight for name, term in terms.items()} == {
         "ce": 1.0,
@@ -376,9 +198,9 @@ def test_the_feature_distance_covers_mixed_images_and_is_no_mean() -> None:
 
 def test_without_distillation_mixtures_and_semantic_term_stay_and_no_teacher_is_asked() -> None:
     args = ([3, 4, 5, 6, 7, 8, 6], [0, 1], 3, 3)
-    full = _terms(_state(tiny.normal(0, 7, 2), tiny.normal(1, 7, 2), 3, 3), *args)
-    s = _state(tiny.normal(0, 7, 2), tiny.normal(1, 7, 2), 3, 3)
-    terms = _terms(s, *args, distill=False)
+    full = given_terms(given_state(tiny.normal(0, 7, 2), tiny.normal(1, 7, 2), 3, 3), *args)
+    s = given_state(tiny.normal(0, 7, 2), tiny.normal(1, 7, 2), 3, 3)
+    terms = given_terms(s, *args, distill=False)
     assert list(terms) == ["ce", "semantic"]
     assert all(torch.equal(terms[name].value, full[name].value) for name in terms)
     assert s.teacher is not None

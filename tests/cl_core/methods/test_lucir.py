@@ -1,4 +1,4 @@
-"""LUCIR: its cosines, the three terms on given features, its rows, scale, balanced checkpoint and rules."""
+"""LUCIR: cosines, terms, the loss without distillation, and defects of others."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl_core.blocks.cosine import imprint, margin_ranking
+from cl_core.blocks.cosine import margin_ranking
 from cl_core.blocks.exemplars import class_means, features_of
 from cl_core.method import METHODS
 from cl_core.nets.network import CosineHead
-from cl_core.rng import Streams
 from cl_core.state import State
-from cl_core.task import Task, Term
+from cl_core.task import Term
 from cl_core.training.trainer import Training
 from tests import tiny
 
@@ -155,117 +154,6 @@ def test_the_weight_doubles_when_old_over_new_quadruples() -> None:
     assert weight(8, 2) == pytest.approx(2 * weight(2, 2))
 
 
-# The margin
-
-
-def test_the_margin_by_hand() -> None:
-    cosines = torch.tensor([[0.5, -0.5, 0.3, 0.9, 0.1], [0.9, 0.0, 0.2, 0.0, -1.0]])
-    # Old are 0 and 1. First sample, label 0: 0.5 - 0.5 + (0.9, 0.3); second: 0.5 - 0.0 + (0.2, 0.0).
-    value = margin_ranking(cosines, torch.tensor([0, 1]), 2, 2, 0.5)
-    assert value.item() == pytest.approx((0.9 + 0.3 + 0.7 + 0.5) / 4)
-    assert margin_ranking(cosines, torch.tensor([0, 1]), 2, 1, 0.5).item() == pytest.approx((0.9 + 0.7) / 2)
-    # The sample of a new class is neither in the sum nor in the mean.
-    assert margin_ranking(cosines, torch.tensor([0, 4]), 2, 2, 0.5).item() == pytest.approx((0.9 + 0.3) / 2)
-
-
-def test_samples_of_new_classes_get_no_gradient_from_the_margin() -> None:
-    cosines = tiny.normal(0, 4, 5).tanh().requires_grad_()
-    value = margin_ranking(cosines, torch.tensor([0, 3, 1, 4]), 2, 2, 1.0)
-    gradient = torch.autograd.grad(value, cosines)[0]
-    assert not gradient[[1, 3]].any()
-    assert gradient[[0, 2]].any(dim=1).all()
-
-
-def test_a_margin_that_is_kept_costs_nothing() -> None:
-    kept = torch.tensor([[0.75, 0.0, 0.25, 0.125]], requires_grad=True)
-    value = margin_ranking(kept, torch.tensor([0]), 2, 2, 0.5)
-    assert value.item() == 0
-    assert not torch.autograd.grad(value, kept)[0].any()
-    assert margin_ranking(kept, torch.tensor([0]), 2, 2, 0.6).item() > 0
-
-
-def test_a_batch_without_old_samples_has_no_margin_and_a_finite_gradient() -> None:
-    cosines = tiny.normal(0, 3, 5).tanh().requires_grad_()
-    value = margin_ranking(cosines, torch.tensor([2, 3, 4]), 2, 2, 0.5)
-    assert value.item() == 0
-    assert not torch.autograd.grad(value, cosines)[0].any()
-
-
-def test_the_margin_s_gradient_is_that_of_finite_differences() -> None:
-    cosines = tiny.normal(0, 6, 7).double().tanh().requires_grad_()
-    y = torch.tensor([0, 1, 5, 2, 6, 0])
-    assert torch.autograd.gradcheck(lambda c: margin_ranking(c, y, 3, 2, 0.5), cosines)
-
-
-@pytest.mark.parametrize("negatives", [2, 5])
-def test_more_negatives_than_new_classes_are_all_of_them(negatives: int) -> None:
-    cosines, y = tiny.normal(0, 4, 4).tanh(), torch.tensor([0, 1, 2, 3])
-    one = margin_ranking(cosines, y, 3, 1, 0.5)
-    assert torch.equal(margin_ranking(cosines, y, 3, negatives, 0.5), one)
-
-
-# Rows of the head
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_old_rows_stay_bit_for_bit_and_the_rest_trains(optimizer: str) -> None:
-    recipe = {"optimizer": optimizer, "lr": 0.01, "weight_decay": 0.5}
-    for t, phase, before, after in tiny.phases("lucir", recipe=recipe)[1:]:
-        assert phase.head_rows == (t.old, t.seen)
-        weight = before["net.head.weight"], after["net.head.weight"]
-        assert torch.equal(weight[0][: t.old], weight[1][: t.old])
-        assert (weight[0][t.old : t.seen] != weight[1][t.old : t.seen]).any(dim=1).all()
-        assert not torch.equal(before["net.head.eta"], after["net.head.eta"])
-
-
-def test_old_rows_train_where_asked_and_in_the_official_form_without_distillation() -> None:
-    cases: list[tuple[dict[str, Any], bool]] = [
-        ({"train_old_head": True}, True),
-        ({"distill": False}, False),
-        ({"distill": False, "without": "official"}, True),
-    ]
-    for hp, trains in cases:
-        states = tiny.run("lucir", hp).states
-        for t in (1, 2):
-            old = sum(tiny.SIZES[:t])
-            same = torch.equal(states[t]["net.head.weight"][:old], states[t - 1]["net.head.weight"][:old])
-            assert same != trains, hp
-
-
-def _began(hp: dict[str, Any] | None = None) -> tuple[Training, Task, Tensor]:
-    """A run whose second task has begun, and its head's rows before."""
-    training = Training(tiny.configuration("lucir", hp), tiny.data())
-    training.next_task()
-    before = training.state.head.weight.detach().clone()
-    task = training.task(1)
-    training.method.begin(training.state, task, training.view, Streams(0, 1))
-    return training, task, before
-
-
-def test_new_rows_begin_as_the_mean_direction_of_their_class() -> None:
-    training, task, before = _began()
-    rows = training.state.head.weight.detach()
-    assert torch.equal(rows[:3], before[:3])
-    assert not rows[5:].any()
-    assert training.state.teacher is not None
-    teacher = training.state.teacher.net
-    length = torch.linalg.vector_norm(before[:3], dim=1).mean()
-    for c in range(task.old, task.seen):
-        own = training.view.rows([c])
-        assert len(own) == tiny.TRAIN  # all images of the class
-        mean = F.normalize(features_of(teacher, training.view, own), dim=1).mean(dim=0)
-        assert F.cosine_similarity(rows[c], mean, dim=0).item() == pytest.approx(1, abs=1e-5)
-        assert torch.linalg.vector_norm(rows[c]).item() == pytest.approx(length.item(), rel=1e-5)
-
-
-def test_without_imprinting_new_rows_are_random() -> None:
-    training, task, _ = _began({"imprint": False})
-    rows = training.state.head.weight.detach()[task.old : task.seen].clone()
-    imprint(training.state.net, training.view, task)
-    assert F.cosine_similarity(rows, training.state.head.weight.detach()[task.old : task.seen]).max() < 0.9
-    assert torch.linalg.vector_norm(rows, dim=1).min() > 0
-
-
 # Without distillation
 
 
@@ -283,41 +171,6 @@ def test_without_distillation_the_margin_stays_and_the_official_form_drops_it() 
         assert all(torch.equal(terms[name].value, full[name].value) for name in names)
         assert s.teacher is not None
         assert not s.teacher.net.asked
-
-
-# The balanced checkpoint
-
-
-def test_the_balanced_stage_trains_the_head_s_rows_alone_on_equally_many_images_a_class() -> None:
-    phases = [
-        p for p in tiny.phases("lucir", hp={"cbf": True, "exemplars_per_class": 4}) if p[1].name == "balanced"
-    ]
-    assert [task.index for task, *_ in phases] == [1, 2]
-    for task, phase, before, after in phases:
-        changed = {name for name in after if not torch.equal(after[name], before[name])}
-        assert changed == {"net.head.weight"}
-        moved = (after["net.head.weight"] != before["net.head.weight"]).any(dim=1)
-        assert moved[: task.seen].all()
-        assert not moved[task.seen :].any()
-        labels = tiny.run("lucir").training.view.labels(phase.rows[0].ids)
-        assert labels.bincount().tolist() == [4] * task.seen
-    finished = tiny.run("lucir", {"cbf": True})
-    assert {p.term for p in finished.results[1].phases if p.phase == "balanced"} == {"ce", "margin"}
-
-
-def test_the_balanced_stage_has_the_official_schedule_scaled() -> None:
-    stage1 = tiny.task(2, 2).recipe.replace(epochs=90, batch=64, weight_decay=1e-4)
-    recipe = LUCIR({"cbf": True}).balanced_recipe(stage1)  # type: ignore[attr-defined]
-    assert (recipe.epochs, recipe.batch, recipe.momentum, recipe.weight_decay) == (20, 64, 0.9, 1e-4)
-    rates = [recipe.learning_rate(e) for e in (0, 9, 10, 19)]
-    assert rates == pytest.approx([0.01, 0.01, 0.001, 0.001])
-    assert LUCIR({}).balanced_recipe(stage1.replace(epochs=1)).epochs == 1  # type: ignore[attr-defined]
-
-
-def test_the_exemplars_of_the_balanced_stage_are_those_that_are_kept() -> None:
-    task, phase, *_ = next(p for p in tiny.phases("lucir", hp={"cbf": True}) if p[1].name == "balanced")
-    kept = [tiny.run("lucir", {"cbf": True}).states[1][f"memory.exemplars.{c}"] for c in range(task.seen)]
-    assert torch.equal(phase.rows[0].ids, torch.cat(kept))
 
 
 # What answers
