@@ -93,7 +93,7 @@ class FOSTER(Method):
         s.modules["auxiliary"] = LinearHead(weight.shape[1], task.seen).to(data.device)
         s.modules["auxiliary"].open(0, task.seen, g("head", "auxiliary"))  # type: ignore[operator]
         params = (*s.net.parameters(), s.local["old"], *s.modules["auxiliary"].parameters())
-        yield Phase("boosting", rows, task.recipe, self.boosting_loss, params=params)
+        yield Phase("train", rows, task.recipe, self.boosting_loss, params=params)
         assert s.teacher is not None
         s.nets = {"old": with_head(s.teacher, s.local["old"].detach()), "new": Frozen(s.net)}
         s.net.load_state_dict(s.teacher.net.state_dict())

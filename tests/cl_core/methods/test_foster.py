@@ -73,10 +73,10 @@ def test_two_networks_as_one_give_features_side_by_side_and_the_sum_of_their_log
 
 
 def test_boosting_by_hand() -> None:
-    # New features give (ln 3, 0, 0), the old ones add (0, 0, ln 3): over the weights, 1, 1 and 1/2.
+    # New features give zeros, the old ones add (ln 3, 0, ln 3); the weights are 1, 1 and 1/2.
     features = torch.tensor([[1.0, 0.0]])
-    old = torch.tensor([[0.0, 0.0], [0.0, 0.0], [math.log(3), 0.0]])
-    z, z_old = torch.tensor([[math.log(3), 0.0, 0.0]]), torch.tensor([[2 * math.log(3), 0.0]])
+    old = torch.tensor([[math.log(3), 0.0], [0.0, 0.0], [math.log(3), 0.0]])
+    z, z_old = torch.zeros(1, 3), torch.tensor([[2 * math.log(3), 0.0]])
     terms = _boosting(_state(z, z_old, old, torch.tensor([1.0, 1.0, 0.5]), features), [2], 2, 1)
     assert terms["ce"].value.item() == pytest.approx(math.log((3 + 1 + 9) / 9))
     assert terms["auxiliary"].value.item() == pytest.approx(math.log(3))
@@ -114,7 +114,11 @@ def test_boosting_leaves_the_old_network_as_it_was_and_compression_begins_from_i
     assert len(kept) == len(before)
     assert all(torch.equal(t, kept[n.replace("net.", "nets.old.", 1)]) for n, t in before.items())
     boosting, compression = tiny.phases("foster", until=2)[1:]
-    assert (boosting.phase.name, compression.phase.name) == ("boosting", "compression")
+    assert (boosting.phase.name, compression.phase.name) == ("train", "compression")
+    assert not compression.before["nets.old.head.bias"].any()  # the new part has the head's one bias
+    for name, tensor in boosting.after.items():
+        if name.startswith("net."):
+            assert torch.equal(compression.before[name.replace("net.", "nets.new.", 1)], tensor), name
     for name, tensor in compression.before.items():
         if name.startswith("net.backbone."):
             assert torch.equal(tensor, boosting.before[name]), name

@@ -64,6 +64,8 @@ def test_classes_that_came_after_an_exemplar_have_no_stored_logit_to_match() -> 
     state = _state(z, {0: [0], 1: [], 2: [1], 3: []}, torch.zeros(2, 4), [1.0, 1.0])
     terms = _terms(state, [0, 2], [0, 1], 2, 2, 2)
     gradient = torch.autograd.grad(terms["dark"].value, z)[0]
+    squares = z[0, :2].square().mean() + z[1, :4].square().mean()
+    assert terms["dark"].value.item() == pytest.approx(squares.item() / 2)
     assert gradient[0, :2].all()
     assert not gradient[0, 2:].any()  # of the first task: two logits were stored
     assert gradient[1, :4].all()
@@ -145,10 +147,10 @@ def test_the_gradients_that_are_matched_are_those_of_the_replay_loss() -> None:
 
 
 def test_defect_official_gcr_replaces_the_weights_of_a_class_that_chooses_again() -> None:
-    # 40 exemplars in all: 13 or 14 of 14 a class after the first task, 8 after the second.
-    run = tiny.run("gcr", {"budget": "total", "exemplars_total": 40, "ridge": 0.001})
+    # 24 exemplars in all: 8 of 14 images a class after the first task, 5 of these 8 after the second.
+    run = tiny.run("gcr", {"budget": "total", "exemplars_total": 24, "ridge": 0.001})
     first, second = (state["kept.weights"] for state in run.states[:2])
-    before = [float(part.sum()) for part in first.split([14, 13, 13])]
-    after = [float(part.sum()) for part in second[:24].split(8)]
+    before = [float(part.sum()) for part in first.split(8)]
+    after = [float(part.sum()) for part in second[:15].split(5)]
     assert before == pytest.approx([14, 14, 14], rel=0.1)
-    assert after == pytest.approx(before, rel=0.1)
+    assert after == pytest.approx(before, rel=0.1)  # 8 if the weights of the 8 were forgotten
