@@ -227,13 +227,14 @@ def _end(summary: Summary, again: str) -> None:
     counts += f", {summary.failed} failed" if summary.failed else ""
     idle = not summary.worked and summary.left is None
     typer.echo(f"{'nothing to do: ' if idle else ''}{counts}")
-    if (outcome := summary.outcome) is not None:
+    if summary.report is not None and (outcome := summary.outcome) is not None:
         console = terminal()
         for part in outcome.shown(console.width, console.height):
             console.print(part, highlight=False, markup=False)
     for line in summary.labels:
         typer.echo(line)
-    typer.echo(f"report: {summary.report}")
+    if summary.report is not None:  # else the command had no time left
+        typer.echo(f"report: {summary.report}")
     if summary.left:
         typer.echo(_continue(summary.left, summary.folder, again))
     elif (following := summary.next_command) is not None:

@@ -16,7 +16,7 @@ from search.commands.summary import Summary, report_of
 from search.commands.work import Warn, at_work
 from search.cost.evaluation_cost import cost
 from search.jobs.evaluation_queue import EvaluationQueue
-from search.jobs.interrupts import terminable
+from search.jobs.interrupts import draining, terminable
 from search.jobs.spending import Spending
 from search.lake.compaction import compact_left
 from search.lake.ledger import note_opening
@@ -81,7 +81,7 @@ def evaluate(
             what = f"{run.study.name}: {count} runs of {len(cells)} cells on the test set,"
             with at_work(run, jobs, what, local, console, warn, unit="runs") as carry_out:
                 carry_out()
-        report = report_of(place, worked)
+        report = None if draining() else report_of(place, worked)
         return _summary(prepared, worked, jobs.left, report, time.monotonic() - began)
 
 
@@ -99,7 +99,7 @@ def _begin(prepared: PreparedEvaluation, warn: Warn) -> None:
 
 
 def _summary(
-    prepared: PreparedEvaluation, worked: bool, left: str | None, report: Path, seconds: float
+    prepared: PreparedEvaluation, worked: bool, left: str | None, report: Path | None, seconds: float
 ) -> Summary:
     rows = run_rows(prepared.run.folder)
     mine = {spec.run: rows[spec.run] for spec in prepared.specs if spec.run in rows}

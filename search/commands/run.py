@@ -18,7 +18,7 @@ from search.backends.ray_address import check_ray
 from search.cells.search_queue import SearchQueue
 from search.commands.summary import Summary, report_of
 from search.commands.work import Warn, at_work
-from search.jobs.interrupts import terminable
+from search.jobs.interrupts import draining, terminable
 from search.jobs.spending import Spending
 from search.lake.compaction import compact_left
 from search.lake.ledger import note_opening
@@ -94,7 +94,7 @@ def run_study(
                 with at_work(prepared, queue, what, local, console, warn) as carry_out:
                     carry_out()
             left = queue.left
-        report = report_of(folder, worked)
+        report = None if draining() else report_of(folder, worked)
         return _summary(prepared, worked, left, report, time.monotonic() - began)
 
 
@@ -141,7 +141,9 @@ def _note_oracle(prepared: Prepared) -> None:
     note_opening(prepared.folder, "oracle-test", study.identity, cells, runs, versions())
 
 
-def _summary(prepared: Prepared, worked: bool, left: str | None, report: Path, seconds: float) -> Summary:
+def _summary(
+    prepared: Prepared, worked: bool, left: str | None, report: Path | None, seconds: float
+) -> Summary:
     folder = prepared.folder
     rows = {run: row for run, row in run_rows(folder).items() if row["purpose"] in SEARCHING}
     by_status = [row["status"] for row in rows.values()]

@@ -15,6 +15,7 @@ from search.backends.ray_environment import ray_environment
 from search.display.cells import meaning_of_best
 from search.display.live import Live
 from search.jobs.dispatcher import Dispatcher
+from search.jobs.interrupts import drainable
 from search.jobs.queue import JobQueue
 from search.preparation.prepared import Prepared
 from search.worker.job import Workspace
@@ -49,12 +50,19 @@ def at_work(
             live = Live(jobs.progress, prepared.folder, study.direction, console, unit, best)
             dispatcher.watch = stack.enter_context(live).update
         if local:
-            yield partial(run_local, dispatcher)
+            yield partial(_drained, partial(run_local, dispatcher), study.study.budget.grace_seconds)
             return
         stack.enter_context(ray_environment())
         from search.backends.ray_tune import run_tune  # Ray reads the environment when it is imported
 
-        yield partial(run_tune, dispatcher, prepared.allocation, _own_files(prepared.study))
+        work = partial(run_tune, dispatcher, prepared.allocation, _own_files(prepared.study))
+        yield partial(_drained, work, study.study.budget.grace_seconds)
+
+
+def _drained(work: Callable[[], None], grace: float) -> None:
+    """Carry out the jobs; a signal that asks for it drains them."""
+    with drainable(grace):
+        work()
 
 
 def _own_files(study: ResolvedStudy) -> dict[str, Path]:

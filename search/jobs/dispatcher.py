@@ -167,7 +167,12 @@ class Dispatcher:
             self._compaction.add(answer.job)
 
     def close(self) -> None:
-        """Wait for what still writes."""
+        """Hand back the runs that were given up, and wait for what still writes."""
+        for job in [*self._open.values(), *self._again]:
+            if job.kind == "run":
+                self.queue.hand_back(job.id)
+        self._open.clear()
+        self._again.clear()
         self._compaction.close()
 
 

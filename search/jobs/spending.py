@@ -14,6 +14,7 @@ from pathlib import Path
 from analysis.lake.run_folder import SPENT
 from cl_core.aside import aside
 from cl_core.errors import BadRequest
+from search.jobs.interrupts import draining
 from search.jobs.steering import refuse_constant
 from spaces.study.budget import BudgetPart
 
@@ -61,7 +62,9 @@ class Spending:
 
     @property
     def over(self) -> str | None:
-        """The limit that is reached, in words; None while none is."""
+        """The limit that is reached, or the signal that ends the command, in words; None while none is."""
+        if (why := draining()) is not None:
+            return why
         limits = self.limits
         if limits.wall_seconds is not None and self._clock() - self._began >= limits.wall_seconds:
             return f"budget.wall of {limits.wall} is spent"

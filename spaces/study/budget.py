@@ -28,6 +28,15 @@ class BudgetPart(Part):
     until: Annotated[str | None, AfterValidator(lambda value: _readable(moment, value))] = Field(
         default=None, description="date and time of the end, such as 2027-01-31T18:00; local time by default"
     )
+    grace: Annotated[str, AfterValidator(lambda value: _readable(_grace, value))] = Field(
+        default="25s",
+        description="time that running tasks have to end after SIGTERM or SIGUSR1, such as 5min",
+    )
+
+    @property
+    def grace_seconds(self) -> float:
+        """`grace` in seconds."""
+        return seconds_in(self.grace)
 
     @property
     def wall_seconds(self) -> float | None:
@@ -40,19 +49,23 @@ class BudgetPart(Part):
         return None if self.until is None else moment(self.until)
 
 
+def _grace(text: str) -> float:
+    return seconds_in(text, "budget.grace")
+
+
 def _readable(read: Callable[[str], float], value: str | None) -> str | None:
     if value is not None:
         read(value)
     return value
 
 
-def seconds_in(text: str) -> float:
+def seconds_in(text: str, key: str = "budget.wall") -> float:
     """Return a time span such as "90min" or "3h50min" in seconds. Raises BadRequest."""
     total, at = 0.0, 0
     while found := _SPAN.match(text, at):
         total, at = total + float(found[1]) * _UNITS[found[2]], found.end()
     if at != len(text) or total <= 0:
-        raise BadRequest(f"budget.wall must be a time span, not {text!r}: write 45s, 90min, 3h50min or 2d")
+        raise BadRequest(f"{key} must be a time span, not {text!r}: write 45s, 90min, 3h50min or 2d")
     return total
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from search.jobs.interrupts import interrupted, raise_interrupt, terminable
+from search.jobs.interrupts import drainable, draining, interrupted, raise_interrupt, terminable
 from tests.search.terminal import write
 
 MANY = {"trials": 200}
@@ -28,7 +28,7 @@ def _ctrl_c() -> Iterator[None]:
 
 
 def stopped(
-    arguments: list[str], ready: str, times: int, within: float = 60.0
+    arguments: list[str], ready: str, times: int, within: float = 60.0, number: int = signal.SIGINT
 ) -> subprocess.CompletedProcess[str]:
     """A command told to stop once `ready`, a glob of the folder in which it runs, finds something."""
     folder = Path(arguments[-1])
@@ -46,7 +46,7 @@ def stopped(
         time.sleep(0.01)
     for _ in range(times):
         if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             time.sleep(0.1)
     out, err = process.communicate(timeout=60)
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
@@ -130,3 +130,52 @@ def test_a_signal_that_was_to_be_ignored_is_left_so() -> None:
             assert not interrupted()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_task_that_does_not_end_within_the_grace_period_is_given_up(tmp_path: Path) -> None:
+    study = write(tmp_path, search=MANY, recipe={"epochs": 100_000}, budget={"grace": "1s"})
+    arguments = ["run", str(study), "--local", "--out", str(tmp_path / "run")]
+    done = stopped(arguments, "logs/*", 1, number=signal.SIGUSR1)
+    assert done.returncode == 0, done.stderr
+    assert "SIGUSR1 was received; continue with: cl-search run" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_what_drains_may_end_by_itself_or_is_given_up(number: int) -> None:
+    before = signal.getsignal(number)
+    with terminable():
+        with drainable(60):
+            assert draining() is None
+            os.kill(os.getpid(), number)
+            assert draining() == f"{signal.Signals(number).name} was received"
+        assert draining()
+    assert draining() is None
+    with terminable(), drainable(0.05):
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+        pytest.fail("the grace period has no end")
+    assert signal.getsignal(number) is before
+    assert not interrupted()
+
+
+def test_a_second_signal_while_work_drains_interrupts_it() -> None:
+    @terminable()
+    def work() -> None:
+        with drainable(60):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            os.kill(os.getpid(), signal.SIGUSR1)  # twice, as some schedulers do: nothing more happens
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert draining() is None
+
+
+def test_a_handler_of_a_library_does_not_keep_work_from_draining() -> None:
+    with terminable(), drainable(60):
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)  # it would end the process
+        raise_interrupt()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert draining()
