@@ -1,4 +1,4 @@
-"""What holds for all tests: examples are the same in every run, and no machine is too slow for them."""
+"""Settings of all tests: examples are the same in every run, and no machine is too slow for them."""
 
 from __future__ import annotations
 

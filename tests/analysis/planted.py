@@ -32,7 +32,7 @@ KEEP = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What a lake holds."""
+    """The contents of a lake."""
 
     labels: tuple[str, ...] = ("finetune", "joint", "lwf", "icarl")
     scenarios: tuple[tuple[str, tuple[int, ...]], ...] = (

@@ -69,7 +69,7 @@ def merged(folder: Path, rows: Mapping[str, list[dict]], added: Mapping[str, Map
 
 
 def place(scenario: str, sizes: Sequence[int], class_order: str, seed: int = 0) -> dict[str, Any]:
-    """Where a trial ran, as its row says it."""
+    """Return the place of a run as its row gives it: scenario, class order, seed, net."""
     increments = ",".join(map(str, sizes[1:]))
     return {
         "scenario": scenario,

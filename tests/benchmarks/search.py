@@ -1,4 +1,4 @@
-"""What the search costs beyond training: the time between trials, one at a time, start and end left out."""
+"""The cost of the search beyond training: the time between runs, one at a time, start and end left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good the search is, without training: the recorded grid replayed through the real searcher and stopper.
+"""The quality of the search without training: the recorded grid, replayed through the searcher and stopper.
 
 Every figure is over `seeds` searches, paired by seed: what is compared begins with the same configuration.
 Objectives are fractions; "within" counts the seeds in which the winner with a stopper is no more than
@@ -107,7 +107,7 @@ def one_sided(leads: Floats) -> float:
 def stopped(
     table: Recording, seeds: int, trials: int, sampler: str, stopper: str, concurrent: int = 1
 ) -> Figures:
-    """What a stopper saves, and what its winner loses against the winner without one."""
+    """Return what a stopper saves, and what its winner loses against the winner without one."""
     saved, lost = [], []
     for seed in range(seeds):
         plain = search(table, seed, trials, concurrent, sampler)
@@ -142,7 +142,7 @@ def planted_bad(table: Recording, row: int, increments: int) -> Recording:
 def around_bad(
     table: Recording, seeds: int, trials: int, stopper: str, increments: int, naive: bool = False
 ) -> Figures:
-    """How a TPE search goes on after a first trial that is planted bad. Shares are of what is asked after the
+    """Search by TPE after a first trial that is planted bad. Shares are of what is asked after the
     random start and lies within a level of it on every axis; beside it those of a search in which that trial
     is what was recorded."""
     chosen = early = 0
@@ -172,7 +172,7 @@ def around_bad(
 
 
 def naively(table: Recording, seeds: int, trials: int, stopper: str) -> Figures:
-    """What becomes of a search whose stopped trials are told as completed: the recorded objective of the
+    """Search with stopped trials told as completed: the recorded objective of the
     winner, with PRUNED and without."""
     best = {
         naive: [search(table, seed, trials, stopper=stopper, naive=naive).best for seed in range(seeds)]
@@ -201,7 +201,7 @@ def planted_optimum(table: Recording, axis: str) -> Recording:
 
 
 def found_optimum(table: Recording, axis: str, seeds: int, trials: int, sampler: str = "tpe") -> Figures:
-    """How often the winner lies at the planted level, and how often the importance names the axis."""
+    """Return how often the winner lies at the planted level, and how often the importance names the axis."""
     by_level = {level: table.objective[table.values[axis] == level].mean() for level in table.levels(axis)}
     best = max(by_level, key=lambda level: by_level[level])
     hit, first, shares = 0, 0, []

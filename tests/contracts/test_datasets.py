@@ -1,4 +1,4 @@
-"""What every data set promises, checked on tiny real files in each official layout."""
+"""The contracts of every data set, checked on tiny real files in each official layout."""
 
 from __future__ import annotations
 

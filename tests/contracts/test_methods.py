@@ -1,4 +1,4 @@
-"""What every method must keep, whichever it is: a new file in cl_core/methods is tested here unasked."""
+"""The contracts of every method: a new file in cl_core/methods is tested here without a further line."""
 
 from __future__ import annotations
 

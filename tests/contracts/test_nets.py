@@ -1,4 +1,4 @@
-"""What every backbone must keep, and how a net of one's own is refused."""
+"""The contracts of every backbone, and refusals of nets of one's own."""
 
 from __future__ import annotations
 

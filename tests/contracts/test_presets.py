@@ -1,4 +1,4 @@
-"""What every preset that ships must hold, and what those of the survey promise."""
+"""The contracts of every preset, and those of the survey's presets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every view must do, whatever the lake holds."""
+"""The contracts of every view, whatever the lake holds."""
 
 from __future__ import annotations
 

@@ -19,14 +19,14 @@ IN_URL = "p%40ss%2Fw%3Ard%25"
 
 
 def binaries() -> Path | None:
-    """Where pg_ctl and initdb lie: on the path, or where Debian puts them."""
+    """Return the folder of pg_ctl and initdb: on the path, or Debian's."""
     places = [Path(found).parent for name in ("pg_ctl",) if (found := shutil.which(name))]
     places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return next((p for p in places if (p / "pg_ctl").exists() and (p / "initdb").exists()), None)
 
 
 def why_not() -> str | None:
-    """Why there can be no server here; None where there can."""
+    """Return the reason why no server can run here; None where one can."""
     if binaries() is None:
         return "PostgreSQL is not installed: apt-get install postgresql"
     if not any(importlib.util.find_spec(name) for name in ("psycopg", "psycopg2")):

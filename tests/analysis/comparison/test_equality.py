@@ -1,4 +1,4 @@
-"""Whether two folders are equal: every bit of what must be, in any order."""
+"""Equality of two run folders: every bit of what must be equal, in any order."""
 
 from __future__ import annotations
 

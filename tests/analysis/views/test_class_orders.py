@@ -1,4 +1,4 @@
-"""How much of a result is the class order: planted values, hand-computed figures."""
+"""The share of a result that is due to the class order: planted values, hand-computed figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run sees of a data set: arrival order, held-out rows, batches and their augmentation."""
+"""The view of a run on its data set: arrival order, held-out rows, batches and their augmentation."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from tests.cl_core.methods.eeil_inputs import EEIL, default_run, recorded_phases
 
 
 def _noise(kind: str, epoch: int, before: int = 0, batch: int = 128, **hp: float) -> list[Tensor]:
-    """What the noise adds to the gradients of a net of 5 open classes of 7: head rows, then other weights."""
+    """Return the noise on the gradients of a net of 5 open classes of 7: head rows, then other weights."""
     state = tiny.fixed_state(tiny.logits(0, 7), memories=EEIL.memories)
     params = [*state.head.rows(), nn.Parameter(torch.zeros(200, 200))]
     for p in params:

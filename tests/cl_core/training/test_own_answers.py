@@ -1,4 +1,4 @@
-"""What a method keeps of each exemplar is found by the row ids of a batch; DER++ is the proof."""
+"""Values that a method keeps of each exemplar are found by the row ids of a batch: DER++ as an example."""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ def test_a_planted_bad_trial_is_best_at_its_rungs_and_among_the_worst_in_the_end
 
 @pytest.mark.parametrize("seeds", [4, ALL])
 def test_told_as_completed_at_their_stop_bad_trials_would_win(seeds: int, table: Recording) -> None:
-    """What PRUNED is for: accuracy falls from task to task, so whatever is stopped early looks best."""
+    """Stopped trials are told as PRUNED: accuracy falls by the task, so what is stopped early looks best."""
     found = quality.naively(table, seeds, 60, "asha")
     assert found["naive_worse"] >= 0.9 * seeds
     assert found["best"] > found["best_naive"] + 0.01

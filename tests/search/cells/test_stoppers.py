@@ -1,4 +1,4 @@
-"""What stops and what does not, as pure functions of what was reported; Optuna's pruners are the measure."""
+"""Stoppers as pure functions of reported values, compared with Optuna's pruners."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def race(stop: Stopper, values: list[list[float]]) -> list[int]:
 
 
 def foretold(own: list[float], step: int) -> float:
-    """What the mean of the increments `own[1:]` comes to if the accuracy stays where it is at `step`."""
+    """Return the mean of the increments `own[1:]` if the accuracy stays where it is at `step`."""
     last = len(own) - 1
     if step < 2:
         return own[step]

@@ -58,7 +58,7 @@ class Search:
 
     @property
     def winner(self) -> Trial:
-        """What a user would take: the best of the completed."""
+        """Return the best of the completed trials, which a user would take."""
         return max((t for t in self.trials if t.value is not None), key=lambda t: (t.value, -t.number))
 
     @property
@@ -171,7 +171,7 @@ def _carry_out(
 def _told(
     study: ResolvedStudy, folder: Path, recording: Recording, done: dict[int, tuple[int, int]]
 ) -> Search:
-    """What stands in the journal, as another process would read it."""
+    """Return the trials of the journal, as another process reads them."""
     storage = read_file(folder / JOURNAL)
     assert storage is not None
     told = optuna.load_study(study_name=study.cells[0].name, storage=storage)

@@ -46,7 +46,7 @@ def recorded_rows(results: Results) -> pd.DataFrame:
 
 
 def header(results: Results) -> str:
-    """How the table was made, as comment lines."""
+    """Return the origin of the table, as comment lines."""
     study = results.study.plain
     resolved, first = study["resolved"], results.runs.iloc[0]
     versions = {**resolved["versions"], **json.loads(first["versions"])}

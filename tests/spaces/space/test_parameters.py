@@ -1,4 +1,4 @@
-"""What study.yaml says of a cell's searched parameters, and that a report rebuilds the space from it."""
+"""A cell's searched parameters in study.yaml, from which a report rebuilds the space."""
 
 from __future__ import annotations
 
