@@ -3,6 +3,7 @@ threads and device."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -49,23 +50,38 @@ STUDY: dict[str, Any] = {
 LWF = "lwf@B0-2tasks"
 
 
-@pytest.fixture
-def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The file of a module that a net of one's own imports."""
-    path = tmp_path / "coded_help.py"
-    path.write_text(HELPER)
-    (tmp_path / "coded_net.py").write_text(NET)
-    monkeypatch.syspath_prepend(tmp_path)
-    yield path
+@contextlib.contextmanager
+def net_in(place: Path) -> Iterator[Path]:
+    """Write a net of one's own into a folder from which it is imported; yield the file of its helper."""
+    (place / "coded_help.py").write_text(HELPER)
+    (place / "coded_net.py").write_text(NET)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(place)
+        yield place / "coded_help.py"
     for name in ("coded_net", "coded_help"):
         sys.modules.pop(name, None)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run with a net of one's own. Read only."""
+    place = tmp_path_factory.mktemp("coded")
+    with net_in(place):
+        return run_study(STUDY, place / "run", local=True).folder
+
+
 @pytest.fixture
-def begun(helper: Path, tmp_path: Path) -> Path:
-    """A finished run whose net a study file names; the file lies beside it."""
+def helper(tmp_path: Path) -> Iterator[Path]:
+    """The file of a module that a net of one's own imports."""
+    with net_in(tmp_path) as file:
+        yield file
+
+
+@pytest.fixture
+def begun(finished: Path, helper: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run; the study file lies beside it."""
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    return run_study(STUDY, tmp_path / "run", local=True).folder
+    return shutil.copytree(finished, tmp_path / "run")
 
 
 def call(verb: str, *arguments: object) -> Result:
