@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from analysis import equal, open_results
 from cl_core.errors import BadRequest
 from search.cells.cell_progress import read_progress
 from search.cells.search_queue import SearchQueue
@@ -29,6 +30,7 @@ from spaces.study.study_file import load_study
 from tests.search import postgres
 from tests.search.postgres import IN_URL, PASSWORD, Server
 from tests.search.simulation import Driver, images, made, trials_in
+from tests.search.terminal import call, refused
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
 
@@ -187,13 +189,6 @@ def test_a_server_that_is_lost_is_one_line_and_the_search_goes_on(server: Server
     assert (progress.started, progress.completed) == (4, 4)
 
 
-def call(*arguments: object, password: bool = True) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "search.cli", *map(str, arguments)],
-        capture_output=True, text=True, timeout=300, check=False, env=environment(password),
-    )  # fmt: skip
-
-
 def environment(password: bool) -> dict[str, str]:
     extra = {"PGPASSWORD": PASSWORD} if password else {}
     return {
@@ -222,20 +217,17 @@ def started(*arguments: object, password: bool) -> Iterator[subprocess.Popen[str
 def test_a_real_run_over_postgresql_survives_a_kill_and_a_lost_server(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from analysis import equal, open_results
-
     study, plain, other = tmp_path / "tiny.yaml", tmp_path / "journal", tmp_path / "postgresql"
     study.write_text(json.dumps(TINY))
-    assert call("run", study, "--local", "--out", plain).returncode == 0
+    call("run", study, "--local", "--out", plain, code=0)
     # The password comes in the URL once; the folder and what is printed do not have it.
     command = ["run", study, "--local", "--out", other]
     with started(*command, "--set", f"storage.optuna={server.full_url}", password=False) as process:
         until(lambda: any(other.glob("tables/runs/lwf*.parquet")))
         process.send_signal(signal.SIGKILL)
         shown = process.communicate()[0]
-    refused = call(*command, password=False)
-    assert refused.returncode == 2
-    assert "no password supplied: put the password in ~/.pgpass or PGPASSWORD" in refused.stderr
+    refusal = refused(*command)
+    assert "no password supplied: put the password in ~/.pgpass or PGPASSWORD" in refusal
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     with started(*command, password=True) as process:
         until(lambda: any(other.glob("tables/runs/bic*.parquet")))
@@ -248,12 +240,11 @@ def test_a_real_run_over_postgresql_survives_a_kill_and_a_lost_server(
             server.start()
     assert process.returncode == 1, said
     assert said.strip().splitlines()[-1].startswith("error: storage.optuna postgresql://tuner@127.0.0.1")
-    last = call(*command)
-    assert last.returncode == 0, last.stderr
+    last = call(*command, code=0)
     assert "8 runs completed" in last.stdout
     same = equal(open_results(plain), open_results(other))
     assert same, same
-    texts = [shown, refused.stderr, last.stdout + last.stderr]
+    texts = [shown, refusal, last.stdout + last.stderr]
     texts += [p.read_bytes().decode("latin-1") for p in other.rglob("*") if p.is_file()]
     for text in texts:
         assert PASSWORD not in text
