@@ -29,8 +29,13 @@ SPEC = DataSpec("synthetic", classes=7, per_class=16)
 CLASSES, SIZES = 7, (3, 2, 2)
 TRAIN, VAL, TEST = 14, 2, 20  # rows a class
 RECIPE: dict[str, Any] = {"epochs": 2, "batch": 16, "lr": 0.05}
-# Budgets that bind at these sizes; an image has 192 bytes.
-BUDGET: dict[str, int] = {"exemplars_per_class": 10, "exemplars_total": 48, "exemplars_bytes": 48 * 192}
+# Budgets that bind at these sizes, and a narrow generator; an image has 192 bytes.
+BUDGET: dict[str, int] = {
+    "exemplars_per_class": 10,
+    "exemplars_total": 48,
+    "exemplars_bytes": 48 * 192,
+    "generator_width": 16,
+}
 
 
 @lru_cache
@@ -53,7 +58,7 @@ def contents(data: Data, split: str) -> set[tuple[str, bytes]]:
 
 
 def hp_of(method: str, **changes: Value) -> dict[str, Value]:
-    """Return tiny budgets, if the method has any, and `changes`."""
+    """Return tiny budgets and sizes, if the method has any, and `changes`."""
     known = hparams(METHODS[method].HP)
     return {**{name: value for name, value in BUDGET.items() if name in known}, **changes}
 
