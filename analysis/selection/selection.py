@@ -176,9 +176,9 @@ def _selected(
     return ended[done]
 
 
-def split_of(results: Results, chosen: list[Cell]) -> str:
+def split_of(results: Results, shown: list[Cell]) -> str:
     """`test` when every run that stands for a cell has test counts, else `val`."""
-    runs = [run for cell in chosen for run in cell.best["run"]]
+    runs = [run for cell in shown for run in cell.best["run"]]
     results.fetch(runs)
     return "test" if runs and all(results.classifiers(run, "test") for run in runs) else "val"
 
@@ -194,13 +194,13 @@ def split_selected_on(results: Results) -> str:
 
 
 def by_classifier(
-    results: Results, chosen: list[Cell], split: str
+    results: Results, shown: list[Cell], split: str
 ) -> Iterator[tuple[Cell, int, str, list[tuple[str, str]]]]:
     """Every cell and rule that answered on `split`, with its runs: (cell, rank, classifier, runs).
 
     A run is (run, class order); rank 0 is the method's own rule.
     """
-    for cell in chosen:
+    for cell in shown:
         runs = list(zip(cell.best["run"], cell.best["class_order"].astype(str), strict=True))
         for rank, classifier in enumerate(results.classifiers(str(runs[0][0]), split)):
             having = [run for run in runs if classifier in results.classifiers(run[0], split)]
@@ -224,13 +224,13 @@ def split_sentence(results: Results, split: str) -> str:
         "first-k": f" on validation rows of the first {protocol.first} tasks "
         f"(causal after task {protocol.first})",
         "gtep": " on validation rows of other classes or another data set, kept for tuning",
-        "chf": ", its hyperparameters chosen inside the run, task by task, from past data only",
+        "chf": ", its hyperparameters selected inside the run, task by task, from past data only",
         "adaptive": ", its hyperparameters searched again at every task of the run, on validation rows of "
         "the classes seen so far",
         "oracle-test": f" on test rows: {protocol.label}",
-    }.get(protocol.select_on, f", chosen by {protocol.select_on}")
+    }.get(protocol.select_on, f", selected by {protocol.select_on}")
     selected = split_selected_on(results)
-    caution = "; numbers of a chosen best are optimistic on the rows it was chosen on"
+    caution = "; numbers of a selected best are optimistic on the rows that selected it"
     again = " They are final runs, trained on training and validation rows." if _evaluated(results) else ""
     return f"Measured on {rows}.{again} {how}{caution if split == selected else ''}."
 
@@ -245,9 +245,9 @@ def _evaluated(results: Results) -> bool:
     return any((cell.best["purpose"] == "final").any() for cell in cells(results))
 
 
-def orders_sentence(chosen: list[Cell], interval: str = "± is the half width of") -> str:
+def orders_sentence(shown: list[Cell], interval: str = "± is the half width of") -> str:
     """The sentence on the class orders and seeds behind the numbers, and on the mark of the interval."""
-    runs = [cell.best for cell in chosen if len(cell.best)]
+    runs = [cell.best for cell in shown if len(cell.best)]
     if not runs:
         return "n = 0: no completed run"
     orders = sorted({int(r["class_order"].nunique()) for r in runs})

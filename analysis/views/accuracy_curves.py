@@ -19,10 +19,10 @@ TITLE = "Accuracy over tasks"
 @VIEWS.register("accuracy_curves")
 def accuracy_curves(results: Results) -> Section:
     """Step accuracy of each cell's best trial; the band is the interval over class orders."""
-    chosen = [cell for cell in cells(results) if len(cell.best)]
-    split = split_of(results, chosen)
+    compared = [cell for cell in cells(results) if len(cell.best)]
+    split = split_of(results, compared)
     lines = []
-    for cell, rank, classifier, runs in by_classifier(results, chosen, split):
+    for cell, rank, classifier, runs in by_classifier(results, compared, split):
         points: dict[int, Pairs] = {}
         for run, order in runs:
             counts = results.confusions(run, split, classifier)
@@ -51,7 +51,7 @@ def accuracy_curves(results: Results) -> Section:
         TITLE,
         text,
         [FORMULAS["step_accuracy"], INTERVAL],
-        orders_sentence(chosen, "bands are"),
+        orders_sentence(compared, "bands are"),
         table,
         figure,
         split=split,

@@ -27,7 +27,7 @@ TEXT = (
     "before it learnt: their mean and sd speak of class orders at large.\n\n"
     "The extremes are over all orders tried, also those that a search went for. They are bounds from within, "
     "which move apart with every further order tried: compare them only where as many were. An extreme is "
-    "chosen on the rows and seeds that it is measured on, so part of it is noise: run its order again "
+    "selected on the rows and seeds that it is measured on, so part of it is noise: run its order again "
     "(class_order: list:…) with other seeds to see what stays."
 )
 FORMULAS = [

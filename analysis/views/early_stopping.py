@@ -19,12 +19,12 @@ TRAINED, SAVED = "#2f6f9f", "#b9c4cc"
 @VIEWS.register("early_stopping")
 def early_stopping(results: Results) -> Section:
     """Tasks trained and saved in each cell, and the audit: trials that were to be stopped and ran on."""
-    chosen = cells(results)
-    if not chosen:
+    every = cells(results)
+    if not every:
         return Section(TITLE, "No run has ended yet, so nothing was stopped.", optional=True)
     name, direction = results.study.objective
     stopper = results.study.stopper
-    table = pd.DataFrame([_row(results, cell, direction) for cell in chosen])
+    table = pd.DataFrame([_row(results, cell, direction) for cell in every])
     audited, false = int(table["audited"].sum()), int(table["false stops"].sum())
     if stopper == "none" and not table["stopped"].any() and not audited:
         return Section(TITLE, "No trial was stopped: the study has no stopper.", optional=True)

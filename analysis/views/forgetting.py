@@ -20,11 +20,11 @@ def forgetting_view(results: Results) -> Section:
 
     A panel a classifier.
     """
-    chosen = [cell for cell in cells(results) if len(cell.best)]
-    split = split_of(results, chosen)
+    compared = [cell for cell in cells(results) if len(cell.best)]
+    split = split_of(results, compared)
     groups: dict[str, list[tuple[str, list[list[float]]]]] = {}
     rows = []
-    for cell, rank, classifier, runs in by_classifier(results, chosen, split):
+    for cell, rank, classifier, runs in by_classifier(results, compared, split):
         found = [
             accuracy_matrix(results.confusions(run, split, classifier), results.sizes(run)) for run, _ in runs
         ]
@@ -51,7 +51,7 @@ def forgetting_view(results: Results) -> Section:
     names = ("accuracy_matrix", "forgetting", "backward_transfer", "learning_accuracy")
     text = f"{same_sentence(split)} A column that fades downwards is a task being forgotten."
     formulas = [f"{name.replace('_', ' ')}: {FORMULAS[name]}" for name in names]
-    n = orders_sentence(chosen, "")
+    n = orders_sentence(compared, "")
     return Section(TITLE, text, formulas, n, pd.DataFrame(rows), figure, split=split)
 
 

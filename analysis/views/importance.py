@@ -48,18 +48,18 @@ class Tried:
 @VIEWS.register("importance")
 def importance(results: Results) -> Section:
     """PED-ANOVA of every cell with enough trials, with how firmly each figure stands."""
-    chosen = cells(results)
+    every = cells(results)
     known = spaces(results)
     if known is None:
-        enough = any(len(trials(results, cell)) >= FEWEST_TRIALS for cell in chosen)
+        enough = any(len(trials(results, cell)) >= FEWEST_TRIALS for cell in every)
         return Section(
             TITLE,
             "No importance can be computed: study.yaml does not say what was searched, it was written by an "
             "earlier version. `cl-search run` on this folder writes it anew.",
             optional=not enough,
         )
-    tried = {cell.name: _tried(results, cell, known.get(cell.name, ())) for cell in chosen}
-    searched = [cell for cell in chosen if tried[cell.name].space and len(tried[cell.name])]
+    tried = {cell.name: _tried(results, cell, known.get(cell.name, ())) for cell in every}
+    searched = [cell for cell in every if tried[cell.name].space and len(tried[cell.name])]
     if not searched:
         return Section(TITLE, "No cell has searched a hyperparameter, so none can matter.", optional=True)
     shown = [cell for cell in searched if _enough(tried[cell.name])]

@@ -45,15 +45,15 @@ APART = (
 @VIEWS.register("leaderboard")
 def leaderboard(results: Results) -> Section:
     """One row a cell: accuracy, forgetting, cost, and the distance to the references of its scenario."""
-    chosen = cells(results)
+    compared = cells(results)
     name, direction = results.study.objective
     searches = order_searches(results)
-    if not chosen:
+    if not compared:
         if searches:
             return Section("Leaderboard", f"No run of a cell that compares methods has ended yet. {APART}")
         return Section("Leaderboard", "No run has ended yet, so there is nothing to rank.")
-    split = split_of(results, chosen)
-    shown = [_shown(results, cell, split, name) for cell in chosen]
+    split = split_of(results, compared)
+    shown = [_shown(results, cell, split, name) for cell in compared]
     table = pd.DataFrame([_row(results, one, shown) for one in shown])
     table = table.drop(columns=[c for c in table.columns if c.endswith(" ±") and table[c].isna().all()])
     said = name.replace("_", " ")
@@ -80,11 +80,11 @@ def leaderboard(results: Results) -> Section:
         "Leaderboard",
         text,
         formulas,
-        orders_sentence(chosen),
+        orders_sentence(compared),
         table,
         _figure(results, shown, said, direction, split),
         _references(shown),
-        split=split if any(len(cell.best) for cell in chosen) else "",
+        split=split if any(len(cell.best) for cell in compared) else "",
     )
 
 

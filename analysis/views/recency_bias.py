@@ -18,10 +18,10 @@ TITLE = "Recency bias"
 @VIEWS.register("recency_bias")
 def recency_bias(results: Results) -> Section:
     """The recency ratio after each task from the second on, each classifier apart."""
-    chosen = [cell for cell in cells(results) if len(cell.best)]
-    split = split_of(results, chosen)
+    compared = [cell for cell in cells(results) if len(cell.best)]
+    split = split_of(results, compared)
     lines, rows = [], []
-    for cell, rank, classifier, runs in by_classifier(results, chosen, split):
+    for cell, rank, classifier, runs in by_classifier(results, compared, split):
         points: dict[int, Pairs] = {}
         ends: dict[str, Pairs] = {"old → new": [], "new → old": []}
         for run, order in runs:
@@ -63,5 +63,5 @@ def recency_bias(results: Results) -> Section:
         f"{name.replace('_', ' ')}: {FORMULAS[name]}"
         for name in ("recency_bias", "recency_ratio", "old_to_new", "new_to_old", "asymmetry")
     ]
-    n = orders_sentence(chosen, "")
+    n = orders_sentence(compared, "")
     return Section(TITLE, text, formulas, n, pd.DataFrame(rows), figure, split=split)

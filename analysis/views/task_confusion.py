@@ -17,11 +17,11 @@ TITLE = "Task confusion"
 @VIEWS.register("task_confusion")
 def task_confusion_view(results: Results) -> Section:
     """C[a][b] after the last task, the mean over a cell's runs; a panel a cell and classifier."""
-    chosen = [cell for cell in cells(results) if len(cell.best)]
-    split = split_of(results, chosen)
+    compared = [cell for cell in cells(results) if len(cell.best)]
+    split = split_of(results, compared)
     groups: dict[str, list[tuple[str, list[list[float]]]]] = {}
     rows = []
-    for cell, rank, classifier, runs in by_classifier(results, chosen, split):
+    for cell, rank, classifier, runs in by_classifier(results, compared, split):
         ends = [(results.confusions(run, split, classifier)[-1], results.sizes(run)) for run, _ in runs]
         title = f"{cell.label} · {classifier}" if rank else cell.label
         matrix = np.mean([task_confusion(*end) for end in ends], axis=0)
@@ -52,5 +52,5 @@ def task_confusion_view(results: Results) -> Section:
         f"task confusion: {FORMULAS['task_confusion']}",
         "last accuracy = P(right task) × P(right class given right task)",
     ]
-    n = orders_sentence(chosen, "")
+    n = orders_sentence(compared, "")
     return Section(TITLE, text, formulas, n, pd.DataFrame(rows), figure, split=split)

@@ -1,7 +1,7 @@
-"""The values in force at each task, and the protocols that chose them side by side.
+"""The values in force at each task, and the protocols that selected them side by side.
 
-Under chf and adaptive values are chosen inside a run, task by task. Over several run folders the second table
-compares what each protocol came to, with what its search cost.
+Under chf and adaptive, values are selected inside a run, task by task. Over several run folders, the second
+table compares the results of each protocol and the cost of its search.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ INSIDE = ("chf", "adaptive")  # protocols that choose inside a run
 
 @dataclass(frozen=True)
 class Course:
-    """The values of one run from its second task on; `names` are the columns that were chosen."""
+    """The values of one run from its second task on; `names` are the columns that were selected."""
 
     label: str
     scenario: str

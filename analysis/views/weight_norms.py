@@ -18,18 +18,20 @@ TITLE = "Weight norms by class age"
 @VIEWS.register("weight_norms")
 def weight_norms(results: Results) -> Section:
     """The mean norm of head rows after the last task, by the age of their classes, each classifier apart."""
-    chosen = [cell for cell in cells(results) if len(cell.best)]
-    runs = [run for cell in chosen for run in cell.best["run"]]
+    compared = [cell for cell in cells(results) if len(cell.best)]
+    runs = [run for cell in compared for run in cell.best["run"]]
     rows = results.read("classes", runs) if runs else results.classes.iloc[:0]
     rows = rows[rows["weight_norm"].notna()]
     rows = rows[rows["after_task"] == rows.groupby("run")["after_task"].transform("max")]
     # A norm does not depend on the split, so one of them is enough.
     rows = rows.drop_duplicates(["run", "classifier", "class"])
     orders = {
-        t: str(o) for cell in chosen for t, o in zip(cell.best["run"], cell.best["class_order"], strict=True)
+        t: str(o)
+        for cell in compared
+        for t, o in zip(cell.best["run"], cell.best["class_order"], strict=True)
     }
     lines, table = [], []
-    for cell in chosen:
+    for cell in compared:
         mine = rows[rows["run"].isin(cell.best["run"])]
         known = mine.drop_duplicates("classifier").sort_values(
             ["primary", "classifier"], ascending=[False, True]
@@ -74,4 +76,4 @@ def weight_norms(results: Results) -> Section:
         FORMULAS["weight_norm"],
         "new / old: newest task's mean norm over the mean of the older tasks' means",
     ]
-    return Section(TITLE, text, formulas, orders_sentence(chosen, ""), pd.DataFrame(table), figure)
+    return Section(TITLE, text, formulas, orders_sentence(compared, ""), pd.DataFrame(table), figure)

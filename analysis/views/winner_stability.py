@@ -27,7 +27,7 @@ def winner_stability(results: Results) -> Section:
     """The share of redraws with another winner under three kinds of chance, and the loss."""
     shown = [cell for cell in cells(results) if len(ranked(results, cell)) > 1]
     if not shown:
-        return Section(TITLE, "No cell has two completed trials to choose from.", optional=True)
+        return Section(TITLE, "No cell has two completed trials to select from.", optional=True)
     table = pd.DataFrame([_row(results, cell) for cell in shown])
     table = table.drop(columns=[c for c in table.columns if table[c].isna().all()])
     name = results.study.objective[0]

@@ -1,4 +1,4 @@
-"""Parts of LUCIR for a cosine head: its scale, rows that start as class means, a margin between cosines."""
+"""Parts of LUCIR for a cosine head: its scale, imprinted rows, and a margin between cosines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cl_core.task import Task
 
 
 def scaled(net: Network, eta: float) -> Network:
-    """The network, with `eta` as the scale of its cosine head."""
+    """Set the scale of a cosine head to `eta`, and return the network."""
     torch.nn.init.constant_(cast(CosineHead, net.head).eta, eta)
     return net
 
@@ -35,9 +35,10 @@ def imprint(net: Network, data: View, task: Task) -> None:
 
 
 def margin_ranking(cosines: Tensor, y: Tensor, old: int, negatives: int, margin: float) -> Tensor:
-    """Mean over samples of old classes and their K nearest new ones of max(0, m - s_y + s_k): LUCIR, 3.4.
+    """Return the margin loss of old samples against their K nearest new classes (LUCIR, section 3.4).
 
-    cosines [B, seen], y [B]. Zero without samples of old classes. K is capped at the number of new classes.
+    It is the mean of max(0, m - s_y + s_k) over samples and classes k, a scalar. `cosines` is [B, seen], `y`
+    is [B]. It is zero without samples of old classes. K is at most the number of new classes.
     """
     own = cosines.gather(1, y[:, None])  # [B, 1]
     nearest = cosines[:, old:].topk(min(negatives, cosines.shape[1] - old), dim=1).values  # [B, K]

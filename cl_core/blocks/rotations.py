@@ -1,7 +1,8 @@
-"""Rotations of square images as further classes, sample-major: row 4i + r is image i turned r times.
+"""Rotations of square images as further classes. Row 4i + r is image i turned r times.
 
-With labels 4y + r, the outputs of class c are 4c .. 4c+3, and `[::4]` are the unrotated images or the outputs
-for them (label augmentation of PASS, Zhu et al., CVPR 2021, and PRAKA, Shi & Ye, ICCV 2023).
+The label of such a row is 4y + r, so class c has the outputs 4c to 4c+3. `[::4]` takes the unrotated images,
+or their outputs. This is the label augmentation of PASS (Zhu et al., CVPR 2021) and PRAKA (Shi & Ye, ICCV
+2023).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def check_square(shape: tuple[int, int, int], method: str) -> None:
 
 
 def rotated(x: Tensor, times: int = 4) -> Tensor:
-    """[B, C, H, H] -> [times B, C, H, H]: each image turned by 0, 90, .. degrees, one after the other."""
+    """Return each image [B, C, H, H] in its rotations by 0, 90, ... degrees: [times B, C, H, H]."""
     if times == 1:
         return x
     turned = torch.stack([torch.rot90(x, r, (2, 3)) for r in range(times)], dim=1)
@@ -30,19 +31,20 @@ def rotated(x: Tensor, times: int = 4) -> Tensor:
 
 
 def rotation_labels(y: Tensor, times: int = 4) -> Tensor:
-    """The labels times y + r of `rotated`'s rows, [B] -> [times B]."""
+    """Return the labels `times` y + r of the rows of `rotated`, [B] -> [times B]."""
     return (times * y[:, None] + torch.arange(times, device=y.device)).flatten()
 
 
 def interleaved(z: Tensor, rest: Tensor) -> Tensor:
-    """Logits of the unrotated classes [B, n] and of their other rotations [B, (k-1) n], class by class ->
-    [B, k n], those of class c at kc .. kc+k-1.
+    """Join logits of unrotated classes [B, n] and of their other rotations [B, (k-1) n] to [B, k n].
+
+    Class c has the columns kc to kc+k-1.
     """
     return torch.cat([z[:, :, None], rest.view(*z.shape, -1)], dim=2).flatten(1)
 
 
 def matched(z: Tensor) -> Tensor:
-    """The mean over the four views of an image of each view's own outputs, [4B, 4n] -> [B, n].
+    """Return the mean of an image's four views, each by its own outputs: [4B, 4n] -> [B, n].
 
     a_c = 1/4 sum_r z(image turned r times)[4c + r] (PRAKA, Shi & Ye, ICCV 2023).
     """

@@ -1,4 +1,4 @@
-"""The validation images of BiC: as many of every class, part of the budget of exemplars."""
+"""Validation images of BiC: equally many of every class, taken from the budget of exemplars."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cl_core.task import Task
 
 
 def images_a_class(validation: Memory) -> int:
-    """The number v of validation images that every class has."""
+    """Return the number v of validation images that every class has."""
     return min(map(len, validation.rows.values()))
 
 
 def draw_validation(
     validation: Memory, data: View, classes: range, share: float, most: int, g: Streams
 ) -> None:
-    """Draw a share of the rows of each class, at least one and `most` at the most."""
+    """Draw a share of the rows of each class into `validation`: at least one, at most `most`."""
     for c in classes:
         rows = data.rows([c])
         held = rows[torch.randperm(len(rows), generator=g("held", c))]
@@ -28,9 +28,9 @@ def draw_validation(
 
 
 def divide_budget(budget: Budget, share: float, s: State, data: View, task: Task, g: Streams) -> None:
-    """Divide the budget after a task: v validation images of every class, exemplars with the rest.
+    """Divide the budget after a task: v validation images of every class, and exemplars in the rest.
 
-    Those of the first task's classes are drawn here, since all their rows were trained on.
+    Validation images of the first task are drawn here, since the task trained on all of its rows.
     """
     counts, validation = budget.counts(task.seen, data.image_bytes), s.memories["validation"]
     most = _share_of(min(counts.values()), share)
@@ -39,7 +39,7 @@ def divide_budget(budget: Budget, share: float, s: State, data: View, task: Task
     v = min(most, images_a_class(validation))
     for c, count in counts.items():
         if c < task.old:
-            # A validation image that is let go may fill a place that rounding leaves free.
+            # A dropped validation image may fill a place that rounding leaves free.
             ranked = torch.cat([s.memory.rows[c], validation.rows[c][v:]])
         else:
             rows = data.rows([c])

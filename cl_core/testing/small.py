@@ -64,7 +64,7 @@ def hp_of(method: str, **changes: Value) -> dict[str, Value]:
 
 
 def full_hp(method: str, **changes: Value) -> dict[str, Value]:
-    """All hyperparameters of a tiny run by name."""
+    """Return all hyperparameters of a tiny run by name."""
     return METHODS[method](hp_of(method, **changes)).values()
 
 
@@ -87,7 +87,7 @@ def configuration(
     recipe: dict[str, Any] | None = None,
     **rest: Any,
 ) -> Configuration:
-    """A tiny run of `method`; `recipe` is laid over `RECIPE`."""
+    """Return the configuration of a tiny run; `recipe` replaces values of `RECIPE`."""
     return Configuration(
         method=method,
         data=spec,
@@ -102,7 +102,7 @@ def configuration(
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run and what it left after every task."""
+    """A finished run, with its results and tensors after every task."""
 
     training: Training
     results: tuple[TaskResult, ...]
@@ -110,7 +110,7 @@ class Run:
 
     @property
     def traces(self) -> list[Any]:
-        """The values that equal runs share bit for bit, task by task."""
+        """The values that equal runs share bit for bit, a mapping for each task."""
         return [trace(result) for result in self.results]
 
 
@@ -122,7 +122,7 @@ def train(
     watch: Watch = ignore,
     proposer: Proposer | None = None,
 ) -> Run:
-    """Train to the end; with `resume`, keep resume checkpoints in `store`."""
+    """Train to the end and return the run. With `resume`, keep resume checkpoints in `store`."""
     own = ResumeCheckpoints(store) if store is not None and resume else None
     training = Training(settings, source or data(), store, own, watch=watch, proposer=proposer)
     results, states = [], []
@@ -144,7 +144,7 @@ def run(method: str, hp: dict[str, Value] | None = None, recipe: dict[str, Any] 
 
 
 def counts(evaluation: Evaluation) -> tuple[Any, ...]:
-    """An evaluation as values that compare by their bits."""
+    """Return an evaluation as values that compare by their bits."""
     values = (getattr(evaluation, field.name) for field in dataclasses.fields(evaluation))
     return tuple((v.shape, v.tobytes()) if isinstance(v, np.ndarray) else v for v in values)
 
@@ -158,7 +158,7 @@ def trace(result: TaskResult) -> dict[str, Any]:
 
 
 def other_values(param: HParam, now: Value) -> list[Value]:
-    """Values of a hyperparameter that differ from `now`."""
+    """Return values of a hyperparameter that differ from `now`."""
     if param.name in BUDGET:
         found: list[Value] = [int(now) // 2]
     elif isinstance(param.domain, Choice):

@@ -112,7 +112,7 @@ def _unconfirmed(results: Results, found: Sequence[Cell]) -> str:
     count = study.protocol.runs
     on = f"on {count} runs of a trial" if count > 1 else "on one class order"
     chance = f", differences under {rounded(luck(rows, count))} are luck" if rows else ""
-    return f"not confirmed, chosen {on}{chance}: {names}; {_how_to_confirm(results, open_)}"
+    return f"not confirmed, selected {on}{chance}: {names}; {_how_to_confirm(results, open_)}"
 
 
 def _how_to_confirm(results: Results, found: Sequence[Cell]) -> str:

@@ -6,7 +6,7 @@ seeds are new, and the same for selected trial and default, so that both pair:
 final      selected trial and default on training and validation rows, over the final class orders: reported
 reference  the selected trial on the search's split, over its class orders and the final ones: tells how
            much of the selected value was luck, and how much the test rows differ; not where values are
-           chosen inside each run (chf, adaptive)
+           selected inside each run (chf, adaptive)
 """
 
 from __future__ import annotations

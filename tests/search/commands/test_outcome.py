@@ -285,8 +285,8 @@ GRID = {"lwf": {"kd_weight": {"choice": [0.25, 1.0, 4.0]}, "temperature": {"choi
 @pytest.mark.parametrize(
     ("methods", "protocol", "search", "says"),
     [
-        ({"lwf": None}, {}, {"trials": 3}, "chosen on one class order"),
-        ({"lwf": None}, {"seeds": 2}, {"trials": 3}, "chosen on 2 runs of a trial"),
+        ({"lwf": None}, {}, {"trials": 3}, "selected on one class order"),
+        ({"lwf": None}, {"seeds": 2}, {"trials": 3}, "selected on 2 runs of a trial"),
         (GRID, {}, {"trials": 20, "sampler": "grid"}, "--trials +12"),
         (GRID, {}, {"trials": 4, "sampler": "grid"}, "set search.trials to its size and 12 more"),
     ],
