@@ -39,7 +39,7 @@ pytestmark = [
 ]
 
 NET = """
-from own_parts import small
+from cluster_parts import small
 
 def make(*args, **kwargs):
     return small(*args, **kwargs)
@@ -108,7 +108,7 @@ def _project(place: Path) -> None:
                 pixels = random.randint(0, 255, (8, 8, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{number}.png")
     (place / "own_net.py").write_text(NET)
-    (place / "own_parts.py").write_text(PARTS)
+    (place / "cluster_parts.py").write_text(PARTS)
     (place / "order.txt").write_text("3\n1\n0\n2\n")
 
 
