@@ -25,6 +25,7 @@ from analysis.statistics.intervals import FEWEST, Mean, holm, too_few
 from analysis.statistics.sample import Sample, recorded
 from cl_core.errors import BadRequest, unknown
 from cl_core.metrics import OBJECTIVES
+from cl_core.records import CONFIRM
 
 STUDY_PARTS = ("data", "recipe", "protocol", "search", "methods")
 UNFAIR = ("data", "recipe", "protocol")  # where these differ, a difference is not of what was searched
@@ -108,9 +109,10 @@ class Paired:
 def compare(a: str | Path | Results, b: str | Path | Results, metric: str | None = None) -> Paired:
     """Return the paired differences of B and A in `metric` (default: A's first objective).
 
-    Each cell is compared by its final runs where both folders have them on the test split, else by the runs
-    of its selected trial. Raises BadRequest for an unknown metric, other images, a cell with tasks of other
-    sizes, and folders without a cell in common.
+    Each cell is compared by its final runs where both folders have them on the test split, or by those that
+    confirm it where both have them. Else it is compared by the runs of its selected trial in the search.
+    Raises BadRequest for an unknown metric, other images, a cell with tasks of other sizes, and folders
+    without a cell in common.
     """
     left, right = open_results(a), open_results(b)
     if metric is not None and metric not in OBJECTIVES:
@@ -144,10 +146,9 @@ def compare(a: str | Path | Results, b: str | Path | Results, metric: str | None
 
 
 def _difference(results: Sequence[Results], a: Cell, b: Cell, metric: str) -> Difference:
-    final = all(
-        (cell.best["purpose"] == "final").all() and (cell.best["split"] == "test").all() for cell in (a, b)
-    )
-    runs = [cell.best if final else cell.selected for cell in (a, b)]
+    kinds = [set(zip(cell.best["purpose"], cell.best["split"], strict=True)) for cell in (a, b)]
+    alike = kinds[0] == kinds[1] and kinds[0] in ({("final", "test")}, {(CONFIRM, "val")})
+    runs = [cell.best if alike else cell.selected for cell in (a, b)]
     rows = [_values(*side, metric) for side in zip(results, runs, strict=True)]
     both = [key for key in rows[0] if key in rows[1]]
     before, after = (Sample.of((key[0], side[key]) for key in both) for side in rows)

@@ -27,7 +27,8 @@ class ProtocolRecord:
     worst: bool = False  # the worst run counts, not the mean
     first: int | None = None  # tasks that first-k looks at
     runs: int = 1  # class orders x seeds of a trial
-    keep_default: float = 0.8  # the probability from which on a confirmed trial replaces the default
+    turns: int = 1  # class orders that trials take in turn
+    keep_default: float = 0.7  # the probability from which on a confirmed trial replaces the default
 
     @property
     def label(self) -> str:
@@ -161,7 +162,8 @@ def _protocol(plain: Mapping[str, Any]) -> ProtocolRecord:
         worst=plain.get("aggregate") == "worst",
         first=plain.get("first"),
         runs=counts[0] * counts[1] if all(isinstance(count, int) for count in counts) else 1,
-        keep_default=float(keep) if isinstance(keep := plain.get("keep_default"), int | float) else 0.8,
+        turns=turns if isinstance(turns := plain.get("spread"), int) else 1,
+        keep_default=float(keep) if isinstance(keep := plain.get("keep_default"), int | float) else 0.7,
     )
 
 

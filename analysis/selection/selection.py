@@ -3,10 +3,13 @@
 Where trials were confirmed on fresh class orders, `analysis.selection.confirmation` selects. Else it is the
 trial that ranks first in the search.
 
-A trial's score is the mean of the study's first objective over its completed runs, or
-the worst where the protocol says so. Stopped runs are not
-ranked: their averages run over fewer tasks. Where a trial has fewer completed runs than another of
+A trial's score is the mean of the study's first objective over its completed runs, or the worst where the
+protocol says so. Where trials take class orders in turn, the effect of the order is taken out. Stopped runs
+are not ranked: their averages run over fewer tasks. Where a trial has fewer completed runs than another of
 its cell, it is not ranked either, so that no lucky class order wins.
+
+Cells are shown by their final runs where all of them have some; else by the runs that confirm the selected
+trial, where all cells have them on the same class orders; else by the runs of the search.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import pandas as pd
 
 from analysis.lake.results import Results
 from analysis.selection.confirmation import Confirmation, confirmation
+from analysis.selection.turns import on_one_scale
 from cl_core.records import CONFIRM, OWN_DEFAULT, SEARCHING
 
 
@@ -32,10 +36,8 @@ class Cell:
     runs: pd.DataFrame  # every ended run of its search
     ranking: pd.DataFrame  # trial, trial_digest, runs, objective (over runs); best first
     selected: pd.DataFrame  # the runs of the selected trial in its search; no rows when none completed
-    best: (
-        pd.DataFrame
-    )  # the runs that stand for the cell: its final runs where every cell has some, else `selected`
-    default: pd.DataFrame  # completed runs of trial 0 where the study starts from published defaults
+    best: pd.DataFrame  # the runs that stand for the cell: final or confirming ones, or `selected`
+    default: pd.DataFrame  # completed runs of the published default, like `best` confirming or of the search
     evaluation: pd.DataFrame  # every ended run of its evaluation, final or reference
     confirming: pd.DataFrame  # every ended run that confirms a trial on a fresh class order
     confirmation: Confirmation | None = None  # the confirmed selection, where there is one
@@ -68,6 +70,12 @@ class Cell:
         if self.confirmation is not None:
             return [self.confirmation.selected.digest]
         return list(self.ranking["trial_digest"].head(1))
+
+    @property
+    def confirmed(self) -> pd.DataFrame:
+        """The completed runs that confirm the selected trial."""
+        done = self.confirming[self.confirming["status"] == "completed"]
+        return done[done["trial_digest"].isin(self.selected_digest)]
 
     @property
     def final(self) -> pd.DataFrame:
@@ -129,7 +137,8 @@ def _cells(results: Results) -> list[Cell]:
             mine = ended[ended["purpose"] == "search"]
             search = mine[(mine["status"] == "completed") & mine["objective"].notna()]
             seeks = searched.get(scenario, "")
-            ranking = _ranking(results, search, direction, turned=seeks == "hardest")
+            mine = on_one_scale(mine, results.study.protocol.turns, name)
+            ranking = _ranking(results, mine.loc[search.index], direction, turned=seeks == "hardest")
             confirmed = None if seeks else confirmation(results, search, ended)
             selected = _selected(search, ranking, ended, confirmed)
             first = ended.iloc[0]
@@ -154,10 +163,21 @@ def _cells(results: Results) -> list[Cell]:
             )
     # Final runs have test rows alone: either all cells are shown by theirs, or none is.
     compared = [cell for cell in out if len(cell.selected) and not cell.seeks]
+    names = {cell.name for cell in compared}  # frames in a cell do not compare as a whole
     if all(len(cell.final) for cell in compared):
-        names = {cell.name for cell in compared}  # frames in a cell do not compare as a whole
-        out = [replace(cell, best=cell.final) if cell.name in names else cell for cell in out]
+        return [replace(cell, best=cell.final) if cell.name in names else cell for cell in out]
+    if len({tuple(sorted(cell.confirmed["class_order"])) for cell in compared}) == 1:
+        return [_shown_confirmed(cell, paper) if cell.name in names else cell for cell in out]
     return out
+
+
+def _shown_confirmed(cell: Cell, paper: bool) -> Cell:
+    """Return a cell that is shown by its confirming runs, if it has some."""
+    if cell.confirmed.empty:
+        return cell
+    done = cell.confirming[cell.confirming["status"] == "completed"]
+    default = done[done["trial"].isin([0, OWN_DEFAULT] if paper else [OWN_DEFAULT])]
+    return replace(cell, best=cell.confirmed, default=default)
 
 
 def _selected(
@@ -213,9 +233,9 @@ def split_sentence(results: Results, split: str) -> str:
     protocol = results.study.protocol
     name = results.study.objective[0].replace("_", " ")
     best = f"{'worst-case' if protocol.worst else 'mean'} {name}"
-    confirmed = any(cell.confirmation is not None for cell in cells(results))
+    shown = cells(results)
     how = f"Each cell is shown at the trial with the best {best}"
-    if confirmed:
+    if any(cell.confirmation is not None for cell in shown):
         how = f"Each cell is shown at its selected trial, confirmed on fresh class orders, by {best}"
     how += {
         "validation": " on validation rows of all tasks (non-causal: selection looked at all tasks)",
@@ -231,7 +251,11 @@ def split_sentence(results: Results, split: str) -> str:
     }.get(protocol.select_on, f", selected by {protocol.select_on}")
     selected = split_selected_on(results)
     caution = "; numbers of a selected best are optimistic on the rows that selected it"
-    again = " They are final runs, trained on training and validation rows." if _evaluated(results) else ""
+    again = ""
+    if _any_of(shown, "final"):
+        again = " They are final runs, trained on training and validation rows."
+    elif _any_of(shown, CONFIRM):
+        again = " They are the runs on the fresh class orders."
     return f"Measured on {rows}.{again} {how}{caution if split == selected else ''}."
 
 
@@ -240,9 +264,9 @@ def same_sentence(split: str) -> str:
     return f"Measured on {'test' if split == 'test' else 'validation'} rows, by the leaderboard's runs."
 
 
-def _evaluated(results: Results) -> bool:
-    """Tell whether cells are shown by their final runs."""
-    return any((cell.best["purpose"] == "final").any() for cell in cells(results))
+def _any_of(shown: list[Cell], purpose: str) -> bool:
+    """Tell whether cells are shown by runs of a purpose."""
+    return any((cell.best["purpose"] == purpose).any() for cell in shown)
 
 
 def orders_sentence(shown: list[Cell], interval: str = "± is the half width of") -> str:

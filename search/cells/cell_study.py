@@ -15,11 +15,12 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cl_core.hparams import digest
+from search.cells.class_order_effect import effect
 from search.cells.samplers import planned, sampler
 from search.cells.stoppers import Course, Stopper
 from search.cells.stopping_study import StoppingStudy
 from search.cells.stored_trial import AUDITED, ERROR, NUMBER, RETRY, SOURCE, STATUS, VALUES
-from search.cells.trials import RunEnd, Trial, aggregated, finite
+from search.cells.trials import RunEnd, Trial, finite
 from search.cells.warm_start import Observation
 from search.worker.job import Answer
 from spaces.resolved.cell import Cell
@@ -48,6 +49,7 @@ class CellStudy:
         self._storage, self._prefix = storage, prefix
         search, protocol = study.study.search, study.study.protocol
         self._worst = protocol.aggregate == "worst"
+        self._turns = study.turns(cell)
         directions = list(study.directions(cell).values())
         self.optuna = self._open(cell.name, directions, known)
         self._reports = directions == ["max"]
@@ -62,6 +64,7 @@ class CellStudy:
             cell.tasks,
             [order for order, _ in study.runs(cell)],
             self._worst,
+            self._turns,
             f"{search.seed} {cell.name}",
         )
         self._load()
@@ -122,7 +125,7 @@ class CellStudy:
     def new_trial(self, known: Values | None = None) -> Trial:
         """Begin the next trial, with values that are `known` or planned, else with the sampler's."""
         number = len(self.trials)
-        values = known or planned(self.study.study.search, self.cell, number)
+        values = known or planned(self.study.study.search, self.cell, number, self._turns)
         self.trials[number] = trial = self._ask(number, values, {})
         return trial
 
@@ -222,20 +225,33 @@ class CellStudy:
             status, error = "failed", error or f"objective {what!r} is missing or NaN"
         trial.ends[run] = RunEnd(status, known or ())
         trial.lost.discard(run)
-        if trial.status != "running":
+        if trial.status == "running":
+            if status == "completed" and self.report(trial, run, self.cell.tasks - 1, answer.increments):
+                status = "stopped"  # between two runs
+            if status in ("failed", "stopped"):
+                self._end(trial, status, error)
+            else:
+                self._complete(trial)
+        if self._turns > 1 and trial.number < self._turns and not trial.unfinished:
+            for other in self.trials.values():  # those that waited for the effect of their class order
+                if other.status == "running":
+                    self._complete(other)
+
+    def _complete(self, trial: Trial) -> None:
+        """End a trial in Optuna if all of its runs have completed and its class order can be compared."""
+        measured = self._measured(trial.number)
+        turn = trial.number % self._turns
+        if measured is None or (turn and any(self.trials[default].unfinished for default in (0, turn))):
             return
-        if status == "completed" and self.report(trial, run, self.cell.tasks - 1, answer.increments):
-            status = "stopped"  # between two runs
-        if status in ("failed", "stopped"):
-            self._end(trial, status, error)
-        elif len(trial.ends) == len(trial.specs):
-            self._end(trial, "completed")
+        by_order = effect(trial.number, self._measured, self._turns, self.study.objectives)
+        trial.objectives = tuple(value - of for value, of in zip(measured, by_order, strict=True))
+        self._end(trial, "completed")
+
+    def _measured(self, number: int) -> tuple[float, ...] | None:
+        return self.trials[number].measured(self.study.objectives, self._worst)
 
     def _end(self, trial: Trial, status: str, error: str | None = None) -> None:
         """End a trial in Optuna: completed, stopped or failed."""
-        if status == "completed":
-            runs = [trial.ends[run].values for run in range(len(trial.specs))]
-            trial.objectives = aggregated(runs, self.study.objectives, self._worst)
         if status == "failed" and error:
             self._storage.set_trial_user_attr(trial.optuna_id, ERROR, error)
         state = _STATES[status]

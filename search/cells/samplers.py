@@ -35,15 +35,15 @@ def sampler(search: SearchPart, cell: Cell, number: int) -> BaseSampler:
     return RandomSampler(seed=seed)
 
 
-def planned(search: SearchPart, cell: Cell, number: int) -> Values | None:
+def planned(search: SearchPart, cell: Cell, number: int, turns: int = 1) -> Values | None:
     """Return the values of a trial that are fixed in advance; None if the sampler proposes them.
 
-    The published defaults come first, then the points of a grid. A search for a class order always begins
-    with the natural one.
+    The published defaults come first, once on each of the class orders that trials take in `turns`, then the
+    points of a grid. A search for a class order always begins with the natural one.
     """
     first: list[Values] = []
     if "paper" in search.start_from or cell.seeks:
-        first = [cell.space.defaults()]
+        first = [cell.space.defaults()] * turns
     plan: Iterator[Values] = iter(first)
     if search.sampler == "grid":
         plan = itertools.chain(first, (point for point in cell.space.points() if point not in first))

@@ -45,6 +45,12 @@ class Trial:
             return None
         return next((index for index in range(len(self.specs)) if index not in self.ends), None)
 
+    def measured(self, objectives: Mapping[str, str], worst: bool) -> tuple[float, ...] | None:
+        """Return each objective over its runs, as measured; None unless all of them have completed."""
+        ends = [self.ends.get(run) for run in range(len(self.specs))]
+        values = [end.values for end in ends if end is not None and end.status == "completed"]
+        return aggregated(values, objectives, worst) if len(values) == len(ends) else None
+
     @property
     def unfinished(self) -> bool:
         """Tell whether one of its runs is running or has still to start."""

@@ -17,6 +17,7 @@ from analysis.lake.run_rows import run_rows
 from cl_core.errors import BadRequest
 from cl_core.hparams import to_dict
 from cl_core.method import METHODS
+from search.cells.class_order_effect import effect
 from search.cells.trials import aggregated, finite
 from spaces.resolved.cell import Cell
 from spaces.resolved.run_spec import trial_digest
@@ -54,6 +55,7 @@ def observations(
     for what, theirs, ours in (
         ("images", fingerprint, study.data.fingerprint),
         ("objectives", list(other.search.objective), list(study.objectives)),
+        ("protocol.spread", other.protocol.turns, study.study.protocol.turns),
         ("protocol.validation", other.protocol.validation, study.study.protocol.validation),
         ("protocol", *(_judged_by(part) for part in (other.protocol, study.study.protocol))),
     ):
@@ -101,9 +103,8 @@ def _of_cell(
             # Where class orders are searched, a run's own order belongs to the trial's values.
             order = cell.scenario.class_order if cell.seeks else str(row["class_order"])
             runs[order, int(row["seed"])] = row
-    wanted = study.runs(cell)
     ran = set().union(*groups.values())
-    missing = [run for run in wanted if run not in ran]
+    missing = [run for run in study.all_runs(cell) if run not in ran]
     if groups and missing:
         order, seed = missing[0]
         raise BadRequest(
@@ -111,16 +112,18 @@ def _of_cell(
             "orders and seeds, or leave it out"
         )
     worst = study.study.protocol.aggregate == "worst"
-    out = []
-    for number in sorted(groups):
-        mine = [groups[number].get(run) for run in wanted]
+    measured: dict[int, tuple[float, ...]] = {}
+    for number, runs in groups.items():
+        mine = [runs.get(run) for run in study.runs(cell, number)]
         values = [None if row is None else finite([row[name] for name in study.objectives]) for row in mine]
         known = [value for value in values if value is not None]
-        if len(known) < len(wanted):  # not all of its class orders and seeds have ended
-            continue
-        first = mine[0]
-        assert first is not None
-        objectives = aggregated(known, study.objectives, worst)
+        if len(known) == len(values):  # all of its class orders and seeds have ended
+            measured[number] = aggregated(known, study.objectives, worst)
+    out = []
+    for number in sorted(measured):
+        first = groups[number][study.runs(cell, number)[0]]
+        by_order = effect(number, measured.get, study.turns(cell), study.objectives)
+        objectives = tuple(value - of for value, of in zip(measured[number], by_order, strict=True))
         out.append(Observation(str(first["run"]), _values(study, cell, first, where), objectives))
     return out
 
@@ -148,7 +151,7 @@ def _values(study: ResolvedStudy, cell: Cell, row: Mapping[str, Any], where: str
         values = cell.space.validate(given)
     except BadRequest as error:
         raise BadRequest(f"{other}: {error}; or leave it out") from None
-    order, seed = study.runs(cell)[0]
+    order, seed = study.runs(cell, int(row["trial"]))[0]
     made = study.configuration(cell, values, order, seed)
     method = METHODS[made.method](made.hp)
     wanted: dict[str, Any] = {f"hp.{name}": value for name, value in method.values().items()}

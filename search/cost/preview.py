@@ -41,7 +41,7 @@ def likely_trials(study: ResolvedStudy, cell: Cell, count: int) -> list[Values]:
     dice = _Dice(study.study.search.seed, cell.name)
     out = []
     for number in range(count):
-        plan = planned(study.study.search, cell, number)
+        plan = planned(study.study.search, cell, number, study.turns(cell))
         out.append(cell.space.sample_with(dice) if plan is None else plan)
     return out
 
@@ -56,7 +56,7 @@ def base_tasks(study: ResolvedStudy, cell: Cell, checkpoints: Path, known: set[s
     seen: set[str] = set()
     for number, values in enumerate(likely_trials(study, cell, looked)):
         keys: set[str] = set()
-        for order, seed in study.runs(cell):
+        for order, seed in study.runs(cell, number):
             configuration = study.configuration(cell, values, order, seed)
             key = base_key(configuration, study.data)
             if key in seen:

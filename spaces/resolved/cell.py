@@ -19,7 +19,7 @@ from spaces.space.scenario_axis import check_order_search, order_space, seeks
 from spaces.space.space import Space
 from spaces.space.task_space import task_space
 from spaces.study.confirmation import ConfirmPart
-from spaces.study.protocol import check_protocol
+from spaces.study.protocol import ProtocolPart, check_protocol
 from spaces.study.strategies import check_objectives, check_sampler, check_stopper
 from spaces.study.study import Entry, Study
 
@@ -114,7 +114,7 @@ def cell_of(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data
         space = dataclasses.replace(space, parameters=fixed, displaced=tuple(space.moved))
         budget, note = 1, "chosen task by task"
     elif size == 1:
-        budget, note = 1, "nothing to search"
+        budget, note, confirm = 1, "nothing to search", _alone(protocol)
     else:
         if study.search.sampler == "grid" and size is not None and size < budget:
             budget, note = size, "the whole grid"
@@ -148,18 +148,29 @@ def _with_confirmation(
     search, protocol = study.search, study.protocol
     if not isinstance(protocol.confirm, ConfirmPart):
         return budget, note, None
+    least = max(2, protocol.turns + 1)
     repeats, runs = protocol.orders * protocol.seeds, protocol.confirm.runs
     left = search.trials - math.ceil(runs / repeats)
     if search.sampler == "grid":
         if left < budget:
             return budget, f"{note or 'of the grid'}, nothing left to confirm", None
         return budget, f"{note}, {runs} runs confirm", protocol.confirm
-    if left < 2:
+    if left < least:
         raise BadRequest(
             f"{label}: protocol.confirm takes {runs} runs, which leaves no trials to search of search.trials "
-            f"{search.trials}: set it to {search.trials - left + 2} or more, or confirm to none"
+            f"{search.trials}: set it to {search.trials - left + least} or more, or confirm to none"
         )
-    return left, f"of {search.trials}, {runs} runs confirm", protocol.confirm
+    turns = f" on {protocol.turns} class orders in turn" if protocol.turns > 1 else ""
+    return left, f"of {search.trials}{turns}, {runs} runs confirm", protocol.confirm
+
+
+def _alone(protocol: ProtocolPart) -> ConfirmPart | None:
+    """Return the confirmation of a cell that has nothing to search: its default on the same class orders.
+
+    So cells are compared on class orders that no search has seen.
+    """
+    confirm = protocol.confirm
+    return confirm.model_copy(update={"top": 0}) if isinstance(confirm, ConfirmPart) else None
 
 
 def _merged(study: Mapping[str, Any], label: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def check_runs(study: ResolvedStudy) -> None:
     """Raise BadRequest unless each cell can train its default values, and both ends of every domain."""
     for cell in study.cells:
         with _within(cell):
-            for order, seed in study.runs(cell):
+            for order, seed in study.all_runs(cell):
                 check(study.configuration(cell, cell.space.defaults(), order, seed), study.data)
             if cell.seeks:  # every key gives an order
                 continue

@@ -22,7 +22,8 @@ def grown(existing: Mapping[str, Any], new: Study) -> Study:
     """Return `new` grown by the study of a run folder, whose study.yaml is `existing`.
 
     The larger number of trials, orders and seeds wins. Methods and scenarios are united, the old ones first.
-    The confirmation, and the probability that keeps the default, stay where `new` does not set them.
+    The confirmation, the spread over class orders, and the probability that keeps the default, stay where
+    `new` does not set them.
     Raises BadRequest, which names the first key that may not change.
     """
     old = standing_study(existing)
@@ -36,6 +37,8 @@ def grown(existing: Mapping[str, Any], new: Study) -> Study:
                     f"protocol.{key} may not grow from {before} to {now} where search.stopper "
                     f"{old.search.stopper} has compared runs: use another --out"
                 )
+    if new.protocol.spread not in (AUTO, old.protocol.spread):
+        _same({"spread": old.protocol.spread}, {"spread": new.protocol.spread}, "protocol.")
     for label, entry in old.methods.items():
         if label in new.methods:
             _same(flat(entry.model_dump()), flat(new.methods[label].model_dump()), f"methods.{label}.")
@@ -56,6 +59,7 @@ def grown(existing: Mapping[str, Any], new: Study) -> Study:
             update={
                 "confirm": old.protocol.confirm if new.protocol.confirm == AUTO else new.protocol.confirm,
                 "keep_default": (new if set_anew else old).protocol.keep_default,
+                "spread": old.protocol.spread,
                 "orders": max(old.protocol.orders, new.protocol.orders),
                 "seeds": max(old.protocol.seeds, new.protocol.seeds),
             }

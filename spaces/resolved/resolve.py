@@ -13,7 +13,7 @@ from spaces.resolved.cell import cell_of
 from spaces.resolved.checks import check_init, check_runs, check_shared_base
 from spaces.resolved.continuing import grown
 from spaces.resolved.study import ResolvedStudy
-from spaces.study.search_defaults import with_defaults
+from spaces.study.search_defaults import check_spread, with_defaults
 from spaces.study.study import Study
 from spaces.study.study_file import RESOLVED
 
@@ -39,6 +39,7 @@ def resolve(
     if existing is not None:
         study = grown(existing, study).on(data.num_classes)
         kept |= _kept(existing.get(RESOLVED) or {}, data)
+    check_spread(study)
     cells = tuple(
         cell_of(study, label, entry, scenario, data)
         for label, entry in study.methods.items()

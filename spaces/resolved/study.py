@@ -102,10 +102,22 @@ class ResolvedStudy:
         others = (f"seed:{k}" for k in range(1, count + 1))
         return [first, *(order for order in others if order != first)][:count]
 
-    def runs(self, cell: Cell) -> list[tuple[str, int]]:
-        """Return class order and seed of every run of one trial. The first has the scenario's own order."""
-        protocol = self.study.protocol
-        return [(o, s) for o in self.orders(cell, protocol.orders) for s in range(protocol.seeds)]
+    def turns(self, cell: Cell) -> int:
+        """Return the number of class orders that the trials of a cell take in turn."""
+        return self.study.protocol.turns if cell.confirm and cell.budget > 1 else 1
+
+    def runs(self, cell: Cell, trial: int = 0) -> list[tuple[str, int]]:
+        """Return class order and seed of every run of a trial. Those of trial 0 begin with the scenario's.
+
+        Where trials are spread over class orders, the trial has the one whose turn it is.
+        """
+        protocol, turns = self.study.protocol, self.turns(cell)
+        orders = self.orders(cell, protocol.orders * turns)
+        return [(o, s) for o in orders[trial % turns :: turns] for s in range(protocol.seeds)]
+
+    def all_runs(self, cell: Cell) -> list[tuple[str, int]]:
+        """Return class order and seed of every run of one trial or, where they are spread, of one on each."""
+        return [run for trial in range(self.turns(cell)) for run in self.runs(cell, trial)]
 
     def first_run(self, cell: Cell, values: Mapping[str, Value] | None = None) -> Configuration:
         """Return the first run of a trial, by default of the trial with the space's default values."""
@@ -210,7 +222,7 @@ class ResolvedStudy:
                 identity,
                 self.configuration(cell, values, order, seed),
             )
-            for index, (order, seed) in enumerate(self.runs(cell))
+            for index, (order, seed) in enumerate(self.runs(cell, trial))
         ]
 
     def _run_spec(

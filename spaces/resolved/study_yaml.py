@@ -44,7 +44,7 @@ def _cell(study: ResolvedStudy, cell: Cell) -> dict[str, Any]:
     plain: dict[str, Any] = {
         "name": cell.name,
         "tasks": list(cell.sizes),
-        "runs": [f"{order}/s{seed}" for order, seed in study.runs(cell)],
+        "runs": [f"{order}/s{seed}" for order, seed in study.all_runs(cell)],
         "budget": cell.budget,
         "confirm": cell.confirm.model_dump() if cell.confirm else None,
         "search": cell.searched,

@@ -115,6 +115,11 @@ class ProtocolPart(Part):
         le=MOST_REPEATS,
         description="class orders of each trial: the scenario's own, then seed:1, seed:2, ...",
     )
+    spread: int | Literal["auto"] = Field(
+        default=AUTO,
+        description="number of class orders that trials take in turn, each one of them; the first trials are "
+        "the published default on each; auto: by the budget; 1: all trials on the same",
+    )
     seeds: int = Field(
         default=1, ge=1, le=MOST_REPEATS, description="training seeds of each trial: 0, 1, ..."
     )
@@ -127,7 +132,7 @@ class ProtocolPart(Part):
         "selection; its runs count as part of search.trials; auto: by the budget; none: off",
     )
     keep_default: float = Field(
-        default=0.8,
+        default=0.7,
         ge=0.5,
         lt=1,
         description="with confirm: select a trial in place of the published default if it is better with "
@@ -155,6 +160,9 @@ class ProtocolPart(Part):
                 raise BadRequest(
                     f"protocol.{key} needs select_on {owner}, but select_on is {select}: remove one of them"
                 )
+        spread = value.get("spread", AUTO)
+        if isinstance(spread, int) and not 1 <= spread <= MOST_REPEATS:
+            raise BadRequest(f"protocol.spread must lie in [1, {MOST_REPEATS}], not {spread}: take 2")
         asked = value.get("confirm", AUTO) not in (None, "none", AUTO)
         if asked and (reason := unconfirmed(select, str(value.get("aggregate", "mean")))):
             raise BadRequest(f"protocol.confirm must be none: {reason}")
@@ -163,6 +171,11 @@ class ProtocolPart(Part):
         if select in INSIDE_RUNS and value.get(select) is None:
             return {**value, select: {}}
         return value
+
+    @property
+    def turns(self) -> int:
+        """The class orders that trials take in turn; 1 where all train on the same."""
+        return self.spread if isinstance(self.spread, int) else 1
 
     @property
     def inside_runs(self) -> bool:
@@ -201,7 +214,7 @@ class ProtocolPart(Part):
 
     def fixed(self) -> dict[str, Any]:
         """Return what may not change when a run folder is continued, without keys of other protocols."""
-        plain = self.model_dump(exclude={"orders", "seeds", "confirm", "keep_default"})
+        plain = self.model_dump(exclude={"orders", "spread", "seeds", "confirm", "keep_default"})
         if self.evaluate_on is not None:
             plain["evaluate_on"] = self.evaluate_on.spec().identity()
         return {key: value for key, value in plain.items() if value is not None}

@@ -14,7 +14,6 @@ from cl_core.images.data_spec import DataSpec
 from cl_core.scenarios.scenarios import ScenarioSpec
 from spaces.space.scenario_axis import scenarios_of
 from spaces.study.budget import BudgetPart
-from spaces.study.confirmation import ConfirmPart
 from spaces.study.data import DataPart, data_from_name
 from spaces.study.part import Part
 from spaces.study.protocol import FinalPart, ProtocolPart
@@ -226,9 +225,9 @@ class Study(Part):
             )
         return self.model_copy(update={"search": self.search.model_copy(update={"trials": trials})})
 
-    def confirmed_by(self, confirm: ConfirmPart | None) -> Study:
-        """Return the study with another confirmation."""
-        return self.model_copy(update={"protocol": self.protocol.model_copy(update={"confirm": confirm})})
+    def with_protocol(self, keys: Mapping[str, Any]) -> Study:
+        """Return the study with other values of some keys of its protocol, which are not checked again."""
+        return self.model_copy(update={"protocol": self.protocol.model_copy(update=keys)})
 
     def to_plain(self) -> dict[str, Any]:
         """Return the study as a study file writes it, with every default."""

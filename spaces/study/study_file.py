@@ -60,11 +60,13 @@ def existing_study(path: Path) -> dict[str, Any] | None:
 def standing_study(existing: Mapping[str, Any]) -> Study:
     """Return the study that a folder's study.yaml describes. Raises BadRequest if it is damaged.
 
-    A folder whose file does not name a confirmation was begun before there was one, so it has none.
+    A folder whose file does not name a confirmation, or over how many class orders its trials are spread,
+    was begun before there was one: it has none, and all of its trials train on the same.
     """
     try:
         study = parse_study({k: v for k, v in existing.items() if k != RESOLVED})
-        return study.confirmed_by(None) if study.protocol.confirm == AUTO else study
+        missing = {"confirm": None, "spread": 1}
+        return study.with_protocol({k: v for k, v in missing.items() if getattr(study.protocol, k) == AUTO})
     except BadRequest as error:
         raise BadRequest(f"the folder's study.yaml is damaged ({error}): restore it from a copy") from None
 

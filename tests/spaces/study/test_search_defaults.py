@@ -1,4 +1,4 @@
-"""Search defaults: the confirmation that a number of trials pays for, and where it is off."""
+"""Search defaults: the confirmation and the class orders that a number of trials pays for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spaces.resolved.resolve import resolve
 from spaces.resolved.study import ResolvedStudy
 from spaces.resolved.study_yaml import study_yaml
 from spaces.study.confirmation import ConfirmPart
-from spaces.study.search_defaults import CONFIRMED, with_defaults
+from spaces.study.search_defaults import CONFIRMED, SPREAD, with_defaults
 from spaces.study.study_file import load_study, standing_study
 from tests.search.simulation import images
 
@@ -36,18 +36,22 @@ def confirmed(**changes: Any) -> Any:
 
 def test_the_page_of_the_search_shows_the_table() -> None:
     lines = PAGE.read_text(encoding="utf-8").split("<!-- confirm -->\n")[1].split("<!-- /confirm -->")[0]
-    rows = [f"| fewer than {min(CONFIRMED)} | nothing |"]
+    rows = [f"| fewer than {min(CONFIRMED)} | all on one class order | nothing |"]
     for least, part in CONFIRMED.items():
-        rows.append(
-            f"| {least} or more | the best {part.top} and the default, on {part.orders} class orders |"
+        turns = max((turns for trials, turns in SPREAD.items() if trials <= least), default=1)
+        trained = f"on {turns} class orders in turn" if turns > 1 else "all on one class order"
+        confirmed = (
+            f"the best {part.top} and the default, on {part.orders} class order{'s' * (part.orders > 1)}"
         )
+        rows.append(f"| {least} or more | {trained} | {confirmed} |")
+    assert set(SPREAD) <= set(CONFIRMED)
     assert lines.splitlines()[2:] == rows
 
 
 def test_the_budget_decides_what_is_confirmed() -> None:
-    assert confirmed(search={"trials": 14}) is None
+    assert confirmed(search={"trials": 9}) is None
     assert confirmed(search={"trials": 15}) == ConfirmPart(top=2, orders=2)
-    assert confirmed(search={"trials": 30}) == ConfirmPart()
+    assert confirmed(search={"trials": 30}) == ConfirmPart(top=3, orders=2)
     assert confirmed(search={"trials": 30}, protocol={"confirm": None}) is None
     assert confirmed(search={"trials": 30}, protocol={"confirm": "none"}) is None
     assert confirmed(search={"trials": 3}, protocol={"confirm": {"top": 1}}) == ConfirmPart(top=1)
@@ -90,6 +94,63 @@ def test_a_confirmation_that_leaves_nothing_to_search_is_refused_with_the_number
     with pytest.raises(BadRequest, match=r"lwf: protocol.confirm takes 12 runs.*: set it to 14 or more"):
         made(search={"trials": 10}, protocol={"confirm": {}})
     assert [cell.budget for cell in made(search={"trials": 14}, protocol={"confirm": {}}).cells] == [1, 2]
+
+
+def spread(**changes: Any) -> Any:
+    return with_defaults(load_study({**PLAIN, **changes})).protocol.spread
+
+
+def test_the_budget_decides_over_how_many_class_orders_trials_are_spread() -> None:
+    assert spread(search={"trials": 24}) == 1
+    assert spread(search={"trials": 25}) == 2
+    assert spread(search={"trials": 25}, protocol={"spread": 4}) == 4
+    assert spread(search={"trials": 25}, protocol={"spread": 1}) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"protocol": {"orders": 2}}, "but protocol.orders is 2: set it to 1"),
+        ({"protocol": {"confirm": None}}, "but protocol.confirm is none: set it to {top: 3, orders: 2}"),
+        ({"search": {"trials": 30, "start_from": []}}, "but search.start_from leaves it out: add paper"),
+        ({"search": {"trials": 30, "sampler": "grid"}}, "but search.sampler is grid: take another"),
+        ({"protocol": {"select_on": "chf"}}, "but protocol.confirm is none"),
+    ],
+)
+def test_what_cannot_be_spread_is_left_alone_unless_it_is_asked_for(
+    changes: dict[str, Any], says: str
+) -> None:
+    methods = {"lwf": {"kd_weight": {"choice": [0.1, 1, 4]}, "temperature": {"choice": [1, 2]}}}
+    plain = {"methods": methods, "search": {"trials": 30}, **changes}
+    assert spread(**plain) == 1
+    with pytest.raises(BadRequest) as caught:
+        made(**{**plain, "protocol": {**plain.get("protocol", {}), "spread": 2}})
+    assert says in str(caught.value)
+    assert str(caught.value).endswith(", or set protocol.spread to 1")
+
+
+def test_a_spread_out_of_range_is_refused() -> None:
+    with pytest.raises(BadRequest, match=r"protocol.spread must lie in \[1, 1000\], not 0"):
+        load_study({**PLAIN, "protocol": {"spread": 0}})
+
+
+def test_a_folder_keeps_its_spread_and_refuses_another() -> None:
+    old = yaml.safe_load(study_yaml(made(search={"trials": 16})))
+    assert old["protocol"]["spread"] == 1
+    assert made(old, search={"trials": 40}).study.protocol.spread == 1
+    with pytest.raises(BadRequest, match=r"protocol.spread was 1 when this folder was begun and is 2 now"):
+        made(old, search={"trials": 40}, protocol={"spread": 2})
+    before = yaml.safe_load(study_yaml(made(search={"trials": 30})))
+    assert before["resolved"]["cells"][1]["runs"] == ["natural/s0", "seed:1/s0"]
+    assert made(before, search={"trials": 30}).study.protocol.spread == 2
+    del before["protocol"]["spread"]
+    assert standing_study(before).protocol.spread == 1
+
+
+def test_a_cell_without_a_search_is_trained_on_the_class_orders_that_confirm_the_others() -> None:
+    reference, searched = made(search={"trials": 30}).cells
+    assert (reference.budget, reference.confirmation_runs) == (1, 2)
+    assert (searched.budget, searched.confirmation_runs) == (22, 8)
 
 
 def test_a_grid_is_not_cut_for_its_confirmation() -> None:

@@ -47,7 +47,8 @@ def study(*overrides: str, **changes: Any) -> Study:
 
 def continued(new: ResolvedStudy, old: ResolvedStudy) -> ResolvedStudy:
     """`new` in the folder of `old`."""
-    return resolve(new.study, new.data, yaml.safe_load(study_yaml(old)))
+    asked = new.study.with_protocol({"spread": "auto"})  # as a study file leaves it
+    return resolve(asked, new.data, yaml.safe_load(study_yaml(old)))
 
 
 def test_a_domain_is_refused_whose_ends_the_method_cannot_run_with(data: Data) -> None:
@@ -141,10 +142,11 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "adaptive": None,
         "validation": 0.1,
         "orders": 1,
+        "spread": "auto",
         "seeds": 1,
         "aggregate": "mean",
         "confirm": "auto",
-        "keep_default": 0.8,
+        "keep_default": 0.7,
     }
     assert plain["budget"] == {"gpu_hours": None, "wall": None, "until": None}
     assert plain["scenarios"][0]["class_order"] == "natural"
