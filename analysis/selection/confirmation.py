@@ -20,17 +20,13 @@ from analysis.lake.results import Results
 from analysis.lake.searched_space import spaces
 from analysis.selection.points import points
 from analysis.selection.posterior import Floats, Index, posterior
+from analysis.selection.row_covariance import row_covariance
 from analysis.statistics.sample import recorded
 from cl_core.metrics import METRICS
 from cl_core.records import CONFIRM, OWN_DEFAULT
 
-SHARED = 0.4
-"""The part of the counting error that tells two runs apart, in standard deviations.
-
-All runs of a cell are measured on the same rows, and often answer them alike; the error by counts is an upper
-bound as well. On CIFAR-10 images (300 rows, three class orders), what neither trial nor class order explains
-was 0.38 (LwF) and 0.65 (iCaRL) of it.
-"""
+MOST_RUNS = 600
+"""Runs of a search that the posterior uses beside the confirming ones: every k-th where there are more."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,9 @@ def confirmation(results: Results, search: pd.DataFrame, ended: pd.DataFrame) ->
     others = confirmed[~confirmed["trial_digest"].isin(published)]
     if others.empty:
         return None
-    runs = pd.concat([search, confirmed])
+    own = search["trial_digest"].isin([*published, *others["trial_digest"]])
+    beside = search[~own]
+    runs = pd.concat([search[own], beside[:: 1 + len(beside) // MOST_RUNS], confirmed])
     # The default first: differences are from it, or from any other trial where it has no run at all.
     digests = sorted(dict.fromkeys(runs["trial_digest"]), key=lambda digest: digest not in published)
     _, direction = results.study.objective
@@ -91,7 +89,7 @@ def confirmation(results: Results, search: pd.DataFrame, ended: pd.DataFrame) ->
         index,
         np.unique(runs["class_order"].astype(str), return_inverse=True)[1],
         sign * runs["objective"].to_numpy(dtype=float),
-        _variance(results, confirmed, len(runs)),
+        _error(results, runs),
         _points(results, runs, index, len(digests)),
         default=0,
     )
@@ -137,13 +135,20 @@ def _points(results: Results, runs: pd.DataFrame, trial: Index, count: int) -> F
     return points(space, runs.iloc[[first[at] for at in range(count)]])
 
 
-def _variance(results: Results, confirmed: pd.DataFrame, count: int) -> np.ndarray | None:
-    """Return the known part of the variance of each of `count` runs, by the counts of those that confirm."""
-    name = results.study.objective[0]
-    if name not in METRICS:
+def _error(results: Results, runs: pd.DataFrame) -> Floats | None:
+    """Return [n, n], the covariance of what finitely many rows leave in the values of n runs.
+
+    Where right answers are not known row by row, runs err independently by what their counts say. None for a
+    cost, and where the counts are gone.
+    """
+    name, split = results.study.objective[0], results.study.protocol.split
+    found = row_covariance(results, list(runs["run"].astype(str)), split, name)
+    if found is not None or name not in METRICS:
+        return found
+    errors = [one.error for _, one in recorded(results, runs, "objective", name)]
+    if any(error is None for error in errors):
         return None
-    errors = [SHARED * one.error for _, one in recorded(results, confirmed, "objective", name) if one.error]
-    return np.full(count, float(np.mean(np.square(errors)))) if errors else None  # None: the counts are gone
+    return np.diag(np.square(np.array(errors, dtype=float)))
 
 
 def _rows(results: Results, confirmed: pd.DataFrame) -> int:

@@ -1,17 +1,21 @@
 """Posterior of every trial's difference from the default: a Gaussian process with effects of class orders.
 
-    value of a run = mean + f(trial) + effect of its class order + g(order, trial) + noise
+    value of a run = mean + f(trial) + effect of its class order + g(order, trial) + error of its rows + noise
 
 f is smooth over the searched values (Matérn 5/2 over the unit cube), plus an effect of each trial alone. g
 is as smooth as f and belongs to one class order. On recorded grids it is as large as f: the best trial of
 one class order is often not that of another (tests/search/replay). So runs on more class orders say more
 than more runs.
 
-Amplitudes and length scale are not known. The posterior is the mean over a grid of them, weighted by the
-restricted likelihood (Patterson and Thompson, Biometrika 58, 1971), with the scale of the noise integrated
-out. The effect of a trial is random over all trials of the search: the best of many values is taken back
-towards the mean, by as much as the noise explains. Source of the model: Rasmussen and Williams, Gaussian
-Processes for Machine Learning, 2006, sections 2.7 and 5.4.
+All runs are measured on the same few rows, which favour some trials over others. This error is the same on
+every class order, so more runs do not lessen it. Its covariance between runs is known from their answers row
+by row (`analysis.selection.row_covariance`).
+
+Amplitudes, length scale and noise are not known. The posterior is the mean over a grid of them, weighted by
+the restricted likelihood (Patterson and Thompson, Biometrika 58, 1971). The effect of a trial is random over
+all trials of the search: the best of many values is taken back towards the mean, by as much as noise and
+rows explain. Source of the model: Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006,
+sections 2.7 and 5.4.
 """
 
 from __future__ import annotations
@@ -23,26 +27,20 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
-from scipy.stats import t as student
+from scipy.stats import norm
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-# The grid. Amplitudes are standard deviations, as multiples of that of the noise.
+# The grid. Amplitudes are standard deviations, as multiples of that of all values within their class order.
+NOISE = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 LENGTH_SCALES = (0.35, 0.8, 2.0)  # of the unit cube
-SMOOTH_AMPLITUDES = (0.5, 1.0, 2.0, 4.0)  # amplitude of f
+SMOOTH_AMPLITUDES = (0.25, 0.5, 1.0, 2.0)  # amplitude of f
 PER_ORDER = (0.5, 1.0)  # amplitude of g over that of f
-TRIAL_AMPLITUDES = (
-    0.3,
-    0.6,
-    1.0,
-    2.0,
-)  # amplitude of the effect of each trial alone, where values say nothing
-TRIAL_AMPLITUDE = 0.3  # the same beside f
+TRIAL_AMPLITUDES = (0.25, 0.5, 1.0, 2.0)  # amplitude of the effect of each trial, where it is alone
+TRIAL_AMPLITUDE = 0.1  # the same beside f
 P_EQUAL = 0.25  # prior probability that no trial differs from another
-ORDER_AMPLITUDE = 10.0  # amplitude of the effect of a class order: far larger than all others
-PRIOR_RUNS = 4.0  # the weight of the prior scale of the noise, in runs
-PRIOR_SHARE = 0.25  # of the variance within class orders: that scale where no variance is known
+ORDER_AMPLITUDE = 10.0  # amplitude of the effect of a class order
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Posterior:
 
 @dataclass(frozen=True)
 class Amplitudes:
-    """One point of the grid: covariances between trials, in units of the variance of the noise."""
+    """One point of the grid: covariances between trials."""
 
     trials: Floats  # [T, T] of f and the effects of trials alone
     per_order: Floats  # [T, T] of g, between runs on the same class order
@@ -76,73 +74,79 @@ def posterior(
     trial: Index,
     order: Index,
     value: Floats,
-    variance: Floats | None = None,
+    error: Floats | None = None,
     points: Floats | None = None,
     default: int = 0,
 ) -> Posterior:
     """Return the posterior of T trials, from n runs.
 
-    `trial`, `order` and `value` are [n]; `variance` [n] is a first guess of the noise, such as that of
-    finitely many validation rows. `points` [T, D] are the trials' values in the unit cube; without them no
-    trial says anything of another. Raises ValueError without a finite value.
+    `trial`, `order` and `value` are [n]; `error` [n, n] is the covariance of the error that finitely many
+    rows leave in the values, without it none. `points` [T, D] are the trials' values in the unit cube;
+    without them no trial says anything of another. Raises ValueError without a finite value.
     """
     if not len(value) or not np.isfinite(value).all():
         raise ValueError("a posterior needs values, all of them finite")
     count = int(trial.max()) + 1 if points is None else len(points)
     value = value - value.mean()
-    within = _variance_within(order, value)
-    noise = PRIOR_SHARE * within if variance is None else float(np.mean(variance))
-    if within == noise == 0.0:  # equal values, and nothing else tells how far another run would differ
+    error = np.zeros((len(value), len(value))) if error is None else error
+    scale = max(_variance_within(order, value), float(np.diag(error).mean()))
+    if scale == 0.0:  # equal values, and nothing else tells how far another run would differ
         return Posterior(*np.zeros((3, count)))
-    grid = [Amplitudes(np.zeros((count, count)), np.zeros((count, count))), *_grid(points, count)]
-    found = [given(trial, order, value, noise, some, default) for some in grid]
+    known = error + (order[:, None] == order[None, :]) * ORDER_AMPLITUDE**2 * scale
+    grid = [Amplitudes(np.zeros((count, count)), np.zeros((count, count))), *_grid(points, count, scale)]
+    noises = [share**2 * scale for share in NOISE]
+    found = [given(trial, order, value, known, noise, some, default) for some in grid for noise in noises]
     weights, means, variances = (np.array(part) for part in zip(*found, strict=True))
-    weights[0] += np.log((len(grid) - 1) * P_EQUAL / (1 - P_EQUAL))
+    weights[: len(NOISE)] += np.log((len(grid) - 1) * P_EQUAL / (1 - P_EQUAL))
     share = np.exp(weights - weights.max())
     share /= share.sum()
     difference = share @ means
     sd = np.sqrt(share @ (variances + (means - difference) ** 2))
-    scaled = means / np.sqrt(np.maximum(variances, 1e-300))
-    better = share @ student.cdf(scaled, len(value) - 1 + PRIOR_RUNS)
+    better = share @ norm.cdf(means / np.sqrt(np.maximum(variances, 1e-300)))
     better[default] = 0.0
     return Posterior(difference, sd, better)
 
 
 def given(
-    trial: Index, order: Index, value: Floats, noise: float, amplitudes: Amplitudes, default: int
+    trial: Index,
+    order: Index,
+    value: Floats,
+    known: Floats,
+    noise: float,
+    amplitudes: Amplitudes,
+    default: int,
 ) -> tuple[float, Floats, Floats]:
     """Return the restricted log-likelihood, and mean and variance [T] of the differences.
 
-    `noise` is the prior variance of the noise, which counts as much as PRIOR_RUNS runs.
+    `known` [n, n] is the covariance of what class orders and rows add, `noise` the variance of the noise.
     """
     prior, runs = amplitudes.trials, np.ix_(trial, trial)
     same = order[:, None] == order[None, :]
-    covariance = prior[runs] + same * (ORDER_AMPLITUDE**2 + amplitudes.per_order[runs]) + np.eye(len(value))
+    covariance = prior[runs] + same * amplitudes.per_order[runs] + noise * np.eye(len(value)) + known
     root = cholesky(covariance, lower=True)
     to_runs = (prior[:, trial] - prior[default, trial]).T  # [n, T]: of the differences with the runs
     solved = solve_triangular(root, np.column_stack([np.ones(len(value)), value, to_runs]), lower=True)
     one, y, cross = solved[:, 0], solved[:, 1], solved[:, 2:]
-    known = one @ one
-    rest = y - (one @ y / known) * one
-    freedom = len(value) - 1 + PRIOR_RUNS
-    squares = float(rest @ rest) + PRIOR_RUNS * noise
-    logs = 2 * np.log(np.diag(root)).sum() + np.log(known) + freedom * np.log(squares)
+    weight = one @ one
+    rest = y - (one @ y / weight) * one
+    logs = 2 * np.log(np.diag(root)).sum() + np.log(weight) + float(rest @ rest)
     own = np.diag(prior) + prior[default, default] - 2 * prior[:, default]
-    spread = own - (cross**2).sum(axis=0) + (cross.T @ one) ** 2 / known  # the mean is not known either
+    spread = own - (cross**2).sum(axis=0) + (cross.T @ one) ** 2 / weight  # the mean is not known either
     spread = np.maximum(spread, 0.0)
     spread[default] = 0.0
-    return float(-0.5 * logs), cross.T @ rest, spread * squares / freedom
+    return float(-0.5 * logs), cross.T @ rest, spread
 
 
-def _grid(points: Floats | None, count: int) -> Iterator[Amplitudes]:
-    alone = np.eye(count)
+def _grid(points: Floats | None, count: int, scale: float) -> Iterator[Amplitudes]:
+    """Yield the points of the grid with an effect of trials. `scale` is the variance of amplitude 1."""
+    alone = scale * np.eye(count)
     for own in TRIAL_AMPLITUDES:
         yield Amplitudes(own**2 * alone, np.zeros((count, count)))
     if points is None:
         return
     apart = np.sqrt(((points[:, None, :] - points[None, :, :]) ** 2).sum(axis=2))
     for length, smooth, per_order in product(LENGTH_SCALES, SMOOTH_AMPLITUDES, PER_ORDER):
-        likeness = smooth**2 * matern(apart / length)
+        likeness = scale * smooth**2 * matern(apart / length)
         yield Amplitudes(likeness + TRIAL_AMPLITUDE**2 * alone, per_order**2 * likeness)
 
 

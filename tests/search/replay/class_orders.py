@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +29,10 @@ from analysis.lake.searched_space import spaces
 from analysis.selection.points import points
 from cl_core.errors import BadRequest
 from cl_core.records import unpack_rows
+from cl_core.scenarios.class_orders import class_order
 
 FILE = Path(__file__).with_name("class_orders.parquet")
+CLASSES = 10  # of every cell
 KEYS = ["cell", "trial", "class_order", "task"]
 Floats = NDArray[np.float64]
 
@@ -43,6 +45,7 @@ class Recorded:
     method: str
     values: pd.DataFrame  # [N, axes]: what a trial searched
     points: Floats  # [N, D]: the same in the unit cube
+    orders: tuple[str, ...]  # O names of class orders
     default: int
     validation: Floats  # [N, O, T]: accuracy on the validation rows of the classes seen so far
     test: Floats  # [N, O, T]
@@ -53,6 +56,26 @@ class Recorded:
     def base(self) -> float:
         """The cost of a first task, in runs: its images over those of the increments of one run."""
         return float(self.images[:, :, 0].mean() / self.images[:, :, 1:].sum(axis=2).mean())
+
+    @property
+    def classes(self) -> tuple[slice, ...]:
+        """The validation rows of every class, all as many."""
+        count = self.rows[-1].shape[2] // CLASSES
+        return tuple(slice(count * c, count * (c + 1)) for c in range(CLASSES))
+
+    @cached_property
+    def shares(self) -> Floats:
+        """What every validation row adds to the average incremental accuracy of a run, [N, O, rows]."""
+        trials, orders, tasks = self.validation.shape
+        out = np.zeros((trials, orders, self.rows[-1].shape[2]))
+        for at, name in enumerate(self.orders):
+            order = class_order(name, CLASSES)
+            for answers in self.rows:
+                count = answers.shape[2]
+                seen = sorted(order[: count * CLASSES // out.shape[2]])
+                rows = np.concatenate([np.r_[self.classes[c]] for c in seen])
+                out[:, at, rows] += answers[:, at] / (tasks * count)
+        return out
 
 
 def recorded_rows(results: Results) -> pd.DataFrame:
@@ -127,6 +150,7 @@ def _cell(cell: str, table: pd.DataFrame) -> Recorded:
         str(first["method"].iloc[0]),
         first[[name for name in first if name not in known and name not in unit]].reset_index(drop=True),
         first[unit].to_numpy(dtype=float),
+        tuple(map(str, table["class_order"].unique())),
         int(np.flatnonzero(first["default"])[0]),
         (table["val_correct"] / table["val_n"]).to_numpy().reshape(shape),
         (table["test_correct"] / table["test_n"]).to_numpy().reshape(shape),
