@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -35,6 +36,8 @@ from search.storage.places import ray_temporary
 from search.storage.scratch import scratch
 from search.storage.token import token
 
+NODE_DEATHS = 20  # nodes that may die under one run, besides
+_NODE_DIED = "its node has died"  # Ray says no more than this text
 MAX_FAILURES = 2  # times a worker may die under one run before the run counts as failed
 
 _DISPATCHERS: dict[str, Dispatcher] = {}
@@ -127,8 +130,13 @@ class Attempts(tune.Callback):
     """Counts the attempts of a job after its worker died."""
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Count one attempt more: Tune is about to start the job again."""
+        """Count one attempt more: Tune is about to start the job again.
+
+        The death of a node, such as a preempted one, is no failure of the run.
+        """
         trial.config["attempt"] += 1
+        if _node_died(trial.pickled_error_file) and trial.max_failures < MAX_FAILURES + NODE_DEATHS:
+            trial.max_failures += 1
 
 
 def run_tune(
@@ -174,6 +182,15 @@ def run_tune(
                 raise
     if dispatcher.aborted is not None:
         raise dispatcher.aborted
+
+
+def _node_died(path: str | None) -> bool:
+    """Tell whether a worker was lost with its node, from the error that Tune has just written to a file."""
+    try:
+        error = pickle.loads(Path(path or "").read_bytes())
+    except (OSError, ValueError, pickle.UnpicklingError):
+        return False
+    return isinstance(error, ray.exceptions.RayActorError) and _NODE_DIED in str(error)
 
 
 def _holders(allocation: Allocation) -> list[str]:
