@@ -96,11 +96,11 @@ def _run(folder, plan, label, scenario, sizes, number, order, purpose="search", 
     splits, seed = splits or plan.splits, int(purpose != "search")
     own = "val" if purpose == "reference" else splits[-1]
     cell, class_order = f"{label}@{scenario}", "natural" if order == 0 else f"seed:{order}"
-    trial = f"{cell}/{number}" + ("" if order == 0 else f"/{class_order}/s0")
+    run = f"{cell}/{number}" + ("" if order == 0 else f"/{class_order}/s0")
     if purpose != "search":
-        trial = f"{cell}/{number}/{purpose}/{class_order}/s1"
-    rng = np.random.default_rng(int(hashlib.sha256(trial.encode()).hexdigest()[:8], 16))
-    identity = {"cell": cell, "label": label, "method": label, "run": trial}
+        run = f"{cell}/{number}/{purpose}/{class_order}/s1"
+    rng = np.random.default_rng(int(hashlib.sha256(run.encode()).hexdigest()[:8], 16))
+    identity = {"cell": cell, "label": label, "method": label, "run": run}
     keep, bias = KEEP[label]
     kd_weight = 1.0 if number == 0 else float(10 ** (number % 4 - 2))
     skill = 0.95 - 0.08 * abs(np.log10(kd_weight)) - 0.01 * order
@@ -157,7 +157,7 @@ def _run(folder, plan, label, scenario, sizes, number, order, purpose="search", 
         task_row = TaskRow(
             **identity,
             task=task,
-            network=hashlib.sha256(f"{trial}{task}".encode()).hexdigest()[:20],
+            network=hashlib.sha256(f"{run}{task}".encode()).hexdigest()[:20],
             classes=sizes[task],
             images=1000,
             exemplars=bytes_kept // 64,
@@ -201,7 +201,7 @@ def _run(folder, plan, label, scenario, sizes, number, order, purpose="search", 
         versions='{"torch": "2.15.0", "cl-search": "0.1.0"}',
         **values,
     )
-    stem = file_stem(trial)
+    stem = file_stem(run)
     tables = {"tasks": task_rows, "phases": phases, "classes": classes, "confusion": confusion}
     for table, rows in tables.items():
         put(folder, table, stem, rows)

@@ -81,9 +81,9 @@ def plant(
 
 def _planted(one, scenario, sizes, order, noise, dataset, device, rows):
     cell, class_order = f"{one.label}@{scenario}", "natural" if order == 0 else f"seed:{order}"
-    trial = f"{cell}/0" + ("" if order == 0 else f"/{class_order}/s0")
-    identity = {"cell": cell, "label": one.label, "method": one.method, "run": trial}
-    own = int(hashlib.sha256(trial.encode()).hexdigest()[:8], 16) / 2**32 - 0.5
+    run = f"{cell}/0" + ("" if order == 0 else f"/{class_order}/s0")
+    identity = {"cell": cell, "label": one.label, "method": one.method, "run": run}
+    own = int(hashlib.sha256(run.encode()).hexdigest()[:8], 16) / 2**32 - 0.5
     shift = SHIFTS[order] + 2 * noise * own
     hp = {f"hp.{name}": value for name, value in one.hp.items()}
     confusions, confusion, task_rows = [], [], []
@@ -106,7 +106,7 @@ def _planted(one, scenario, sizes, order, noise, dataset, device, rows):
         task_row = TaskRow(
             **identity,
             task=task,
-            network=hashlib.sha256(f"{trial}{task}".encode()).hexdigest()[:20],
+            network=hashlib.sha256(f"{run}{task}".encode()).hexdigest()[:20],
             classes=sizes[task],
             images=1000,
             exemplars=0,

@@ -25,9 +25,9 @@ def schema(table: str) -> pa.Schema:
     return table_schema(table, {"runs": HP | RECIPE, "tasks": HP}.get(table))
 
 
-def rewrite(folder: Path, table: str, trial: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    """Apply `change(frame)` to a trial's file of a table."""
-    path = run_file(folder, table, trial)
+def rewrite(folder: Path, table: str, run: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    """Apply `change(frame)` to a run's file of a table."""
+    path = run_file(folder, table, run)
     frame = pq.read_table(path).to_pandas()
     changed = change(frame)
     pq.write_table(pa.Table.from_pandas(changed, schema=schema(table), preserve_index=False), path)

@@ -15,7 +15,7 @@ from search.worker.job import Answer, Job, Workspace
 from spaces.resolved.run_spec import RunSpec
 
 
-def spec(trial: str = "finetune@B0-5tasks/0", **changes: Any) -> RunSpec:
+def spec(run: str = "finetune@B0-5tasks/0", **changes: Any) -> RunSpec:
     configuration = Configuration(
         method="finetune",
         data=DataSpec("digits", per_class=20),
@@ -25,7 +25,7 @@ def spec(trial: str = "finetune@B0-5tasks/0", **changes: Any) -> RunSpec:
         device="cpu",
     )
     return RunSpec(
-        trial, "finetune@B0-5tasks", "finetune", 0, "search", "d" * 16, replace(configuration, **changes)
+        run, "finetune@B0-5tasks", "finetune", 0, "search", "d" * 16, replace(configuration, **changes)
     )
 
 
@@ -61,9 +61,9 @@ class StandIn:
         self.running.add(job.id)
         return job
 
-    def report(self, trial: str, task: int, increments: float | None) -> bool:
-        self.told.append(("report", trial, task))
-        return (trial, task) == self.stop_at
+    def report(self, run: str, task: int, increments: float | None) -> bool:
+        self.told.append(("report", run, task))
+        return (run, task) == self.stop_at
 
     def done(self, answer: Answer) -> None:
         self.running.remove(answer.job)

@@ -34,38 +34,38 @@ def test_the_folder_of_a_table_is_also_readable_by_pandas_alone(lake):
 
 def test_counts_add_up_to_the_rows_and_give_the_recorded_metrics(lake):
     results = open_results(lake)
-    for trial in results.runs["run"]:
-        sizes = results.sizes(trial)
+    for run in results.runs["run"]:
+        sizes = results.sizes(run)
         assert sizes == (2, 2, 1)
-        counts = results.confusions(trial, "val")
+        counts = results.confusions(run, "val")
         assert [int(c.sum()) for c in counts] == [16, 32, 40]
-        row = results.row(trial)
+        row = results.row(run)
         for name, value in summary(counts, sizes).items():
             assert row[name] == pytest.approx(value)
 
 
 def test_accuracy_by_classes_equals_accuracy_by_confusion(lake):
     results = open_results(lake)
-    trial = "icarl@B0-3tasks/1"
+    run = "icarl@B0-3tasks/1"
     for classifier in ("nearest-mean", "head"):
         rows = results.classes
-        rows = rows[(rows["run"] == trial) & (rows["classifier"] == classifier)]
+        rows = rows[(rows["run"] == run) & (rows["classifier"] == classifier)]
         by_class = rows.groupby(["after_task", "task"])[["correct", "n"]].sum()
-        matrix = accuracy_matrix(results.confusions(trial, "val", classifier), results.sizes(trial))
+        matrix = accuracy_matrix(results.confusions(run, "val", classifier), results.sizes(run))
         for (t, k), row in by_class.iterrows():
             assert matrix[t, k] == row["correct"] / row["n"]
 
 
 def test_the_primary_classifier_comes_first_and_is_the_default(lake):
     results = open_results(lake)
-    trial = "icarl@B0-3tasks/0"
-    assert results.classifiers(trial, "val") == ["nearest-mean", "head"]
-    default, head = results.confusions(trial, "val"), results.confusions(trial, "val", "head")
-    assert np.array_equal(default[-1], results.confusions(trial, "val", "nearest-mean")[-1])
+    run = "icarl@B0-3tasks/0"
+    assert results.classifiers(run, "val") == ["nearest-mean", "head"]
+    default, head = results.confusions(run, "val"), results.confusions(run, "val", "head")
+    assert np.array_equal(default[-1], results.confusions(run, "val", "nearest-mean")[-1])
     assert not np.array_equal(default[-1], head[-1])
-    assert results.confusions(trial, "test") == []
+    assert results.confusions(run, "test") == []
     with pytest.raises(BadRequest, match="unknown classifier 'haed': did you mean 'head'"):
-        results.confusions(trial, "val", "haed")
+        results.confusions(run, "val", "haed")
 
 
 def test_gathered_rows_are_read_and_a_trials_own_file_wins(lake):

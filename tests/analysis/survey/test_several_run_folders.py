@@ -25,14 +25,14 @@ def test_two_runs_of_one_study_fill_one_column_and_what_was_run_twice_counts_onc
     assert {str(s) for s in results.runs["scenario"]} == {NONE, BASE}
     joint = results.runs[results.runs["label"] == "joint"]
     assert len(joint) == 10
-    assert all(trial.startswith("a/") for trial in joint["run"])
+    assert all(run.startswith("a/") for run in joint["run"])
     found = {j.claim.id: j for j in judge(Roles(results))}
     assert (verdict(found, "A1"), verdict(found, "C1")) == ("holds", "holds")
     titles = [t.title for t in VIEWS["survey"](results).tables]
     assert titles[:2] == ["Methods", "Distillation losses alone"]
 
 
-def test_trial_names_change_only_where_they_clash(tmp_path):
+def test_names_of_runs_change_only_where_they_clash(tmp_path):
     a = plant(tmp_path / "a", ten(), orders=2)
     b = plant(tmp_path / "b", losses(), orders=2)
     assert set(open_results([a, b]).runs["run"]) == set(open_results(a).runs["run"]) | set(
@@ -47,8 +47,8 @@ def test_a_label_with_another_configuration_keeps_its_runs_name(tmp_path):
     results = open_results([a, b])
     assert {"bic", "bic (b)"} <= {cell.label for cell in cells(results)}
     assert len({cell.name for cell in cells(results)}) == len(cells(results))
-    for trial in results.runs["run"]:
-        assert results.confusions(trial, "val")
+    for run in results.runs["run"]:
+        assert results.confusions(run, "val")
 
 
 def test_data_sets_make_columns_of_their_own_and_one_counter_example_contradicts(tmp_path):

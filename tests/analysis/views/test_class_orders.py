@@ -54,12 +54,12 @@ def _write(folder: Path, run: Mapping[str, Any]) -> None:
     label, scenario = run["label"], run.get("scenario", "B0-2tasks")
     number, seed, order = run.get("trial", 0), run.get("seed", 0), run["order"]
     cell = f"{label}@{scenario}"
-    trial = f"{cell}/{number}/{order}/s{seed}"
+    name = f"{cell}/{number}/{order}/s{seed}"
     row = RunRow(
         cell=cell,
         label=label,
         method=label,
-        run=trial,
+        run=name,
         trial_digest=f"{run.get('kd', 1.0)}{order}",
         trial=number,
         purpose="search",
@@ -78,7 +78,7 @@ def _write(folder: Path, run: Mapping[str, Any]) -> None:
         average_incremental_accuracy=run["value"],
         seconds=1.0,
     )
-    stem = trial.replace("/", "--").replace(":", "-")
+    stem = name.replace("/", "--").replace(":", "-")
     assert "hp.kd_weight" in schema("runs").names
     put(folder, "runs", stem, [{**as_dict(row), "hp.kd_weight": run.get("kd", 1.0)}])
     arrival = [0, 1, 2, 3] if order == "natural" else [int(c) for c in order[5:].split("-")]
@@ -87,7 +87,7 @@ def _write(folder: Path, run: Mapping[str, Any]) -> None:
             cell=cell,
             label=label,
             method=label,
-            run=trial,
+            run=name,
             split="val",
             after_task=1,
             classifier="head",

@@ -284,8 +284,8 @@ def test_the_tasks_have_the_values_in_force_of_each_task(tmp_path: Path) -> None
     while not runner.step().done:
         pass
     rows = _rows(tmp_path, runner.spec.run)
-    (trial,) = rows["runs"]
-    assert (trial["status"], trial["hp.kd_weight"], trial["recipe.increment.lr"]) == ("completed", 0.25, 0.05)
+    (run,) = rows["runs"]
+    assert (run["status"], run["hp.kd_weight"], run["recipe.increment.lr"]) == ("completed", 0.25, 0.05)
     first, *later = rows["tasks"]
     assert (first["hp.kd_weight"], first["recipe.lr"], first["note"]) == (0.25, 0.05, None)
     for row in later:
