@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from cl_core.blocks import fields
 from cl_core.blocks.boosting import Boosted, balanced_kd, effective_weights, with_head
 from cl_core.blocks.exemplars import update_exemplars
 from cl_core.blocks.losses import cross_entropy_kd
-from cl_core.hparams import Float, hp
+from cl_core.hparams import Float, Value, hp
 from cl_core.images.view import View
 from cl_core.memory import Budget
 from cl_core.method import Method, Phase, Rows, register
@@ -70,6 +70,10 @@ class FOSTER(Method):
             doc="epochs of compression per epoch of boosting: 130 of 170",
         )
         classifier: str = fields.classifier("student", "boosted")
+
+    def recipe(self) -> Mapping[str, Value]:
+        # Official: SGD, batches of 128, a cosine from 0.1 over 170 epochs and again over 130.
+        return {"optimizer": "sgd", "weight_decay": 5e-4, "schedule": "cosine"}
 
     def primary(self) -> str:
         return self.hp.classifier

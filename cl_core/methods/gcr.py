@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from cl_core.blocks import fields
 from cl_core.blocks.coreset import coreset
 from cl_core.blocks.exemplars import outputs_of
 from cl_core.blocks.losses import TINY
-from cl_core.hparams import Float, hp, option
+from cl_core.hparams import Float, Value, hp, option
 from cl_core.images.view import View
 from cl_core.memory import Budget, herding
 from cl_core.method import Method, Phase, Rows, register
@@ -59,18 +59,9 @@ class GCR(Method):
         )
         distill: bool = fields.distill("no stored logits in the loss: weighted replay alone")
         alpha: float = fields.stability_weight(
-            0.1,
-            0.05,
-            2,
-            when=fields.DISTILLING,
-            doc="of the stored logits; official code 0.1",
+            0.1, 0.05, 2, when=fields.DISTILLING, doc="of the stored logits; official code 0.1"
         )
-        beta: float = hp(
-            0.5,
-            Float(0.05, 2, log=True),
-            stability=True,
-            doc="of the exemplars' cross-entropy; official code 0.5",
-        )
+        beta: float = fields.stability_weight(0.5, 0.05, 2, doc="of weighted replay; official code 0.5")
         ridge: float = hp(
             0.5,
             Float(1e-3, 10, log=True),
@@ -79,6 +70,11 @@ class GCR(Method):
             when={"selection": ("coreset",)},
             doc="lambda over the mean squared length of a class's gradients; official code 0.5, not over it",
         )
+
+    def recipe(self) -> Mapping[str, Value]:
+        # Official: plain SGD at one rate, batches of 32.
+        plain: dict[str, Value] = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0}
+        return {**plain, "lr": 0.03, "schedule": "constant", "batch": 32}
 
     def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
         yield Phase("train", (Rows(task.rows), Rows(s.memory.ids())), task.recipe, self.loss)
