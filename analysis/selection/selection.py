@@ -137,7 +137,8 @@ def _cells(results: Results) -> list[Cell]:
             mine = ended[ended["purpose"] == "search"]
             search = mine[(mine["status"] == "completed") & mine["objective"].notna()]
             seeks = searched.get(scenario, "")
-            mine = on_one_scale(mine, results.study.protocol.turns, name)
+            if not seeks:  # there the class order is what is searched
+                mine = on_one_scale(mine, results.study.protocol.turns, name)
             ranking = _ranking(results, mine.loc[search.index], direction, turned=seeks == "hardest")
             confirmed = None if seeks else confirmation(results, search, ended)
             selected = _selected(search, ranking, ended, confirmed)

@@ -10,8 +10,10 @@ import optuna
 import pytest
 from rich.console import Console
 
+from analysis import open_results
 from analysis.lake.run_folder import JOURNAL
 from analysis.lake.run_rows import run_rows
+from analysis.selection.selection import order_searches
 from cl_core.errors import BadRequest
 from search.cells.cell_progress import read_progress
 from search.cells.search_queue import SearchQueue
@@ -166,3 +168,14 @@ def test_another_space_of_orders_is_refused(tmp_path: Path) -> None:
     narrowed = made(images(), {"lwf": {"kd_weight": 2.0}}, BOTH, start_from=["paper", str(other)], trials=3)
     with pytest.raises(BadRequest, match=r"hp\.kd_weight"):
         observations(narrowed, str(other))
+
+
+def test_no_class_order_is_put_on_the_scale_of_another_where_other_cells_take_them_in_turn(
+    tmp_path: Path,
+) -> None:
+    protocol = {"spread": 3, "confirm": {"top": 1, "orders": 1}}
+    carried_out(searched(tmp_path, sampler="random", trials=8, protocol=protocol), tmp_path)
+    measured = run_rows(tmp_path)
+    for cell in order_searches(open_results(tmp_path)):
+        ranked = {n: measured[f"{cell.name}/{n}"]["objective"] for n in cell.ranking["trial"]}
+        assert list(cell.ranking["objective"]) == pytest.approx(list(ranked.values()))
