@@ -30,7 +30,8 @@ WEIGHTS: Mapping[str, Callable[[int], Floats]] = {
 def row_covariance(results: Results, runs: Sequence[str], split: str, metric: str) -> Floats | None:
     """Return [n, n], the covariance of the errors of a metric in n runs of one cell, measured on `split`.
 
-    None where the metric is no sum over answers, or a run lacks its right answers row by row.
+    None where the metric is no sum over answers, a run lacks its right answers row by row, or the runs were
+    measured on other numbers of rows of a class.
     """
     if metric not in WEIGHTS:
         return None
@@ -40,6 +41,8 @@ def row_covariance(results: Results, runs: Sequence[str], split: str, metric: st
     if frame["correct_rows"].isna().any() or not set(runs) <= set(found):
         return None
     rows = frame.groupby("class_name")["n"].max()
+    if (frame["n"] != frame["class_name"].map(rows)).any():
+        return None
     ends = rows.cumsum()
     places = {str(name): slice(end - n, end) for name, n, end in zip(rows.index, rows, ends, strict=True)}
     shares = np.stack([_shares(found[run], places, metric) for run in runs])

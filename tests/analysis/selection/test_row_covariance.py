@@ -79,3 +79,8 @@ def test_nothing_is_said_where_right_answers_are_not_known_or_do_not_add_up_to_t
     assert row_covariance(lake, ["x"], "val", "forgetting") is None
     assert row_covariance(lake, ["x", "y"], "val", METRIC) is None
     assert row_covariance(lake, ["x"], "test", METRIC) is None
+
+
+def test_nothing_is_said_where_two_runs_were_measured_on_other_numbers_of_rows() -> None:
+    lake = Answers(answers={"x": [{"a": "10"}], "y": [{"a": "101"}]})
+    assert row_covariance(lake, ["x", "y"], "val", METRIC) is None
