@@ -6,12 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from analysis import open_results
 from analysis.lake.run_rows import run_rows
+from analysis.selection.front import front
 from analysis.selection.selection import cells
 from analysis.selection.trials import trials
+from analysis.selection.turns import on_one_scale
 from search.cells.class_order_effect import effect
 from search.cells.search_queue import SearchQueue
 from search.cells.stoppers import Course, Stopper
@@ -74,6 +77,22 @@ def test_the_sampler_and_the_report_see_values_without_the_effect(study: Any, tm
     assert raw == {spec.run: worth(spec) for trial in cell.trials.values() for spec in trial.specs} | {
         run: value for run, value in raw.items() if "/confirm/" in run
     }
+
+
+def test_fronts_and_conditions_see_every_metric_without_the_effect_and_costs_as_measured(
+    study: Any, tmp_path: Path
+) -> None:
+    driver = run(study({"lwf": None}, trials=16, protocol=PROTOCOL), tmp_path)
+    (cell,) = driver.cells.cells.values()
+    (shown,) = cells(open_results(tmp_path))
+    found = front(open_results(tmp_path), shown, {"last_accuracy": "max", "seconds": "min"}).trials
+    expected = [on_own_order(trial.specs[0]) for trial in cell.trials.values()]
+    assert list(found["last_accuracy"]) == pytest.approx(expected)
+
+
+def test_a_search_of_which_nothing_has_ended_stays_empty() -> None:
+    runs = pd.DataFrame(columns=["trial", "status", "objective", "last_accuracy"]).astype({"trial": int})
+    assert on_one_scale(runs, 2, "last_accuracy").empty
 
 
 def test_a_trial_that_ends_before_the_default_waits_and_a_restart_loses_nothing(
