@@ -33,11 +33,17 @@ def selected_trials(results: Results) -> Section:
         f"is kept unless a trial is better with probability {keep:g} or more (protocol.keep_default). It is "
         "also kept where none of its runs on these orders has completed."
     )
+    if (turns := results.study.protocol.turns) > 1:
+        text += (
+            f" In the search, trials took {turns} class orders in turn, and their values are shown as on the "
+            "first one."
+        )
     table = pd.DataFrame([row for cell, known in found for row in _rows(results, cell, known)])
     formulas = [
-        "value of a run = mean + f(trial) + effect of its class order + g(class order, trial) + noise: f and "
-        "g are Gaussian processes over the searched values (Matérn 5/2), g one for each class order; their "
-        "amplitudes are averaged over, weighted by the restricted likelihood",
+        "value of a run = mean + f(trial) + effect of its class order + g(class order, trial) + error of its "
+        "rows + noise: f and g are Gaussian processes over the searched values (Matérn 5/2), g one for each "
+        "class order; the error of the rows is known from which of them each run answered right; amplitudes "
+        "are averaged over, weighted by the restricted likelihood",
         "P(better): posterior probability that f(trial) is better than f(default)",
     ]
     n = f"n = {span(known.orders for _, known in found)} fresh class orders"

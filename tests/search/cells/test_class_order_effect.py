@@ -15,6 +15,7 @@ from analysis.selection.front import front
 from analysis.selection.selection import cells
 from analysis.selection.trials import trials
 from analysis.selection.turns import on_one_scale
+from analysis.views.selected_trials import selected_trials
 from search.cells.class_order_effect import effect
 from search.cells.search_queue import SearchQueue
 from search.cells.stoppers import Course, Stopper
@@ -73,6 +74,7 @@ def test_the_sampler_and_the_report_see_values_without_the_effect(study: Any, tm
     (shown,) = cells(open_results(tmp_path))
     assert list(trials(open_results(tmp_path), shown)["objective"]) == pytest.approx(expected)
     assert max(shown.ranking["objective"]) == shown.ranking["objective"].iloc[0]
+    assert "trials took 3 class orders in turn" in selected_trials(open_results(tmp_path)).text
     raw = {run: row["objective"] for run, row in run_rows(tmp_path).items()}
     assert raw == {spec.run: worth(spec) for trial in cell.trials.values() for spec in trial.specs} | {
         run: value for run, value in raw.items() if "/confirm/" in run
