@@ -144,7 +144,8 @@ def _cells(results: Results) -> list[Cell]:
             selected = _selected(search, ranking, ended, confirmed)
             first = ended.iloc[0]
             published = paper and str(first["cell"]) not in adapted
-            default = search[search["trial"] == 0] if published else search.iloc[:0]
+            turns = 1 if seeks else results.study.protocol.turns  # the default comes first, once on each
+            default = search[search["trial"] < turns] if published else search.iloc[:0]
             out.append(
                 Cell(
                     name=str(first["cell"]),

@@ -144,6 +144,7 @@ def next_command(folder: Path) -> str | None:
 
 def _row(results: Results, cell: Cell, name: str, final: bool) -> list[str]:
     default = final_default(results, cell) if final else cell.default
+    default = default[default["class_order"].isin(cell.best["class_order"])]
     same = _is_default(cell) or set(default["run"]) == set(cell.best["run"])
     mine = _mean(results, cell.best, name)
     out = [cell.name, cell.selected_name.removeprefix("trial "), _number(mine.value, name)]
@@ -184,7 +185,7 @@ def _is_default(cell: Cell) -> bool:
     """Tell whether the published default is selected."""
     if cell.confirmation is not None:
         return cell.confirmation.kept
-    return set(cell.selected["run"]) == set(cell.default["run"])
+    return set(cell.selected_digest) <= set(cell.default["trial_digest"])
 
 
 def _sought(results: Results, cell: Cell, name: str) -> str:

@@ -20,6 +20,7 @@ from search.cells.class_order_effect import effect
 from search.cells.search_queue import SearchQueue
 from search.cells.stoppers import Course, Stopper
 from search.cells.warm_start import observations
+from search.commands.outcome import outcome
 from search.lake.writer import start_tables, study_schemas
 from spaces.resolved.run_spec import RunSpec
 from spaces.resolved.study import ResolvedStudy
@@ -90,6 +91,18 @@ def test_fronts_and_conditions_see_every_metric_without_the_effect_and_costs_as_
     found = front(open_results(tmp_path), shown, {"last_accuracy": "max", "seconds": "min"}).trials
     expected = [on_own_order(trial.specs[0]) for trial in cell.trials.values()]
     assert list(found["last_accuracy"]) == pytest.approx(expected)
+
+
+def test_before_the_confirmation_the_default_is_shown_on_the_class_order_of_the_selected_trial(
+    study: Any, tmp_path: Path
+) -> None:
+    driver = run(study({"lwf": None}, trials=16, protocol=PROTOCOL), tmp_path, jobs=9)
+    (cell,) = driver.cells.cells.values()
+    shown = outcome(tmp_path)
+    assert shown.columns == ["cell", "trial", "selected", "default"]
+    assert cell.trials[7].specs[0].configuration.class_order == "seed:1"
+    selected, default = (f"{worth(cell.trials[n].specs[0]):.3f}" for n in (7, 1))
+    assert list(shown.rows[0]) == [LWF, "7", selected, default]
 
 
 def test_a_search_of_which_nothing_has_ended_stays_empty() -> None:
