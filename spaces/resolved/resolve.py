@@ -39,7 +39,7 @@ def resolve(
     if existing is not None:
         study = grown(existing, study).on(data.num_classes)
         kept |= _kept(existing.get(RESOLVED) or {}, data)
-    check_spread(study)
+    check_spread(study, begun=existing is not None)
     cells = tuple(
         cell_of(study, label, entry, scenario, data)
         for label, entry in study.methods.items()

@@ -37,11 +37,15 @@ def with_defaults(study: Study) -> Study:
     return study.with_protocol(found)
 
 
-def check_spread(study: Study) -> None:
-    """Raise BadRequest where trials cannot be spread over class orders, but are to be."""
+def check_spread(study: Study, begun: bool = False) -> None:
+    """Raise BadRequest where trials cannot be spread over class orders, but are to be.
+
+    The spread of a folder that has `begun` stays.
+    """
     protocol = study.protocol
     if protocol.turns > 1 and (reason := _not_spread(study)):
-        raise BadRequest(f"protocol.spread {protocol.turns} {reason}, or set protocol.spread to 1")
+        remedy = "use another --out" if begun else "set protocol.spread to 1"
+        raise BadRequest(f"protocol.spread {protocol.turns} {reason}, or {remedy}")
 
 
 def paid(table: dict[int, Any], trials: int, fewer: Any) -> Any:

@@ -141,6 +141,8 @@ def test_a_folder_keeps_its_spread_and_refuses_another() -> None:
     with pytest.raises(BadRequest, match=r"protocol.spread was 1 when this folder was begun and is 2 now"):
         made(old, search={"trials": 40}, protocol={"spread": 2})
     before = yaml.safe_load(study_yaml(made(search={"trials": 30})))
+    with pytest.raises(BadRequest, match=r"but protocol.confirm is none: .*, or use another --out$"):
+        made(before, search={"trials": 30}, protocol={"confirm": None})
     assert before["resolved"]["cells"][1]["runs"] == ["natural/s0", "seed:1/s0"]
     assert made(before, search={"trials": 30}).study.protocol.spread == 2
     del before["protocol"]["spread"]
