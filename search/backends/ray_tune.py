@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -135,7 +134,7 @@ class Attempts(tune.Callback):
         The death of a node, such as a preempted one, is no failure of the run.
         """
         trial.config["attempt"] += 1
-        if _node_died(trial.pickled_error_file) and trial.max_failures < MAX_FAILURES + NODE_DEATHS:
+        if _node_died(trial.error_file) and trial.max_failures < MAX_FAILURES + NODE_DEATHS:
             trial.max_failures += 1
 
 
@@ -185,12 +184,12 @@ def run_tune(
 
 
 def _node_died(path: str | None) -> bool:
-    """Tell whether a worker was lost with its node, from the error that Tune has just written to a file."""
+    """Tell whether a worker was lost with its node, by the last error of its run in Tune's file."""
     try:
-        error = pickle.loads(Path(path or "").read_bytes())
-    except (OSError, ValueError, pickle.UnpicklingError):
+        errors = Path(path or "").read_text(encoding="utf-8", errors="replace")
+    except OSError:
         return False
-    return isinstance(error, ray.exceptions.RayActorError) and _NODE_DIED in str(error)
+    return _NODE_DIED in errors.rsplit("Failure # ", 1)[-1]
 
 
 def _holders(allocation: Allocation) -> list[str]:

@@ -65,14 +65,16 @@ def test_searcher_and_scheduler_survive_what_tune_does_to_them(tuner: Any, tmp_p
 
 
 def test_the_death_of_a_node_is_no_failure_of_a_run(tuner: Any, tmp_path: Path) -> None:
-    def trial(error: object) -> SimpleNamespace:
+    def trial(*errors: str) -> SimpleNamespace:
         path = tmp_path / str(len(list(tmp_path.iterdir())))
-        path.write_bytes(pickle.dumps(error))
-        return SimpleNamespace(config={"attempt": 0}, max_failures=2, pickled_error_file=str(path))
+        path.write_text(
+            "".join(f"Failure # {n} (occurred at noon)\n{text}\n" for n, text in enumerate(errors))
+        )
+        return SimpleNamespace(config={"attempt": 0}, max_failures=2, error_file=str(path))
 
-    actor_error = tuner.ray.exceptions.RayActorError
-    killed = trial(actor_error("a", "The actor died unexpectedly: the worker process was killed"))
-    lost = trial(actor_error("a", "The actor died because its node has died. Node Id: 0f"))
+    gone = "The actor died because its node has died. Node Id: 0f"
+    killed = trial(gone, "The actor died unexpectedly: the worker process was killed")
+    lost = trial("The actor died unexpectedly: the worker process was killed", gone)
     for each in (killed, lost):
         for _ in range(30):
             tuner.Attempts().on_trial_recover(0, [], each)
