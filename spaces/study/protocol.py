@@ -161,8 +161,11 @@ class ProtocolPart(Part):
                     f"protocol.{key} needs select_on {owner}, but select_on is {select}: remove one of them"
                 )
         spread = value.get("spread", AUTO)
-        if isinstance(spread, int) and not 1 <= spread <= MOST_REPEATS:
-            raise BadRequest(f"protocol.spread must lie in [1, {MOST_REPEATS}], not {spread}: take 2")
+        if spread != AUTO and (type(spread) is not int or not 1 <= spread <= MOST_REPEATS):
+            raise BadRequest(
+                f"protocol.spread must be auto or a whole number in [1, {MOST_REPEATS}], not {spread!r}: "
+                "take 2"
+            )
         asked = value.get("confirm", AUTO) not in (None, "none", AUTO)
         if asked and (reason := unconfirmed(select, str(value.get("aggregate", "mean")))):
             raise BadRequest(f"protocol.confirm must be none: {reason}")

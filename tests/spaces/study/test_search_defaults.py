@@ -129,9 +129,10 @@ def test_what_cannot_be_spread_is_left_alone_unless_it_is_asked_for(
     assert str(caught.value).endswith(", or set protocol.spread to 1")
 
 
-def test_a_spread_out_of_range_is_refused() -> None:
-    with pytest.raises(BadRequest, match=r"protocol.spread must lie in \[1, 1000\], not 0"):
-        load_study({**PLAIN, "protocol": {"spread": 0}})
+@pytest.mark.parametrize("spread", [0, 1001, 1.5, "2", "all", True, None])
+def test_a_spread_that_is_no_number_of_class_orders_is_refused(spread: object) -> None:
+    with pytest.raises(BadRequest, match=r"protocol.spread must be auto or a whole number in \[1, 1000\]"):
+        load_study({**PLAIN, "protocol": {"spread": spread}})
 
 
 def test_a_folder_keeps_its_spread_and_refuses_another() -> None:
