@@ -17,7 +17,7 @@ from tests.analysis.planted import Plan, write
 from tests.analysis.planted_tables import lake_with
 
 
-def test_the_leaderboard_shows_the_recorded_numbers_of_the_best_configuration(kept_lake):
+def test_the_leaderboard_shows_the_recorded_numbers_of_the_best_trial(kept_lake):
     results = open_results(kept_lake)
     frame = section(results, "leaderboard").table
     trials = results.runs
@@ -55,7 +55,7 @@ def test_a_stopped_run_with_a_better_average_is_not_chosen(tmp_path):
     assert cells(results)[0].selected_trial in (0, 2)
 
 
-def test_a_configuration_with_fewer_class_orders_is_not_ranked(tmp_path):
+def test_a_trial_with_fewer_class_orders_is_not_ranked(tmp_path):
     plan = Plan(labels=("lwf",), scenarios=(("B0-2tasks", (2, 2)),), trials=3, orders=2)
     folder = write(tmp_path / "run", plan)
     best = cells(open_results(folder))[0].selected_trial
@@ -87,7 +87,7 @@ def test_a_minimised_objective_ranks_the_smallest_first(lake):
         assert cell.selected["objective"].iloc[0] == cell.runs["objective"].min()
 
 
-def test_a_front_leaves_out_a_configuration_with_fewer_class_orders(tmp_path):
+def test_a_front_leaves_out_a_trial_with_fewer_class_orders(tmp_path):
     plan = Plan(labels=("lwf",), scenarios=(("B0-2tasks", (2, 2)),), trials=3, orders=2)
     folder = write(tmp_path / "run", plan)
     before = section(open_results(folder), "pareto_front")
@@ -99,7 +99,7 @@ def test_a_front_leaves_out_a_configuration_with_fewer_class_orders(tmp_path):
     assert best not in set(after.table["trial"])
 
 
-def test_a_front_holds_what_no_other_configuration_beats(lake):
+def test_a_front_holds_what_no_other_trial_beats(lake):
     study = yaml.safe_load((lake / "study.yaml").read_text())
     study["search"]["objective"] = {"last_accuracy": "max", "forgetting": "min"}
     (lake / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))

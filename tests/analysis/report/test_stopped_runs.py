@@ -34,7 +34,7 @@ def test_a_study_without_a_stopper_has_no_section_on_stopping(kept_lake):
     assert found.bare
 
 
-def test_a_configuration_that_ends_between_two_runs_counts_as_stopped_and_saves_those_to_come(tmp_path):
+def test_a_trial_that_ends_between_two_runs_counts_as_stopped_and_saves_those_to_come(tmp_path):
     plan = Plan(labels=("lwf",), scenarios=(("B0-3tasks", (2, 2, 1)),), trials=3, orders=4)
     folder = write(tmp_path / "run", plan)
     for order in (2, 3):  # the race ended trial 1 after two class orders

@@ -73,7 +73,7 @@ def test_a_hyperparameter_of_a_branch_is_compared_within_it(tmp_path):
     assert "within the trials of that branch" in found.text
 
 
-def test_stopped_configurations_count_as_worse_and_failed_ones_not_at_all(tmp_path):
+def test_stopped_trials_count_as_worse_and_failed_ones_not_at_all(tmp_path):
     points = _points(40, lambda p: p["hp.x"])
     for point in points:
         if point["hp.x"] < 0.5:
@@ -87,7 +87,7 @@ def test_stopped_configurations_count_as_worse_and_failed_ones_not_at_all(tmp_pa
     assert "Stopped trials count as tried" in found.text
 
 
-def test_too_few_configurations_give_their_number_and_no_figure(tmp_path):
+def test_too_few_trials_give_their_number_and_no_figure(tmp_path):
     points = _points(19, lambda p: p["hp.x"])
     found = VIEWS["importance"](open_results(search(tmp_path / "run", points, THREE)))
     assert found.bare

@@ -40,7 +40,7 @@ def test_the_methods_whole_range_cannot_be_widened(tmp_path):
     )
 
 
-def test_three_best_configurations_at_one_end_are_said_louder_and_first(tmp_path):
+def test_three_best_trials_at_one_end_are_said_louder_and_first(tmp_path):
     space = [ranged("a", 0.0, 1.0), ranged("b", 0.0, 1.0)]
     values = ((0.99, 1.0, 0.9), (0.5, 0.98, 0.8), (0.5, 0.96, 0.7), (0.5, 0.0, 0.6))
     points = [{"hp.a": a, "hp.b": b, "objective": v} for a, b, v in values]

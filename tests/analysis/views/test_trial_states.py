@@ -18,13 +18,13 @@ def _states(results: Results) -> dict[int, str]:
     return dict(zip(table["trial"], table["status"], strict=True))
 
 
-def test_runs_of_evaluate_are_no_configurations_of_the_search(tmp_path):
+def test_runs_of_evaluate_are_no_trials_of_the_search(tmp_path):
     points = [{"objective": 0.5}, {"objective": 0.6}, {"objective": 0.9, "purpose": "reference"}]
     points.append({"objective": 0.9, "purpose": "final"})
     assert _states(open_results(search(tmp_path / "run", points, None))) == {0: "completed", 1: "completed"}
 
 
-def test_a_configuration_with_fewer_runs_is_unfinished_without_a_stopper_and_stopped_with_one(tmp_path):
+def test_a_trial_with_fewer_runs_is_unfinished_without_a_stopper_and_stopped_with_one(tmp_path):
     plan = Plan(labels=("lwf",), scenarios=(("B0-2tasks", (2, 2)),), trials=3, orders=2)
     folder = write(tmp_path / "run", plan)
     (folder / "tables/runs/lwf@B0-2tasks--1--seed-1--s0.parquet").unlink()

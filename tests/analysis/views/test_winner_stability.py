@@ -20,7 +20,7 @@ from tests.analysis.planted_search import search
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=4), st.integers(0, 2))
-def test_redraws_of_configurations_are_exact(values, incomplete):
+def test_redraws_of_trials_are_exact(values, incomplete):
     every = [*values, *[-1.0] * incomplete]
     best = [max(one) for one in itertools.product(every, repeat=len(every))]
     best = [v for v in best if v >= 0]
@@ -35,7 +35,7 @@ def test_a_draw_alone_changes_the_winner_of_many_in_a_third_of_cases():
     assert found.worse == pytest.approx(found.another)
 
 
-def test_noise_of_two_configurations_changes_the_winner_as_often_as_the_normal_law_says():
+def test_noise_of_two_trials_changes_the_winner_as_often_as_the_normal_law_says():
     draw = np.random.default_rng(0)
     found = by_noise(np.array([0.6, 0.5]), np.array([0.1, 0.1]), 0.05, draw, 40_000)
     beaten = 0.5 * math.erfc(0.1 / math.sqrt(0.02) / math.sqrt(2))  # P(N(0.1, 0.02) < 0)
@@ -45,7 +45,7 @@ def test_noise_of_two_configurations_changes_the_winner_as_often_as_the_normal_l
     assert by_noise(np.array([0.6, 0.5]), np.zeros(2), 0.05, draw, 10).another == 0
 
 
-def test_class_orders_are_redrawn_for_all_configurations_alike():
+def test_class_orders_are_redrawn_for_all_trials_alike():
     groups = np.array([[0.9, 0.1], [0.8, 0.0]])  # orders differ much, the lead is the same on each
     draw = np.random.default_rng(0)
     assert by_order(groups, False, 0.005, draw, 500).another == 0
@@ -53,7 +53,7 @@ def test_class_orders_are_redrawn_for_all_configurations_alike():
     assert by_order(swapped, False, 0.005, draw, 4000).another == pytest.approx(0.25, abs=0.03)
 
 
-def test_the_winner_section_counts_the_configurations_within_one_standard_error(tmp_path):
+def test_the_winner_section_counts_the_trials_within_one_standard_error(tmp_path):
     plan = Plan(labels=("lwf",), scenarios=(("B0-3tasks", (2, 2, 1)),), trials=4, orders=3)
     results = open_results(write(tmp_path / "run", plan))
     (row,) = VIEWS["winner_stability"](results).table.to_dict("records")

@@ -164,7 +164,7 @@ def test_several_runs_at_a_time_end_in_recorded_time(small: Recording) -> None:
     assert {t.state for t in beside.trials if not quick[t.row]} == {"PRUNED"}
 
 
-def test_searches_that_are_compared_begin_with_the_same_configurations(table: Recording) -> None:
+def test_searches_that_are_compared_begin_with_the_same_trials(table: Recording) -> None:
     for seed in (0, 1):
         ways = [
             search(table, seed, 11, sampler="random"),
@@ -183,7 +183,7 @@ ALL = pytest.param(20, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("seeds", [8, ALL])
-def test_tpe_finds_better_configurations_than_random_search(seeds: int, table: Recording) -> None:
+def test_tpe_finds_better_trials_than_random_search(seeds: int, table: Recording) -> None:
     for trials in (40,) if seeds < 20 else (40, 60):
         found = quality.against_random(table, seeds, trials, "tpe")
         assert found["p"] < 0.05

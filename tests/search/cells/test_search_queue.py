@@ -209,7 +209,7 @@ def test_a_grid_is_walked_once_with_the_defaults_first(study: Any, tmp_path: Pat
     assert configs[0] == start.trial_digest
 
 
-def test_a_configuration_is_told_the_mean_over_its_runs(study: Any, tmp_path: Path) -> None:
+def test_a_trial_is_told_the_mean_over_its_runs(study: Any, tmp_path: Path) -> None:
     resolved = study({"lwf": None}, trials=2, protocol={"orders": 2, "seeds": 2})
     driver = Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path, concurrent=3).run()
     runs = ["", "/natural/s1", "/seed:1/s0", "/seed:1/s1"]
@@ -222,7 +222,7 @@ def test_a_configuration_is_told_the_mean_over_its_runs(study: Any, tmp_path: Pa
     assert told(tmp_path, "lwf@B0-5tasks")[0] == (0, "COMPLETE", pytest.approx(expected))
 
 
-def test_runs_of_one_configuration_follow_one_another(study: Any, tmp_path: Path) -> None:
+def test_runs_of_one_trial_follow_one_another(study: Any, tmp_path: Path) -> None:
     cells = SearchQueue(study({"lwf": None}, trials=3, protocol={"seeds": 2}), tmp_path, bases=False)
     first, second = cells.next(), cells.next()
     assert first is not None
@@ -234,7 +234,7 @@ def test_runs_of_one_configuration_follow_one_another(study: Any, tmp_path: Path
     assert third.id == "lwf@B0-5tasks/0/natural/s1"
 
 
-def test_a_failed_run_fails_its_configuration_at_once(study: Any, tmp_path: Path) -> None:
+def test_a_failed_run_fails_its_trial_at_once(study: Any, tmp_path: Path) -> None:
     resolved = study({"lwf": None}, trials=1, protocol={"seeds": 3})
     fails = lambda spec: ("failed", None) if spec.configuration.seed == 1 else ("completed", 0.5)  # noqa: E731
     driver = Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path).run(ending=fails)

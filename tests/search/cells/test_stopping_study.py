@@ -202,7 +202,7 @@ def test_a_bad_trial_that_was_stopped_early_with_a_high_value_is_not_preferred(
     assert sum(spread[20:]) / 10 < 0.6 * sum(spread[1:9]) / 8
 
 
-def test_a_race_over_class_orders_ends_a_configuration_between_two_runs(study: Any, tmp_path: Path) -> None:
+def test_a_race_over_class_orders_ends_a_trial_between_two_runs(study: Any, tmp_path: Path) -> None:
     protocol = {"orders": 7}
     resolved = study({"lwf": None}, trials=6, stopper="wilcoxon", sampler="random", protocol=protocol)
     started: dict[str, list[str]] = {}

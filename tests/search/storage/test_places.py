@@ -64,7 +64,7 @@ def test_a_path_with_a_colon_is_a_folder(path: str) -> None:
 def test_every_verb_refuses_a_url_and_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     study, url = write(tmp_path), "s3://bucket/x"
-    trial = ["train", "--method", "lwf", "--data", "digits", "--scenario", "B0-5tasks"]
+    train = ["train", "--method", "lwf", "--data", "digits", "--scenario", "B0-5tasks"]
     for arguments in (
         ["run", study, "--out", url],
         ["run", study, "--set", f"storage.root={url}"],
@@ -77,8 +77,8 @@ def test_every_verb_refuses_a_url_and_makes_nothing(tmp_path: Path, monkeypatch:
         ["report", url],
         ["compare", tmp_path, url],
         ["export", tmp_path, "--out", url],
-        [*trial, "--out", url],
-        [*trial, "--save", url],
+        [*train, "--out", url],
+        [*train, "--save", url],
         ["doctor", "--out", url],
         ["predict", url, "x.png"],
         ["rerun", url, "lwf@B0-5tasks/0"],

@@ -174,7 +174,7 @@ def test_another_data_set_may_be_judged_on_wherever_it_lies() -> None:
     assert made({"select_on": "gtep", "evaluate_on": "cifar100"}).identity != study.identity
 
 
-def test_chf_has_one_configuration_and_keeps_what_the_study_fixes() -> None:
+def test_chf_has_one_trial_and_keeps_what_the_study_fixes() -> None:
     study = made({"select_on": "chf"}, search={"trials": 9, "start_from": []})
     (cell,) = study.cells
     assert (cell.budget, cell.note) == (1, "chosen task by task")

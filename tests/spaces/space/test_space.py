@@ -101,7 +101,7 @@ def test_a_grid_over_an_interval_says_how_to_narrow_it() -> None:
         ({"hp.loss": "bce", "hp.weight": 1, "hp.budget": "total"}, "hp.budget must be one of 'per_class'"),
     ],
 )
-def test_a_configuration_that_does_not_fit_is_refused(config: dict[str, Any], message: str) -> None:
+def test_values_that_do_not_fit_are_refused(config: dict[str, Any], message: str) -> None:
     with pytest.raises(BadRequest, match=message):
         TWO_BRANCHES.validate(config)
 
@@ -109,7 +109,7 @@ def test_a_configuration_that_does_not_fit_is_refused(config: dict[str, Any], me
 @pytest.mark.parametrize("method", METHODS.names())
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10**9))
-def test_every_sampled_configuration_of_a_method_is_valid(method: str, seed: int) -> None:
+def test_every_sampled_trial_of_a_method_is_valid(method: str, seed: int) -> None:
     recipe = {
         "batch": {"choice": [32, 64]},
         "increment": {"lr": {"float": [0.01, 0.2]}, "epochs": {"int": [1, 9]}},

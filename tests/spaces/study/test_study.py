@@ -414,7 +414,7 @@ def test_a_cell_without_anything_to_search_runs_once_and_a_small_grid_runs_out(d
         ("numpy-1993", 2, 1, [("numpy-1993", 0), ("seed:1", 0)]),
     ],
 )
-def test_a_configuration_has_a_run_for_each_class_order_and_seed(
+def test_a_trial_has_a_run_for_each_class_order_and_seed(
     order: str, orders: int, seeds: int, runs: list[tuple[str, int]], data: Data
 ) -> None:
     resolved = resolve(
@@ -427,7 +427,7 @@ def test_a_configuration_has_a_run_for_each_class_order_and_seed(
     assert resolved.runs(resolved.cells[0]) == runs
 
 
-def test_the_runs_of_a_configuration_share_its_digest_and_differ_in_name(data: Data) -> None:
+def test_the_runs_of_a_trial_share_its_digest_and_differ_in_name(data: Data) -> None:
     resolved = resolve(study(protocol={"orders": 2, "seeds": 2}), data)
     cell = resolved.cells[1]
     specs = resolved.run_specs(cell, 3, cell.space.defaults())
@@ -442,7 +442,7 @@ def test_the_runs_of_a_configuration_share_its_digest_and_differ_in_name(data: D
     assert (first.class_order, first.seed, first.hp["kd_weight"]) == ("seed:1", 1, 0.25)
 
 
-def test_a_sampled_configuration_reaches_the_trainer_in_its_parts(data: Data) -> None:
+def test_a_sampled_trial_reaches_the_trainer_in_its_parts(data: Data) -> None:
     resolved = resolve(
         study(
             methods={"lwf": {"recipe": {"epochs": 2, "increment": {"lr": 0.02}}}},
