@@ -20,6 +20,14 @@ PATIENCE = 10.0  # seconds after which another one ends the process at once
 _DRAINING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
 
+class Interrupt(KeyboardInterrupt):
+    """An interrupt of the work, from a signal.
+
+    KeyboardInterrupt itself, where it passes through `exec` of a text, as in the making of a dataclass,
+    leaves a mark in the interpreter of `python -m`: it then ends by SIGINT, whatever its exit code.
+    """
+
+
 class _Interrupts:
     """The time of the first interrupt, whether it was seen, and the depth of `terminable` blocks.
 
@@ -53,7 +61,7 @@ def raise_interrupt() -> None:
             if signal.getsignal(number) not in (_drain, signal.SIG_IGN):
                 signal.signal(number, _drain)
     if interrupted() and not _Interrupts.seen:
-        raise KeyboardInterrupt
+        raise Interrupt
 
 
 @contextlib.contextmanager
@@ -129,14 +137,14 @@ def _drain(number: int, frame: object) -> None:
 
 def _give_up(number: int, frame: object) -> None:
     _Interrupts.first, _Interrupts.given_up = time.monotonic(), True
-    raise KeyboardInterrupt
+    raise Interrupt
 
 
 def _interrupt(number: int, frame: object) -> None:
     passed = 0.0 if _Interrupts.first is None else time.monotonic() - _Interrupts.first
     if _Interrupts.first is None or (passed > LOST and not _Interrupts.seen):
         _Interrupts.first = _Interrupts.first or time.monotonic()
-        raise KeyboardInterrupt
+        raise Interrupt
     if passed > PATIENCE:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

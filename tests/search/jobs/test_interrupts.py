@@ -141,6 +141,22 @@ def test_a_task_that_does_not_end_within_the_grace_period_is_given_up(tmp_path: 
     assert "Traceback" not in done.stderr
 
 
+def test_an_interrupt_while_a_module_is_made_leaves_the_exit_code_alone(tmp_path: Path) -> None:
+    """As where a signal arrives during imports: dataclasses run the text of their methods."""
+    (tmp_path / "interrupted_program.py").write_text(
+        "import os, signal, sys\n"
+        "from search.jobs.interrupts import terminable\n"
+        "try:\n"
+        "    with terminable():\n"
+        "        exec('os.kill(os.getpid(), signal.SIGTERM)')\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(7)\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), *(p for p in sys.path if p)])
+    command = [sys.executable, "-m", "interrupted_program"]
+    assert subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, check=False).returncode == 7
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_what_drains_may_end_by_itself_or_is_given_up(number: int) -> None:
     before = signal.getsignal(number)

@@ -148,7 +148,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "confirm": "auto",
         "keep_default": 0.7,
     }
-    assert plain["budget"] == {"gpu_hours": None, "wall": None, "until": None}
+    assert plain["budget"] == {"gpu_hours": None, "wall": None, "until": None, "grace": "25s"}
     assert plain["scenarios"][0]["class_order"] == "natural"
     assert plain["storage"] == {"root": "runs/", "checkpoints": None, "share": True, "optuna": None}
 
@@ -385,10 +385,10 @@ def test_cells_stand_in_study_order(data: Data) -> None:
 
 
 def test_a_cell_without_anything_to_search_runs_once_and_a_small_grid_runs_out(data: Data) -> None:
-    assert [c.budget for c in resolve(study("search.trials=12"), data).cells] == [1, 12]
+    assert [c.budget for c in resolve(study("search.trials=9"), data).cells] == [1, 9]
     grid = resolve(
         study(
-            search={"sampler": "grid", "trials": 10},
+            search={"sampler": "grid", "trials": 9},
             methods={
                 "few": {"method": "lwf", "kd_weight": {"choice": [1, 2]}, "temperature": {"choice": [1, 2]}},
                 "many": {
@@ -400,8 +400,8 @@ def test_a_cell_without_anything_to_search_runs_once_and_a_small_grid_runs_out(d
         ),
         data,
     )
-    assert [c.budget for c in grid.cells] == [4, 10]
-    assert [row["budget"] for row in grid.table()] == ["4 (the whole grid)", "10"]
+    assert [c.budget for c in grid.cells] == [4, 9]
+    assert [row["budget"] for row in grid.table()] == ["4 (the whole grid)", "9"]
     assert resolve(study(), data).table()[0]["budget"] == "1 (nothing to search)"
 
 
@@ -559,13 +559,13 @@ def test_a_method_that_restarts_has_nothing_to_search_in_the_increments_recipe(d
         study(
             methods=["finetune", "joint"],
             recipe={"epochs": 3, "increment": {"lr": {"float": [0.01, 0.2], "log": True}}},
-            search={"trials": 12},
+            search={"trials": 9},
         ),
         data,
     )
     finetune, joint = resolved.cells
     assert [p.name for p in finetune.space.searched] == ["recipe.increment.lr"]
-    assert (finetune.budget, joint.budget, joint.note) == (12, 1, "nothing to search")
+    assert (finetune.budget, joint.budget, joint.note) == (9, 1, "nothing to search")
     assert joint.space.defaults() == {"recipe.epochs": 3}
     assert warnings_of(resolved) == []
 
