@@ -15,6 +15,8 @@ of .7. `gain_at_30` and the others without a design are those of `ours`. Gains a
 the default, `low` is the end of the 95 % interval over seeds, and `worse` is the share of seeds whose
 selection is more than .005 below the default. On the few class orders that are left to judge on, equal trials
 differ as well. So `worse_on_all` counts the same on the test rows of all recorded class orders.
+`standardised_error_sd_at_30` is the standard deviation of the errors of confirmed trials, each the posterior
+mean minus the gain on all class orders, in posterior standard deviations. It is 1 where intervals hold.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +35,7 @@ from analysis.selection.posterior import (
     SMOOTH_AMPLITUDES,
     TRIAL_AMPLITUDE,
     Amplitudes,
+    Posterior,
     given,
     matern,
     posterior,
@@ -84,6 +88,7 @@ def of_cell(cell: Recorded, seeds: int, budgets: tuple[int, ...]) -> Figures:
     for figure in ("gain_at_30", "gain_at_30_low", "share_of_oracle_at_30", "worse_at_30"):
         out[figure] = out[f"{OURS}_{figure}"]
     out["oracle_gain"] = out[f"{OURS}_oracle_gain_at_30"]
+    out["standardised_error_sd_at_30"] = standardised_error(cell, 30, seeds)
     return out
 
 
@@ -148,15 +153,48 @@ def ours(cell: Recorded, budget: int, rng: np.random.Generator) -> tuple[int, In
     return _confirmed(cell, budget, rng, paid(SPREAD, budget, 1), paid(CONFIRMED, budget, None))
 
 
+def standardised_error(cell: Recorded, budget: int, seeds: int) -> float:
+    """Return the standard deviation of the errors of the trials that `ours` confirms, in posterior ones."""
+    gains = truth(cell.cell, tuple(range(cell.test.shape[1])))
+    turns, confirm = paid(SPREAD, budget, 1), paid(CONFIRMED, budget, None)
+    errors: list[float] = []
+    for seed in range(seeds):
+        search = _searched(cell, budget, np.random.default_rng(seed), turns, confirm)
+        if search is not None:
+            best, found = search.best, search.found
+            errors += list((gains[search.trials[best]] - found.difference[best]) / found.sd[best])
+    return float(np.std(errors))
+
+
 def _confirmed(
     cell: Recorded, budget: int, rng: np.random.Generator, turns: int, confirm: ConfirmPart | None
 ) -> tuple[int, Index]:
-    if confirm is None:
+    search = None if confirm is None else _searched(cell, budget, rng, turns, confirm)
+    if search is None:
         return today(cell, budget, rng)
+    found = search.found
+    passed = [t for t in search.best if found.p_better[t] >= KEEP]
+    selected = max(passed, key=lambda t: float(found.difference[t]), default=0)
+    return int(search.trials[selected]), search.orders
+
+
+class _Search(NamedTuple):
+    """A search: its trials, places there of those that were confirmed, their posterior, its class orders."""
+
+    trials: Index
+    best: list[int]
+    found: Posterior
+    orders: Index
+
+
+def _searched(
+    cell: Recorded, budget: int, rng: np.random.Generator, turns: int, confirm: ConfirmPart
+) -> _Search | None:
+    """Carry out a search and its confirmation; None where the budget leaves too little to search."""
     top, fresh = confirm.top, confirm.orders
     count = int(budget - (turns - 1) * (1 + cell.base) - (top + 1) * fresh - fresh * cell.base)
-    if count < top + 1:  # too little is left to search
-        return today(cell, budget, rng)
+    if count < top + 1:
+        return None
     orders = rng.permutation(cell.test.shape[1])
     trials = drawn(cell, count, rng)
     trial = np.array([*np.zeros(turns, dtype=int), *range(1, count)])  # the default first, on each
@@ -169,9 +207,7 @@ def _confirmed(
     values = _values(cell, trials[trial], orders[order])
     error = covariance(cell.shares[trials[trial], orders[order]], cell.classes)
     found = posterior(trial, order, values, error, cell.points[trials])
-    passed = [t for t in best if found.p_better[t] >= KEEP]
-    selected = max(passed, key=lambda t: float(found.difference[t]), default=0)
-    return int(trials[selected]), orders[: turns + fresh]
+    return _Search(trials, best, found, orders[: turns + fresh])
 
 
 DESIGNS: dict[str, Design] = {"today": today, "one_order": one_order, "ours": ours}

@@ -1,4 +1,4 @@
-"""The contracts of every backbone, and refusals of nets of one's own."""
+"""The contracts of every backbone, and refusals of own nets."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Recorded:
 
     @cached_property
     def shares(self) -> Floats:
-        """What every validation row adds to the average incremental accuracy of a run, [N, O, rows]."""
+        """The part of the average incremental accuracy that every validation row adds, [N, O, rows]."""
         trials, orders, tasks = self.validation.shape
         out = np.zeros((trials, orders, self.rows[-1].shape[2]))
         for at, name in enumerate(self.orders):
