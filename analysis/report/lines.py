@@ -11,7 +11,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from analysis.lake.results import Results
-from analysis.report.style import DASHES, colours, fade, panels, place
+from analysis.report.identity import colours
+from analysis.report.style import DASHES, fade, panels, place
 from analysis.statistics.intervals import Mean
 
 

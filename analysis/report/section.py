@@ -41,11 +41,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the report.
+    """One question of the report and its answer.
 
-    `text` holds paragraphs, apart by an empty line; one that begins with "Warning:" stands out. A table
-    column named `x ±` is shown in column `x` as its half width. Numbers in the table stay numbers; the report
-    formats them. A section that is `optional` is left out where it has nothing but text.
+    The page shows the question, the answer, the figure, the table, and then how it was measured: text,
+    formulas and n. `title` is the short name in the navigation, and the heading where there is no `question`.
+    `answer` is one sentence with its numbers. `text` holds paragraphs, apart by an empty line; one that
+    begins with "Warning:" stands out. A table column named `x ±` is shown in column `x` as its half width.
+    Numbers in the table stay numbers; the report formats them. Columns `scenario`, `label` and `classifier`
+    obey the filters of the page. A section that is `optional` is left out where it has nothing but text.
     """
 
     title: str
@@ -57,15 +60,31 @@ class Section:
     tables: Sequence[Table] = ()
     optional: bool = False
     split: str = ""  # val or test: the rows behind all of its numbers; empty where they come from no rows
+    question: str = ""
+    answer: str = ""
 
     @property
     def heading(self) -> str:
-        """The title with the rows that the section is about."""
-        return f"{self.title}, on {ROWS[self.split]}" if self.split and not self.bare else self.title
+        """The question, or the title where there is none."""
+        return self.question or self.title
+
+    @property
+    def rows(self) -> str:
+        """The rows that the section is about, in words; empty where its numbers come from no rows."""
+        return ROWS[self.split] if self.split and not self.bare else ""
+
+    @property
+    def warnings(self) -> list[str]:
+        """The paragraphs of the text that begin with "Warning:"."""
+        return [text for text in self._all if text.startswith("Warning:")]
 
     @property
     def paragraphs(self) -> list[str]:
-        """The paragraphs of the text."""
+        """The other paragraphs of the text."""
+        return [text for text in self._all if not text.startswith("Warning:")]
+
+    @property
+    def _all(self) -> list[str]:
         return [text for text in re.split(r"\n\s*\n", self.text.strip()) if text]
 
     @property

@@ -1,4 +1,4 @@
-"""The look of figures: one colour a label everywhere, small multiples of one size, dark text on white."""
+"""The look of figures: small multiples of one size, dark text on white; the page turns them to dark."""
 
 from __future__ import annotations
 
@@ -8,39 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis.lake.results import Results
-
-PALETTE = (
-    *("#2563a8", "#d9662b", "#2a9167", "#a03d9b", "#c22f45", "#7c5c2e", "#1699ad", "#8a8f1f"),
-    *("#5b4bc4", "#d17ba5", "#3f7d20", "#8c2d19", "#4c86c6", "#b98a00", "#6b6f9c"),
-)
-REFERENCE_COLOURS = {
-    "finetune": "#8d939b",
-    "joint": "#20262e",
-}  # what every method is measured against is neutral
 SEQUENTIAL = [[0.0, "#f6f8fb"], [0.25, "#c5d7ea"], [0.5, "#7fa8d1"], [0.75, "#3a74b0"], [1.0, "#123f70"]]
 DASHES = ("solid", "dot", "dash", "dashdot", "longdash")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star-triangle-up", "hexagon")
 INK, GRID, EDGE = "#1d2530", "#e6e9ee", "#b6bec9"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', Arial, sans-serif"
-
-
-def colours(results: Results) -> dict[str, str]:
-    """A colour for every label of a study, the same in every figure.
-
-    Fine-tuning and joint training are neutral.
-    """
-    method = dict(zip(results.runs["label"], results.runs["method"], strict=True))
-    out: dict[str, str] = {}
-    free = 0
-    for label in results.labels:
-        neutral = REFERENCE_COLOURS.get(str(method.get(label)))
-        if neutral is not None and neutral not in out.values():
-            out[label] = neutral
-        else:
-            out[label] = PALETTE[free % len(PALETTE)]
-            free += 1
-    return out
 
 
 def fade(colour: str, opacity: float) -> str:

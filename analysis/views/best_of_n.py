@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from analysis.lake.results import Results
+from analysis.report.identity import colours
 from analysis.report.section import VIEWS, Section
-from analysis.report.style import colours, panels, place
+from analysis.report.style import panels, place
 from analysis.selection.selection import Cell, cells, split_selected_on
 from analysis.selection.trials import ADAPTIVE, span, trials
 from cl_core.metrics import METRICS

@@ -10,8 +10,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.lake.results import Results
+from analysis.report.identity import colours
 from analysis.report.section import VIEWS, Section, Table
-from analysis.report.style import colours, fade, panels, place
+from analysis.report.style import fade, panels, place
 from analysis.selection.class_orders import NATURAL, Orders, orders_of, range_of_noise
 from analysis.selection.selection import rows_selected_on, split_selected_on
 from cl_core.metrics import OBJECTIVES

@@ -11,8 +11,9 @@ import plotly.graph_objects as go
 
 from analysis.lake.results import Results
 from analysis.report.dots import dot
+from analysis.report.identity import colours
 from analysis.report.section import VIEWS, Section, Table
-from analysis.report.style import colours, panels, place
+from analysis.report.style import panels, place
 from analysis.selection.selection import Cell, cells, final_default
 from analysis.selection.trials import span
 from analysis.statistics.intervals import ALPHA, INTERVAL, holm, too_few

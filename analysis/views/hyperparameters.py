@@ -10,8 +10,9 @@ from scipy import stats
 
 from analysis.lake.arrow_schema import ADDED
 from analysis.lake.results import Results
+from analysis.report.identity import colours
 from analysis.report.section import VIEWS, Section
-from analysis.report.style import SYMBOLS, colours, fade, panels, place, plain
+from analysis.report.style import SYMBOLS, fade, panels, place, plain
 from analysis.selection.selection import Cell, cells, rows_selected_on, split_selected_on
 from analysis.selection.trials import ranked, span
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from analysis.lake.results import Results
 from analysis.lake.searched_space import Parameter, acting, spaces
+from analysis.report.identity import colours
 from analysis.report.section import VIEWS, Section
-from analysis.report.style import colours, fade, panels, place, side_by_side
+from analysis.report.style import fade, panels, place, side_by_side
 from analysis.selection.selection import Cell, cells, split_selected_on
 from analysis.selection.trials import ADAPTIVE, span, trials
 from analysis.statistics.redraws import highest_by_chance

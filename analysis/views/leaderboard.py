@@ -11,8 +11,9 @@ import plotly.graph_objects as go
 
 from analysis.lake.results import Results
 from analysis.report.dots import dot
+from analysis.report.identity import REFERENCE_COLOURS, colours
 from analysis.report.section import ROWS, VIEWS, Section, Table
-from analysis.report.style import REFERENCE_COLOURS, colours, panels, place
+from analysis.report.style import panels, place
 from analysis.selection.reference import Reference, reference
 from analysis.selection.selection import (
     Cell,

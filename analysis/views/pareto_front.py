@@ -9,8 +9,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.lake.results import Results
+from analysis.report.identity import colours
 from analysis.report.section import VIEWS, Section
-from analysis.report.style import colours, fade, panels, place
+from analysis.report.style import fade, panels, place
 from analysis.selection.front import Front, Point, front
 from analysis.selection.selection import Cell, cells, rows_selected_on, split_selected_on
 from analysis.statistics.intervals import INTERVAL

@@ -10,8 +10,9 @@ import plotly.graph_objects as go
 
 from analysis.lake.results import Results
 from analysis.lake.searched_space import Parameter, acting, ends, spaces
+from analysis.report.identity import colours
 from analysis.report.section import VIEWS, Section
-from analysis.report.style import colours, fade, panels, place, side_by_side
+from analysis.report.style import fade, panels, place, side_by_side
 from analysis.selection.selection import Cell, cells, split_selected_on
 from analysis.selection.trials import ranked, span
 from cl_core.hparams import Choice, Int

@@ -9,8 +9,9 @@ import plotly.graph_objects as go
 
 from analysis.lake.results import Results
 from analysis.report.dots import dot
+from analysis.report.identity import REFERENCE_COLOURS, colours
 from analysis.report.section import VIEWS, Section, Table
-from analysis.report.style import REFERENCE_COLOURS, colours, panels, place
+from analysis.report.style import panels, place
 from analysis.selection.selection import orders_sentence, split_sentence
 from analysis.statistics.intervals import CLEAR, INTERVAL, SMALLEST, TOO_FEW, mean
 from analysis.survey.contrasts import NOT_MEASURED, signed

@@ -17,8 +17,9 @@ import plotly.graph_objects as go
 from analysis.lake.arrow_schema import ADDED
 from analysis.lake.results import Results
 from analysis.lake.several_runs import Runs
+from analysis.report.identity import colours
 from analysis.report.section import VIEWS, Section, Table
-from analysis.report.style import colours, panels, place, plain
+from analysis.report.style import panels, place, plain
 from analysis.selection.selection import Cell, cells, final_default
 from analysis.statistics.intervals import INTERVAL
 from analysis.statistics.sample import Sample, measured

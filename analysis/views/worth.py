@@ -12,8 +12,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.lake.results import Results
+from analysis.report.identity import colours
 from analysis.report.section import VIEWS, Section, Table
-from analysis.report.style import colours, fade, panels, place
+from analysis.report.style import fade, panels, place
 from analysis.selection.levels import SPLIT, THIRDS, Leveled, factors_of, leveled
 from analysis.selection.sanity import checks
 from analysis.selection.selection import cells, split_selected_on

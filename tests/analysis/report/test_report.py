@@ -83,7 +83,7 @@ def test_a_link_in_a_label_is_shown_as_text_in_a_figure():
 
 def test_every_view_has_its_section_formula_and_n(page):
     titles = re.findall(r"<h2>([^<]*)</h2>", page)
-    assert titles[:2] == ["Leaderboard, on validation rows", "Accuracy over tasks, on validation rows"]
+    assert titles[:2] == ["Leaderboard", "Accuracy over tasks"]
     # This lake has nothing for them.
     left_out = {"survey", "class_orders", "final", "importance", "planned_and_spent", "range_edges"}
     shown = set(VIEWS.names()) - {
@@ -132,7 +132,7 @@ def test_a_broken_view_keeps_the_page_and_shows_one_line(lake):
         text = render(open_results(lake))
     line = rf"This view failed: {re.escape(__file__)}:\d+: KeyError: &#39;first line\\nsecond line&#39;"
     assert re.search(line, text)
-    assert "<h2>Task confusion, on validation rows</h2>" in text
+    assert "<h2>Task confusion</h2>" in text
 
 
 def test_a_view_that_gives_no_section_is_told_where_it_is_defined(lake):

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis import open_results
+from analysis.report.identity import colours
 from analysis.report.page import render
-from analysis.report.style import colours
 from analysis.selection.selection import cells
 from analysis.statistics.counting_error import errors
 from analysis.statistics.intervals import p_of_zero
@@ -122,7 +122,7 @@ def test_final_runs_lead_the_leaderboard_in_figure_and_table(lake):
         changed.loc[mine, "average_incremental_accuracy"] / 2
     )  # of no account here
     board = leaderboard(results)
-    assert board.heading == "Leaderboard, on test rows"
+    assert board.rows == "test rows"
     assert board.text.startswith("Measured on test rows. They are final runs")
     assert board.figure.layout.xaxis.title.text.endswith(", test rows")
     marks = {m.y[0]: [] for m in board.figure.data}
