@@ -35,6 +35,7 @@ from search.storage.places import ray_temporary
 from search.storage.scratch import scratch
 from search.storage.token import token
 
+NODE_PATIENCE = 600.0  # seconds a cluster has to bring a node
 NODE_DEATHS = 20  # nodes that may die under one run, besides
 _NODE_DIED = "its node has died"  # Ray says no more than this text
 MAX_FAILURES = 2  # times a worker may die under one run before the run counts as failed
@@ -125,6 +126,17 @@ class JobScheduler(FIFOScheduler):
         """Restore nothing: the run folder has the state."""
 
 
+class NodesLeft(tune.Callback):
+    """Looks at the nodes while jobs wait: Tune itself waits for ever for a cluster that is gone."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Let the dispatcher look. Raises NoNodeLeft."""
+        _DISPATCHERS[self._key].look()
+
+
 class Attempts(tune.Callback):
     """Counts the attempts of a job after its worker died."""
 
@@ -149,13 +161,14 @@ def run_tune(
     """
     with (
         ray_environment(),
-        _ray(allocation, own_files or {}),
+        _ray(allocation, own_files or {}) as patience,
         scratch() as place,
         token(dispatcher.space.folder, dispatcher.space.checkpoints) as name,
         shared(dispatcher) as key,
     ):
         dispatcher.space = replace(dispatcher.space, token=name, sources=sources_digest())
         dispatcher.nodes.alive = partial(_holders, allocation)
+        dispatcher.nodes.patience = patience
         dispatcher.nodes.begin()
         try:
             tuner = tune.Tuner(
@@ -170,7 +183,7 @@ def run_tune(
                     name="search",
                     storage_path=str(place),
                     verbose=0,
-                    callbacks=[Attempts()],
+                    callbacks=[Attempts(), NodesLeft(key)],
                     failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 ),
@@ -206,11 +219,14 @@ def _reason(trial: Any) -> str:
 
 
 @contextlib.contextmanager
-def _ray(allocation: Allocation, own_files: Mapping[str, Path]) -> Iterator[None]:
-    """Provide a Ray to work on. If it is started here, it is stopped here."""
+def _ray(allocation: Allocation, own_files: Mapping[str, Path]) -> Iterator[float]:
+    """Provide a Ray to work on; yield the seconds it has to bring a node where none is left.
+
+    If it is started here, it is stopped here.
+    """
     if ray.is_initialized():
         check_cluster(allocation, joined_nodes())
-        yield
+        yield NODE_PATIENCE
         return
     named = cluster_address()
     with contextlib.ExitStack() as stack:
@@ -222,7 +238,7 @@ def _ray(allocation: Allocation, own_files: Mapping[str, Path]) -> Iterator[None
         check_cluster(allocation, joined_nodes())
         raise_interrupt()
         with terminable():  # Ray has put a handler of its own in place, which ends the process at once
-            yield
+            yield NODE_PATIENCE if named is not None else 0.0
 
 
 @contextlib.contextmanager

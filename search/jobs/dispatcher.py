@@ -83,6 +83,11 @@ class Dispatcher:
         self.watch()
         return stop
 
+    def look(self) -> None:
+        """See that a node is left that could train. Raises NoNodeLeft if none is, which ends the command."""
+        with self._guard():
+            self.nodes.look()
+
     def lost(self, job: str, reason: str) -> None:
         """Fail a job that ended without an answer."""
         with self._guard():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -13,6 +14,7 @@ from cl_core.errors import ClSearchError
 from search.worker.job import Node
 
 FAILURES = 2  # failures of a node before it gets no further job
+CHECK = 5.0  # seconds between two looks at the nodes
 
 
 class NoNodeLeft(ClSearchError):
@@ -22,7 +24,8 @@ class NoNodeLeft(ClSearchError):
 class Nodes:
     """The failures of nodes in one command. `say` gets a line for each node that is left out.
 
-    `alive` returns the ids of the nodes that could train a job; without it there is but one machine.
+    `alive` returns the ids of the nodes that could train a job; without it there is but one machine. Where
+    none is left, `patience` seconds pass before the command ends: an autoscaler needs minutes for a node.
     """
 
     def __init__(
@@ -32,6 +35,9 @@ class Nodes:
         alive: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self.say, self.alive = say, alive
+        self.patience = 0.0
+        self._next_look = 0.0
+        self._none_since: float | None = None
         self._path = folder / NODES
         self._failures: Counter[str] = Counter()
         self._left_out: dict[str, str] = {}  # id -> line
@@ -57,6 +63,29 @@ class Nodes:
             self.say(f"{line}. It gets no further run.")
             with aside(self._path) as hidden:
                 hidden.write_text(json.dumps(list(self._left_out.values())) + "\n", encoding="utf-8")
+
+    def look(self) -> None:
+        """See that a node is there that could train, at most every CHECK seconds.
+
+        Says once that there is none. Raises NoNodeLeft if none came for `patience` seconds: without a node
+        the jobs would wait for ever, and nobody would know.
+        """
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + CHECK
+        if self.alive():
+            self._none_since = None
+            return
+        if self._none_since is None:
+            self._none_since = now
+            if self.patience:
+                self.say(f"no node is left that can hold a run: waiting {self.patience / 60:.0f} min for one")
+        if now - self._none_since >= self.patience:
+            raise NoNodeLeft(
+                "no node is left that can hold a run (Ray was stopped, or its machines are gone). Give the "
+                "same command again: it continues from the last checkpoints."
+            )
 
 
 def left_out_nodes(folder: Path) -> list[str]:

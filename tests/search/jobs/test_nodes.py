@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,29 @@ def test_the_command_ends_where_no_node_can_train(tmp_path: Path) -> None:
     driver.nodes.alive = lambda: ["bad"]
     with pytest.raises(NoNodeLeft, match=r"bad.example cannot train: it has no images \(and no other"):
         _unfit(driver)
+
+
+def test_the_command_says_that_no_node_is_left_and_ends_where_none_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, said = _cluster(StandIn(jobs("0")), tmp_path)
+
+    def look(second: float, *alive: str) -> None:
+        monkeypatch.setattr(time, "monotonic", lambda: second)
+        driver.nodes.alive = lambda: alive
+        driver.look()
+
+    driver.nodes.patience = 60.0
+    look(0, "good")
+    look(10)
+    look(40)
+    assert said == ["no node is left that can hold a run: waiting 1 min for one"]
+    look(65, "good")  # an autoscaler has brought one
+    look(75)
+    look(130)
+    with pytest.raises(NoNodeLeft, match="Give the same command again"):
+        look(136)
+    assert isinstance(driver.aborted, NoNodeLeft)
 
 
 def test_jobs_for_another_node_are_handed_back_when_the_budget_is_spent(tmp_path: Path) -> None:
