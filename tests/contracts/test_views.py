@@ -106,6 +106,7 @@ BY_SEARCH = {
 }
 BY_FINAL_RUNS = {
     *("leaderboard", "final", "survey", "accuracy_curves", "forgetting", "recency_bias", "task_confusion"),
+    *("stability_plasticity", "old_and_new_errors", "task_and_class", "task_curves", "class_drilldown"),
 }
 
 
