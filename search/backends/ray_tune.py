@@ -78,7 +78,7 @@ class JobSearcher(Searcher):
             "job": job,
             "space": dispatcher.space,
             "attempt": 0,
-            "bundle": self._allocation.bundle,
+            "bundle": replace(self._allocation, gpu=job.gpu).bundle,
             "labels": dict(self._allocation.labels),
             "avoid": nodes,
         }
@@ -168,6 +168,7 @@ def run_tune(
     ):
         dispatcher.space = replace(dispatcher.space, token=name, sources=sources_digest())
         dispatcher.nodes.alive = partial(_holders, allocation)
+        dispatcher.gpu = allocation.gpu
         dispatcher.nodes.patience = patience
         dispatcher.nodes.begin()
         try:

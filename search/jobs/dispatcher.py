@@ -3,7 +3,8 @@ gets its row.
 
 It lives in the driver. Workers write the rows of what they train. The row of a run that was stopped or lost
 is written here from the rows on disk, because its worker may be gone. What a worker says it wrote is compared
-with what is here. A job that failed because of its node is handed out again, for another node.
+with what is here. A job that failed because of its node is handed out again, for another node. One that ran
+out of GPU memory beside others gets a larger part of a GPU.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from search.lake.compaction import Compaction
 from search.lake.receipts import lost_rows
 from search.lake.writer import drop_run
 from search.storage.trouble import storage_trouble
-from search.worker.job import NO_STORAGE, UNFIT_NODE, Answer, Job, Node, Workspace
+from search.worker.job import NO_MEMORY, NO_STORAGE, UNFIT_NODE, Answer, Job, Node, Workspace
 from search.worker.worker import end_run
 
 HERE = Node("", "of this command")
@@ -49,10 +50,13 @@ class Dispatcher:
         self.queue, self.space, self.watch = queue, space, watch
         self.nodes = Nodes(space.folder, say)
         self._compaction = Compaction(space.folder)
+        self.gpu = 0.0  # the part of a GPU that the next job gets
         self.aborted: Exception | None = None  # why no further job may start
         self.trouble: dict[str, str] = {}  # job -> why its worker did not answer
         self._open: dict[str, Job] = {}
-        self._again: list[Job] = []  # jobs for another node than the one they failed on
+        self._again: list[
+            Job
+        ] = []  # jobs for another node than the one they failed on, or a larger part of one
 
     @property
     def finished(self) -> bool:
@@ -71,10 +75,11 @@ class Dispatcher:
             job = self._again.pop(0) if self._again else self.queue.next()
             if job is not None and job.spec.configuration.net:  # a worker imports it without asking
                 check_own_code(NETS.kind, job.spec.configuration.net)
-        if job is not None:
-            self._open[job.id] = job
-            self.watch()
-        return job and _placed(job)
+        if job is None:
+            return None
+        job = self._open[job.id] = replace(job, gpu=self.gpu)
+        self.watch()
+        return _placed(job)
 
     def answer(self, answer: Answer) -> bool:
         """Take the answer after a step; return True if the job must end here."""
@@ -99,6 +104,9 @@ class Dispatcher:
         job = answer.job
         if (reason := self._trouble_of_node(answer)) is not None:
             self._elsewhere(answer, reason)
+            return True
+        if answer.status == NO_MEMORY:
+            self._with_more_memory(answer)
             return True
         if answer.status != "running":
             if not self._arrived(answer):
@@ -146,6 +154,17 @@ class Dispatcher:
         """Hand a job out again, for another node."""
         self._again.append(self._open.pop(answer.job))
         self.nodes.failed(answer.job, answer.node or HERE, reason)
+
+    def _with_more_memory(self, answer: Answer) -> None:
+        """Hand a job out again with twice its part of a GPU, and all later jobs with as much."""
+        job = self._open.pop(answer.job)
+        self._again.append(job)
+        if (wider := min(1.0, 2 * job.gpu)) > self.gpu:
+            self.gpu = wider
+            self.nodes.say(
+                f"{job.id} ran out of GPU memory beside other runs: from now on a run gets {wider:g} of a "
+                f"GPU. Set resources.gpu to {wider:g}."
+            )
 
     def _hand_back_again(self) -> None:
         for job in self._again:

@@ -10,6 +10,7 @@ from spaces.resolved.run_spec import RunSpec
 
 NO_STORAGE = "no storage"  # the status of a job that had no place to write
 UNFIT_NODE = "unfit node"  # the status of a job that another node may train
+NO_MEMORY = "no memory"  # the status of a job that found a GPU too small beside other jobs
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,20 @@ class Node:
 class Job:
     """A run ("run"), or a base checkpoint that several runs wait for ("base", of the run `spec`).
 
-    `fingerprint` is that of the driver's images, where it knows it.
+    `fingerprint` is that of the driver's images, where it knows it. `gpu` is the part of a GPU that the job
+    gets from Ray; 0 without Ray or on a CPU.
     """
 
     kind: str
     id: str
     spec: RunSpec
     fingerprint: str = ""
+    gpu: float = 0.0
+
+    @property
+    def shares_gpu(self) -> bool:
+        """Tell whether other jobs may use the memory of the same GPU."""
+        return 0.0 < self.gpu < 1.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ class Answer:
     task: int
     tasks: int
     values: Sequence[float | None]  # the objectives over the tasks so far
-    status: str  # running | completed | stopped | failed | no storage | unfit node
+    status: str  # running | completed | stopped | failed | no storage | unfit node | no memory
     error: str | None = None  # one line
     increments: float | None = None  # the accuracy over the increments so far, which stoppers compare
     receipt: Mapping[str, tuple[int, int]] = field(default_factory=dict)

@@ -98,15 +98,19 @@ class Runner:
     def step(self) -> Answer:
         """Train one task, write its rows, keep its checkpoint. A failure ends the run with its row."""
         try:
-            if not self.training.finished:
-                result = self.training.next_task()
-                self.results.append(result)
-                self._record(result)
-                self.training.keep_resume_checkpoint()
-            if self.training.finished:
-                self._end("completed")
+            return self.advance()
         except Exception as error:
             return self.fail(error)
+
+    def advance(self) -> Answer:
+        """Do as `step` does, but raise what fails: the caller ends the run, or leaves it to be continued."""
+        if not self.training.finished:
+            result = self.training.next_task()
+            self.results.append(result)
+            self._record(result)
+            self.training.keep_resume_checkpoint()
+        if self.training.finished:
+            self._end("completed")
         return self.answer()
 
     def fail(self, error: BaseException) -> Answer:
@@ -125,6 +129,9 @@ class Runner:
         first = (str(error).strip().splitlines() or [""])[0]
         if isinstance(error, ClSearchError):
             return first
+        if isinstance(error, torch.OutOfMemoryError):
+            size = first.split(". ")[0]  # torch goes on with advice on its allocator
+            return f"the GPU must hold the run ({size}): lower recipe.batch, or raise resources.gpu"
         line = f"{type(error).__name__}: {first}"
         method, net = type(self.training.method), NETS[self.spec.configuration.net or self.data.net]
         through = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}

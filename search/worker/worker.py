@@ -17,7 +17,7 @@ from search.lake.rows import unbegun_row
 from search.lake.writer import drop_run, read_schemas, write_rows
 from search.storage.trouble import storage_trouble
 from search.worker.base_checkpoint import train_base
-from search.worker.job import NO_STORAGE, UNFIT_NODE, Answer, Job, Workspace
+from search.worker.job import NO_MEMORY, NO_STORAGE, UNFIT_NODE, Answer, Job, Workspace
 from search.worker.logs import logged, stamp
 from search.worker.node_check import unfit_for, unseen_folder
 from search.worker.progress import remove_progress
@@ -50,11 +50,14 @@ class Worker:
                 if self.job.kind == "base":
                     answer = self._train_base()
                 elif self._runner is not None:
-                    answer = self._runner.step()
+                    answer = self._runner.advance()
                 else:
                     self._runner = runner = self._begin()
-                    answer = runner.answer() if runner.resumed else runner.step()
+                    answer = runner.answer() if runner.resumed else runner.advance()
             except Exception as error:
+                if isinstance(error, torch.OutOfMemoryError) and self.job.shares_gpu:
+                    stamp(f"{self.job.id}: {named_line(error)}")
+                    return Answer(self.job.id, -1, 0, (), NO_MEMORY, named_line(error))
                 answer = self._failed(error)
             if answer.status == "failed" and (trouble := storage_trouble(self.space.folder)):
                 # The run did not fail. It will be continued, so no row may say that it ended.
