@@ -50,6 +50,7 @@ ORDER = (
     "task_and_class",
     "class_drilldown",
     "weight_norms",
+    "score_bias",
     "task_values",
     "hyperparameters",
     "importance",
@@ -57,6 +58,9 @@ ORDER = (
     "best_of_n",
     "winner_stability",
     "early_stopping",
+    "training_loss",
+    "time_spent",
+    "failures",
     "class_orders",
 )
 """The order of sections; other views follow by name."""

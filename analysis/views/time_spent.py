@@ -1,0 +1,130 @@
+"""The time that training took: by label, by the purpose of the runs, and what sharing saved."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.lake.results import Results
+from analysis.report.identity import about
+from analysis.report.section import VIEWS, Section
+from analysis.report.style import panels, place
+
+TITLE = "Time spent"
+_PARTS = {
+    "search": "#3a74b0",
+    "stopped or failed": "#c97b3a",
+    "confirmation": "#7fa8d1",
+    "evaluation": "#8d939b",
+    "unfinished": "#d8dde4",
+}
+_OF_PURPOSE = {"search": "search", "confirm": "confirmation"}
+_UNITS = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
+
+
+@VIEWS.register("time_spent")
+def time_spent(results: Results) -> Section:
+    """Seconds of training by label and purpose; a shared first task counts once, where it was trained."""
+    tasks = _tasks(results)
+    if tasks.empty or not tasks["seconds"].sum():
+        return Section(TITLE, "No task has ended yet.", optional=True)
+    mine = tasks[~tasks["shared"]]
+    amount, unit = next((known for known in _UNITS if mine["seconds"].sum() / 20 >= known[0]), _UNITS[-1])
+    keys = ["scenario", "label"]
+    table = tasks.drop_duplicates(keys)[keys].reset_index(drop=True)
+    table = table.sort_values(keys, key=lambda column: column.map(_order(results, str(column.name))))
+    by = mine.groupby(keys)["seconds"].sum()
+    table = _joined(table, by / amount, unit)
+    table = _joined(table, by / by.sum(), "share of the study")
+    for said, rows in (("first tasks", mine["task"] == 0), ("increments", mine["task"] > 0)):
+        table = _joined(table, mine[rows].groupby(keys)["seconds"].sum() / amount, said)
+    parts = {part: mine[mine["part"] == part].groupby(keys)["seconds"].sum() / amount for part in _PARTS}
+    for part, seconds in parts.items():
+        if len(seconds):
+            table = _joined(table, seconds, part)
+    saved = tasks[tasks["shared"]].groupby(keys)["seconds"].sum() / amount
+    table = _joined(table, saved, "saved by sharing").reset_index(drop=True)
+    text = (
+        f"In {unit} of training, added over workers. A first task that several runs share counts where it "
+        "was trained; “saved by sharing” is the training that other runs did not repeat. Loading, "
+        "evaluation and "
+        "waiting are not included."
+    )
+    formulas = ["time of a label: Σ seconds over the tasks that its runs trained themselves"]
+    n = f"n = {len(mine):,} trained tasks in {mine['run'].nunique():,} runs"
+    return Section(
+        TITLE,
+        text,
+        formulas,
+        n,
+        table,
+        _figure(table, unit),
+        question="Where did the time go?",
+        answer=_answer(table, unit, float(saved.sum())),
+    )
+
+
+def _tasks(results: Results) -> pd.DataFrame:
+    """The trained tasks of every run: scenario, label, run, task, part, shared, seconds."""
+    runs = results.runs[["run", "scenario", "purpose", "status"]]
+    tasks = results.tasks[["run", "cell", "label", "task", "shared", "seconds"]].merge(
+        runs, on="run", how="left"
+    )
+    where = results.runs.drop_duplicates("cell").set_index("cell")["scenario"]
+    tasks["scenario"] = tasks["scenario"].fillna(tasks["cell"].map(where))
+    tasks["shared"] = tasks["shared"].astype(bool)
+    part = tasks["purpose"].map(_OF_PURPOSE).fillna("evaluation")
+    part = part.mask(tasks["status"].isin(["stopped", "failed"]), "stopped or failed")
+    tasks["part"] = part.mask(tasks["status"].isna(), "unfinished")
+    return tasks[tasks["scenario"].notna()]
+
+
+def _order(results: Results, column: str) -> dict[str, int]:
+    names = results.scenarios if column == "scenario" else results.labels
+    return {name: index for index, name in enumerate(names)}
+
+
+def _joined(table: pd.DataFrame, values: pd.Series, name: str) -> pd.DataFrame:
+    keys = pd.MultiIndex.from_frame(table[["scenario", "label"]])
+    return table.assign(**{name: values.reindex(keys).fillna(0.0).to_numpy()})
+
+
+def _answer(table: pd.DataFrame, unit: str, saved: float) -> str:
+    most = table.iloc[int(table[unit].to_numpy().argmax())]
+    text = (
+        f"{most['label']} in {most['scenario']} took the most: {most['share of the study']:.0%} of "
+        f"{table[unit].sum():.1f} {unit}"
+    )
+    lost = float(table["stopped or failed"].sum()) if "stopped or failed" in table else 0.0
+    if lost:
+        text += f"; runs that stopped or failed took {lost / table[unit].sum():.0%}"
+    return f"{text}; shared first tasks saved {saved:.1f} {unit}." if saved else f"{text}."
+
+
+def _figure(table: pd.DataFrame, unit: str) -> go.Figure:
+    names = list(dict.fromkeys(table["scenario"]))
+    tall = max(int((table["scenario"] == name).sum()) for name in names)
+    figure = panels(names, columns=2, height=60 + 24 * tall, legend=True)
+    listed: set[str] = set()
+    for index, name in enumerate(names):
+        here = table[table["scenario"] == name].iloc[::-1]
+        for part, colour in _PARTS.items():
+            if part not in here or not here[part].sum():
+                continue
+            bar = go.Bar(
+                x=list(here[part]),
+                y=list(here["label"]),
+                orientation="h",
+                name=part,
+                legendgroup=part,
+                showlegend=part not in listed,
+                marker={"color": colour},
+                meta=about(scenario=name),
+                hovertemplate=f"%{{y}}, {part}: %{{x:.3g}} {unit}<extra></extra>",
+            )
+            figure.add_trace(bar, **place(index, figure))
+            listed.add(part)
+    figure.update_layout(barmode="stack", bargap=0.3)
+    figure.update_xaxes(title_text=unit)
+    figure.update_yaxes(type="category", tickmode="linear", dtick=1)
+    return figure
