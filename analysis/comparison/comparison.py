@@ -5,6 +5,10 @@
 
 Runs are paired on cell, class order and seed. Seeds are averaged within an order, and the class order is the
 unit of every interval.
+
+Every sentence is about the two selected trials. Another search of the same method would have selected another
+trial, so a difference is none of methods. Where the values shown selected the trials, the better one had
+luck: interval and p-value then allow for the best of as many trials as were searched.
 """
 
 from __future__ import annotations
@@ -44,6 +48,7 @@ class Difference:
     p: float | None  # of no difference, two-sided; None below three class orders
     adjusted: float | None = None  # by Holm, over the cells that have a p
     left_out: int = 0  # runs that the other one has no partner for
+    among: int = 1  # trials that the shown values selected from: the larger number of both; 1 for fresh runs
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -87,9 +92,14 @@ class Paired:
         out = [
             f"{self.metric.replace('_', ' ')}, B - A ({better}); ± is the half width of the 95 % interval "
             "over class orders, p two-sided: the larger of Student's t and the error of the counts",
-            "compared are the selected trials: another search of either side would have selected others, and "
-            "that is not in the interval",
+            "compared are the two selected trials, not the methods: another search of either side would have "
+            "selected another trial",
         ]
+        if (most := max((cell.among for cell in self.cells), default=1)) > 1:
+            out.append(
+                f"± and p allow for the luck of the best of up to {most} trials, selected by these values; "
+                "runs of cl-search evaluate need no such allowance"
+            )
         for name, only in (("A", self.only_a), ("B", self.only_b)):
             if only:
                 out.append(f"only in {name}: {', '.join(only)}")
@@ -153,15 +163,27 @@ def _difference(results: Sequence[Results], a: Cell, b: Cell, metric: str) -> Di
     both = [key for key in rows[0] if key in rows[1]]
     before, after = (Sample.of((key[0], side[key]) for key in both) for side in rows)
     gap = after - before
+    among = max(_among(cell, side) for cell, side in zip((a, b), runs, strict=True))
+    difference, p = gap.best_of(among)
     return Difference(
         cell=a.name,
         split=" / ".join(dict.fromkeys(str(split) for side in runs for split in side["split"])),
         a=before.mean,
         b=after.mean,
-        difference=gap.mean,
-        p=gap.p_of_zero,
+        difference=difference,
+        p=p,
         left_out=len(rows[0]) + len(rows[1]) - 2 * len(both),
+        among=among,
     )
+
+
+def _among(cell: Cell, runs: pd.DataFrame) -> int:
+    """Count the trials that values like those of `runs` selected from: final runs select nothing, so 1."""
+    purposes = set(runs["purpose"])
+    if purposes == {CONFIRM}:
+        done = cell.confirming[cell.confirming["status"] == "completed"]
+        return int(done["trial_digest"].nunique())
+    return 1 if purposes == {"final"} else int(cell.runs["trial"].nunique())
 
 
 def _values(results: Results, runs: pd.DataFrame, metric: str) -> dict[tuple[str, int], Counted]:

@@ -8,16 +8,22 @@ has s = 0.
 
 Either test alone holds its level where its cause alone acts, so the larger p-value holds it in both cases.
 Few orders decide nothing: two values of counts are often equal.
+
+A trial that was selected from k trials by the values shown had luck. Its interval then holds for the largest
+of k means: `among` is k. The largest of k independent standard normal values over the root of a mean square
+with f degrees of freedom has the studentized maximum law (Pillai & Ramachandran, Ann. Inst. Statist. Math. 6,
+1954); with k = 1 it is Student's. This is the worst case: the trials are equal and the other side is certain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import integrate, optimize, special, stats
 
 
 @dataclass(frozen=True)
@@ -37,29 +43,67 @@ class Mean:
         return f"{self.value:.3f}" + ("" if self.half is None else f" ± {self.half:.3f}") + f" (n = {self.n})"
 
 
-def mean(values: Iterable[float | None], error: float = 0.0, confidence: float = 0.95) -> Mean:
+def mean(
+    values: Iterable[float | None], error: float = 0.0, confidence: float = 0.95, among: int = 1
+) -> Mean:
     """The mean of independent values and its interval; missing values (None, nan) are left out.
 
-    `error` is the standard error of the mean by counting alone, 0 for what is not counted.
+    `error` is the standard error of the mean by counting alone, 0 for what is not counted. `among` is the
+    number of trials that the shown one was selected from by these values.
     """
     known = _known(values)
     n = len(known)
     if n < 2:
         return Mean(float(known[0]) if n else None, None, n)
-    student = stats.t.interval(confidence, n - 1)[1] * stats.sem(known)
-    half = max(student, stats.norm.interval(confidence)[1] * error)
-    return Mean(float(known.mean()), float(half), n)
+    tail = (1 - confidence) / 2
+    student = _studentized_bound(tail, n - 1, among) * float(stats.sem(known))
+    # The largest of k normal values is below z with probability Phi(z)^k.
+    normal = -float(special.ndtri(-special.expm1(special.log1p(-tail) / among)))
+    return Mean(float(known.mean()), max(student, normal * error), n)
 
 
 def _known(values: Iterable[float | None]) -> NDArray[np.float64]:
     return np.array([v for v in values if v is not None and np.isfinite(v)], dtype=np.float64)
 
 
-def _tail(distance: float, spread: float, error: float, n: int) -> float:
+def _tail(distance: float, spread: float, error: float, n: int, among: int = 1) -> float:
     """Twice the one-sided p-value of a mean of n values that is `distance` on the shown side of a bound."""
-    found = [2 * float(stats.t.sf(distance / spread, n - 1))] if spread else []
-    found += [2 * float(stats.norm.sf(distance / error))] if error else []
+    found = [2 * studentized_tail(distance / spread, n - 1, among)] if spread else []
+    found += [2 * _largest_tail(distance / error, among)] if error else []
     return min(1.0, max(found)) if found else 0.0 if distance > 0 else 1.0
+
+
+def studentized_tail(bound: float, free: int, among: int) -> float:
+    """P(the largest of `among` normal values > bound x s), s^2 a mean square with `free` degrees of
+    freedom."""
+    if among == 1:
+        return float(stats.t.sf(bound, free))
+    if bound <= 0:  # s is at least 0: no case of interest is here
+        return 1.0
+
+    def part(s: float) -> float:
+        density = float(stats.chi.pdf(s * np.sqrt(free), free)) * float(np.sqrt(free))
+        return _largest_tail(bound * s, among) * density
+
+    return min(1.0, float(integrate.quad(part, 0.0, min(_FAR / bound, _FAR), limit=200)[0]))
+
+
+_FAR = 9.0  # standard deviations; the largest of 10,000 normal values is never beyond, nor is s
+
+
+def _largest_tail(value: float, among: int) -> float:
+    """P(the largest of `among` standard normal values > value)."""
+    return -float(special.expm1(among * special.log_ndtr(value)))
+
+
+@lru_cache(maxsize=1024)
+def _studentized_bound(tail: float, free: int, among: int) -> float:
+    """The bound that `studentized_tail` exceeds with probability `tail`."""
+    alone = float(stats.t.isf(tail, free))
+    if among == 1:
+        return alone
+    most = float(stats.t.isf(tail / among, free))  # Bonferroni
+    return float(optimize.brentq(lambda bound: studentized_tail(bound, free, among) - tail, alone, most))
 
 
 SMALLEST = 0.005
@@ -175,12 +219,13 @@ def reading(claim: Outcomes, alpha: float = ALPHA) -> str:
     return verdicts([claim], alpha)[0].name
 
 
-def p_of_zero(values: Iterable[float | None], error: float = 0.0) -> float | None:
-    """The two-sided p-value of a mean of zero; None for fewer than FEWEST values. `error` as in `mean`."""
+def p_of_zero(values: Iterable[float | None], error: float = 0.0, among: int = 1) -> float | None:
+    """The two-sided p-value of a mean of zero; None for fewer than FEWEST values. `error` and `among` as in
+    `mean`."""
     known = _known(values)
     if len(known) < FEWEST:
         return None
-    return _tail(abs(float(known.mean())), float(stats.sem(known)), error, len(known))
+    return _tail(abs(float(known.mean())), float(stats.sem(known)), error, len(known), among)
 
 
 def too_few(n: int) -> str:

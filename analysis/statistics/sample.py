@@ -84,6 +84,14 @@ class Sample:
         """As `intervals.p_of_zero`."""
         return intervals.p_of_zero(self.values.values(), self.error)
 
+    def best_of(self, among: int) -> tuple[Mean, float | None]:
+        """Mean and p-value of zero, where these values selected a trial from `among`."""
+        known = self.values.values()
+        return (
+            intervals.mean(known, self.error, among=among),
+            intervals.p_of_zero(known, self.error, among),
+        )
+
     def outcomes(self, claimed: float = SMALLEST, smallest: float = SMALLEST) -> Outcomes:
         """As `intervals.outcomes`."""
         return intervals.outcomes(self.values.values(), claimed, smallest, self.error)

@@ -39,6 +39,8 @@ FORMULAS = [
     "∫ 1 − Φⁿ − (1 − Φ)ⁿ · sd of seeds / √seeds, the sd no smaller than the error of one run's counts",
     "distance of labels: the largest difference of two labels under the natural order; joint left out",
     "swap: a pair of labels of which each is better under one of the class orders that both ran",
+    "swaps by chance: the share 1 − 2^{1−n} of pairs with n common orders would swap if labels "
+    "did not differ",
     "overlap: a pair whose intervals from hardest to easiest meet",
 ]
 
@@ -144,6 +146,7 @@ def _against(found: Sequence[Orders], pairs: Sequence[Mapping[str, object]]) -> 
                 "mean sd of seeds": float(np.mean(seeds)) if seeds else None,
                 "distance of labels": max(beside) - min(beside) if len(beside) > 1 else None,
                 "pairs that swap": _share(judged, "swap"),
+                "swaps by chance": _swaps_by_chance(judged),
                 "pairs that overlap": _share(mine, "overlap"),
             }
         )
@@ -152,6 +155,12 @@ def _against(found: Sequence[Orders], pairs: Sequence[Mapping[str, object]]) -> 
 
 def _share(pairs: Sequence[Mapping[str, object]], key: str) -> str:
     return f"{sum(bool(pair[key]) for pair in pairs)} of {len(pairs)}" if pairs else "–"
+
+
+def _swaps_by_chance(pairs: Sequence[Mapping[str, object]]) -> str:
+    """The number of pairs that would swap if each label were as often the better one as the other."""
+    expected = sum(1 - 2.0 ** (1 - int(str(pair["common orders"]))) for pair in pairs)
+    return f"{expected:.3g} of {len(pairs)}" if pairs else "–"
 
 
 def _shown(pairs: Sequence[Mapping[str, object]]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Early stopping: tasks saved, and the share of stops that hit a winner."""
+"""Early stopping: tasks saved, the share of stops that hit a winner, and of cells that lost theirs."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ def early_stopping(results: Results) -> Section:
     if audited:
         low, high = binomtest(false, audited).proportion_ci(0.95)
         text += (
-            f"\n\nOf the trials that were to be stopped, {audited} ran on as an audit: {false} of them "
-            f"({false / audited:.0%}, 95 % interval {low:.0%} to {high:.0%}) ended better than every "
+            f"\n\nPer trial: of the trials that were to be stopped, {audited} ran on as an audit. {false} of "
+            f"them ({false / audited:.0%}, 95 % interval {low:.0%} to {high:.0%}) ended better than every "
             "trial that was not to be stopped: stopping such a one would have cost the cell its winner."
+            f"\n\n{_by_cell(table, (false / audited, low, high))}"
         )
     else:
         text += (
@@ -50,11 +51,32 @@ def early_stopping(results: Results) -> Section:
         "stopped and in those that were never started; share saved: tasks saved / (tasks trained + saved)",
         "false stop rate: audited trials better than the best other completed one / audited ones; "
         "its interval is exact binomial",
+        "false stops expected: false stops · to be stopped / audited, since those that ran on were drawn at "
+        "random; to be stopped: stopped or audited",
         f"loss: the largest lead of a false stop in {name.replace('_', ' ')}",
     ]
     n = f"n = {int(table['trials'].sum())} ended trials, {audited} of them audited"
     split = split_selected_on(results) if audited else ""  # tasks come from no rows, a loss does
     return Section(TITLE, text, formulas, n, table, _figure(table), split=split)
+
+
+def _by_cell(table: pd.DataFrame, rates: tuple[float, float, float]) -> str:
+    """The paragraph on the cells whose winner was to be stopped; `rates` per trial: measured, low, high."""
+    known = table[table["audited"] > 0]
+    lost, cells_ = int((known["false stops"] > 0).sum()), len(known)
+    stops = float(known["to be stopped"].mean())
+    text = (
+        f"Per cell: in {lost} of {cells_} cells with an audit ({lost / cells_:.0%}), the trial that would "
+        "have won was among those to be stopped"
+    )
+    if (known["to be stopped"] == known["audited"]).all():
+        return f"{text}."
+    expected, low, high = (min(1.0, rate * stops) for rate in rates)
+    return (
+        f"{text}, at least: those that did not run on are not known. A cell had {stops:.3g} trials to "
+        f"be stopped, so by the rate per trial it is at most {expected:.0%} of cells (95 % interval "
+        f"{low:.0%} to {high:.0%})."
+    )
 
 
 def _row(results: Results, cell: Cell, direction: str) -> dict[str, object]:
@@ -79,9 +101,13 @@ def _row(results: Results, cell: Cell, direction: str) -> dict[str, object]:
         "tasks trained": trained,
         "tasks saved": saved,
         "share saved": saved / (trained + saved) if trained + saved else None,
+        "to be stopped": len(stopped) + len(audited),
         "audited": len(audited),
         "false stops": false,
         "false stop rate": false / len(audited) if len(audited) else None,
+        "false stops expected": false * (len(stopped) + len(audited)) / len(audited)
+        if len(audited)
+        else None,
         "loss": float(lead.max()) if false else None,
     }
 

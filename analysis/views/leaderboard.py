@@ -14,6 +14,7 @@ from analysis.report.dots import dot
 from analysis.report.identity import REFERENCE_COLOURS, colours
 from analysis.report.section import ROWS, VIEWS, Section, Table
 from analysis.report.style import panels, place
+from analysis.selection.luck_of_selection import FORMULA, luck_of_selection
 from analysis.selection.reference import Reference, reference
 from analysis.selection.selection import (
     Cell,
@@ -22,6 +23,7 @@ from analysis.selection.selection import (
     order_searches,
     orders_sentence,
     split_of,
+    split_selected_on,
     split_sentence,
 )
 from analysis.statistics.intervals import INTERVAL, Mean, mean
@@ -56,7 +58,8 @@ def leaderboard(results: Results) -> Section:
     split = split_of(results, compared)
     shown = [_shown(results, cell, split, name) for cell in compared]
     table = pd.DataFrame([_row(results, one, shown) for one in shown])
-    table = table.drop(columns=[c for c in table.columns if c.endswith(" ±") and table[c].isna().all()])
+    optional = [c for c in table.columns if c.endswith(" ±") or c == "luck"]
+    table = table.drop(columns=[c for c in optional if table[c].isna().all()])
     said = name.replace("_", " ")
     text = (
         f"{split_sentence(results, split)}\n\n"
@@ -70,9 +73,18 @@ def leaderboard(results: Results) -> Section:
         f"The figure shows {said}: filled marks are the best trial, rings the published values, "
         "dotted lines joint training."
     )
+    if any(one.luck for one in shown):
+        text += (
+            "\n\nRows with a value under “luck” were selected by values on these rows and class orders, "
+            "and the best of many is partly luck. What is expected to be luck is taken out of all metrics, "
+            f"of {said} as much as “luck” says: measured was {'more' if direction == 'max' else 'less'}. "
+            "Final and confirming runs need no such estimate, so where a row has them it shows these."
+        )
     text += f"\n\n{APART}" if searches else ""
     formulas = [f"{title}: {FORMULAS[key]}" for key, title in METRIC_COLUMNS.items()]
     formulas.append(INTERVAL)
+    if any(one.luck for one in shown):
+        formulas.append(FORMULA)
     formulas.append(
         "bytes kept: exemplars, prototypes, covariances and generators after the last task; no networks"
     )
@@ -98,6 +110,7 @@ class Position:
     best: Sample  # the first objective
     default: Sample  # the same of the published values, over the same class orders and seeds
     references: Mapping[str, Reference]
+    luck: float | None  # that was taken out of `best`, and out of the metrics by their own
 
 
 def _shown(results: Results, cell: Cell, split: str, name: str) -> Position:
@@ -111,7 +124,17 @@ def _shown(results: Results, cell: Cell, split: str, name: str) -> Position:
         for runs in (cell.best, default)
     )
     references = {method: reference(results, cell, method) for method in ("joint", "finetune")}
-    return Position(cell, metrics, best, published, references)
+    luck = luck_of_selection(results, cell, list(metrics)) if split == split_selected_on(results) else {}
+    taken = {key: _less(sample, luck.get(key, 0.0)) for key, sample in metrics.items()}
+    best = _less(best, luck.get(name, 0.0))
+    if set(default["run"]) == set(cell.best["run"]):
+        published = best
+    return Position(cell, taken, best, published, references, luck.get(name))
+
+
+def _less(sample: Sample, amount: float) -> Sample:
+    """Return a sample whose values are lower by an amount."""
+    return replace(sample, values={order: value - amount for order, value in sample.values.items()})
 
 
 def _row(results: Results, one: Position, shown: Sequence[Position]) -> dict[str, object]:
@@ -126,6 +149,7 @@ def _row(results: Results, one: Position, shown: Sequence[Position]) -> dict[str
         against = one.references[method].cell
         value = (known[cell.name] - known[against.name]).mean if against is not None else mean([])
         row[title], row[f"{title} ±"] = value.value, value.half
+    row["luck"] = one.luck
     row["default"] = one.default.mean.value
     last = results.tasks[results.tasks["run"].isin(cell.best["run"])]
     last = last[last.groupby("run")["task"].transform("max") == last["task"]]

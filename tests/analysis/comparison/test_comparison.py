@@ -161,7 +161,10 @@ def test_trials_selected_from_different_numbers_of_trials_are_no_comparison_of_m
     a.memo.clear()
     (warning,) = compare(a, b).warnings
     assert warning.endswith(": set search.trials and protocol.confirm to the same")
-    assert any(line.startswith("compared are the selected trials") for line in compare(a, a).lines())
+    assert any(
+        line.startswith("compared are the two selected trials, not the methods")
+        for line in compare(a, a).lines()
+    )
 
 
 def test_another_metric_can_be_asked_for_and_its_direction_is_told() -> None:

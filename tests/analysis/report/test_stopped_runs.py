@@ -25,7 +25,24 @@ def test_the_rate_of_false_stops_is_that_of_audited_trials_that_would_have_won(l
     assert (row["audited"], row["false stops"], row["false stop rate"]) == (2, 1, 0.5)
     assert row["loss"] == pytest.approx(0.1)
     assert "Stopper: asha." in found.text
-    assert "2 ran on as an audit: 1 of them (50%, 95 % interval 1% to 99%)" in found.text
+    assert "2 ran on as an audit. 1 of them (50%, 95 % interval 1% to 99%)" in found.text
+    assert "in 1 of 1 cells with an audit (100%), the trial that would have won" in found.text
+
+
+def test_a_rate_per_trial_is_told_from_the_share_of_cells_that_lost_their_winner(lake):
+    """One false stop of one audited, and one more stopped: two false stops are expected in that cell."""
+    changes = {
+        0: {"objective": 0.5},
+        1: {"objective": 0.6, "audited_after": 1},
+        2: {"status": "stopped", "tasks_done": 2},
+    }
+    results, first = lake_with(lake, changes)
+    results.study = replace(results.study, stopper="asha")
+    found = section(results, "early_stopping")
+    row = found.table[(found.table["label"] + "@" + found.table["scenario"]) == first].iloc[0]
+    assert (row["to be stopped"], row["false stop rate"], row["false stops expected"]) == (2, 1.0, 2.0)
+    assert "at least: those that did not run on are not known. A cell had 2 trials" in found.text
+    assert "at most 100% of cells (95 % interval 5% to 100%)" in found.text
 
 
 def test_a_study_without_a_stopper_has_no_section_on_stopping(kept_lake):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -16,6 +16,7 @@ from analysis.statistics.intervals import (
     outcomes,
     p_of_zero,
     reading,
+    studentized_tail,
     together,
     too_few,
     verdicts,
@@ -39,6 +40,31 @@ def test_one_value_has_no_interval_and_none_has_no_mean():
 def sample(*runs, error=0.0):
     """Of (class order, value) pairs, each with the same error of its counts."""
     return Sample.of((order, Counted(value, error)) for order, value in runs)
+
+
+def test_the_best_of_several_has_the_interval_of_the_largest_of_as_many():
+    """P(the largest of 30 normal values < z) = 0.975 at z = Phi^-1(0.975^(1/30))."""
+    sidak = stats.norm.isf(1 - 0.975 ** (1 / 30))
+    assert mean([0.1, 0.1, 0.1], 0.01, among=30).half == pytest.approx(0.01 * sidak)
+    assert p_of_zero([0.1, 0.1, 0.1], 0.1 / sidak, among=30) == pytest.approx(0.05)
+    many = [0.0, 1.0] * 5000
+    assert mean(many, among=30).half == pytest.approx(sidak * stats.sem(many), rel=1e-3)
+    draw = np.random.default_rng(0)
+    largest = draw.standard_normal((100_000, 4)).max(axis=1)
+    s = np.sqrt(draw.chisquare(2, 100_000) / 2)
+    for bound in (0.05, 1.0, 8.0):
+        assert studentized_tail(bound, 2, 4) == pytest.approx((largest > bound * s).mean(), abs=0.005)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.floats(0, 1), min_size=3, max_size=6, unique=True), st.integers(1, 40))
+def test_the_best_of_more_trials_is_never_surer_and_its_p_value_agrees_with_its_interval(values, among):
+    assume(stats.sem(values) > 1e-6)
+    one, several = mean(values), mean(values, among=among)
+    assert several.half >= one.half * (1 - 1e-9)
+    p = p_of_zero(values, among=among)
+    if abs(several.half - abs(several.value)) > 1e-6:
+        assert (p <= 0.05) == (abs(several.value) > several.half)
 
 
 def test_seeds_of_a_class_order_count_once():

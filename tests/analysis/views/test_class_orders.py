@@ -174,6 +174,7 @@ def test_pairs_that_swap_and_pairs_that_overlap_are_counted(tmp_path: Path) -> N
     against, _, pairs = (table.frame for table in found.tables)
     (row,) = against.to_dict("records")
     assert (row["pairs that swap"], row["pairs that overlap"]) == ("1 of 3", "1 of 3")
+    assert row["swaps by chance"] == "1.5 of 3"  # of two orders, half of the pairs without any difference
     assert row["distance of labels"] == pytest.approx(0.1)  # lwf and icarl; joint is no method
     assert row["mean range over orders"] == pytest.approx((0.2 + 0.05 + 0.05) / 3)
     assert (row["largest"], row["of"]) == (pytest.approx(0.2), "lwf")
