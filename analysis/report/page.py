@@ -38,6 +38,8 @@ ORDER = (
     "final",
     "selection_gap",
     "survey",
+    "loss_by_softmax",
+    "split_effects",
     "worth",
     "accuracy_curves",
     "pareto_front",
@@ -53,6 +55,7 @@ ORDER = (
     "score_bias",
     "task_values",
     "hyperparameters",
+    "best_tenth",
     "importance",
     "range_edges",
     "best_of_n",
@@ -62,6 +65,7 @@ ORDER = (
     "time_spent",
     "failures",
     "class_orders",
+    "variance_parts",
 )
 """The order of sections; other views follow by name."""
 
