@@ -207,7 +207,7 @@ def _bare(net: str, data: Data) -> dict[str, float]:
     made = build_network(net, data.shape, 10, "linear", True, 0).to(memory_format=torch.channels_last)
     made = made.to(DEVICE).train()
     made.head.seen = 10  # type: ignore[assignment]
-    optimizer = torch.optim.SGD(made.parameters(), lr=0.001, momentum=0.9, weight_decay=5e-4, foreach=True)
+    optimizer = torch.optim.SGD(made.parameters(), lr=0.001, momentum=0.9, weight_decay=5e-4, fused=True)
     x = torch.randn(BATCH, *data.shape, device=DEVICE).to(memory_format=torch.channels_last)
     y = torch.randint(0, 10, (BATCH,), device=DEVICE)
 

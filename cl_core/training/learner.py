@@ -24,7 +24,8 @@ from cl_core.state import State
 from cl_core.task import Task
 from cl_core.training.configuration import Configuration
 from cl_core.training.events import Event, Watch
-from cl_core.training.optimisation import epoch_of, make_optimizer, rows_to_keep
+from cl_core.training.optimisation import epoch_of, rows_to_keep
+from cl_core.training.optimiser import make_optimiser
 from cl_core.training.result import Trained
 from cl_core.training.terms import objective
 from cl_core.training.weights import load_init
@@ -68,7 +69,7 @@ class Learner:
         """
         net, recipe = self.state.net, phase.recipe
         params = list(phase.params) if phase.params is not None else list(net.parameters())
-        optimizer = make_optimizer(params, recipe)
+        optimiser = make_optimiser(params, recipe)
         kept_rows = rows_to_keep(net, phase.head_rows)
         augment = self.view.data.augment if phase.augment else Augment()
         net.train(phase.train_mode)
@@ -83,21 +84,20 @@ class Learner:
             rows_of = epoch_of(phase, g, epoch)
             draws = draw(augment, sum(map(len, rows_of.steps)), g, purpose, self.view.device)
             rate = recipe.learning_rate(epoch)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
             total: Tensor | None = None
             for step, batch in enumerate(self.view.epoch(rows_of.steps, draws)):
                 width = rows_of.widths[step]
                 if phase.augment:
                     batch = self.method.augment(self.state, batch, task, g.at(*purpose, step))
-                with self._autocast():
+                with self.autocast():
                     terms = phase.loss(self.state, batch, task)
                 loss = objective(terms, phase.loss)
-                optimizer.zero_grad(set_to_none=True)
+                for p in params:
+                    p.grad = None
                 loss.backward()
                 if phase.on_grad is not None:
                     phase.on_grad(params, epoch, width, g(*purpose, step, "gradient"))
-                optimizer.step()
+                optimiser.step(rate)
                 for rows, before, start, stop in kept_rows:
                     with torch.no_grad():
                         rows[:start] = before[:start]
@@ -115,7 +115,7 @@ class Learner:
         self.watch(event._replace(kind="phase ends", epoch=recipe.epochs))
         return images
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.precision == "float32":
             return contextlib.nullcontext()
         return torch.autocast(self.view.device.type, dtype=torch.bfloat16)

@@ -1,14 +1,13 @@
-"""The rows of an epoch, the optimiser of a phase, and the rows of the head that stay fixed."""
+"""The rows of an epoch, and the rows of the head that stay fixed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cl_core.method import Phase, Rows
 from cl_core.nets.network import Network
@@ -73,34 +72,6 @@ def _widths(n: int, batch: int, last_batch: str) -> list[int]:
         return [width] * (full + 1)
     # BatchNorm has no spread to divide by in a batch of one image.
     return [width] * (full - 1) + ([width + 1] if rest == 1 else [width, rest])
-
-
-def make_optimizer(params: list[torch.nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser; its learning rate is set anew in every epoch."""
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            params, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, foreach=True
-        )
-    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(params, lr=recipe.lr, weight_decay=recipe.weight_decay, foreach=True)
-
-
-@cache
-def warm_up(device: torch.device) -> None:
-    """Take one step of a tiny network, so that no task's seconds contain what a process pays once.
-
-    A first optimiser imports torch's compiler (a second of CPU); a first step on a GPU loads its libraries.
-    """
-    with torch.random.fork_rng(devices=[]):
-        net = nn.Sequential(nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(4, 1)).to(device)
-    params = list(net.parameters())
-    optimizer = make_optimizer(params, Recipe())
-    gradients = torch.autograd.grad(net(torch.zeros(2, 1, 4, 4, device=device)).sum(), params)
-    for p, gradient in zip(params, gradients, strict=True):
-        p.grad = gradient
-    optimizer.step()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def rows_to_keep(net: Network, head_rows: tuple[int, int] | None) -> list[tuple[Tensor, Tensor, int, int]]:

@@ -31,7 +31,7 @@ from cl_core.training.device import peak_memory, resolve_device
 from cl_core.training.evaluation import Evaluation, evaluate, teacher_agreement
 from cl_core.training.events import Watch, ignore
 from cl_core.training.learner import Learner, first_state
-from cl_core.training.optimisation import warm_up
+from cl_core.training.optimiser import warm_up
 from cl_core.training.result import Learnt, TaskResult
 from cl_core.training.task_start import TaskStart
 
