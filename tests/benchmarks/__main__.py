@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cl_core.errors import BadRequest
-from tests.benchmarks import chance, scale, search, search_quality, step, terms, tuning
+from tests.benchmarks import chance, scale, search, search_quality, steps, terms, tuning, work
 
-BENCHMARKS = ("chance", "step", "search", "search_quality", "terms", "tuning")
+BENCHMARKS = ("chance", "search", "search_quality", "steps", "terms", "tuning", "work")
 BY_NAME = ("scale",)  # half an hour at 10,000 trials, so it has to be asked for
 
 
@@ -25,16 +25,18 @@ def main() -> None:
         "name", nargs="?", choices=sorted([*BENCHMARKS, *BY_NAME]), help="one benchmark; all without"
     )
     parser.add_argument("--json", action="store_true", help="JSON alone on stdout")
+    steps.add_arguments(parser)
     terms.add_arguments(parser)
     asked = parser.parse_args()
     measures = {
         "chance": chance.measure,
         "scale": scale.measure,
-        "step": step.measure,
         "search": search.measure,
         "search_quality": search_quality.measure,
+        "steps": lambda: steps.measure(asked),
         "terms": lambda: terms.measure(asked),
         "tuning": tuning.measure,
+        "work": work.measure,
     }
     figures: dict[str, Any] = {}
     for name in [asked.name] if asked.name else BENCHMARKS:
