@@ -1,4 +1,4 @@
-"""Contracts that every view keeps, to be run on one's own over a run's folder.
+"""Contracts that every view keeps, to be run on your own over a run's folder.
 
 from analysis.testing import check_view
 check_view("mypkg.views:mine", "runs/quickstart")     # raises AssertionError with a line for each

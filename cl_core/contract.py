@@ -36,7 +36,7 @@ def outcomes(contracts: Sequence[Contract], *subject: Any) -> Iterator[Outcome]:
     for contract in contracts:
         try:
             contract(*subject)
-        except Exception as error:  # code of one's own may raise anything
+        except Exception as error:  # code of your own may raise anything
             yield Outcome(sentence(contract), located(error))
         else:
             yield Outcome(sentence(contract), None)

@@ -48,7 +48,7 @@ def _fault(item: object) -> str | None:
             if not isinstance(found := hook(), kind):
                 said = f"must give a {kind.__name__} from {hook.__name__}()"
                 return f"{said}, not {type(found).__name__}"
-    except Exception as error:  # a method of one's own may raise anything
+    except Exception as error:  # a method of your own may raise anything
         return f"must answer with its default hyperparameters: {located(error, source_of(item))}"
     return None
 

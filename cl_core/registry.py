@@ -171,7 +171,7 @@ class Registry(Generic[T]):
 
     def _from_path(self, path: str) -> T:
         if not REFERENCE.fullmatch(path):
-            raise BadRequest(f"a {self.kind} of one's own is named module:attribute, not {path!r}")
+            raise BadRequest(f"a {self.kind} of your own is named module:attribute, not {path!r}")
         check_own_code(self.kind, path)
         # Where the command is given, as `python -m` does; not before: entry points would be looked for there.
         if os.getcwd() not in sys.path:  # noqa: PTH109 - an entry of sys.path is a text
@@ -179,7 +179,7 @@ class Registry(Generic[T]):
         name, attribute = path.split(":")
         try:
             item: T = getattr(importlib.import_module(name), attribute)
-        except (Exception, SystemExit) as error:  # a module of one's own may raise anything
+        except (Exception, SystemExit) as error:  # a module of your own may raise anything
             remedy = "mend the module"
             if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
                 remedy = "is the module on PYTHONPATH?"

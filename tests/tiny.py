@@ -70,7 +70,7 @@ def variants() -> list[tuple[str, str]]:
 
 
 def plain_net(shape: tuple[int, int, int], last_relu: bool) -> nn.Module:
-    """A net of one's own without BatchNorm."""
+    """A net of your own without BatchNorm."""
     return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 16), nn.ReLU())
 
 

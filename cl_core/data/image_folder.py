@@ -1,4 +1,4 @@
-"""Images of one's own: `root/train/<class>/*` and, if there is one, `root/test/<class>/*`.
+"""Images of your own: `root/train/<class>/*` and, if there is one, `root/test/<class>/*`.
 
 Without `test`, a folder `val`, `valid` or `validation` is the test split, for validation images are always
 held out of `train`. Classes are sorted by name, images by path. `cl_core.images.listing` says what is passed

@@ -17,7 +17,7 @@ HALVES = ("tune", "evaluate")
 class DataSpec:
     """A data set and the part of it to use.
 
-    `name` is a registered data set or `module:function` of one's own; `root` the folder of its files; `size`
+    `name` is a registered data set or `module:function` of your own; `root` the folder of its files; `size`
     the side of the square images in pixels; `classes` keeps the first N classes in the data set's order;
     `per_class` keeps at most that many training images of each class, evenly spaced in file order (the test
     split is not cut); `half` keeps one of two halves of the classes, "tune" or "evaluate" (see

@@ -41,7 +41,7 @@ arrays; see `load`."""
 def load(spec: DataSpec | str) -> Data:
     """Return the data that `spec` names: decoded, cut to its classes and images, resized.
 
-    A data set of one's own, by `module:function` or an entry point, is a function of the root, of the whole
+    A data set of your own, by `module:function` or an entry point, is a function of the root, of the whole
     request (a parameter named `spec`) or of nothing. It returns Data, or (x, y) of the training and of the
     test split, the latter perhaps None. Raises BadRequest.
     """

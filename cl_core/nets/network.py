@@ -193,7 +193,7 @@ def build_network(
                 backbone.eval()
                 with torch.no_grad():
                     out = backbone(torch.zeros(1, *shape))
-        except Exception as error:  # a net of one's own may raise anything
+        except Exception as error:  # a net of your own may raise anything
             raise BadRequest(
                 f"net {net!r} must take images of {shape[0]}x{shape[1]}x{shape[2]}: "
                 f"{located(error, source_of(make))}; mend it or take another net"

@@ -1,7 +1,7 @@
 """The code that decides a run's numbers: its files, each with a digest, and the versions beside them.
 
 From the trainer, and from the modules of method, net and data set, imports are followed through cl_core and
-through the folder tree or the distribution that code of one's own comes from. Comments, docstrings and layout
+through the folder tree or the distribution that code of your own comes from. Comments, docstrings and layout
 do not count. Compiled modules, and modules named only while the program runs, are not seen.
 """
 

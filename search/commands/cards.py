@@ -1,4 +1,4 @@
-"""Cards of the parts that are no method: nets, data sets and views, built in or of one's own."""
+"""Cards of the parts that are no method: nets, data sets and views, built in or of your own."""
 
 from __future__ import annotations
 

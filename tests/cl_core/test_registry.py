@@ -69,7 +69,7 @@ def test_an_item_of_one_s_own_is_named_by_module_and_attribute(shop: Registry[st
     "path", ["fruit_list:", ":NUTS", "fruit list:NUTS", "fruit_list:NUTS.upper", "/tmp/x.py:f", "a:b:c"]
 )
 def test_other_paths_are_refused_in_one_line(shop: Registry[str], path: str) -> None:
-    with pytest.raises(BadRequest, match="a fruit of one's own is named module:attribute") as caught:
+    with pytest.raises(BadRequest, match="a fruit of your own is named module:attribute") as caught:
         shop[path]
     assert "\n" not in str(caught.value)
 

@@ -187,7 +187,7 @@ def test_a_frozen_network_is_a_copy_that_stays_as_it_was() -> None:
     assert all(p.requires_grad for p in built.parameters())
 
 
-# Nets of one's own
+# Nets of your own
 
 OWN = '''
 import torch

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own for tests: unprivileged, on the loopback, its data thrown away."""
+"""A PostgreSQL server of your own for tests: unprivileged, on the loopback, its data thrown away."""
 
 from __future__ import annotations
 

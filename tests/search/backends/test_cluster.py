@@ -98,7 +98,7 @@ def _wait_for(count: int) -> None:
 
 
 def _project(place: Path) -> None:
-    """A working directory with images, a class order and a network of one's own."""
+    """A working directory with images, a class order and a network of your own."""
     random = np.random.RandomState(0)
     for split, images in (("train", 8), ("test", 2)):
         for name in "abcd":

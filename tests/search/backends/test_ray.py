@@ -45,7 +45,7 @@ def deadly(*args, **kwargs):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a module of one's own on the workers' path, while a Ray of two CPUs runs."""
+    """A folder with a module of your own on the workers' path, while a Ray of two CPUs runs."""
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
         folder = tmp_path_factory.mktemp("ray")

@@ -39,7 +39,7 @@ from cl_core.nets.convnet import ConvNet
 Path(__file__).with_name("imported").touch()
 
 class Mine(LwF):
-    title = "of one's own"
+    title = "of your own"
 
 def net(shape, last_relu):
     return ConvNet(shape[0], 4, last_relu)
@@ -79,7 +79,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture(scope="module", params=list(PARTS))
 def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """A kind of part, and the folder of an evaluated run with one of one's own, beside its study file."""
+    """A kind of part, and the folder of an evaluated run with one of your own, beside its study file."""
     place = tmp_path_factory.mktemp("begun")
     (place / "own_part.py").write_text(MODULE)
     sys.path.insert(0, str(place))
@@ -208,7 +208,7 @@ def test_a_folder_in_which_a_command_is_given_is_no_installed_distribution(
     ends = [line for line in done.stdout.splitlines() if line.startswith("ended")]
     # The last name was typed, so it is found where the command is given.
     assert ends == ["ended 0 0", "ended 2 0", "ended 0 1"], done.stderr
-    assert "title: of one's own" in done.stdout
+    assert "title: of your own" in done.stdout
 
 
 def test_what_the_user_types_needs_no_permission_and_the_folder_s_does(module: Path, tmp_path: Path) -> None:
@@ -265,15 +265,15 @@ def test_a_program_s_own_studies_need_no_permission_and_its_files_do(tmp_path: P
     for verb in (lambda: evaluate(tmp_path), lambda: rerun(tmp_path, "a@b/0"), lambda: export(tmp_path)):
         with pytest.raises(BadRequest):  # no run's folder; the permission is taken back all the same
             verb()
-    assert METHODS["own_part:Mine"].title == "of one's own"
+    assert METHODS["own_part:Mine"].title == "of your own"
 
 
 def test_the_innermost_permission_counts_and_is_taken_back() -> None:
     with only(()):
         with only(["own_part:Mine"]):
-            assert METHODS["own_part:Mine"].title == "of one's own"
+            assert METHODS["own_part:Mine"].title == "of your own"
             with pytest.raises(BadRequest, match="'own_part:net' is code that a file names"):
                 METHODS["own_part:net"]
         with pytest.raises(BadRequest, match="'own_part:Mine' is code that a file names"):
             METHODS["own_part:Mine"]
-    assert METHODS["own_part:Mine"].title == "of one's own"
+    assert METHODS["own_part:Mine"].title == "of your own"

@@ -52,7 +52,7 @@ LWF = "lwf@B0-2tasks"
 
 @contextlib.contextmanager
 def net_in(place: Path) -> Iterator[Path]:
-    """Write a net of one's own into a folder from which it is imported; yield the file of its helper."""
+    """Write a net of your own into a folder from which it is imported; yield the file of its helper."""
     (place / "coded_help.py").write_text(HELPER)
     (place / "coded_net.py").write_text(NET)
     with pytest.MonkeyPatch.context() as patch:
@@ -64,7 +64,7 @@ def net_in(place: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run with a net of one's own. Read only."""
+    """The folder of a finished run with a net of your own. Read only."""
     place = tmp_path_factory.mktemp("coded")
     with net_in(place):
         return run_study(STUDY, place / "run", local=True).folder
@@ -72,7 +72,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def helper(tmp_path: Path) -> Iterator[Path]:
-    """The file of a module that a net of one's own imports."""
+    """The file of a module that a net of your own imports."""
     with net_in(tmp_path) as file:
         yield file
 

@@ -53,7 +53,7 @@ def test_an_unexpected_error_is_a_failed_run_with_a_row_and_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*given: object) -> None:
-        raise KeyError("a net of one's own may raise anything")
+        raise KeyError("a net of your own may raise anything")
 
     monkeypatch.setattr(worker_module, "Runner", broken)
     answer = Worker(one_job(), workspace(tmp_path)).step()

@@ -2,53 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cl_core.errors import BadRequest
 from cl_core.images.dataset import Data
 from cl_core.method import METHODS
-from cl_core.yaml_text import read_yaml, write_yaml
+from cl_core.yaml_text import read_yaml
 from spaces import presets
 from spaces.resolved.checks import corners
 from spaces.resolved.resolve import resolve
 from spaces.resolved.study import ResolvedStudy
 from spaces.resolved.study_yaml import study_yaml
 from spaces.resolved.warnings import warnings_of
-from spaces.study.study import Study
 from spaces.study.study_file import existing_study, load_study
-
-PLAIN: dict[str, Any] = {
-    "study": "tiny",
-    "data": "digits",
-    "scenarios": ["B0-5tasks"],
-    "methods": ["finetune", "lwf"],
-}
-
-
-@pytest.fixture(scope="module")
-def data() -> Data:
-    y = np.repeat(np.arange(10), 20)
-    x = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
-    return Data.from_arrays(x, y, name="arrays")
-
-
-def study(*overrides: str, **changes: Any) -> Study:
-    plain = {key: value for key, value in {**PLAIN, **changes}.items() if value is not ...}
-    return load_study(plain, overrides)
-
-
-def continued(new: ResolvedStudy, old: ResolvedStudy) -> ResolvedStudy:
-    """`new` in the folder of `old`."""
-    asked = new.study.with_protocol({"spread": "auto"})  # as a study file leaves it
-    return resolve(asked, new.data, yaml.safe_load(study_yaml(old)))
+from tests.spaces.study.small_study import PLAIN, study
 
 
 def test_a_domain_is_refused_whose_ends_the_method_cannot_run_with(data: Data) -> None:
@@ -314,233 +286,6 @@ def test_a_file_without_a_name_is_named_after_its_file(tmp_path: Path) -> None:
     assert load_study(path).study == "mine"
 
 
-@pytest.mark.parametrize("text", ["5e-4", "5.0e-4", "+5E-4", "0.0005", ".0005", "5.e-4"])
-def test_numbers_in_every_notation_are_numbers(text: str) -> None:
-    assert read_yaml(text, "text") == 5e-4
-
-
-@pytest.mark.parametrize("text", ["1:30", "1_000", "0b11", "yes", ".inf"])
-def test_what_is_no_number_of_yaml_1_2_is_refused_as_one(text: str, data: Data, tmp_path: Path) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text(f"data: digits\nscenarios: [B0-5tasks]\nmethods: [lwf]\nrecipe: {{epochs: {text}}}\n")
-    with pytest.raises(BadRequest, match="epochs") as caught:
-        resolve(load_study(path), data)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("text", ["67e0abb0d558726f2a20", "12e45678901234567890", "1e5", "0123", "1_000", ""])
-def test_a_digest_that_looks_like_a_number_comes_back_as_text(text: str) -> None:
-    assert read_yaml(write_yaml({"identity": text}), "text") == {"identity": text}
-
-
-@given(st.text("0123456789abcdef", min_size=1, max_size=20))
-def test_every_digest_comes_back_as_text(text: str) -> None:
-    assert read_yaml(write_yaml([text]), "text") == [text]
-
-
-@pytest.mark.parametrize("text", ["e5", "5e", "2024-01-01", "abc", "67e0abb0d558726f2a20"])
-def test_words_stay_words(text: str) -> None:
-    assert read_yaml(text, "text") == text
-
-
-@pytest.mark.parametrize(
-    ("override", "where", "value"),
-    [
-        ("search.trials=3", ("search", "trials"), 3),
-        ("data.per_class=50", ("data", "per_class"), 50),
-        ("methods.lwf.kd_weight=3", ("methods", "lwf", "kd_weight"), 3),
-        ("methods.lwf.kd_weight={float: [1, 2]}", ("methods", "lwf", "kd_weight"), {"float": [1, 2]}),
-        ("recipe.increment.lr=5e-4", ("recipe", "increment", "lr"), 5e-4),
-        ("methods=[bic]", ("methods",), {"bic": {"method": "bic"}}),
-        ("resources.gpu=null", ("resources", "gpu"), None),
-    ],
-)
-def test_an_override_sets_one_value(override: str, where: tuple[str, ...], value: Any) -> None:
-    at: Any = study(override).to_plain()
-    for key in where:
-        at = at[key]
-    assert at == value
-
-
-def test_an_override_reaches_a_label_with_dots_in_it() -> None:
-    plain = study("methods.lwf-0.5.kd_weight=3", methods={"lwf-0.5": {"method": "lwf", "kd_weight": 0.5}})
-    assert plain.methods["lwf-0.5"].hp == {"kd_weight": 3}
-
-
-@pytest.mark.parametrize("override", ["search.trials", "=3", "a..b=1", "study.x=1", "search.trials=[1"])
-def test_an_override_that_sets_nothing_is_refused(override: str) -> None:
-    with pytest.raises(BadRequest, match="--set"):
-        study(override)
-
-
-def test_cells_stand_in_study_order(data: Data) -> None:
-    resolved = resolve(study(methods=["lwf", "bic"], scenarios=["B0-5tasks", "B4-inc2"]), data)
-    assert [cell.name for cell in resolved.cells] == [
-        "lwf@B0-5tasks",
-        "lwf@B4-inc2",
-        "bic@B0-5tasks",
-        "bic@B4-inc2",
-    ]
-    assert resolved.cells[1].sizes == (4, 2, 2, 2)
-
-
-def test_a_cell_without_anything_to_search_runs_once_and_a_small_grid_runs_out(data: Data) -> None:
-    assert [c.budget for c in resolve(study("search.trials=9"), data).cells] == [1, 9]
-    grid = resolve(
-        study(
-            search={"sampler": "grid", "trials": 9},
-            methods={
-                "few": {"method": "lwf", "kd_weight": {"choice": [1, 2]}, "temperature": {"choice": [1, 2]}},
-                "many": {
-                    "method": "lwf",
-                    "kd_weight": 1,
-                    "temperature": {"choice": [1 + i / 8 for i in range(20)]},
-                },
-            },
-        ),
-        data,
-    )
-    assert [c.budget for c in grid.cells] == [4, 9]
-    assert [row["budget"] for row in grid.table()] == ["4 (the whole grid)", "9"]
-    assert resolve(study(), data).table()[0]["budget"] == "1 (nothing to search)"
-
-
-@pytest.mark.parametrize(
-    ("order", "orders", "seeds", "runs"),
-    [
-        ("natural", 1, 1, [("natural", 0)]),
-        ("natural", 2, 2, [("natural", 0), ("natural", 1), ("seed:1", 0), ("seed:1", 1)]),
-        ("seed:1", 3, 1, [("seed:1", 0), ("seed:2", 0), ("seed:3", 0)]),
-        ("numpy-1993", 2, 1, [("numpy-1993", 0), ("seed:1", 0)]),
-    ],
-)
-def test_a_trial_has_a_run_for_each_class_order_and_seed(
-    order: str, orders: int, seeds: int, runs: list[tuple[str, int]], data: Data
-) -> None:
-    resolved = resolve(
-        study(
-            protocol={"orders": orders, "seeds": seeds},
-            scenarios=[{"base": 0, "tasks": 5, "class_order": order}],
-        ),
-        data,
-    )
-    assert resolved.runs(resolved.cells[0]) == runs
-
-
-def test_the_runs_of_a_trial_share_its_digest_and_differ_in_name(data: Data) -> None:
-    resolved = resolve(study(protocol={"orders": 2, "seeds": 2}), data)
-    cell = resolved.cells[1]
-    specs = resolved.run_specs(cell, 3, cell.space.defaults())
-    assert [spec.run for spec in specs] == [
-        "lwf@B0-5tasks/3",
-        "lwf@B0-5tasks/3/natural/s1",
-        "lwf@B0-5tasks/3/seed:1/s0",
-        "lwf@B0-5tasks/3/seed:1/s1",
-    ]
-    assert len({spec.trial_digest for spec in specs}) == 1
-    first = specs[3].configuration
-    assert (first.class_order, first.seed, first.hp["kd_weight"]) == ("seed:1", 1, 0.25)
-
-
-def test_a_sampled_trial_reaches_the_trainer_in_its_parts(data: Data) -> None:
-    resolved = resolve(
-        study(
-            methods={"lwf": {"recipe": {"epochs": 2, "increment": {"lr": 0.02}}}},
-            recipe={
-                "net": "convnet-small",
-                "epochs": 9,
-                "base": {"lr": 0.3},
-                "increment": {"lr": 0.5, "batch": 16},
-            },
-            resources={"cpu": 2},
-        ),
-        data,
-    )
-    cell = resolved.cells[0]
-    made = resolved.configuration(cell, cell.space.defaults(), "natural", 0)
-    assert made.recipe == {"epochs": 2, "base": {"lr": 0.3}, "increment": {"lr": 0.02, "batch": 16}}
-    assert (made.net, made.threads, made.validation) == ("convnet-small", 2, 0.1)
-
-
-GROWN = [
-    {"search": {"trials": 99}},
-    {"methods": ["finetune", "lwf", "bic"]},
-    {"scenarios": ["B0-5tasks", "B4-inc2"]},
-    {"protocol": {"orders": 3, "seeds": 2}},
-    {"resources": {"concurrent": 7}},
-    {"final": {"orders": 2}},
-    {"storage": {"root": "elsewhere"}},
-    {"data": {"name": "digits", "root": "/elsewhere"}},
-]
-CHANGED = [
-    {"search": {"seed": 1}},
-    {"search": {"sampler": "random"}},
-    {"search": {"start_from": []}},
-    {"recipe": {"epochs": 3}},
-    {"protocol": {"validation": 0.2}},
-    {"data": {"name": "digits", "per_class": 10}},
-]
-
-
-@pytest.mark.parametrize("change", GROWN, ids=str)
-def test_the_identity_leaves_out_what_may_grow(change: dict[str, Any], data: Data) -> None:
-    first, second = resolve(study(), data), resolve(study(**change), data)
-    assert first.identity == second.identity
-    assert continued(second, first).identity == first.identity
-
-
-@pytest.mark.parametrize("change", CHANGED, ids=str)
-def test_the_identity_holds_what_may_not_change_and_merging_names_it(
-    change: dict[str, Any], data: Data
-) -> None:
-    first, second = resolve(study(), data), resolve(study(**change), data)
-    assert first.identity != second.identity
-    part, values = next(iter(change.items()))
-    key = next(k for k in values if k != "name")
-    pattern = rf"{part}\.{key} was .* when this folder was begun and is .* now: .* another --out"
-    with pytest.raises(BadRequest, match=pattern) as caught:
-        continued(second, first)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("change", [{"orders": 2}, {"seeds": 2}])
-def test_runs_that_a_stopper_compared_get_no_others_beside_them(change: dict[str, int], data: Data) -> None:
-    old = resolve(study(search={"stopper": "asha"}), data)
-    new = resolve(study(search={"stopper": "asha"}, protocol=change), data)
-    with pytest.raises(BadRequest, match=r"protocol\.(orders|seeds) may not grow from 1 to 2 .* --out"):
-        continued(new, old)
-    assert continued(old, old).identity == old.identity
-
-
-def test_a_folder_grows_by_the_union_and_never_shrinks(data: Data) -> None:
-    old = resolve(study(methods=["lwf", "bic"], search={"trials": 9}, protocol={"orders": 3}), data)
-    new = resolve(study(methods=["finetune", "lwf"], scenarios=["B4-inc2"], search={"trials": 4}), data)
-    merged = continued(new, old)
-    assert list(merged.study.methods) == ["lwf", "bic", "finetune"]
-    assert [spec.name for spec in merged.study.specs()] == ["B0-5tasks", "B4-inc2"]
-    assert (merged.study.search.trials, merged.study.protocol.orders) == (9, 3)
-    assert len(merged.cells) == 6
-
-
-def test_a_label_and_a_scenario_that_stand_may_not_change(data: Data) -> None:
-    old = yaml.safe_load(study_yaml(resolve(study(methods={"a": {"method": "lwf", "kd_weight": 1}}), data)))
-    with pytest.raises(BadRequest, match=r"methods\.a\.kd_weight was 1 .* and is 2 now"):
-        resolve(study(methods={"a": {"method": "lwf", "kd_weight": 2}}), data, old)
-    other = study(
-        methods={"a": {"method": "lwf", "kd_weight": 1}},
-        scenarios=[{"name": "B0-5tasks", "base": 0, "tasks": 5, "class_order": "seed:1"}],
-    )
-    with pytest.raises(BadRequest, match=r"scenarios\.B0-5tasks\.class_order was 'natural' .* 'seed:1' now"):
-        resolve(other, data, old)
-
-
-def test_other_images_under_the_same_name_are_refused(data: Data) -> None:
-    old = yaml.safe_load(study_yaml(resolve(study(), data)))
-    other = dataclasses.replace(data, fingerprint="0" * 64)
-    with pytest.raises(BadRequest, match="the images must be those"):
-        resolve(study(), other, old)
-
-
 def test_what_a_run_writes_down_is_a_study_file_again(data: Data, tmp_path: Path) -> None:
     resolved: ResolvedStudy = resolve(study(), data)
     (tmp_path / "study.yaml").write_text(study_yaml(resolved))
@@ -552,22 +297,6 @@ def test_what_a_run_writes_down_is_a_study_file_again(data: Data, tmp_path: Path
     again = yaml.safe_load(study_yaml(resolved, {"resolved": {"created": "then"}}))
     assert again["resolved"]["created"] == "then"
     assert existing_study(tmp_path / "nowhere" / "study.yaml") is None
-
-
-def test_a_method_that_restarts_has_nothing_to_search_in_the_increments_recipe(data: Data) -> None:
-    resolved = resolve(
-        study(
-            methods=["finetune", "joint"],
-            recipe={"epochs": 3, "increment": {"lr": {"float": [0.01, 0.2], "log": True}}},
-            search={"trials": 9},
-        ),
-        data,
-    )
-    finetune, joint = resolved.cells
-    assert [p.name for p in finetune.space.searched] == ["recipe.increment.lr"]
-    assert (finetune.budget, joint.budget, joint.note) == (9, 1, "nothing to search")
-    assert joint.space.defaults() == {"recipe.epochs": 3}
-    assert warnings_of(resolved) == []
 
 
 def test_a_searched_memory_for_accuracy_alone_is_warned_of(data: Data) -> None:
