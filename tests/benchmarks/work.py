@@ -64,9 +64,10 @@ def ours(study: Mapping[str, Any]) -> tuple[int, int, int]:
     """Return the image-steps that `run` trains, those of its confirmation, and the number of its runs."""
     with tempfile.TemporaryDirectory() as folder:
         results = run_study(study, out=Path(folder) / "run", local=True).results
-        tasks, runs = results.tasks, len(results.runs)
-    trained = tasks[~tasks["shared"]]
-    return int(trained["images"].sum()), int(trained["images"][trained["purpose"] == "confirm"].sum()), runs
+        tasks, runs = results.tasks, results.runs
+    images = tasks[~tasks["shared"]].groupby("run")["images"].sum()
+    confirming = runs.loc[runs["purpose"] == "confirm", "run"]
+    return int(images.sum()), int(images.reindex(confirming).sum()), len(runs)
 
 
 def plain(study: Mapping[str, Any], folder: Path) -> tuple[int, int]:
