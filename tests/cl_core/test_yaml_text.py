@@ -92,6 +92,12 @@ def test_a_value_that_is_none_is_refused_in_one_line(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, "{a: " * 100_000, "- " * 100_000, "? " * 100_000])
+def test_a_value_that_is_nested_without_end_is_refused(text: str) -> None:
+    with pytest.raises(BadRequest, match=r"^text: values must be nested less than 1000 deep"):
+        read_yaml(text, "text")
+
+
 _TEXT = st.one_of(
     st.sampled_from(
         [*NUMBERS, *TEXTS, *OTHERS, "<<", "# no", "a: b", "a #b", " a", "'", "- a", "%", "\t", "\x85"]
