@@ -98,7 +98,7 @@ class Paired:
         if (most := max((cell.among for cell in self.cells), default=1)) > 1:
             out.append(
                 f"± and p allow for the luck of the best of up to {most} trials, selected by these values; "
-                "runs of cl-search evaluate need no such allowance"
+                "final runs (cl-search evaluate) need no such allowance"
             )
         for name, only in (("A", self.only_a), ("B", self.only_b)):
             if only:
