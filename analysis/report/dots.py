@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import plotly.graph_objects as go
 
+from analysis.report.identity import about
 from analysis.statistics.intervals import Mean
 
 
-def dot(mean: Mean, row: str, text: str, colour: str, size: float, ring: bool = False) -> go.Scatter:
-    """Draw a mean in the row of its label, filled or as a ring; `text` is shown over it in the browser."""
-    marker: dict[str, Any] = {"size": size, "color": colour}
+def dot(
+    mean: Mean,
+    row: str,
+    text: str,
+    colour: str,
+    size: float,
+    ring: bool = False,
+    symbol: str = "circle",
+    facets: Mapping[str, str] | None = None,
+) -> go.Scatter:
+    """Draw a mean in the row of its label, filled or as a ring; `text` is shown over it in the browser.
+
+    `facets` are those of `identity.about`; left out, the row is the label.
+    """
+    marker: dict[str, Any] = {"size": size, "color": colour, "symbol": symbol}
     if ring:
         marker |= {"color": "rgba(255,255,255,0)", "line": {"width": 1.8, "color": colour}}
     half = {"array": [mean.half or 0.0], "visible": mean.half is not None}
@@ -22,4 +36,5 @@ def dot(mean: Mean, row: str, text: str, colour: str, size: float, ring: bool = 
         marker=marker,
         error_x={"type": "data", **half, "thickness": 1.2, "color": colour},  # of a ring's own: invisible
         hovertemplate=f"{text}<extra></extra>",
+        meta=about(row) if facets is None else facets,
     )

@@ -17,6 +17,10 @@ VERDICTS = {
 }
 
 
+FACETS = {"scenario": ("scenario", "split"), "label": ("label",), "classifier": ("classifier",)}
+"""What the page filters by, each with the columns that hold it."""
+
+
 @dataclass(frozen=True)
 class GridCell:
     """One cell: text, its kind (num, text, text long), a badge's colour, a half width, and its extent."""
@@ -27,15 +31,20 @@ class GridCell:
     half: str = ""
     rows: int = 1
     columns: int = 1
+    place: int | None = None  # of the column that a header cell stands over, from 0
 
 
 @dataclass(frozen=True)
 class GridRow:
-    """One row of the body; `heading` is written across the table above it, `group` draws a line above it."""
+    """One row of the body; `heading` is written across the table above it, `group` draws a line above it.
+
+    `facets` are its scenario, label and classifier, by which the page filters; those that it has.
+    """
 
     cells: list[GridCell]
     heading: list[str]
     group: bool
+    facets: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -84,9 +93,19 @@ def grid(frame: pd.DataFrame, group: str = "scenario", heading: Sequence[str] = 
         value = row.get(key)
         new = value != previous
         above = [_text(row[name]) for name in heading] if new else []
-        rows.append(GridRow(cells, above, previous is not None and new and not above))
+        rows.append(GridRow(cells, above, previous is not None and new and not above, _facets(row)))
         previous = value
     return Grid(_head(names, kinds), rows, len(names), spread)
+
+
+def _facets(row: Mapping[Any, Any]) -> dict[str, str]:
+    """The values of a row that the page filters by; `split` is another word for a scenario."""
+    found = {}
+    for facet, columns in FACETS.items():
+        value = next((row[c] for name in columns for c in (name, ("", name)) if c in row), None)
+        if isinstance(value, str) and value:
+            found[facet] = value
+    return found
 
 
 def _badge(value: Any) -> str:
@@ -99,15 +118,16 @@ def _badge(value: Any) -> str:
 def _head(names: Sequence[Any], kinds: Mapping[Any, str]) -> list[list[GridCell]]:
     """The header row, or two: groups of columns over columns."""
     if not names or not isinstance(names[0], tuple):
-        return [[GridCell(str(c), kinds[c]) for c in names]]
+        return [[GridCell(str(c), kinds[c], place=i) for i, c in enumerate(names)]]
     upper, lower = [], []
+    at = {c: index for index, c in enumerate(names)}
     for title in dict.fromkeys(c[0] for c in names):
         mine = [c for c in names if c[0] == title]
         if title:
             upper.append(GridCell(title, "over", columns=len(mine)))
-            lower += [GridCell(c[1], kinds[c]) for c in mine]
+            lower += [GridCell(c[1], kinds[c], place=at[c]) for c in mine]
         else:
-            upper += [GridCell(c[1], kinds[c], rows=2) for c in mine]
+            upper += [GridCell(c[1], kinds[c], rows=2, place=at[c]) for c in mine]
     return [upper, lower]
 
 

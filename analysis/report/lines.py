@@ -1,5 +1,6 @@
-"""Lines from task to task: a panel a scenario, a colour a label, dotted for other classifiers than a method's
-own.
+"""Lines from task to task: a panel a scenario, with the colour, symbol and dash of each label.
+
+Other classifiers than a method's own are dotted.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import numpy as np
 import plotly.graph_objects as go
 
 from analysis.lake.results import Results
-from analysis.report.identity import colours
-from analysis.report.style import DASHES, fade, panels, place
+from analysis.report.identity import Identity, about, identities
+from analysis.report.style import fade, panels, place
 from analysis.statistics.intervals import Mean
+
+FEW = 4  # lines of a panel that have bands
 
 
 @dataclass(frozen=True)
@@ -37,27 +40,32 @@ def drawn(
 ) -> go.Figure:
     """The figure of one line or more; `hover` formats a point.
 
-    With `bands`, for fractions, the interval stands behind every line that has one everywhere, and panels
-    share their y axis.
+    With `bands`, for fractions, panels share their y axis and show intervals: a band behind every line of a
+    panel with FEW or fewer lines, else a bar at the end of each.
     """
     names = list(dict.fromkeys(line.scenario for line in lines))
     figure = panels(names, columns=2, height=height, legend=True, shared_y=bands)
-    colour = colours(results)
+    known = identities(results)
     listed: set[tuple[str, str]] = set()  # once in the legend, for all panels
     for line in lines:
         where = place(names.index(line.scenario), figure)
         key = (line.label, line.classifier)
-        if bands and line.means and all(mean.half is not None for mean in line.means.values()):
-            figure.add_trace(_band(line, colour[line.label]), **where)
-        figure.add_trace(_curve(line, colour[line.label], hover, key not in listed), **where)
+        known_half = bands and bool(line.means) and all(m.half is not None for m in line.means.values())
+        crowded = sum(other.scenario == line.scenario for other in lines) > FEW
+        if known_half and not crowded:
+            figure.add_trace(_band(line, known[line.label].colour), **where)
+        figure.add_trace(
+            _curve(line, known[line.label], hover, key not in listed, known_half and crowded), **where
+        )
         listed.add(key)
     longest = max(max(line.means) for line in lines)
     figure.update_xaxes(tickmode="linear", tick0=0, dtick=1 if longest <= 12 else 5)
     return figure
 
 
-def _curve(line: Line, colour: str, hover: str, listed: bool) -> go.Scatter:
+def _curve(line: Line, marks: Identity, hover: str, listed: bool, ended: bool) -> go.Scatter:
     own, label = line.rank == 0, line.label
+    ends = [0.0] * (len(line.means) - 1) + [list(line.means.values())[-1].half or 0.0] if ended else None
     return go.Scatter(
         x=list(line.means),
         y=list(line.values.values()),
@@ -66,12 +74,14 @@ def _curve(line: Line, colour: str, hover: str, listed: bool) -> go.Scatter:
         showlegend=listed,
         mode="lines+markers",
         line={
-            "color": colour,
+            "color": marks.colour,
             "width": 2.2 if own else 1.4,
-            "dash": DASHES[min(line.rank, len(DASHES) - 1)],
+            "dash": marks.dash if own else "dot",
         },
-        marker={"size": 6 if own else 4},
+        marker={"size": 7 if own else 5, "symbol": marks.symbol},
+        error_y=None if ends is None else {"array": ends, "color": marks.colour, "thickness": 1, "width": 2},
         hovertemplate=f"{label} · {line.classifier}<br>{hover}<extra></extra>",
+        meta=about(label, line.scenario, line.classifier),
     )
 
 
@@ -89,4 +99,5 @@ def _band(line: Line, colour: str) -> go.Scatter:
         hoverinfo="skip",
         showlegend=False,
         legendgroup=f"{line.label} {line.classifier}",
+        meta=about(line.label, line.scenario, line.classifier),
     )

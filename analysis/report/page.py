@@ -10,11 +10,12 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import plotly.offline
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
@@ -23,7 +24,8 @@ from analysis.lake.open import open_results
 from analysis.lake.results import Results
 from analysis.lake.run_folder import REPORT
 from analysis.lake.several_runs import Runs
-from analysis.report.figure import POLICY, SEALED, embedded
+from analysis.report.figure import POLICY, SEALED, embedded, library
+from analysis.report.first_screen import first_screen
 from analysis.report.html_table import grid
 from analysis.report.section import ROWS, VIEWS, Section
 from analysis.selection.mixture import mixtures, rows_of
@@ -125,13 +127,16 @@ def render(results: Results) -> str:
             page={
                 "title": results.study.name or results.folder.resolve().name,
                 "policy": Markup(POLICY),
-                "script": Markup(f"{SEALED}<script>{plotly.offline.get_plotlyjs()}</script>")
-                if drawn
-                else "",
+                "sealed": Markup(SEALED),
+                "library": Markup(library()) if drawn else "",
+                "line": _line(results),
+                "first": first_screen(results),
+                "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
                 "labels": list(
                     dict.fromkeys(label for part in parts if (label := part.study.protocol.label))
                 ),
                 "facts": _facts(results),
+                "known": {"scenario": results.scenarios, "label": results.labels},
                 "sanity": _sanity(results),
                 "failed": list(zip(failed["run"], failed["error"], strict=True)),
                 "notes": [*(f"Warning: {text}" for text in warnings), *results.notices],
@@ -156,7 +161,7 @@ def _environment() -> Environment:
 def _shown(name: str, part: Section) -> dict[str, Any]:
     """A section with its anchor and its figure as the template takes them."""
     anchor = re.sub(r"[^A-Za-z0-9]+", "-", name)
-    figure = None if part.figure is None else Markup(embedded(part.figure, f"figure-{anchor}"))
+    figure = None if part.figure is None else Markup(embedded(part.figure))
     return {"id": anchor, "part": part, "figure": figure}
 
 
@@ -195,9 +200,35 @@ def _facts(results: Results) -> dict[str, str]:
         "protocol": _protocol(results),
         "test set": _test_set(results),
         "versions": _versions(results),
+        "machine": _machine(results),
+        "code": ", ".join(sorted({str(c) for c in runs["code"].dropna()})),
+        "begun": str(_resolved(results).get("created") or ""),
         "devices": ", ".join(sorted({str(d) for d in runs["device"].dropna()})),
         "study digest": results.study.resolved.identity,
     }
+
+
+def _line(results: Results) -> str:
+    """The one line below the title: data, net, runs, and the day of the last run."""
+    known = _facts(results)
+    ended = results.runs["ended"].max()
+    day = "" if pd.isna(ended) else f"last run {datetime.fromtimestamp(float(ended), UTC):%Y-%m-%d}"
+    parts = [known["data"], known["net"], f"runs: {known['runs']}", known["machine"], day]
+    return " · ".join(filter(None, parts))
+
+
+def _resolved(results: Results) -> Mapping[str, Any]:
+    found = results.study.plain.get("resolved")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _machine(results: Results) -> str:
+    """The machine that began the study: its GPUs or CPUs."""
+    found = _resolved(results).get("hardware")
+    if not isinstance(found, Mapping):
+        return ""
+    gpus = ", ".join(map(str, found.get("gpus") or ()))
+    return gpus or (f"{found['cpus']} CPU cores" if found.get("cpus") else "")
 
 
 def _protocol(results: Results) -> str:

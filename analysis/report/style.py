@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from analysis.report.identity import about
+
 SEQUENTIAL = [[0.0, "#f6f8fb"], [0.25, "#c5d7ea"], [0.5, "#7fa8d1"], [0.75, "#3a74b0"], [1.0, "#123f70"]]
 DASHES = ("solid", "dot", "dash", "dashdot", "longdash")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star-triangle-up", "hexagon")
@@ -57,6 +59,11 @@ def panels(
         paper_bgcolor="white",
         plot_bgcolor="white",
         showlegend=legend,
+        meta={
+            "titles": [title for title in titles if title is not None],
+            "columns": columns,
+            "height": height,
+        },
         legend={"orientation": "h", "x": 0, "xanchor": "left", "y": -62 / inner, "yanchor": "top"},
         hoverlabel={"font": {"family": FONT, "size": 12}},
     )
@@ -81,16 +88,20 @@ def place(index: int, figure: go.Figure) -> dict[str, int]:
 def matrices(groups: Mapping[str, Sequence[tuple[str, Sequence[Sequence[float]]]]], hover: str) -> go.Figure:
     """Heatmaps [T, T] of shares in [0, 1], tasks down and across, a group beginning a row of its own.
 
-    `groups` maps a group's name to (title, matrix) pairs; numbers are written in where there is room.
+    `groups` maps a scenario to (title, matrix) pairs, a title being "label" or "label · classifier"; numbers
+    are written in where there is room.
     """
     largest = max(len(group) for group in groups.values())
     columns = largest if largest <= 6 else 5
     titles: list[str | None] = []
     values: dict[int, Sequence[Sequence[float]]] = {}
+    facets: dict[int, dict[str, str]] = {}
     for name, group in groups.items():
         titles += [None] * (-len(titles) % columns)
         for title, matrix in group:
             values[len(titles)] = matrix
+            label, _, classifier = title.partition(" · ")
+            facets[len(titles)] = about(label, name, classifier)
             titles.append(f"{title}, {name}")
     titles += [None] * (-len(titles) % columns)
     figure = panels(titles, columns, height=190)
@@ -99,6 +110,7 @@ def matrices(groups: Mapping[str, Sequence[tuple[str, Sequence[Sequence[float]]]
         tasks = list(range(len(matrix)))
         figure.add_trace(
             go.Heatmap(
+                meta=facets[index],
                 z=matrix,
                 x=tasks,
                 y=tasks,

@@ -51,7 +51,7 @@ def accuracy_curves(results: Results) -> Section:
         TITLE,
         text,
         [FORMULAS["step_accuracy"], INTERVAL],
-        orders_sentence(compared, "bands are"),
+        orders_sentence(compared, "bands, or bars at the end of crowded lines, are"),
         table,
         figure,
         split=split,

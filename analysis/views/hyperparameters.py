@@ -74,7 +74,7 @@ def hyperparameters(results: Results) -> Section:
             listed.add(cell.scenario)
             rows.append(_effect(cell, points, column))
         if spans_decades(shown):
-            wide = spans_decades(shown, 2)
+            wide = spans_decades(shown, 1.7)
             figure.update_xaxes(type="log", dtick=1 if wide else "D2", tickformat="~g", **where)
         elif any(isinstance(v, str) for v in shown):
             figure.update_xaxes(type="category", **where)
@@ -106,7 +106,7 @@ def searched(points: pd.DataFrame) -> list[str]:
     ]
 
 
-def spans_decades(values: list[object], decades: int = 1) -> bool:
+def spans_decades(values: list[object], decades: float = 1) -> bool:
     """Tell whether values are positive numbers over more than a factor of ten to the power of `decades`."""
     numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(numbers) < len(values) or not numbers or min(numbers) <= 0:

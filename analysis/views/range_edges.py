@@ -3,59 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.lake.results import Results
-from analysis.lake.searched_space import Parameter, acting, ends, spaces
+from analysis.lake.searched_space import Parameter, spaces
 from analysis.report.identity import colours
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import fade, panels, place, side_by_side
-from analysis.selection.selection import Cell, cells, split_selected_on
-from analysis.selection.trials import ranked, span
+from analysis.selection.range_positions import BEST_TRIALS, EDGE, AtPosition, positions
+from analysis.selection.selection import cells, split_selected_on
+from analysis.selection.trials import span
 from cl_core.hparams import Choice, Int
 
 TITLE = "Values at the edge of their range"
-EDGE = 0.05  # of the range, at each end
-BEST_TRIALS = 3  # trials that are looked at together
 WHOLE = "of the method"
-
-
-@dataclass(frozen=True)
-class AtPosition:
-    """One numeric parameter in the best trials of a cell, the selected one first."""
-
-    cell: Cell
-    parameter: Parameter
-    values: tuple[float, ...]
-    positions: tuple[float, ...]
-    tried: int  # completed trials in which it acted
-
-    @property
-    def edge(self) -> str:
-        """The end at which the selected value lies: lower, upper, or empty."""
-        first = self.positions[0]
-        if isinstance(self.parameter.domain, Choice):
-            return "lower" if first == 0 else "upper" if first == 1 else ""
-        return "lower" if first <= EDGE else "upper" if first >= 1 - EDGE else ""
-
-    @property
-    def all_there(self) -> bool:
-        """Tell whether the best `BEST_TRIALS` all lie at that end."""
-        near = [p <= EDGE if self.edge == "lower" else p >= 1 - EDGE for p in self.positions]
-        return bool(self.edge) and len(near) == BEST_TRIALS and all(near)
-
-    @property
-    def beyond(self) -> float | None:
-        """The method's own end of the range on that side; None where the study's range has it."""
-        own, whole = self.parameter.ends, self.parameter.whole and ends(self.parameter.whole)
-        if not own or not whole or not self.edge:
-            return None
-        if self.edge == "lower":
-            return whole[0] if whole[0] < own[0] else None
-        return whole[1] if whole[1] > own[1] else None
 
 
 @VIEWS.register("range_edges")
@@ -65,7 +28,7 @@ def range_edges(results: Results) -> Section:
     if known is None:
         text = "No ranges are known: study.yaml does not state them, it was written by an earlier version."
         return Section(TITLE, text, optional=True)
-    found = [one for cell in cells(results) for one in _positions(results, cell, known.get(cell.name, ()))]
+    found = [one for cell in cells(results) for one in positions(results, cell, known.get(cell.name, ()))]
     if not found:
         return Section(TITLE, "No cell has selected a number from a range that it searched.", optional=True)
     at_edge = [one for one in found if one.edge]
@@ -88,33 +51,6 @@ def range_edges(results: Results) -> Section:
         table = table.drop(columns=WHOLE)
     figure = _figure(results, found)
     return Section(TITLE, text, formulas, n, table, figure, split=split_selected_on(results))
-
-
-def _positions(results: Results, cell: Cell, space: Sequence[Parameter]) -> list[AtPosition]:
-    best = ranked(results, cell)
-    if len(best) < 2 or cell.selected_trial not in set(best["trial"]):  # a single trial is no selection
-        return []
-    first = best["trial"] == cell.selected_trial
-    best = pd.concat([best[first], best[~first]])
-    mask = acting(tuple(space), best)
-    out = []
-    for p in space:
-        if p.ends is None or p.single or p.column not in best or _few(p):
-            continue
-        here = best[mask[p.name]]
-        values = [p.value(value) for value in here[p.column]]
-        numbers = [float(v) for v in values if v is not None and not isinstance(v, str)]
-        if not len(here) or here["trial"].iloc[0] != best["trial"].iloc[0] or len(numbers) < len(here):
-            continue  # the selected trial took another branch
-        top = tuple(numbers[:BEST_TRIALS])
-        positions = tuple(p.position(number) or 0.0 for number in top)
-        out.append(AtPosition(cell, p, top, positions, len(here)))
-    return out
-
-
-def _few(p: Parameter) -> bool:
-    """Tell whether there are two numbers at most: both are ends."""
-    return isinstance(p.domain, Choice) and len(p.domain.options) < 3
 
 
 def _by_chance(p: Parameter) -> float:
