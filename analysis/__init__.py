@@ -13,9 +13,19 @@ if TYPE_CHECKING:
     from analysis.comparison.equality import Comparison, equal
     from analysis.lake.open import open_results
     from analysis.lake.results import Results
+    from analysis.paper.export import export_paper
     from analysis.report.page import write_report
 
-__all__ = ["Comparison", "Paired", "Results", "compare", "equal", "open_results", "write_report"]
+__all__ = [
+    "Comparison",
+    "Paired",
+    "Results",
+    "compare",
+    "equal",
+    "export_paper",
+    "open_results",
+    "write_report",
+]
 
 _HOME = {
     "Comparison": "analysis.comparison.equality",
@@ -23,6 +33,7 @@ _HOME = {
     "Results": "analysis.lake.results",
     "compare": "analysis.comparison.comparison",
     "equal": "analysis.comparison.equality",
+    "export_paper": "analysis.paper.export",
     "open_results": "analysis.lake.open",
     "write_report": "analysis.report.page",
 }

@@ -1,7 +1,9 @@
-"""The cells of a frame as the report's table shows them; `templates/table.html` lays them out."""
+"""A frame as a table of typed cells: shown as HTML by `templates/table.html`, written as CSV and LaTeX."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +34,8 @@ class GridCell:
     rows: int = 1
     columns: int = 1
     place: int | None = None  # of the column that a header cell stands over, from 0
+    value: float | None = None  # of a number, with all of its digits; None where there is none
+    width: float | None = None  # of the half width, with all of its digits
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,40 @@ class Grid:
         """Tell whether the columns need the narrow style."""
         return self.columns > 12
 
+    @property
+    def leaves(self) -> list[GridCell]:
+        """The header cell over each column; of two header rows, the lower one or one that spans both."""
+        if not self.spread:
+            return self.head[0]
+        lower = iter(self.head[1])
+        out: list[GridCell] = []
+        for cell in self.head[0]:
+            out += [cell] if cell.kind != "over" else [next(lower) for _ in range(cell.columns)]
+        return out
+
+    def csv(self) -> str:
+        """The table as CSV with all digits: a half width in a column `x ±`, a heading in columns before."""
+        groups = [cell.text for cell in self.head[0] for _ in range(cell.columns)] if self.spread else []
+        names = [cell.text for cell in self.leaves]
+        if self.spread:
+            over = [cell.kind == "over" for cell in self.head[0] for _ in range(cell.columns)]
+            names = [f"{groups[i]}: {name}" if over[i] else name for i, name in enumerate(names)]
+        halves = [any(row.cells[i].width is not None for row in self.rows) for i in range(self.columns)]
+        deep = max((len(row.heading) for row in self.rows), default=0)
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        head = [name for i, x in enumerate(names) for name in ((x, f"{x} ±") if halves[i] else (x,))]
+        writer.writerow([*[f"heading {i + 1}" for i in range(deep)], *head])
+        heading: list[str] = []
+        for row in self.rows:
+            heading = row.heading or heading
+            cells: list[object] = [*heading, *[""] * (deep - len(heading))]
+            for i, cell in enumerate(row.cells):
+                cells.append(cell.value if cell.kind == "num" else cell.text)
+                cells += [cell.width] if halves[i] else []
+            writer.writerow(cells)
+        return out.getvalue()
+
 
 def grid(frame: pd.DataFrame, group: str = "scenario", heading: Sequence[str] = ()) -> Grid:
     """Lay out a frame: a line where column `group` changes, with the columns of `heading` across the table.
@@ -88,6 +126,8 @@ def grid(frame: pd.DataFrame, group: str = "scenario", heading: Sequence[str] = 
                     kinds[c],
                     "" if c in numeric else _badge(row[c]),
                     "" if width is None or pd.isna(width) else _number(width, digits[c]),
+                    value=_float(row[c]) if c in numeric else None,
+                    width=_float(width),
                 )
             )
         value = row.get(key)
@@ -152,6 +192,13 @@ def _number(value: Any, digits: int) -> str:
     if value is None or pd.isna(value):
         return "–"
     return f"{value:z,.{digits}f}".replace("-", "−")  # z: no minus before a zero
+
+
+def _float(value: Any) -> float | None:
+    """A number with all of its digits, a whole one as int; None where it is missing."""
+    if value is None or pd.isna(value):
+        return None
+    return int(value) if isinstance(value, int) else float(value)
 
 
 def _text(value: Any) -> str:

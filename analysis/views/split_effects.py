@@ -125,7 +125,9 @@ def _figure(results: Results, groups: Mapping[tuple[str, int], Sequence[SplitVal
             where = place(2 * number + index, figure)
             for at, label in enumerate(labels):
                 mine = [one for one in ordered if one.cell.label == label]
-                shift = 0.04 * (at - (len(labels) - 1) / 2)  # so that intervals stand side by side
+                shift = min(0.04, 0.4 / len(labels)) * (
+                    at - (len(labels) - 1) / 2
+                )  # so that intervals stand side by side
                 means = [one.values[name].mean for one in mine]
                 line = go.Scatter(
                     x=[ticks.index(one.cell.scenario) + shift for one in mine],

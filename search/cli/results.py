@@ -30,11 +30,24 @@ def report(
             metavar="FILE", callback=local, help="The page (default: report.html in the one run folder)."
         ),
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            callback=local,
+            help="Write figures (SVG, PDF) and tables (CSV, LaTeX) for a paper there, in place of the page.",
+        ),
+    ] = None,
 ) -> None:
-    """Write every view of one or more run folders as one HTML page."""
+    """Write every view of one or more run folders as one HTML page, or its parts for a paper."""
     with errors():
-        from analysis.report.page import write_report
+        from analysis import export_paper, write_report
 
+        if export is not None:
+            files = export_paper(folders, export)
+            typer.echo(f"{len(files)} files in {export}; captions: {export / 'captions.md'}")
+            if out is None:
+                return
         typer.echo(f"report: {write_report(folders[0] if len(folders) == 1 else folders, out)}")
 
 

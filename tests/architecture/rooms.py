@@ -55,6 +55,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         "survey",
         "report",
         "views",
+        "paper",
         "__init__.py",
         "testing.py",
     ),

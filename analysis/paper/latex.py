@@ -1,0 +1,179 @@
+"""A table as LaTeX: booktabs, the best value of a column bold, the second underlined, and intervals."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+from analysis.report.html_table import Grid, GridCell
+from cl_core.metrics import OBJECTIVES
+
+_SPECIAL = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    **{character: f"{{{character}}}" for character in "[]*"},  # after a row's end they are arguments
+    "\n": " ",
+    "\r": " ",
+    "−": "$-$",
+    "±": r"$\pm$",
+    "·": r"$\cdot$",
+    "×": r"$\times$",
+    "→": r"$\rightarrow$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "∞": r"$\infty$",
+    "√": r"$\surd$",
+    "∫": r"$\int$",
+    "Σ": r"$\Sigma$",
+    "Φ": r"$\Phi$",
+    "ρ": r"$\rho$",
+    "σ": r"$\sigma$",
+    "²": r"\textsuperscript{2}",
+    "ⁿ": r"\textsuperscript{n}",
+    "–": "--",
+    "…": r"\ldots{}",
+    "“": "``",
+    "”": "''",
+    "’": "'",
+}
+_DIRECTIONS = {
+    **{name.replace("_", " "): direction for name, (direction, _) in OBJECTIVES.items()},
+    "average incremental": "max",
+    "without first task": "max",
+    "accuracy": "max",
+    "last": "max",
+    "backward transfer": "max",
+    "learning accuracy": "max",
+    "intransigence": "min",
+    "P(task)": "max",
+    "P(class | task)": "max",
+}
+"""The columns of which one direction is better: name -> max or min."""
+
+_FEWEST = 3  # rows with a value for marks
+_NARROW = 7  # columns in the usual size, in one column of the page
+_FITS = 10  # columns at most that fit without being scaled
+
+
+def escaped(text: object) -> str:
+    """Return text that LaTeX sets as it is written; characters that it cannot type become question marks."""
+    out = "".join(_SPECIAL.get(character, character) for character in str(text))
+    return re.sub(r"[^\x20-\x7e\u00a1-\u017f]", "?", out)
+
+
+def table(grid: Grid, caption: str, label: str, references: Collection[str] = ()) -> str:
+    """Return a table environment, for the packages booktabs and graphicx.
+
+    `references` are labels whose values get no mark.
+    """
+    marks = _marks(grid, references)
+    kinds = [cell.kind for cell in grid.leaves]
+    spec = "".join("r" if kind == "num" else "l" for kind in kinds)
+    size = "\\small" if grid.columns <= _NARROW else "\\scriptsize"
+    body = []
+    for number, row in enumerate(grid.rows):
+        if row.heading:
+            body.append(f"\\multicolumn{{{grid.columns}}}{{l}}{{{escaped(' '.join(row.heading))}}} \\\\")
+        elif row.group:
+            body.append("\\addlinespace")
+        body.append(" & ".join(_cell(c, marks.get((number, i))) for i, c in enumerate(row.cells)) + " \\\\")
+    environment = "table*" if grid.columns > _NARROW else "table"
+    begin, end = ("\\resizebox{\\linewidth}{!}{%", "}") if grid.columns > _FITS else ("", "")
+    lines = [
+        f"\\begin{{{environment}}}",
+        "\\centering",
+        size,
+        "\\setlength{\\tabcolsep}{4pt}",
+        f"\\caption{{{escaped(caption)}}}",
+        f"\\label{{tab:{label}}}",
+        begin,
+        f"\\begin{{tabular}}{{{spec}}}",
+        "\\toprule",
+        *_head(grid),
+        "\\midrule",
+        *body,
+        "\\bottomrule",
+        "\\end{tabular}",
+        end,
+        f"\\end{{{environment}}}",
+    ]
+    return "\n".join(filter(None, lines)) + "\n"
+
+
+def figure(path: str, caption: str, label: str, wide: bool) -> str:
+    """Return a figure environment of one PDF; needs the package graphicx. `wide` spans two columns."""
+    environment = "figure*" if wide else "figure"
+    return "\n".join(
+        [
+            f"\\begin{{{environment}}}",
+            "\\centering",
+            f"\\includegraphics[width=\\linewidth]{{{path}}}",
+            f"\\caption{{{escaped(caption)}}}",
+            f"\\label{{fig:{label}}}",
+            f"\\end{{{environment}}}",
+            "",
+        ]
+    )
+
+
+def document(parts: Sequence[str]) -> str:
+    """Return a document that inputs files, to see all of them at once."""
+    inputs = [f"\\input{{{part}}}\n\\clearpage" for part in parts]
+    head = ["\\documentclass[twocolumn]{article}", "\\usepackage[T1]{fontenc}"]
+    head += [f"\\usepackage{{{name}}}" for name in ("textcomp", "booktabs", "graphicx")]
+    return "\n".join([*head, "\\begin{document}", *inputs, "\\end{document}", ""])
+
+
+def _head(grid: Grid) -> list[str]:
+    """The header rows; a group of columns stands over a thin rule."""
+    if not grid.spread:
+        return [" & ".join(escaped(cell.text) for cell in grid.head[0]) + " \\\\"]
+    upper, rules, at = [], [], 1
+    for cell in grid.head[0]:
+        if cell.kind == "over":
+            upper.append(f"\\multicolumn{{{cell.columns}}}{{c}}{{{escaped(cell.text)}}}")
+            rules.append(f"\\cmidrule(lr){{{at}-{at + cell.columns - 1}}}")
+        else:
+            upper.append("")
+        at += cell.columns
+    lower = [escaped(cell.text) for cell in grid.leaves]
+    return [" & ".join(upper) + " \\\\", "".join(rules), " & ".join(lower) + " \\\\"]
+
+
+def _cell(cell: GridCell, mark: str | None) -> str:
+    text = escaped(cell.text)
+    text = f"\\{mark}{{{text}}}" if mark else text
+    return f"{text} {{\\scriptsize $\\pm$ {escaped(cell.half)}}}" if cell.half else text
+
+
+def _marks(grid: Grid, references: Collection[str]) -> Mapping[tuple[int, int], str]:
+    """(row, column) -> textbf of the best value of a column, and underline of the second, between two lines.
+
+    Rounded values that are equal are marked alike.
+    """
+    out: dict[tuple[int, int], str] = {}
+    leaves = grid.leaves
+    names = next((i for i, cell in enumerate(leaves) if cell.text == "label"), None)
+    starts = [i for i, row in enumerate(grid.rows) if row.group or row.heading or i == 0]
+    for first, end in zip(starts, [*starts[1:], len(grid.rows)], strict=True):
+        mine = [
+            i for i in range(first, end) if names is None or grid.rows[i].cells[names].text not in references
+        ]
+        for column, leaf in enumerate(leaves):
+            direction = _DIRECTIONS.get(leaf.text)
+            known = [(i, value) for i in mine if (value := grid.rows[i].cells[column].value) is not None]
+            if direction is None or len(known) < _FEWEST:
+                continue
+            known.sort(key=lambda pair: pair[1], reverse=direction == "max")
+            texts = list(dict.fromkeys(grid.rows[i].cells[column].text for i, _ in known))[:2]
+            for i, _ in known:
+                text = grid.rows[i].cells[column].text
+                if text in texts:
+                    out[i, column] = "textbf" if text == texts[0] else "underline"
+    return out
