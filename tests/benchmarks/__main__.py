@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cl_core.errors import BadRequest
-from tests.benchmarks import chance, scale, search, search_quality, steps, terms, tuning, work
+from tests.benchmarks import chance, lake, scale, search, search_quality, steps, terms, tuning, work
 
 BENCHMARKS = ("chance", "search", "search_quality", "steps", "terms", "tuning", "work")
-BY_NAME = ("scale",)  # half an hour at 10,000 trials, so it has to be asked for
+BY_NAME = ("lake", "scale")  # minutes at thousands of trials, so they have to be asked for
 
 
 def main() -> None:
@@ -26,10 +26,12 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="JSON alone on stdout")
     steps.add_arguments(parser)
+    parser.add_argument("--trials", type=int, default=500, help="lake: trials of the generated lake (500)")
     terms.add_arguments(parser)
     asked = parser.parse_args()
     measures = {
         "chance": chance.measure,
+        "lake": lambda: lake.measure(asked.trials) if asked.json else lake.table(asked.trials),
         "scale": scale.measure,
         "search": search.measure,
         "search_quality": search_quality.measure,
@@ -50,8 +52,8 @@ def main() -> None:
         print(json.dumps(figures, indent=2))
         return
     for name, values in figures.items():
-        if name == "terms":
-            terms.show(values)
+        if name in ("lake", "terms"):
+            {"lake": lake.show, "terms": terms.show}[name](values)
             continue
         for figure, value in _flat(values):
             print(f"{name}.{figure} = {value:g}")
