@@ -6,12 +6,14 @@ open_results("runs/quickstart").runs
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analysis.comparison.comparison import Paired, compare
     from analysis.comparison.equality import Comparison, equal
     from analysis.lake.open import open_results
+    from analysis.lake.relation import Relation
     from analysis.lake.results import Results
     from analysis.paper.export import export_paper
     from analysis.report.page import write_report
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Comparison",
     "Paired",
+    "Relation",
     "Results",
     "compare",
     "equal",
@@ -30,6 +33,7 @@ __all__ = [
 _HOME = {
     "Comparison": "analysis.comparison.equality",
     "Paired": "analysis.comparison.comparison",
+    "Relation": "analysis.lake.relation",
     "Results": "analysis.lake.results",
     "compare": "analysis.comparison.comparison",
     "equal": "analysis.comparison.equality",
@@ -42,6 +46,8 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'analysis' has no attribute {name!r}")
-    import importlib
-
     return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]

@@ -100,8 +100,9 @@ def _same(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
         nan = np.isnan(a) & np.isnan(b)
         return nan | (a.view(np.int64) == b.view(np.int64))
     missing_a, missing_b = np.asarray(pd.isna(a)), np.asarray(pd.isna(b))
-    same = np.fromiter((x == y for x, y in zip(a, b, strict=True)), dtype=bool, count=len(a))
-    return (missing_a & missing_b) | (same & ~missing_a & ~missing_b)
+    known = ~missing_a & ~missing_b
+    known[known] = np.fromiter((x == y for x, y in zip(a[known], b[known], strict=True)), dtype=bool)
+    return (missing_a & missing_b) | known
 
 
 def _column(frame: pd.DataFrame, name: str) -> NDArray[Any]:
@@ -109,7 +110,7 @@ def _column(frame: pd.DataFrame, name: str) -> NDArray[Any]:
     if name not in frame:
         return np.full(len(frame), None, dtype=object)
     series = frame[name]
-    return series.to_numpy() if series.dtype == np.float64 else series.to_numpy(dtype=object)
+    return series.to_numpy() if series.dtype == np.float64 else np.array([*series], dtype=object)
 
 
 def _head(frame: pd.DataFrame, key: list[str]) -> list[Mapping[str, Any]]:

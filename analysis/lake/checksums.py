@@ -8,10 +8,12 @@ another writer, is damaged where it cannot be read.
 from __future__ import annotations
 
 import io
+import re
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +25,8 @@ from cl_core.errors import BadRequest, first_line
 _KEY = b"cl_search_crc32"
 _VALUE = _KEY + b"\x18\x08"  # as Thrift writes it: the key, then a second field, a text of eight bytes
 _EMPTY = b"00000000"
+_SCHEMA = re.compile(rb"ARROW:schema\x18[\x80-\xff]*[\x00-\x7f][A-Za-z0-9+/=]+")
+_CHUNK = 1 << 22  # bytes that are read together
 
 
 class Damaged(BadRequest):
@@ -77,29 +81,60 @@ def runs_in(path: Path) -> frozenset[str]:
 
 @lru_cache(maxsize=1024)
 def _runs_in(path: Path, *version: int) -> frozenset[str]:
-    """Read the runs of a file. One that has not changed since is not read again."""
-    return frozenset(pc.unique(read_sealed(path, columns=["run"])["run"]).to_pylist())
+    """Read the runs of a file, a row group at a time. One that has not changed since is not read again."""
+    try:
+        _check(path, *version)
+        file, found = pq.ParquetFile(path), set()
+        for group in range(file.num_row_groups):
+            found.update(pc.unique(file.read_row_group(group, ["run"])["run"]).to_pylist())
+    except Damaged:
+        raise
+    except (OSError, pa.ArrowException, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise Damaged(path, first_line(error)) from error
+    return frozenset(found)
 
 
 def check_sealed(path: Path) -> None:
     """Raise Damaged where a byte of a file has changed, or OSError where it cannot be read."""
-    stat = path.stat()
-    if not _check(path, stat.st_ino, stat.st_size, stat.st_mtime_ns):
+    if not checked(path).sealed:
         read_sealed(path)
 
 
-@lru_cache(maxsize=4096)
-def _check(path: Path, *version: int) -> bool:
-    """Raise Damaged unless the checksum fits; return False without one.
+class Seal(NamedTuple):
+    """A file whose bytes have been compared with its checksum."""
 
-    A file that has not changed since is not read again.
-    """
-    content = path.read_bytes()
-    at = content.rfind(_VALUE) + len(_VALUE)
-    if at < len(_VALUE):
-        return False
-    whole, end = memoryview(content), at + len(_EMPTY)
-    crc = zlib.crc32(whole[end:], zlib.crc32(_EMPTY, zlib.crc32(whole[:at])))
-    if content[at:end] != b"%08x" % crc:
+    sealed: bool  # it has one
+    schema: bytes | None  # equal for equal Arrow schemas, their metadata included; None if it has none
+
+
+def checked(path: Path) -> Seal:
+    """Return the seal of a file. Raises Damaged where the checksum does not fit, or OSError."""
+    stat = path.stat()
+    return _check(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=32768)
+def _check(path: Path, *version: int) -> Seal:
+    """Read a file in pieces. One that has not changed since is not read again."""
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - 8))
+        start = max(0, size - 8 - int.from_bytes(file.read(4), "little"))  # of the footer
+        file.seek(start)
+        footer = file.read()
+        found = _SCHEMA.search(footer)
+        schema = None if found is None else found[0]
+        at = footer.rfind(_VALUE) + len(_VALUE)
+        if at < len(_VALUE):
+            return Seal(False, schema)
+        crc, left = 0, start
+        file.seek(0)
+        while left and (piece := file.read(min(left, _CHUNK))):
+            crc, left = zlib.crc32(piece, crc), left - len(piece)
+    whole, end = memoryview(footer), at + len(_EMPTY)
+    crc = zlib.crc32(whole[end:], zlib.crc32(_EMPTY, zlib.crc32(whole[:at], crc)))
+    if footer[at:end] != b"%08x" % crc:
         raise Damaged(path, "its checksum does not fit")
-    return True
+    return Seal(True, schema)

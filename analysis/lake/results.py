@@ -5,35 +5,48 @@ Nothing here needs torch or Ray.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from analysis.lake.confusion_counts import COUNTS, KEYS, ConfusionCounts, by_run
+from analysis.lake.queries import query
+from analysis.lake.relation import Relation, connect, frame
 from analysis.lake.study import StudyRecord, read_study
-from analysis.lake.tables import read_table
+from analysis.lake.tables import read_table, scan
 from cl_core.errors import BadRequest, unknown
+from cl_core.metric_queries import QUERIES
 from cl_core.metrics import count_matrices
+from cl_core.records import TABLES
 
-AT_ONCE = 64  # runs whose confusion counts are read together
+KEPT = 1024  # runs, splits and classifiers whose count matrices stay in memory
 
 
 @dataclass
 class Results:
-    """The tables of one run folder; each frame is read when it is first asked for and then kept.
+    """The tables of one run folder.
 
+    `table` and `query` give rows that are not read yet. The frames `runs`, `tasks`, ... are read when they
+    are first used and then kept. Integers and booleans that may be missing are `Int64` and `boolean` there.
     `notices` collects one-line remarks on what was read, such as columns that this version does not know.
     """
 
     folder: Path
     notices: list[str] = field(default_factory=list)
     memo: dict[str, Any] = field(default_factory=dict, repr=False)  # what several views work out alike
-    _counts: dict[tuple[str, str, str], list[NDArray[np.int64]]] = field(default_factory=dict, repr=False)
+    _counts: OrderedDict[tuple[str, str, str], list[NDArray[np.int64]]] = field(
+        default_factory=OrderedDict, repr=False
+    )
+    _fetched: dict[str, ConfusionCounts] = field(default_factory=dict, repr=False)
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -77,7 +90,46 @@ class Results:
 
     def read(self, table: str, runs: Iterable[str] | None = None) -> pd.DataFrame:
         """A table's rows, of some runs or all; see `tables.read_table`."""
-        return read_table(self.folder, table, runs, self._notice)
+        return frame(self.rows(table, runs))
+
+    def rows(self, table: str, runs: Iterable[str] | None = None) -> pa.Table:
+        """As `read`, an Arrow table."""
+        return read_table(self.connection, self.folder, table, runs, self._notice)
+
+    def table(self, name: str, runs: Iterable[str] | None = None) -> Relation:
+        """The rows of a table, or of one of `metric_queries.QUERIES`, that are not read yet.
+
+        `runs` keeps those of some runs. Raises BadRequest on an unknown table.
+        """
+        if name not in TABLES and name not in QUERIES:
+            raise unknown("table", name, [*TABLES, *QUERIES])
+        if name in TABLES:
+            return Relation(self.scan(self.connection, name, runs))
+        return self.query(f"select * from {name}", runs)
+
+    def query(self, sql: str, runs: Iterable[str] | None = None) -> Relation:
+        """The rows of a query in SQL over the tables and `metric_queries.QUERIES`, not read yet.
+
+        `runs` narrows all of them. Raises BadRequest where `sql` is no query over them.
+        """
+        wanted = None if runs is None else list(runs)
+        known = self.runs[["run", "base", "increments"]].drop_duplicates(["base", "increments"])
+        splits = {
+            (int(base), str(later)): self._all_sizes(str(run), int(base), str(later))
+            for run, base, later in known.itertuples(index=False)
+        }
+        return query(sql, lambda at, name: self.scan(at, name, wanted), splits)
+
+    def scan(
+        self, connection: duckdb.DuckDBPyConnection, table: str, runs: Iterable[str] | None = None
+    ) -> duckdb.DuckDBPyRelation:
+        """The rows of a table in a database; see `tables.scan`."""
+        return scan(connection, self.folder, table, runs, self._notice)
+
+    @cached_property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The database that reads the tables."""
+        return connect()
 
     def _notice(self, text: str) -> None:
         if text not in self.notices:
@@ -112,8 +164,11 @@ class Results:
                 raise unknown("run", run, self.runs["run"])
             return tuple(int(n) for n in rows.sort_values("task")["classes"])
         base, later, tasks = self._splits[run]
+        return self._all_sizes(run, base, later)[: tasks or None]
+
+    def _all_sizes(self, run: str, base: int, later: str) -> tuple[int, ...]:
         try:
-            return (int(base), *(int(n) for n in later.split(",") if n.strip()))[: tasks or None]
+            return (int(base), *(int(n) for n in later.split(",") if n.strip()))
         except ValueError as error:
             raise BadRequest(f"increments of {run} must read like '2,2,2', not {later!r}") from error
 
@@ -129,10 +184,8 @@ class Results:
 
         Empty when there are no rows.
         """
-        rows = self._confusion_of(run)
-        mine = (rows["split"] == split).to_numpy()
-        known = set(zip(rows["primary"].to_numpy()[mine], rows["classifier"].to_numpy()[mine], strict=True))
-        return [str(name) for _, name in sorted((not primary, name) for primary, name in known)]
+        self.fetch([run])
+        return self._fetched[run].classifiers(split)
 
     def confusions(self, run: str, split: str, classifier: str | None = None) -> list[NDArray[np.int64]]:
         """The counts [seen, seen] after each task of a run, rows true classes; of the primary classifier
@@ -149,14 +202,14 @@ class Results:
         key = (run, split, classifier or known[0])
         if key not in self._counts:
             self._counts[key] = self._matrices(*key)
+            if len(self._counts) > KEPT:
+                self._counts.popitem(last=False)
+        self._counts.move_to_end(key)
         return self._counts[key]
 
     def _matrices(self, run: str, split: str, classifier: str) -> list[NDArray[np.int64]]:
-        rows = self._confusion_of(run)
-        mine = ((rows["split"] == split) & (rows["classifier"] == classifier)).to_numpy()
-        names = ("after_task", "true_class", "predicted_class", "count")
-        after, trues, answers, numbers = (rows[name].to_numpy()[mine] for name in names)
-        tasks = sorted({int(t) for t in after})
+        after, trues, answers, numbers = self._fetched[run].of(split, classifier)
+        tasks = np.unique(after).tolist()
         seen = np.cumsum(self.sizes(run))
         if tasks != list(range(len(tasks))) or len(tasks) > len(seen):
             raise BadRequest(
@@ -171,26 +224,17 @@ class Results:
         return count_matrices(after, trues, answers, numbers, seen[: len(tasks)])
 
     def fetch(self, runs: Iterable[str]) -> None:
-        """Read the confusion counts of runs that will be asked for, many at a time."""
-        if "confusion" in self.__dict__:
-            return
-        wanted = [run for run in dict.fromkeys(map(str, runs)) if run not in self._frames]
-        for start in range(0, len(wanted), AT_ONCE):
-            some = wanted[start : start + AT_ONCE]
-            rows = self.read("confusion", some)
-            parts = dict(iter(rows.groupby("run", sort=False)))
-            self._frames.update({run: parts.get(run, rows.iloc[:0]) for run in some})
+        """Read the confusion counts of runs that will be asked for, together."""
+        wanted = [run for run in dict.fromkeys(map(str, runs)) if run not in self._fetched]
+        if wanted:
+            self._fetched.update(by_run(self._confusion(wanted), wanted))
 
-    def _confusion_of(self, run: str) -> pd.DataFrame:
+    def _confusion(self, wanted: Sequence[str]) -> pa.Table:
+        names = (*KEYS, *COUNTS)
         if "confusion" in self.__dict__:
-            return self.confusion[self.confusion["run"] == run]
-        if run not in self._frames:
-            self._frames[run] = self.read("confusion", [run])
-        return self._frames[run]
-
-    @cached_property
-    def _frames(self) -> dict[str, pd.DataFrame]:
-        return {}
+            mine = self.confusion.loc[self.confusion["run"].isin(wanted), [*names]]
+            return pa.Table.from_pandas(mine, preserve_index=False)
+        return self.table("confusion", wanted).select(*names).arrow()
 
 
 def _ordered(first: Iterable[str], found: pd.Series) -> list[str]:

@@ -8,15 +8,18 @@ name stands before the scenario's, so that no view compares across it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-import pandas as pd
+import duckdb
+import pyarrow as pa
 
+from analysis.lake.relation import literal, quoted
 from analysis.lake.results import Results
 from analysis.lake.study import Resolution, StudyRecord
+from analysis.lake.tables import among, below
 from cl_core.errors import BadRequest
 from cl_core.records import SORT
 
@@ -56,26 +59,28 @@ class Runs(Results):
         clash = len(set().union(*own)) < sum(map(len, own))
         self._prefixes = [f"{name}/" if clash else "" for name in self.names]
 
-    def read(self, table: str, runs: Iterable[str] | None = None) -> pd.DataFrame:
-        """As `Results.read`, over all runs."""
+    def rows(self, table: str, runs: Iterable[str] | None = None) -> pa.Table:
+        """As `Results.rows`, over all runs."""
+        order = ", ".join(map(quoted, SORT[table])) if table in SORT else ""
+        return self.scan(self.connection, table, runs).order(order).to_arrow_table()
+
+    def scan(
+        self, connection: duckdb.DuckDBPyConnection, table: str, runs: Iterable[str] | None = None
+    ) -> duckdb.DuckDBPyRelation:
+        """As `Results.scan`, over all runs."""
         wanted = None if runs is None else set(runs)
-        frames = []
+        found: list[duckdb.DuckDBPyRelation] = []
         for index, part in enumerate(self.parts):
             prefix, inner = self._prefixes[index], None
             if wanted is not None:
-                inner = {t.removeprefix(prefix) for t in wanted if t.startswith(prefix)}
-                if not inner:
+                inner = {run.removeprefix(prefix) for run in wanted if run.startswith(prefix)}
+                if not inner and (found or index + 1 < len(self.parts)):
                     continue
-            frame = part.read(table, inner)
-            twice = self._twice[index]
-            frame = frame[~frame["run"].isin(twice)] if twice else frame
-            frames.append(self._translated(index, frame))
-        if not frames:
-            return self._translated(0, self.parts[0].read(table, []))
-        filled = [frame for frame in frames if len(frame)] or frames[:1]
-        columns = list(dict.fromkeys(name for frame in frames for name in frame.columns))
-        merged = pd.concat(filled, ignore_index=True).reindex(columns=columns)
-        return merged.sort_values(list(SORT[table]), kind="stable", ignore_index=True)
+            rows = part.scan(connection, table, inner)
+            if self._twice[index]:
+                rows = rows.filter(f"not {among(sorted(self._twice[index]))}")
+            found.append(self._translated(connection, index, rows))
+        return below(found)
 
     @cached_property
     def places(self) -> dict[str, tuple[str, str]]:
@@ -138,24 +143,26 @@ class Runs(Results):
         label, at, scenario = name.partition("@")
         return f"{self._label(index, scenario, label)}@{self._scenario(index, scenario)}" if at else name
 
-    def _translated(self, index: int, frame: pd.DataFrame) -> pd.DataFrame:
+    def _translated(
+        self, connection: duckdb.DuckDBPyConnection, index: int, rows: duckdb.DuckDBPyRelation
+    ) -> duckdb.DuckDBPyRelation:
         """A run's rows with the names that they have here."""
-        cells = frame[["cell", "label"]].drop_duplicates()
-        names = {}
-        for cell, label in zip(cells["cell"], cells["label"], strict=True):
+        known = self.parts[index].runs[["cell", "label"]].drop_duplicates()
+        names = []
+        for cell, label in known.itertuples(index=False):
             scenario = str(cell).removeprefix(f"{label}@")
-            new = self._label(index, scenario, str(label))
-            names[str(cell)] = (new, self._scenario(index, scenario))
+            new = (self._label(index, scenario, str(label)), self._scenario(index, scenario))
+            names.append((str(cell), *new, "@".join(new)))
         changed = {
-            "label": [names[cell][0] for cell in frame["cell"]],
-            "cell": ["@".join(names[cell]) for cell in frame["cell"]],
-            "run": [self._prefixes[index] + run for run in frame["run"]],
+            "label": _renamed("cell", "label", {cell: label for cell, label, _, _ in names}),
+            "cell": _renamed("cell", "cell", {cell: whole for cell, _, _, whole in names}),
+            "run": f"{literal(self._prefixes[index])} || run as run",
+            "scenario": _renamed(
+                "scenario", "scenario", {n: self._scenario(index, n) for n in self.parts[index].scenarios}
+            ),
+            "dataset": f"{literal(self._datasets[index])} as dataset",
         }
-        if "scenario" in frame:
-            changed["scenario"] = [self._scenario(index, name) for name in frame["scenario"]]
-        if "dataset" in frame:
-            changed["dataset"] = [self._datasets[index]] * len(frame)
-        return frame.assign(**changed)
+        return rows.project(", ".join(changed.get(name, quoted(name)) for name in rows.columns))
 
     def _scenario(self, index: int, name: str) -> str:
         several = len(set(self._datasets)) > 1
@@ -200,6 +207,12 @@ class Runs(Results):
                 else:
                     renamed[index][(str(scenario), str(label))] = f"{label} ({self.names[index]})"
         return renamed, twice
+
+
+def _renamed(by: str, column: str, names: Mapping[str, str]) -> str:
+    """A column with the name that each value of the column `by` stands for, where it has one."""
+    cases = "".join(f" when {literal(old)} then {literal(new)}" for old, new in names.items())
+    return f"case {by}{cases} else {column} end as {column}" if cases else column
 
 
 def _identity(part: Results) -> str:

@@ -1,4 +1,4 @@
-"""The Parquet tables of a run's folder as pandas frames, checked against `cl_core.records`.
+"""The Parquet tables of a run's folder, scanned by DuckDB and checked against `cl_core.records`.
 
 A table is a folder `tables/<table>/`: an empty `schema.parquet`, one file a run, and files of many runs:
 `gathered.parquet`, which `gather` makes, and `gathered.000001.parquet` and on, which a running study makes. A
@@ -7,25 +7,22 @@ run found in several is taken from its own file, then from the newest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
+from typing import TypeVar
 
-import pandas as pd
+import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from analysis.lake.arrow_schema import ADDED, ARROW, VERSION_KEY, table_schema
-from analysis.lake.checksums import read_sealed, runs_in
-from analysis.lake.run_folder import (
-    SCHEMA,
-    file_stem,
-    is_merged,
-    merged_files,
-    own_files,
-    table_folder,
-)
+from analysis.lake.checksums import Damaged, checked, read_sealed, runs_in
+from analysis.lake.relation import literal, quoted
+from analysis.lake.run_folder import SCHEMA, file_stem, merged_files, own_files, table_folder
 from cl_core.errors import BadRequest, first_line, unknown
-from cl_core.records import SCHEMA_VERSION, SORT, TABLES, Column, columns
+from cl_core.records import SCHEMA_VERSION, SORT, TABLES, columns
 
 LATER = {
     "runs": ("old_new_gap", "kept_bytes", "parameters", "audited_after"),
@@ -33,104 +30,219 @@ LATER = {
     "classes": ("correct_rows",),
 }  # columns that runs of an earlier version lack; missing values then
 
+Notice = Callable[[str], None]
+T = TypeVar("T")
 
-def read_table(
-    folder: Path, table: str, runs: Iterable[str] | None, notice: Callable[[str], None]
-) -> pd.DataFrame:
-    """A table's rows, of some runs or all, ordered as `records.SORT`; no rows when nothing is written yet.
+
+@dataclass(frozen=True)
+class Files:
+    """Files of one Arrow schema; of their rows those of the runs `only`, or all."""
+
+    paths: Sequence[Path]
+    schema: pa.Schema
+    only: Sequence[str] | None = None
+
+
+def scan(
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+    table: str,
+    runs: Iterable[str] | None,
+    notice: Notice,
+) -> duckdb.DuckDBPyRelation:
+    """The rows of a table, of some runs or all, each once; they are read when they are asked for.
 
     `notice` takes one-line remarks, such as columns that this version does not know. Raises BadRequest when
     the table or a file is damaged, misses a column or was written by a newer version.
     """
     if table not in TABLES:
         raise unknown("table", table, TABLES)
-    place, wanted = table_folder(folder, table), None if runs is None else set(runs)
+    place, wanted = table_folder(folder, table), None if runs is None else sorted(set(runs))
+    groups = _stable(place, lambda: _files(place, wanted))
+    empty = _empty(place)
+    for one in (*groups, *empty):
+        _fits(one, table, notice)
+    want = {column.name: ARROW[column.type] for column in columns(table)}
+    parts = [_rows(connection, one, want) for one in groups]
+    known = [pa.schema([(f.name, want.get(f.name, f.type)) for f in one.schema]) for one in (*groups, *empty)]
+    try:
+        whole = pa.unify_schemas(
+            [table_schema(table).remove_metadata(), *known], promote_options="permissive"
+        )
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise BadRequest(f"{place} holds files of different types: {first_line(error)}") from error
+    rows = below([connection.from_arrow(whole.empty_table()), *parts])
+    return rows if wanted is None else rows.filter(among(wanted))
+
+
+def below(parts: Sequence[duckdb.DuckDBPyRelation]) -> duckdb.DuckDBPyRelation:
+    """The rows of relations below each other. A column that one lacks is missing there."""
+    types = {n: kind for part in parts for n, kind in zip(part.columns, part.types, strict=True)}
+    names = list(dict.fromkeys(name for part in parts for name in part.columns))
+    found = []
+    for part in parts:
+        known = set(part.columns)
+        chosen = [quoted(n) if n in known else f"cast(null as {types[n]}) as {quoted(n)}" for n in names]
+        found.append(part.project(", ".join(chosen)))
+    return reduce(duckdb.DuckDBPyRelation.union, found)
+
+
+def read_table(
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+    table: str,
+    runs: Iterable[str] | None,
+    notice: Notice,
+) -> pa.Table:
+    """A table's rows, ordered as `records.SORT`; else as `scan`."""
+    wanted = None if runs is None else set(runs)
+    order = ", ".join(map(quoted, SORT[table])) if table in SORT else ""
+
+    def read() -> pa.Table:
+        return scan(connection, folder, table, wanted, notice).order(order).to_arrow_table()
+
+    return _stable(table_folder(folder, table), read)
+
+
+def _stable(place: Path, read: Callable[[], T]) -> T:
+    """Read again where a file was merged between listing and reading: its rows are in another one now."""
     for _ in range(5):
         try:
-            merged = _scan(place, wanted, notice)
-            break
+            return read()
         except FileNotFoundError:
-            # `gather` merged a run between listing and reading; its rows are in the merged file now.
             continue
-    else:
-        raise BadRequest(f"{place} changes while it is read: try again in a moment")
-    frame: pd.DataFrame = merged.to_pandas()
-    return frame.sort_values(list(SORT[table]), kind="stable", ignore_index=True)
+        except duckdb.Error as error:
+            blame(place, error)
+    raise BadRequest(f"{place} changes while it is read: try again in a moment")
 
 
-def _scan(folder: Path, wanted: set[str] | None, notice: Callable[[str], None]) -> pa.Table:
-    table = folder.name
-    own = own_files(folder)
-    stems = None if wanted is None else {file_stem(t) for t in wanted}
-    parts = [table_schema(table).remove_metadata().empty_table()]
-    parts += [_part(p, wanted, notice) for p in own if stems is None or p.stem in stems]
-    seen, mine = {path.stem for path in own}, wanted or set()
-    for path in merged_files(folder):
-        runs = _runs_in(path)
-        fresh = [run for run in runs if file_stem(run) not in seen and (wanted is None or run in mine)]
+def blame(place: Path, error: duckdb.Error) -> None:
+    """Raise the error of the file that DuckDB could not read; return where files have changed meanwhile."""
+    if isinstance(error, duckdb.IOException) and "No files found" in str(error):
+        return
+    for path in (*own_files(place), *merged_files(place)):
+        read_sealed(path)
+    if not isinstance(error, duckdb.IOException):
+        raise BadRequest(f"cannot read {place}: {first_line(error)}") from error
+
+
+def _files(place: Path, wanted: Sequence[str] | None) -> list[Files]:
+    """The files to read, by their schema."""
+    own = own_files(place)
+    seen = {path.stem for path in own}
+    if wanted is not None:
+        stems = {file_stem(run) for run in wanted}
+        own = [path for path in own if path.stem in stems]
+    found = _by_schema(own)
+    merged = merged_files(place)
+    for path in merged:
+        if not seen and len(merged) == 1:
+            found += _by_schema([path])
+            break
+        runs = _guarded(path, runs_in)
+        fresh = [run for run in runs if file_stem(run) not in seen]
         seen.update(map(file_stem, runs))
-        if fresh:
-            part = _part(path, wanted, notice)
-            if len(fresh) < len(runs):
-                part = part.filter(pc.field("run").isin(fresh))
-            parts.append(part)
-    if (folder / SCHEMA).exists():
-        parts.append(_part(folder / SCHEMA, wanted, notice))
-    try:
-        return pa.concat_tables(parts, promote_options="permissive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise BadRequest(f"{folder} holds files of different types: {first_line(error)}") from error
+        if fresh and (wanted is None or not set(fresh).isdisjoint(wanted)):
+            only = None if len(fresh) == len(runs) else fresh
+            found += [Files(one.paths, one.schema, only) for one in _by_schema([path])]
+    whole = [one for one in found if one.only is None]
+    return [*_joined(whole), *(one for one in found if one.only is not None)]
 
 
-def _runs_in(path: Path) -> frozenset[str]:
+def _by_schema(paths: Sequence[Path]) -> list[Files]:
+    groups: dict[bytes | Path, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(_guarded(path, checked).schema or path, []).append(path)
+    return [Files(some, _guarded(some[0], _schema)) for some in groups.values()]
+
+
+def _joined(found: Sequence[Files]) -> list[Files]:
+    groups: list[Files] = []
+    for one in found:
+        for at, other in enumerate(groups):
+            if one.schema.equals(other.schema, check_metadata=True):
+                groups[at] = Files([*other.paths, *one.paths], other.schema)
+                break
+        else:
+            groups.append(one)
+    return groups
+
+
+def _empty(place: Path) -> list[Files]:
+    """The file that shows every column."""
+    return _by_schema([place / SCHEMA]) if (place / SCHEMA).exists() else []
+
+
+def _schema(path: Path) -> pa.Schema:
     try:
-        return runs_in(path)
+        return pq.read_schema(path)
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise Damaged(path, first_line(error)) from error
+
+
+def _guarded(path: Path, read: Callable[[Path], T]) -> T:
+    try:
+        return read(path)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise BadRequest(f"cannot read {path}: {first_line(error)}; see that it can be read") from error
 
 
-def _part(path: Path, wanted: set[str] | None, notice: Callable[[str], None]) -> pa.Table:
-    table, only = path.parent.name, None if wanted is None else pc.field("run").isin(sorted(wanted))
-    try:
-        # A merged file may be large; any other one holds a single run.
-        part = read_sealed(path, filters=only if is_merged(path) else None)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise BadRequest(f"cannot read {path}: {first_line(error)}; see that it can be read") from error
-    schema = part.schema
-    if only is not None and "run" in schema.names:
-        part = part.filter(only)
-    version = (schema.metadata or {}).get(VERSION_KEY, b"1").decode("ascii", "replace")
+def _fits(one: Files, table: str, notice: Notice) -> None:
+    """Raise BadRequest where files are of a newer version or lack a column."""
+    path, names = one.paths[0], one.schema.names
+    version = (one.schema.metadata or {}).get(VERSION_KEY, b"1").decode("ascii", "replace")
     if not version.isdigit() or int(version) > SCHEMA_VERSION:
         raise BadRequest(
             f"{path} has schema version {version}, this cl-search reads up to {SCHEMA_VERSION}: upgrade "
             "cl-search"
         )
-    known = {c.name: c for c in columns(table)}
-    for name in LATER.get(table, ()):
-        if name not in part.column_names:
-            part = part.append_column(name, pa.nulls(len(part), ARROW[known[name].type]))
-    missing = [name for name in known if name not in part.column_names]
+    known = [column.name for column in columns(table)]
+    missing = [name for name in known if name not in names and name not in LATER.get(table, ())]
     if missing:
         raise BadRequest(f"{path} has no column {', '.join(missing)}: it was not written by cl-search")
-    extra = [n for n in part.column_names if n not in known and not n.startswith(ADDED)]
+    extra = [name for name in names if name not in known and not name.startswith(ADDED)]
     if extra:
         notice(f"table {table}: unknown column {', '.join(extra)} kept as it is")
-    for column in known.values():
-        part = _typed(part, column, path)
-    return part.replace_schema_metadata(None)
 
 
-def _typed(part: pa.Table, column: Column, path: Path) -> pa.Table:
-    """`part` with `column` in its declared type. Raises BadRequest when it holds something else."""
-    index = part.column_names.index(column.name)
-    have, want = part.schema.field(index).type, ARROW[column.type]
-    if have == want:
-        return part
-    try:
-        return part.set_column(index, column.name, part.column(index).cast(want))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise BadRequest(f"{path} has {have} in column {column.name}, expected {want}") from error
+def _rows(
+    connection: duckdb.DuckDBPyConnection, one: Files, want: Mapping[str, pa.DataType]
+) -> duckdb.DuckDBPyRelation:
+    """The rows of files, their columns in the types `want`."""
+    have = {field.name: field.type for field in one.schema}
+    if all(have.get(name, kind) == kind for name, kind in want.items()):
+        names = [_escaped(path) for path in one.paths]
+        rows = connection.read_parquet(names, hive_partitioning=False)
+    else:
+        parts = [_typed(path, want) for path in one.paths]
+        rows = connection.from_arrow(pa.concat_tables(parts).replace_schema_metadata(None))
+    return rows if one.only is None else rows.filter(among(one.only))
+
+
+def _typed(path: Path, want: Mapping[str, pa.DataType]) -> pa.Table:
+    """The rows of a file in the declared types. Raises BadRequest when it holds something else."""
+    part = read_sealed(path)
+    for name in part.column_names:
+        index, have = part.column_names.index(name), part.schema.field(name).type
+        kind = want.get(name, have)
+        if have != kind:
+            try:
+                part = part.set_column(index, name, part.column(index).cast(kind))
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise BadRequest(f"{path} has {have} in column {name}, expected {kind}") from error
+    return part
+
+
+def among(runs: Iterable[str]) -> str:
+    """The condition that a row is of some runs, in SQL."""
+    names = ", ".join(map(literal, runs))
+    return f"(run in ({names}))" if names else "false"
+
+
+def _escaped(path: Path) -> str:
+    """The name of a file, in which DuckDB finds no pattern."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(path))

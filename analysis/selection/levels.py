@@ -69,7 +69,7 @@ def _rows(results: Results, cell: Cell, searched: Mapping[str, Parameter]) -> pd
     for _, mine in done.groupby("trial"):
         sample = Sample.of([pairs[run] for run in mine["run"]])
         row = {"split": cell.scenario, "value": sum(sample.values.values()) / len(sample)}
-        row |= {"variance": sample.error**2, "kept_bytes": float(mine["kept_bytes"].mean())}
+        row |= {"variance": sample.error**2, "kept_bytes": float(mine["kept_bytes"].astype(float).mean())}
         for factor, parameter in searched.items():
             value = mine[parameter.column].iloc[0]
             place = None if pd.isna(value) else parameter.position(value)

@@ -50,7 +50,8 @@ def mixtures(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 def rows_of(runs: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The rows of a frame of the table `runs`, as `mixtures` takes them."""
     names = [name for name in ("cell", "purpose", "numerics", *KINDS) if name in runs]
-    return (dict(zip(names, row, strict=True)) for row in runs[names].itertuples(index=False))
+    columns = (runs[name].astype(object).where(runs[name].notna(), None) for name in names)
+    return (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
 
 
 def _said(name: str, values: set[str]) -> str:

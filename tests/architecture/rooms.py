@@ -16,8 +16,8 @@ MARKS = ("<!-- rooms -->\n", "<!-- /rooms -->")
 # Files beside the folders of a package are listed by name; those of one line may import each other.
 ORDER: dict[str, tuple[str, ...]] = {
     "cl_core": (
-        "aside.py contract.py errors.py hparams.py metrics.py own_code.py records.py recipe.py registry.py"
-        " rng.py seeds.py task.py yaml_text.py",
+        "aside.py contract.py errors.py hparams.py metric_queries.py metrics.py own_code.py records.py"
+        " recipe.py registry.py rng.py seeds.py task.py yaml_text.py",
         "images",
         "data",
         "scenarios",
