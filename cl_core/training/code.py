@@ -46,14 +46,24 @@ class Source(NamedTuple):
         return self.path.relative_to(self.root).as_posix()
 
 
-def code_of(method: str, net: str, data: str) -> dict[str, str]:
-    """Return the digest of each file that decides a run's numbers, by its name. Raises BadRequest."""
-    return files([*ALWAYS, METHODS.module(method), NETS.module(net), DATASETS.module(data)])
+def code_of(*parts: tuple[str, str, str]) -> dict[str, str]:
+    """Return the digest of each file that decides the numbers of runs, by its name. Raises BadRequest.
+
+    Runs are given by the names of their method, net and data set.
+    """
+    return files(
+        [
+            *ALWAYS,
+            *{METHODS.module(method) for method, _, _ in parts},
+            *{NETS.module(net) for _, net, _ in parts},
+            *{DATASETS.module(data) for _, _, data in parts},
+        ]
+    )
 
 
 def code_digest(method: str, net: str, data: str) -> str:
     """Return the digest that names the code of a run in its row: files and versions."""
-    return digest({"files": code_of(method, net, data), "versions": versions()})
+    return digest({"files": code_of((method, net, data)), "versions": versions()})
 
 
 def own_code(module: str) -> str | None:

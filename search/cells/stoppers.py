@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.stats import wilcoxon
+import scipy
 
 from cl_core.hparams import digest
 
@@ -181,7 +181,7 @@ class Stopper:
         looks = race_looks(len(set(self.orders)), self.args["p_threshold"])
         if len(differences) not in looks or differences.mean() >= 0:
             return False
-        found = wilcoxon(differences, alternative="less", zero_method="zsplit")
+        found = scipy.stats.wilcoxon(differences, alternative="less", zero_method="zsplit")
         return bool(found.pvalue < self.args["p_threshold"] / len(looks))
 
     def _rest(self, course: Course, run: int) -> float:

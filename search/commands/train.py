@@ -48,7 +48,7 @@ def train(
     with _lines(request.out, spec) as log:
         # Refuses data, scenario, method, net and code before a folder is made.
         first = Runner(spec)
-        code = Code(code_of(*spec.configuration.parts(first.data)))
+        code = Code(code_of(spec.configuration.parts(first.data)))
         if request.out is not None:
             check_code(request.out, code, False, "name an empty folder")
         line = _without_effect(spec)

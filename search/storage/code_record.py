@@ -57,11 +57,10 @@ class Code:
 def code_of_study(study: ResolvedStudy) -> Code:
     """Return the code of every run of a study, with the weights and class orders that it reads from files."""
     data = {study.study.tuning_data.name, study.study.judging_data.name}
-    files: dict[str, str] = {}
+    files = code_of(
+        *((cell.method, net, name) for cell in study.cells for net in cell.nets(study.data) for name in data)
+    )
     for cell in study.cells:
-        for net in cell.nets(study.data):
-            for name in data:
-                files |= code_of(cell.method, net, name)
         for path in (cell.init, *(order for order, _ in study.runs(cell))):
             if path is not None and Path(path).expanduser().is_file():
                 files[path] = file_digest(path)
@@ -135,6 +134,6 @@ def note_on_run(folder: Path, row: Mapping[str, Any], data: str) -> list[str]:
         return []
     before = read_code(folder) or Code({})
     found = [*(text for entry in before.accepted for text in entry["changed"])]
-    found += Code(code_of(*run)).changed_since(before)
+    found += Code(code_of(run)).changed_since(before)
     named = f": {'; '.join(found)}" if found else ""
     return [f"note: {row['run']} was trained by other code than is here{named}"]

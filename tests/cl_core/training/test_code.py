@@ -35,7 +35,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
 
 
 def test_a_run_is_made_of_the_trainer_and_of_its_own_parts() -> None:
-    found = code_of("lwf", "convnet-small", "synthetic")
+    found = code_of(("lwf", "convnet-small", "synthetic"))
     assert {
         "cl_core/training/trainer.py",
         "cl_core/metrics.py",
@@ -47,7 +47,7 @@ def test_a_run_is_made_of_the_trainer_and_of_its_own_parts() -> None:
     } <= set(found)
     # Neither what it never trains with nor what only reads results.
     assert not {"cl_core/methods/pass_.py", "cl_core/methods/icarl.py", "cl_core/model/model.py"} & set(found)
-    assert "cl_core/blocks/rotations.py" in code_of("pass", "convnet-small", "synthetic")
+    assert "cl_core/blocks/rotations.py" in code_of(("pass", "convnet-small", "synthetic"))
     assert all(name.startswith("cl_core/") for name in found)
 
 
