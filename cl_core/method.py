@@ -108,9 +108,12 @@ class Phase:
     step, `recipe.batch` of them. `params` are the parameters that train, by default all of the network's.
     With `head_rows`, only these rows [start, stop) of the head train; the others stay equal bit for bit. With
     `train_mode` off the network stays in evaluation mode, so no BatchNorm statistic moves. With `augment` off
-    images are read as in evaluation, and the method draws nothing. A module of `State.modules` is in training
-    mode in the phases that train it. `on_grad` may change the gradients of a step. Its arguments are the
-    parameters that train, the 0-based epoch, the number of images and a generator of the step.
+    images are read as in evaluation, and the method draws nothing. With both off, and if the backbone does
+    not train, a phase may say that its inputs are `fixed`: the backbone's features [B, D] of each row are
+    computed once, and `Batch.x` holds them in place of images. `s.net(b.x)` takes them, other networks do
+    not. A module of `State.modules` is in training mode in the phases that train it. `on_grad` may change the
+    gradients of a step. Its arguments are the parameters that train, the 0-based epoch, the number of images
+    and a generator of the step.
     """
 
     name: str
@@ -123,6 +126,7 @@ class Phase:
     augment: bool = True
     on_grad: OnGrad | None = None
     steps: int = 0  # of an epoch without rows
+    fixed: bool = False
 
 
 class Method:

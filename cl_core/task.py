@@ -55,7 +55,7 @@ class Out(NamedTuple):
 class Batch(NamedTuple):
     """The images of one step after augmentation, with the method's random draws."""
 
-    x: Tensor  # [B, C, H, W] float, normalised
+    x: Tensor  # [B, C, H, W] float, normalised; features [B, D] in a phase whose inputs are fixed
     y: Tensor  # [B] int64, arrival order
     drawn: Mapping[str, Tensor] = {}
     rows: Tensor = torch.empty(0, dtype=torch.int64)  # [B] ids in the split; -1 for an image the method made

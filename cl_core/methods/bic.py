@@ -94,8 +94,8 @@ class BiC(Method):
         s.local["pair"] = pair = nn.Parameter(_raw(s, 1))
         v = images_a_class(validation)
         rows = (Rows(torch.cat([held[:v] for held in validation.rows.values()])),)
-        recipe = self.stage2_recipe(task.recipe)
-        yield Phase("bias", rows, recipe, self.bias_loss, params=(pair,), train_mode=False, augment=False)
+        recipe, train = self.stage2_recipe(task.recipe), self.bias_loss
+        yield Phase("bias", rows, recipe, train, (pair,), train_mode=False, augment=False, fixed=True)
         s.kept["bias"] = torch.cat([self._past(s, task), pair.detach()])
 
     def stage2_recipe(self, stage1: Recipe) -> Recipe:

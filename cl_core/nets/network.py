@@ -144,8 +144,11 @@ class Network(nn.Module):
         return sum(p.numel() for part in (self.backbone, self.head) for p in part.parameters()) - unseen
 
     def forward(self, x: Tensor) -> Out:
-        """[B, C, H, W] -> features [B, D] and logits [B, seen] in float32, and the backbone's maps."""
-        out = self.backbone(x)
+        """[B, C, H, W] -> features [B, D] and logits [B, seen] in float32, and the backbone's maps.
+
+        Takes the backbone's own features [B, D] as well, and then gives no maps.
+        """
+        out = self.backbone(x) if x.ndim > 2 else x
         features, maps = out if isinstance(out, tuple) else (out, ())
         features = features.float()
         return Out(features, self.head(features).float(), tuple(maps))
@@ -165,6 +168,8 @@ class Frozen(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor) -> Out:
         """As `Network.forward`; not inference mode, whose tensors cannot enter a loss that saves them."""
+        if x.ndim == 2:
+            raise ValueError("a frozen network takes images [B, C, H, W]: it has features of its own")
         out: Out = self.net(x)
         return out
 

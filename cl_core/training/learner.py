@@ -24,6 +24,7 @@ from cl_core.state import State
 from cl_core.task import Task
 from cl_core.training.configuration import Configuration
 from cl_core.training.events import Event, Watch
+from cl_core.training.fixed_inputs import FixedInputs
 from cl_core.training.optimisation import epoch_of, rows_to_keep
 from cl_core.training.optimiser import make_optimiser
 from cl_core.training.result import Trained
@@ -72,6 +73,8 @@ class Learner:
         optimiser = make_optimiser(params, recipe)
         kept_rows = rows_to_keep(net, phase.head_rows)
         augment = self.view.data.augment if phase.augment else Augment()
+        with self.autocast():
+            fixed = FixedInputs(phase, net, self.view) if phase.fixed else None
         net.train(phase.train_mode)
         trained = set(map(id, params))
         for module in self.state.modules.values():
@@ -85,7 +88,8 @@ class Learner:
             draws = draw(augment, sum(map(len, rows_of.steps)), g, purpose, self.view.device)
             rate = recipe.learning_rate(epoch)
             total: Tensor | None = None
-            for step, batch in enumerate(self.view.epoch(rows_of.steps, draws)):
+            steps = self.view.epoch(rows_of.steps, draws) if fixed is None else fixed.batches(rows_of.steps)
+            for step, batch in enumerate(steps):
                 width = rows_of.widths[step]
                 if phase.augment:
                     batch = self.method.augment(self.state, batch, task, g.at(*purpose, step))
