@@ -58,6 +58,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         "paper",
         "__init__.py",
         "testing.py",
+        "examples",
     ),
 }
 
