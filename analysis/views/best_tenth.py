@@ -86,7 +86,7 @@ def _searched(results: Results, cell: Cell) -> Searched | None:
     if len(points) < _FEWEST:
         return None
     columns = searched(points)
-    known = {column.removeprefix("hp."): _place(points[column]) for column in columns}
+    known = {column.removeprefix("hp.").removeprefix("recipe."): _place(points[column]) for column in columns}
     if len(known) < 2:
         return None
     places = pd.DataFrame({name: values for name, (values, _) in known.items()})
@@ -170,7 +170,13 @@ def _figure(results: Results, found: Sequence[Searched]) -> go.Figure:
             f"{plain(name)}<br><span style='font-size:9px'>{plain(one.ticks[name])}</span>"
             for name in one.names
         ]
-        figure.update_xaxes(tickvals=list(range(len(ticks))), ticktext=ticks, tickangle=0, **where)
+        figure.update_xaxes(
+            tickvals=list(range(len(ticks))),
+            ticktext=ticks,
+            tickangle=0,
+            range=[-0.35, len(ticks) - 0.65],
+            **where,
+        )
     figure.update_yaxes(range=[-0.05, 1.05], tickvals=[0, 1], ticktext=["low", "high"])
     figure.update_xaxes(tickfont={"size": 10.5})
     return figure

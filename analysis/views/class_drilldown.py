@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +46,8 @@ def class_drilldown(results: Results) -> Section:
     """Accuracy on every class after the last task, the hardest first, and what it is mistaken for."""
     compared = [cell for cell in cells(results) if len(cell.best)]
     split = split_of(results, compared)
-    found = [one for one in (_counted(results, cell, split) for cell in compared) if one.rows]
+    known = _class_names(results, [str(run) for cell in compared for run in cell.best["run"]])
+    found = [one for one in (_counted(results, cell, split, known) for cell in compared) if one.rows]
     if not found:
         return Section(TITLE, "No completed run has evaluated rows with class names.", optional=True)
     parts = {}
@@ -78,17 +79,25 @@ def class_drilldown(results: Results) -> Section:
     )
 
 
-def _counted(results: Results, cell: Cell, split: str) -> ClassCounts:
-    runs = list(cell.best["run"])
-    classes = results.read("classes", runs).drop_duplicates(["run", "class"])
-    known = classes.set_index(["run", "class"])["class_name"]
+def _class_names(results: Results, runs: Sequence[str]) -> dict[str, dict[int, str]]:
+    """Run -> the name of every class by its number."""
+    if not runs:
+        return {}
+    classes = results.read("classes", runs)[["run", "class", "class_name"]].drop_duplicates(["run", "class"])
+    out: dict[str, dict[int, str]] = {}
+    for run, number, name in classes.itertuples(index=False):
+        out.setdefault(str(run), {})[int(number)] = str(name)
+    return out
+
+
+def _counted(results: Results, cell: Cell, split: str, known: Mapping[str, Mapping[int, str]]) -> ClassCounts:
     rows: dict[str, int] = {}
     answers: dict[str, dict[str, int]] = {}
-    for run in runs:
+    for run in cell.best["run"]:
         counts = results.confusions(run, split)
-        if not counts or run not in known.index:
+        if not counts or run not in known:
             continue
-        last, names = counts[-1], known.loc[run]
+        last, names = counts[-1], known[run]
         said = [str(names.get(number, number)) for number in range(len(last))]
         for true, name in enumerate(said):
             rows[name] = rows.get(name, 0) + int(last[true].sum())
