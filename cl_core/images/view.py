@@ -16,6 +16,7 @@ from cl_core.rng import stream
 from cl_core.task import Batch
 
 EVALUATION_BATCH = 256
+GROUP_BYTES = 1 << 20  # of float images that are read and augmented together: steps of few small ones
 
 
 def rows_left(data: Data, validation: float) -> np.ndarray:
@@ -38,6 +39,19 @@ def rows_left(data: Data, validation: float) -> np.ndarray:
 def _held(n: int, validation: float) -> int:
     """Count the rows of a class of n that are held out."""
     return max(1, round(validation * n)) if validation else 0
+
+
+def _grouped(steps: Sequence[Tensor], most: int) -> list[list[Tensor]]:
+    """Return consecutive steps in groups of at most `most` images, and of one step at least."""
+    groups: list[list[Tensor]] = []
+    images = 0
+    for step in steps:
+        images += len(step)
+        if not groups or images > most:
+            groups.append([])
+            images = len(step)
+        groups[-1].append(step)
+    return groups
 
 
 class Store:
@@ -166,10 +180,15 @@ class View:
     def epoch(self, steps: Sequence[Tensor], draws: Draws) -> Iterator[Batch]:
         """The augmented batches of training rows, [B] a step; `draws` are those of all images in order."""
         done = 0
-        for images, y, rows in self._train.stream(steps):
+        groups = _grouped(steps, GROUP_BYTES // (4 * self.image_bytes))
+        for group, (images, y, rows) in zip(
+            groups, self._train.stream([torch.cat(g) for g in groups]), strict=True
+        ):
             images = apply(images, self.data.augment, draws.at(done, done + len(rows)))
             done += len(rows)
-            yield Batch(normalise(images, self._scale, self._shift), y, rows=rows)
+            x, widths = normalise(images, self._scale, self._shift), [len(step) for step in group]
+            for x_, y_, rows_ in zip(x.split(widths), y.split(widths), rows.split(widths), strict=True):
+                yield Batch(x_, y_, rows=rows_)
 
     def batches(self, rows: Tensor, split: str = "train") -> Iterator[Batch]:
         """Rows in order, in evaluation batches."""

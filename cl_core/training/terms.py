@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from cl_core.errors import RunError, defined_at
@@ -28,9 +27,11 @@ def objective(terms: dict[str, Term], loss: Callable[..., Any]) -> Tensor:
             raise _fault(f"must give {name!r} as a Term, not {_kind(term)}", loss)
         if not isinstance(term.value, Tensor) or term.value.ndim:
             raise _fault(f"must give the value of {name!r} as a scalar tensor, not {_kind(term.value)}", loss)
-        if total is None:
-            total = torch.zeros((), device=term.value.device)  # float32, also where the terms are bfloat16
-        total = total + term.value * term.weight
+        # A product with the weight 1 is the value. Terms may be bfloat16, their sum is float32.
+        weighted = (
+            term.value if type(term.weight) is float and term.weight == 1.0 else term.value * term.weight
+        )
+        total = weighted.float() if total is None else total + weighted
     assert total is not None
     if not total.requires_grad:
         names = ", ".join(map(repr, terms))
