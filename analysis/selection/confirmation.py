@@ -89,7 +89,7 @@ def confirmation(results: Results, search: pd.DataFrame, ended: pd.DataFrame) ->
         index,
         np.unique(runs["class_order"].astype(str), return_inverse=True)[1],
         sign * runs["objective"].to_numpy(dtype=float),
-        _error(results, runs),
+        row_error(results, runs),
         _points(results, runs, index, len(digests)),
         default=0,
     )
@@ -135,7 +135,7 @@ def _points(results: Results, runs: pd.DataFrame, trial: Index, count: int) -> F
     return points(space, runs.iloc[[first[at] for at in range(count)]])
 
 
-def _error(results: Results, runs: pd.DataFrame) -> Floats | None:
+def row_error(results: Results, runs: pd.DataFrame) -> Floats | None:
     """Return [n, n], the covariance of what finitely many rows leave in the values of n runs.
 
     Where right answers are not known row by row, runs err independently by what their counts say. None for a

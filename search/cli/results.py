@@ -1,4 +1,4 @@
-"""The verbs that read run folders: report, gather, compare, export."""
+"""The verbs that read run folders: report, gather, compare, advise, export."""
 
 from __future__ import annotations
 
@@ -89,6 +89,52 @@ def compare(
             typer.echo(line)
         for line in found.warnings:
             typer.echo(f"warning: {line}", err=True)
+
+
+@app.command()
+def advise(
+    folder: Folder,
+    max_bytes: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Keep at most so many bytes, as in 2MB (default: any)."),
+    ] = None,
+    no_stored_images: Annotated[
+        bool, typer.Option("--no-stored-images", help="Store no image of an earlier task.")
+    ] = False,
+    max_parameters: Annotated[
+        str | None,
+        typer.Option(metavar="COUNT", help="Use at most so many parameters, as in 5M (default: any)."),
+    ] = None,
+    max_seconds: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Train for at most so long, as in 600 s or 10min (default: any)."),
+    ] = None,
+    min_tasks: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Learn at least so many tasks (default: any scenario)."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Advise which trials are best under constraints, what each constraint costs, and how to train them."""
+    with errors():
+        from search.commands import advise as verb
+
+        wanted = verb.Constraints(max_bytes, no_stored_images, max_parameters, max_seconds, min_tasks)
+        found = verb.advise(folder, wanted)
+        if as_json:
+            say_json(found.to_dict())
+            return
+        name = found.objective.replace("_", " ")
+        for one in found.scenarios:
+            typer.echo(
+                f"{one.scenario}, {one.tasks} tasks: {name}; P(best) is the probability of being the best "
+                "over class orders"
+            )
+            print_table(verb.COLUMNS, verb.rows_of(one))
+            for line in verb.lines_of(one):
+                typer.echo(line)
+        if found.left_out:
+            typer.echo(f"left out, fewer than {min_tasks} tasks: {', '.join(found.left_out)}")
 
 
 @app.command()

@@ -1,6 +1,7 @@
-"""The conditions of `export --at`: the best trial of a cell that meets them.
+"""The conditions of `export --at` and `advise`: the best trial of a cell that meets them.
 
-A condition is an objective or a cost, `<=` or `>=`, and a number with a unit: `kept_bytes<=2MB`.
+A condition is an objective, a cost or `stored_images`, `<=` or `>=`, and a number with a unit:
+`kept_bytes<=2MB`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from analysis.selection.selection import Cell, best_first, over_runs
 from analysis.selection.trials import whole
 from cl_core.errors import BadRequest, unknown
 from cl_core.metrics import OBJECTIVES
+
+STORED_IMAGES = "stored_images"  # exemplars kept after the last task
+DIRECTIONS = {**{name: known[0] for name, known in OBJECTIVES.items()}, STORED_IMAGES: "min"}
 
 UNITS: dict[str, dict[str, float]] = {
     "kept_bytes": {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9},
@@ -56,26 +60,30 @@ class Condition:
         return UNITS[self.name][self.unit] if self.unit else 1.0
 
 
-def conditions(texts: Sequence[str]) -> list[Condition]:
-    """Read conditions, several in a text apart by commas. Raises BadRequest."""
-    return [_condition(part) for text in texts for part in text.split(",")]
+def conditions(texts: Sequence[str], option: str = "--at") -> list[Condition]:
+    """Read the conditions of an option, several in a text apart by commas. Raises BadRequest."""
+    return [_condition(part, option) for text in texts for part in text.split(",")]
 
 
-def _condition(text: str) -> Condition:
+def _condition(text: str, option: str) -> Condition:
     found = _CONDITION.fullmatch(text)
     if found is None:
-        raise BadRequest(f"--at must be a name, <= or >=, and a number, not {text.strip()!r}: try {_EXAMPLE}")
+        raise BadRequest(
+            f"{option} must be a name, <= or >=, and a number, not {text.strip()!r}: try {_EXAMPLE}"
+        )
     name, relation, number, unit = found.groups()
-    if name not in OBJECTIVES:
-        raise unknown("objective or cost in --at", name, OBJECTIVES)
+    if name not in DIRECTIONS:
+        raise unknown(f"objective or cost in {option}", name, DIRECTIONS)
     units = UNITS.get(name, {})
     if unit and unit not in units:
         known = f"takes {', '.join(filter(None, units))}" if units else "is a fraction and takes no unit"
-        raise BadRequest(f"--at: {name} {known}, not {unit!r}: write it as in {_EXAMPLE}")
+        raise BadRequest(f"{option}: {name} {known}, not {unit!r}: write it as in {_EXAMPLE}")
     try:
         limit = float(number) * units.get(unit, 1.0)
     except ValueError:
-        raise BadRequest(f"--at: {number!r} in {text.strip()!r} must be a number: try {_EXAMPLE}") from None
+        raise BadRequest(
+            f"{option}: {number!r} in {text.strip()!r} must be a number: try {_EXAMPLE}"
+        ) from None
     return Condition(name, relation == "<=", limit, unit or next(iter(units), ""))
 
 
@@ -98,14 +106,15 @@ class Lack:
 def best_under(results: Results, cell: Cell, bounds: Sequence[Condition]) -> Fit | Lack:
     """Return the best completed trial that meets all of `bounds`, by the study's first objective.
 
-    A trial's values are those of its confirming runs where it has some, else those of the search. They
-    do not compare, since the search's are picked from many. So if a confirmed trial other than the default
-    fits, the best confirmed one is taken, else the best by the search.
+    The selected trial of a confirmed cell is taken if it fits. Otherwise a trial's values are those of its
+    confirming runs where it has some, else those of the search. They do not compare, since the search's are
+    picked from many. So if a confirmed trial other than the default fits, the best confirmed one is taken,
+    else the best by the search.
     """
-    table = _values(results, cell, [bound.name for bound in bounds])
+    table = trial_values(results, cell, [bound.name for bound in bounds])
     if table.empty:
         return Lack(f"no run of {cell.name} has completed", float("inf"))
-    table["miss"] = pd.DataFrame({i: table[b.name].map(b.miss) for i, b in enumerate(bounds)}).sum(axis=1)
+    table["miss"] = sum((table[b.name].map(b.miss) for b in bounds), pd.Series(0.0, index=table.index))
     fitting = table[table["miss"] == 0]
     if fitting.empty:
         nearest = table.sort_values("miss").iloc[0]
@@ -118,27 +127,42 @@ def best_under(results: Results, cell: Cell, bounds: Sequence[Condition]) -> Fit
     sure = fitting[fitting["confirmed"]]
     others = {one.digest for one in cell.confirmation.candidates} if cell.confirmation else set()
     confirmed = bool(sure["digest"].isin(others).any())
+    if cell.confirmation is not None and (chosen := sure["digest"].isin(cell.selected_digest)).any():
+        sure = sure[chosen]
+        confirmed = True
     candidates = sure if confirmed else fitting.assign(objective=fitting["searched"])
     best = best_first(candidates, results.study.objective[1]).iloc[0]
     runs = cell.runs
     mine = runs[(runs["trial"] == best["trial"]) & (runs["status"] == "completed")]
     kind = "confirming runs" if confirmed else "the search, not confirmed"
-    return Fit(replace(cell, selected=mine), f"{' and '.join(map(str, bounds))}, by {kind}")
+    under = [" and ".join(map(str, bounds))] * bool(bounds)
+    return Fit(replace(cell, selected=mine), ", ".join([*under, f"by {kind}"]))
 
 
-def _values(results: Results, cell: Cell, names: Sequence[str]) -> pd.DataFrame:
+def trial_values(results: Results, cell: Cell, names: Sequence[str]) -> pd.DataFrame:
     """Return every completed trial: digest, confirmed, `names`, its objective, and that of the search."""
     name, direction = results.study.objective
-    ways = {other: OBJECTIVES[other][0] for other in names} | {name: direction}
+    ways = {other: DIRECTIONS[other] for other in names} | {name: direction}
     done = cell.runs[(cell.runs["status"] == "completed") & cell.runs["objective"].notna()]
+    if STORED_IMAGES in names:
+        done = _with_images(results, done)
     table = over_runs(results, whole(done), ways).astype(dict.fromkeys(ways, float)).set_index("trial")
     table["searched"] = table[name]
     table["digest"] = done.drop_duplicates("trial").set_index("trial")["trial_digest"]
     number = done.drop_duplicates("trial_digest").set_index("trial_digest")["trial"]
     runs = results.runs[(results.runs["cell"] == cell.name) & (results.runs["status"] == "completed")]
     again = runs[runs["purpose"] == "confirm"]
+    if STORED_IMAGES in names:
+        again = _with_images(results, again)
     again = again.assign(trial=again["trial_digest"].map(number)).dropna(subset=["trial"])
     fresh = over_runs(results, whole(again), ways).astype(dict.fromkeys(ways, float)).set_index("trial")
     table["confirmed"] = table.index.isin(fresh.index)
     table.update(fresh)
     return table.assign(objective=table[name]).reset_index()
+
+
+def _with_images(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return runs with the number of exemplars that they keep after their last task."""
+    tasks = results.tasks[results.tasks["run"].isin(runs["run"])]
+    last = tasks.sort_values("task").drop_duplicates("run", keep="last").set_index("run")["exemplars"]
+    return runs.assign(**{STORED_IMAGES: runs["run"].map(last).astype(float)})

@@ -11,6 +11,7 @@ from analysis import open_results
 from analysis.selection.selection import cells
 from cl_core.errors import BadRequest
 from search.commands.conditions import Fit, Lack, best_under, conditions
+from tests.analysis.planted import Plan, write
 from tests.analysis.planted_search import search
 
 # Trials 0 to 4: accuracy by the search, and kilobytes kept.
@@ -89,9 +90,22 @@ def test_confirmed_values_decide_where_a_candidate_has_them(tmp_path: Path) -> N
 
 
 def test_the_search_decides_where_no_candidate_that_fits_is_confirmed(tmp_path: Path) -> None:
-    trial, why = picked(tmp_path / "run", "kept_bytes<=2kB", confirmed=((0, 0.99), (1, 0.80)))
+    trial, why = picked(tmp_path / "run", "kept_bytes<=2kB", confirmed=((0, 0.55), (1, 0.80)))
     assert trial == 3  # .75 by the search, where the default has .60
     assert why.endswith("by the search, not confirmed")
+
+
+def test_a_default_that_confirmation_kept_stays_where_it_fits(tmp_path: Path) -> None:
+    trial, why = picked(tmp_path / "run", "kept_bytes<=2kB", confirmed=((0, 0.99), (1, 0.80)))
+    assert (trial, why) == (0, "kept_bytes <= 2 kB, by confirming runs")
+
+
+def test_stored_images_are_a_condition(tmp_path: Path) -> None:
+    folder = write(tmp_path / "run", Plan(labels=("icarl", "lwf"), trials=2, confirmed=(1,)))
+    results = open_results(folder)
+    fits = [best_under(results, cell, conditions(["stored_images<=199"])) for cell in cells(results)]
+    # icarl keeps 20 exemplars of each of ten classes, lwf none
+    assert [isinstance(fit, Fit) for fit in fits] == [cell.label == "lwf" for cell in cells(results)]
 
 
 def test_trial_0_is_a_candidate_where_the_search_does_not_start_from_the_default(tmp_path: Path) -> None:
