@@ -56,6 +56,7 @@ _DIRECTIONS = {
 }
 """The columns of which one direction is better: name -> max or min."""
 
+_COLUMNS = {"num": "r", "text": "l", "text long": "p{38mm}"}
 _FEWEST = 3  # rows with a value for marks
 _NARROW = 7  # columns in the usual size, in one column of the page
 _FITS = 10  # columns at most that fit without being scaled
@@ -73,13 +74,13 @@ def table(grid: Grid, caption: str, label: str, references: Collection[str] = ()
     `references` are labels whose values get no mark.
     """
     marks = _marks(grid, references)
-    kinds = [cell.kind for cell in grid.leaves]
-    spec = "".join("r" if kind == "num" else "l" for kind in kinds)
+    spec = "".join(_COLUMNS[cell.kind] for cell in grid.leaves)
     size = "\\small" if grid.columns <= _NARROW else "\\scriptsize"
     body = []
     for number, row in enumerate(grid.rows):
         if row.heading:
-            body.append(f"\\multicolumn{{{grid.columns}}}{{l}}{{{escaped(' '.join(row.heading))}}} \\\\")
+            said = escaped(" ".join(row.heading))
+            body.append(f"\\multicolumn{{{grid.columns}}}{{p{{\\linewidth}}}}{{{said}}} \\\\")
         elif row.group:
             body.append("\\addlinespace")
         body.append(" & ".join(_cell(c, marks.get((number, i))) for i, c in enumerate(row.cells)) + " \\\\")
@@ -153,27 +154,29 @@ def _cell(cell: GridCell, mark: str | None) -> str:
 
 
 def _marks(grid: Grid, references: Collection[str]) -> Mapping[tuple[int, int], str]:
-    """(row, column) -> textbf of the best value of a column, and underline of the second, between two lines.
+    """(row, column) -> textbf of the best value of a column, and underline of the second.
 
-    Rounded values that are equal are marked alike.
+    Rows are compared within a scenario, where the table has that column. Rounded values that are equal are
+    marked alike.
     """
     out: dict[tuple[int, int], str] = {}
-    leaves = grid.leaves
-    names = next((i for i, cell in enumerate(leaves) if cell.text == "label"), None)
-    starts = [i for i, row in enumerate(grid.rows) if row.group or row.heading or i == 0]
-    for first, end in zip(starts, [*starts[1:], len(grid.rows)], strict=True):
-        mine = [
-            i for i in range(first, end) if names is None or grid.rows[i].cells[names].text not in references
-        ]
-        for column, leaf in enumerate(leaves):
-            direction = _DIRECTIONS.get(leaf.text)
-            known = [(i, value) for i in mine if (value := grid.rows[i].cells[column].value) is not None]
+    leaves = [cell.text for cell in grid.leaves]
+    groups: dict[str, list[int]] = {}
+    for number, row in enumerate(grid.rows):
+        said = dict(zip(leaves, (cell.text for cell in row.cells), strict=True))
+        if said.get("label") not in references:
+            groups.setdefault(said.get("scenario", ""), []).append(number)
+    for mine in groups.values():
+        for column, name in enumerate(leaves):
+            direction = _DIRECTIONS.get(name)
+            cells = {number: grid.rows[number].cells[column] for number in mine}
+            known = {number: cell.value for number, cell in cells.items() if cell.value is not None}
             if direction is None or len(known) < _FEWEST:
                 continue
-            known.sort(key=lambda pair: pair[1], reverse=direction == "max")
-            texts = list(dict.fromkeys(grid.rows[i].cells[column].text for i, _ in known))[:2]
-            for i, _ in known:
-                text = grid.rows[i].cells[column].text
+            order = sorted(known, key=known.__getitem__, reverse=direction == "max")
+            texts = list(dict.fromkeys(cells[number].text for number in order))[:2]
+            for number in order:
+                text = cells[number].text
                 if text in texts:
-                    out[i, column] = "textbf" if text == texts[0] else "underline"
+                    out[number, column] = "textbf" if text == texts[0] else "underline"
     return out

@@ -109,5 +109,5 @@ def _figure(found: dict[tuple[str, str], Matrix]) -> go.Figure:
     longest = max(len(matrix) for _, matrix in shown)
     figure.update_xaxes(tickmode="linear", tick0=0, dtick=1 if longest <= 12 else 5, linecolor=EDGE)
     figure.update_xaxes(title_text="after task")
-    figure.update_yaxes(range=[0, 1.02])
+    figure.update_yaxes(range=[0, 1.02], showticklabels=True)
     return figure

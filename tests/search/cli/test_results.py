@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from analysis import equal
 from tests.search.terminal import call, refused, write
@@ -52,6 +55,16 @@ def test_a_recorded_run_comes_out_the_same_again(finished: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "equal: 1 runs" in result.stdout
     assert "finetune@B0-5tasks/1" in refused("rerun", finished, "finetune@B0-5tasks/11")
+
+
+def test_a_report_for_a_paper_without_a_renderer_leaves_the_tables(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "kaleido", None)  # an import of it raises ImportError
+    said = refused("report", finished, "--export", tmp_path / "paper")
+    assert "pip install 'cl-search[paper]'" in said
+    assert (tmp_path / "paper" / "tables" / "leaderboard.tex").exists()
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_gathered_tables_hold_the_same_rows(finished: Path, tmp_path: Path) -> None:
