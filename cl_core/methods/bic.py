@@ -146,5 +146,5 @@ class BiC(Method):
 
 
 def _raw(s: State, pairs: int) -> Tensor:
-    # [pairs, 2]: alpha 1 and beta 0, no correction.
-    return torch.tensor([[1.0, 0.0]], device=s.head.weight.device).repeat(pairs, 1)
+    # [pairs, 2]: alpha 1 and beta 0, no correction; made on the device, so that no step copies from the host.
+    return torch.eye(1, 2, device=s.head.weight.device).repeat(pairs, 1)
