@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from analysis.report.identity import about
+from analysis.report.identity import Identity, about
 from analysis.statistics.intervals import Mean
 
 
@@ -15,17 +15,17 @@ def dot(
     mean: Mean,
     row: str,
     text: str,
-    colour: str,
+    marks: Identity,
     size: float,
     ring: bool = False,
-    symbol: str = "circle",
     facets: Mapping[str, str] | None = None,
 ) -> go.Scatter:
     """Draw a mean in the row of its label, filled or as a ring; `text` is shown over it in the browser.
 
     `facets` are those of `identity.about`; left out, the row is the label.
     """
-    marker: dict[str, Any] = {"size": size, "color": colour, "symbol": symbol}
+    colour = marks.colour
+    marker: dict[str, Any] = {"size": size, "color": colour, "symbol": marks.symbol}
     if ring:
         marker |= {"color": "rgba(255,255,255,0)", "line": {"width": 1.8, "color": colour}}
     half = {"array": [mean.half or 0.0], "visible": mean.half is not None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -13,7 +13,8 @@ from analysis.report.identity import REFERENCE_COLOURS
 from analysis.report.next_steps import Step, next_steps
 from analysis.report.section import ROWS
 from analysis.selection.in_words import searched_values
-from analysis.selection.selection import Cell, cells, orders_sentence, split_of
+from analysis.selection.luck_of_selection import luck_of_selection
+from analysis.selection.selection import Cell, cells, orders_sentence, split_of, split_selected_on
 from analysis.statistics.intervals import ALPHA, FEWEST
 from analysis.statistics.sample import Sample, measured, recorded
 from cl_core.metrics import METRICS
@@ -47,6 +48,7 @@ class _Standing:
     cell: Cell
     objective: Sample
     values: Mapping[str, Sample]
+    luck: float | None  # of the selection, taken out of the objective and, by their own, of the metrics
 
 
 def first_screen(results: Results) -> FirstScreen:
@@ -72,15 +74,23 @@ def first_screen(results: Results) -> FirstScreen:
         empty += ["scenario"] if len(groups) == 1 else []
         table = table.drop(columns=empty)
     how = f"Measured on {ROWS[split]}; {orders_sentence(compared)}. Forgetting: lower is better."
+    if any(one.luck for one in found):
+        how += " The expected luck of the selection is taken out, as in the leaderboard."
     return FirstScreen(leads, table, how, steps)
 
 
 def _standing(results: Results, cell: Cell, split: str, name: str) -> _Standing:
     known = measured(results, cell.best, split)
     goal = known[name] if name in METRICS else recorded(results, cell.best, name)
-    values = {key: Sample.of(known[key]) for key in SHOWN}
+    luck = luck_of_selection(results, cell, list(known)) if split == split_selected_on(results) else {}
+    values = {key: _less(Sample.of(known[key]), luck.get(key, 0.0)) for key in SHOWN}
     values |= {key: Sample.of(recorded(results, cell.best, key)) for key in COSTS if key in cell.best}
-    return _Standing(cell, Sample.of(goal), values)
+    return _Standing(cell, _less(Sample.of(goal), luck.get(name, 0.0)), values, luck.get(name))
+
+
+def _less(sample: Sample, amount: float) -> Sample:
+    """A sample whose values are lower by an amount."""
+    return replace(sample, values={order: value - amount for order, value in sample.values.items()})
 
 
 def _sorted(group: Sequence[_Standing], direction: str) -> list[_Standing]:

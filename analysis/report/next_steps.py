@@ -18,7 +18,7 @@ from cl_core.metrics import METRICS
 
 TOP, ORDERS = 3, 3  # of a confirmation
 ENOUGH_ORDERS = 5  # class orders of an evaluation
-MOST = 6  # steps shown
+MOST_STEPS = 6  # steps shown
 EDGES = 2  # ranges named
 REFERENCE_NAMES = {"finetune": "fine-tuning", "joint": "joint training"}
 NEVER_CONFIRMED = ("chf", "adaptive", "oracle-test")
@@ -42,7 +42,7 @@ def next_steps(results: Results) -> list[Step]:
     if selected:
         steps += [*_unconfirmed(results, selected), *_evaluation(results, selected)]
         steps += _edges(results, selected)
-    return steps[:MOST]
+    return steps[:MOST_STEPS]
 
 
 def _run(results: Results, *words: str, out: str = "") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.lake.results import Results
+from analysis.report.answers import least_and_most, methods
 from analysis.report.lines import Line, drawn
 from analysis.report.section import VIEWS, Section
 from analysis.selection.selection import by_classifier, cells, orders_sentence, same_sentence, split_of
@@ -55,4 +56,14 @@ def accuracy_curves(results: Results) -> Section:
         table,
         figure,
         split=split,
+        question="How does accuracy fall as tasks are added?",
+        answer=_answer(results, table),
     )
+
+
+def _answer(results: Results, table: pd.DataFrame) -> str:
+    """The sentence on the accuracy after the last task of each scenario."""
+    steps = [c for c in table.columns if c[1:].isdigit()]
+    end = table.assign(end=table[steps].ffill(axis=1).iloc[:, -1])
+    text = least_and_most(end, "end", "ends lowest", "highest", methods(results))
+    return f"Accuracy over all classes after the last task: {text}" if text else ""

@@ -76,6 +76,19 @@ def class_orders(results: Results) -> Section:
         tables,
         optional=True,
         split=split_selected_on(results),
+        question="How much does the order of classes matter?",
+        answer=_answer(found, name),
+    )
+
+
+def _answer(found: Sequence[Orders], name: str) -> str:
+    """The sentence on the range over class orders."""
+    widest = max(found, key=lambda o: o.range)
+    mean = float(np.mean([o.range for o in found]))
+    return (
+        f"From the hardest to the easiest order tried, {name.replace('_', ' ')} changes by {mean:.3f} on "
+        f"average; most for {widest.label} on {widest.split}, by {widest.range:.3f} over "
+        f"{len(widest.values)} orders."
     )
 
 

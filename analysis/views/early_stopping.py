@@ -57,7 +57,15 @@ def early_stopping(results: Results) -> Section:
     ]
     n = f"n = {int(table['trials'].sum())} ended trials, {audited} of them audited"
     split = split_selected_on(results) if audited else ""  # tasks come from no rows, a loss does
-    return Section(TITLE, text, formulas, n, table, _figure(table), split=split)
+    saved, trained = int(table["tasks saved"].sum()), int(table["tasks trained"].sum())
+    stopped, ended = int(table["stopped"].sum()), int(table["trials"].sum())
+    answer = f"{stopped} of {ended} trials were stopped, which saved "
+    answer += f"{saved / max(1, saved + trained):.0%} of all tasks"
+    answer += f"; {false} of {audited} audited stops would have hit the winner." if audited else "."
+    question = "What did early stopping save, and did it stop winners?"
+    return Section(
+        TITLE, text, formulas, n, table, _figure(table), split=split, question=question, answer=answer
+    )
 
 
 def _by_cell(table: pd.DataFrame, rates: tuple[float, float, float]) -> str:

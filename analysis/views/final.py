@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from analysis.lake.results import Results
 from analysis.report.dots import dot
-from analysis.report.identity import colours
+from analysis.report.identity import identities
 from analysis.report.section import VIEWS, Section, Table
 from analysis.report.style import panels, place
 from analysis.selection.selection import Cell, cells, final_default
@@ -66,6 +66,21 @@ def final(results: Results) -> Section:
         tables=[] if differences is None else [differences],
         optional=True,
         split="test",
+        question="How good are the selected trials on test rows, beside their defaults?",
+        answer=_answer(differences, metric),
+    )
+
+
+def _answer(differences: Table | None, metric: str) -> str:
+    """The sentence on the cells whose selected trial and default differ."""
+    if differences is None:
+        return "No cell has both a selected trial and another default on test rows."
+    shown = differences.frame["shown"]
+    selected, default = (int((shown == f"{one} is better").sum()) for one in ("selected", "default"))
+    said = METRIC_TITLES.get(metric, metric.replace("_", " "))
+    return (
+        f"By {said}, the selected trial is better than the default in {selected} of {len(shown)} cells, "
+        f"the default in {default}; the others are not decided."
     )
 
 
@@ -163,7 +178,7 @@ def _figure(results: Results, judged: list[Evaluated], metric: str) -> go.Figure
     names = list(dict.fromkeys(one.cell.scenario for one in judged))
     tall = max(sum(one.cell.scenario == scenario for one in judged) for scenario in names)
     figure = panels(names, columns=2, height=40 + 34 * tall)
-    colour = colours(results)
+    identity = identities(results)
     for index, scenario in enumerate(names):
         mine = [one for one in judged if one.cell.scenario == scenario]
         for one in sorted(mine, key=lambda one: one.selected[metric].mean.value or 0.0):
@@ -172,7 +187,7 @@ def _figure(results: Results, judged: list[Evaluated], metric: str) -> go.Figure
             for name, values, size, ring in marks:
                 known = values[metric].mean
                 if known.value is not None:
-                    shown = dot(known, label, f"{label}: {name}<br>%{{x:.3f}}", colour[label], size, ring)
+                    shown = dot(known, label, f"{label}: {name}<br>%{{x:.3f}}", identity[label], size, ring)
                     figure.add_trace(shown, **place(index, figure))
     figure.update_xaxes(title_text=f"{metric.replace('_', ' ')}, test rows")
     figure.update_yaxes(type="category", showgrid=True)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.lake.results import Results
+from analysis.report.answers import least_and_most, methods
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import matrices
 from analysis.selection.selection import by_classifier, cells, orders_sentence, same_sentence, split_of
@@ -52,7 +53,10 @@ def forgetting_view(results: Results) -> Section:
     text = f"{same_sentence(split)} A column that fades downwards is a task being forgotten."
     formulas = [f"{name.replace('_', ' ')}: {FORMULAS[name]}" for name in names]
     n = orders_sentence(compared, "")
-    return Section(TITLE, text, formulas, n, pd.DataFrame(rows), figure, split=split)
+    frame = pd.DataFrame(rows)
+    question = "Which tasks are forgotten, and how much?"
+    answer = least_and_most(frame, "forgetting", "forgets least", "most", methods(results))
+    return Section(TITLE, text, formulas, n, frame, figure, split=split, question=question, answer=answer)
 
 
 def _mean(values: list[float | None] | list[float]) -> float | None:

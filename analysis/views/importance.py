@@ -111,7 +111,27 @@ def importance(results: Results) -> Section:
     counts = [len(tried[cell.name]) for cell in shown]
     n = f"n = {span(counts)} trials a cell"
     figure = _figure(results, shown, frame)
-    return Section(TITLE, text, formulas, n, frame, figure, split=split_selected_on(results))
+    return Section(
+        TITLE,
+        text,
+        formulas,
+        n,
+        frame,
+        figure,
+        split=split_selected_on(results),
+        question="Which hyperparameters decide whether a trial is good?",
+        answer=_answer(frame),
+    )
+
+
+def _answer(frame: pd.DataFrame) -> str:
+    """The sentence on the hyperparameters above chance."""
+    firm = frame[frame["importance"] > frame["chance"]]
+    names = firm.sort_values("importance", ascending=False)
+    listed = [f"{row['hyperparameter']} of {row['label']}" for row in names.head(4).to_dict("records")]
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    text = f"More important than chance: {len(firm)} of {len(frame)} hyperparameters"
+    return f"{text}: {', '.join(listed)}{more}." if listed else f"{text}."
 
 
 def _enough(tried: Tried) -> bool:

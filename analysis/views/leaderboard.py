@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from analysis.lake.results import Results
 from analysis.report.dots import dot
-from analysis.report.identity import REFERENCE_COLOURS, colours
+from analysis.report.identity import REFERENCE_COLOURS, identities
 from analysis.report.section import ROWS, VIEWS, Section, Table
 from analysis.report.style import panels, place
 from analysis.selection.luck_of_selection import FORMULA, luck_of_selection
@@ -98,7 +98,23 @@ def leaderboard(results: Results) -> Section:
         _figure(results, shown, said, direction, split),
         _references(shown),
         split=split if any(len(cell.best) for cell in compared) else "",
+        question="Which label is best, and how far is it from joint training?",
+        answer=_answer(shown, direction),
     )
+
+
+def _answer(shown: Sequence[Position], direction: str) -> str:
+    """The sentence on the best label of each scenario that is no reference."""
+    own = [one for one in shown if one.best and one.cell.method not in REFERENCE_COLOURS]
+    parts = []
+    for scenario in dict.fromkeys(one.cell.scenario for one in own):
+        mine = [one for one in own if one.cell.scenario == scenario]
+        best = (max if direction == "max" else min)(mine, key=lambda one: one.best.mean.value or 0.0)
+        joint = [one for one in shown if one.best and best.references["joint"].cell is one.cell]
+        beside = f" (joint training {joint[0].best.mean.value:.3f})" if joint else ""
+        parts.append(f"{scenario}: {best.cell.label}, {best.best.mean}{beside}")
+    more = f"; and {len(parts) - 3} more scenarios" if len(parts) > 3 else ""
+    return f"{'; '.join(parts[:3])}{more}." if parts else ""
 
 
 @dataclass(frozen=True)
@@ -203,13 +219,13 @@ def _figure(
     names = list(dict.fromkeys(one.cell.scenario for one in shown))
     tall = max(sum(one.cell.scenario == scenario for one in shown) for scenario in names)
     figure = panels(names, columns=2, height=40 + 30 * tall)
-    colour = colours(results)
+    marks = identities(results)
     for index, scenario in enumerate(names):
         where = place(index, figure)
         mine = [one for one in shown if one.cell.scenario == scenario]
         for one in sorted(mine, key=lambda one: one.best.mean.value or 0.0, reverse=direction == "min"):
             cell, best = one.cell, one.best.mean
-            text, ink = f"{cell.label}: {cell.selected_name}<br>%{{x:.3f}}", colour[cell.label]
+            text, ink = f"{cell.label}: {cell.selected_name}<br>%{{x:.3f}}", marks[cell.label]
             figure.add_trace(dot(best, cell.label, text, ink, 11), **where)
             published = replace(one.default.mean, half=None)
             text = f"{cell.label}: published values<br>%{{x:.3f}}"

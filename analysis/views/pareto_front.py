@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.lake.results import Results
-from analysis.report.identity import colours
+from analysis.report.identity import identities
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import fade, panels, place
 from analysis.selection.front import Front, Point, front
@@ -31,13 +31,14 @@ def pareto_front(results: Results) -> Section:
         second = WORTH if COST in names else COST
         names[second] = OBJECTIVES[second][0]
     found = [(cell, front(results, cell, names)) for cell in cells(results)]
-    shown = [(cell, one) for cell, one in found if one.points]
+    shown = [(cell, one) for cell, one in found if len(one.trials) > 1 and one.points]
     if not shown:
         named = " and ".join(name.replace("_", " ") for name in names)
-        return Section(TITLE, f"No trial has completed with a value of {named}: there is no front.")
-    text = _sentence([one for _, one in shown], list(names))
-    text += (
-        "A trial is on its cell's front if no other one is at least as good in "
+        text = f"No cell has two trials that have completed with a value of {named}: there is no front."
+        return Section(TITLE, text, optional=True)
+    text = (
+        "Cells with one trial have no front. A trial is on its cell's front if no other one is at least as "
+        "good in "
         f"{' and '.join(name.replace('_', ' ') for name in names)}, and better in one. Only completed "
         f"trials are compared, by their value over class orders and seeds on {rows_selected_on(results)}. "
         "The figure shows the first two; lines join the fronts, and bars are 95 % intervals."
@@ -55,7 +56,18 @@ def pareto_front(results: Results) -> Section:
         ]
     n = f"n = {sum(len(one.trials) for _, one in shown)} completed trials in {len(shown)} cells"
     figure = _figure(results, shown, *list(names)[:2])
-    return Section(TITLE, text, formulas, n, table, figure, split=split_selected_on(results))
+    first, second = (name.replace("_", " ") for name in list(names)[:2])
+    return Section(
+        TITLE,
+        text,
+        formulas,
+        n,
+        table,
+        figure,
+        split=split_selected_on(results),
+        question=f"Which trials does no other beat in both {first} and {second}?",
+        answer=_sentence([one for _, one in shown], list(names)).strip(),
+    )
 
 
 def _sentence(fronts: Sequence[Front], names: Sequence[str]) -> str:
@@ -101,8 +113,9 @@ def _row(cell: Cell, point: Point) -> dict[str, Any]:
 def _figure(results: Results, shown: Sequence[tuple[Cell, Front]], first: str, second: str) -> go.Figure:
     names = list(dict.fromkeys(cell.scenario for cell, _ in shown))
     figure = panels(names, columns=2, height=260, legend=True)
-    colour, seen = colours(results), set()
+    marks, seen = identities(results), set[str]()
     for cell, one in shown:
+        symbol = marks[cell.label].symbol
         where = place(names.index(cell.scenario), figure)
         rest = one.trials[~one.trials["front"]]
         style = {"name": cell.label, "legendgroup": cell.label}
@@ -113,7 +126,7 @@ def _figure(results: Results, shown: Sequence[tuple[Cell, Front]], first: str, s
                 y=list(rest[first].astype(float)),
                 mode="markers",
                 showlegend=False,
-                marker={"size": 6, "color": fade(colour[cell.label], 0.35)},
+                marker={"size": 6, "color": fade(marks[cell.label].colour, 0.35)},
                 text=[f"trial {number}" for number in rest["trial"]],
                 hovertemplate=hover,
                 **style,
@@ -130,11 +143,11 @@ def _figure(results: Results, shown: Sequence[tuple[Cell, Front]], first: str, s
                 showlegend=cell.label not in seen,
                 marker={
                     "size": 8,
-                    "color": colour[cell.label],
-                    "symbol": ["circle-open" if point.like else "circle" for point in one.points],
-                    "line": {"width": 2, "color": colour[cell.label]},
+                    "color": marks[cell.label].colour,
+                    "symbol": [symbol + ("-open" if point.like else "") for point in one.points],
+                    "line": {"width": 2, "color": marks[cell.label].colour},
                 },
-                line={"color": colour[cell.label], "width": 1.4},
+                line={"color": marks[cell.label].colour, "width": 1.4},
                 text=[f"trial {point.trial}" for point in one.points],
                 hovertemplate=hover,
                 **style,

@@ -37,4 +37,12 @@ def planned_and_spent(results: Results) -> Section:
         "first tasks taken from a shared one: runs that began from a first task which another had trained",
     ]
     n = f"n = {int((results.runs['purpose'].isin(SEARCHING)).sum())} ended runs of the search"
-    return Section(TITLE, text, formulas, n, table, optional=True)
+    known = table.dropna(subset=["spent / planned"])
+    ratios = [
+        f"{row['quantity']} {row['spent / planned']:.2f}"
+        for row in known.to_dict("records")
+        if row["quantity"] in ("runs", "time of one worker", "GPU-hours")
+    ]
+    answer = f"Spent over planned: {', '.join(ratios)}." if ratios else ""
+    question = "Did the study cost what was planned?"
+    return Section(TITLE, text, formulas, n, table, optional=True, question=question, answer=answer)

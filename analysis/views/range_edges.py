@@ -33,11 +33,11 @@ def range_edges(results: Results) -> Section:
         return Section(TITLE, "No cell has selected a number from a range that it searched.", optional=True)
     at_edge = [one for one in found if one.edge]
     by_chance = sum(_by_chance(one.parameter) for one in found)
-    text = (
+    answer = (
         f"{len(at_edge)} of {len(found)} selected numbers lie at an edge: in the first or last {EDGE:.0%} of "
-        f"a range, or at an end of a list of numbers. If values did not matter, {by_chance:.1f} would. "
-        f"The figure shows the best {BEST_TRIALS} trials of each cell, the selected one large."
+        f"a range, or at an end of a list of numbers. If values did not matter, {by_chance:.1f} would."
     )
+    text = f"The figure shows the best {BEST_TRIALS} trials of each cell, the selected one large."
     warned = sorted(at_edge, key=lambda one: not one.all_there)
     text = "\n\n".join([text, *(_warning(one) for one in warned)])
     formulas = [
@@ -50,7 +50,17 @@ def range_edges(results: Results) -> Section:
     if not table[WHOLE].any():  # every range is the method's own
         table = table.drop(columns=WHOLE)
     figure = _figure(results, found)
-    return Section(TITLE, text, formulas, n, table, figure, split=split_selected_on(results))
+    return Section(
+        TITLE,
+        text,
+        formulas,
+        n,
+        table,
+        figure,
+        split=split_selected_on(results),
+        question="Do the best values lie at an edge of their range?",
+        answer=answer,
+    )
 
 
 def _by_chance(p: Parameter) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.lake.results import Results
+from analysis.report.answers import least_and_most, methods
 from analysis.report.lines import Line, drawn
 from analysis.report.section import VIEWS, Section
 from analysis.selection.selection import by_classifier, cells, orders_sentence, same_sentence, split_of
@@ -64,4 +65,9 @@ def recency_bias(results: Results) -> Section:
         for name in ("recency_bias", "recency_ratio", "old_to_new", "new_to_old", "asymmetry")
     ]
     n = orders_sentence(compared, "")
-    return Section(TITLE, text, formulas, n, pd.DataFrame(rows), figure, split=split)
+    frame = pd.DataFrame(rows)
+    question = "Do classifiers answer the newest task too often?"
+    words = ("is lowest", "highest")
+    answer = least_and_most(frame, "recency ratio at the end", *words, methods(results), digits=2)
+    answer = f"Recency ratio after the last task, 1 being unbiased: {answer}" if answer else ""
+    return Section(TITLE, text, formulas, n, frame, figure, split=split, question=question, answer=answer)

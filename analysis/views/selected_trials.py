@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from analysis.lake.results import Results
 from analysis.report.section import VIEWS, Section
 from analysis.selection.confirmation import Candidate, Confirmation
-from analysis.selection.in_words import searched_values, selection_in_words
+from analysis.selection.in_words import searched_values, selection_in_words, with_sign
 from analysis.selection.selection import Cell, cells, rows_selected_on, split_selected_on
 from analysis.selection.trials import span
 
@@ -55,7 +57,21 @@ def selected_trials(results: Results) -> Section:
         table,
         optional=True,
         split=split_selected_on(results),
+        question="Is the selected trial better than the published default?",
+        answer=_answer(found, name),
     )
+
+
+def _answer(found: Sequence[tuple[Cell, Confirmation]], name: str) -> str:
+    """The sentence on the cells that left the default, and the largest gain among them."""
+    left = [(cell, known) for cell, known in found if not known.kept]
+    text = f"{len(left)} of {len(found)} cells selected a trial in place of the published default"
+    if not left:
+        return f"{text}."
+    cell, known = max(left, key=lambda pair: abs(pair[1].selected.difference))
+    best = known.selected
+    interval = f"{with_sign(best.difference)} [{with_sign(best.low)}, {with_sign(best.high)}]"
+    return f"{text}; the largest gain in {name} is that of {cell.name}, {interval}."
 
 
 def _rows(results: Results, cell: Cell, known: Confirmation) -> list[dict[str, object]]:

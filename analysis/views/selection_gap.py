@@ -92,7 +92,18 @@ def selection_gap(results: Results) -> Section:
         f"n = {span(orders)} class order{'' if orders == {1} else 's'} of final runs",
         frame,
         optional=True,
+        question="How much of the selected value is lost on test rows?",
+        answer=_answer(frame, name, direction),
     )
+
+
+def _answer(frame: pd.DataFrame, name: str, direction: str) -> str:
+    """The sentence on the change from the value that selected to the final one."""
+    sign = 1.0 if direction == "max" else -1.0
+    gained = sign * (frame["final"] - frame["selected by"])
+    low, mean, high = gained.min(), gained.mean(), gained.max()
+    text = f"From the search to the test rows, {name.replace('_', ' ')} gets better by {mean:+.3f} on average"
+    return f"{text}, between {low:+.3f} and {high:+.3f} over {len(gained)} cells.".replace("-", "−")
 
 
 def _text(protocol: ProtocolRecord, name: str, direction: str, summed: bool) -> str:

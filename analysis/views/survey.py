@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from analysis.lake.results import Results
 from analysis.report.dots import dot
-from analysis.report.identity import REFERENCE_COLOURS, colours
+from analysis.report.identity import REFERENCE_COLOURS, identities
 from analysis.report.section import VIEWS, Section, Table
 from analysis.report.style import panels, place
 from analysis.selection.selection import orders_sentence, split_sentence
@@ -21,6 +21,13 @@ from analysis.survey.verdict import Judged, everywhere, judge
 from cl_core.metrics import FORMULAS
 
 TITLE = "The survey's tables and claims"
+VERDICT_WORDS = {
+    "holds": "hold",
+    "contradicted": "contradicted",
+    "equivalent": "without a difference",
+    "undecided": "undecided",
+    "not measured": "not measured",
+}
 FEWEST_METHODS = 4  # of the ten methods; with fewer the leaderboard says the same
 ENOUGH = 5  # class orders for a verdict
 METRICS = {
@@ -89,7 +96,20 @@ def survey(results: Results) -> Section:
         tables=[*(table for table, _ in tables), *_claims(judged)],
         optional=True,
         split=roles.split,
+        question="Do the survey's tables and claims hold here?",
+        answer=_answer(judged),
     )
+
+
+def _answer(judged: Sequence[Judged]) -> str:
+    """The sentence on the verdicts of all claims of which something is measured."""
+    known = [j.verdict.name for j in judged if j.data]
+    if not known:
+        return "Nothing that a claim is about is measured here; the tables stand by themselves."
+    few = sum(name.startswith(TOO_FEW) for name in known)
+    parts = [f"{known.count(name)} {word}" for name, word in VERDICT_WORDS.items() if name in known]
+    parts += [f"{few} with too few class orders"] if few else []
+    return f"Of {len(known)} judgements on claims: {', '.join(parts)}."
 
 
 def _tables(roles: Roles) -> Iterable[tuple[Table, list[Subject]] | None]:
@@ -316,7 +336,7 @@ def _figure(roles: Roles, subjects: Sequence[Subject]) -> go.Figure:
     rows = list(dict.fromkeys(s.row for s in subjects))
     tall = max(len({s.row for s in subjects if s.place == where}) for where in places)
     figure = panels([titles[where] for where in places], columns=2, height=50 + 21 * tall)
-    colour = colours(roles.results)
+    marks = identities(roles.results)
     for index, where in enumerate(places):
         at = place(index, figure)
         here = sorted(
@@ -325,7 +345,7 @@ def _figure(roles: Roles, subjects: Sequence[Subject]) -> go.Figure:
         for subject in here:
             value = roles.sample(subject, metric).mean
             text, ring = f"{subject.cell.label}: %{{x:.3f}} (n = {value.n})", not subject.distilled
-            shown = dot(value, subject.row, text, colour[subject.cell.label], 9, ring)
+            shown = dot(value, subject.row, text, marks[subject.cell.label], 9, ring)
             figure.add_trace(shown, **at)
         joint = roles.find(where, ("reference", "joint"))
         if joint is not None:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.lake.results import Results
+from analysis.report.answers import least_and_most, methods
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import matrices
 from analysis.selection.selection import by_classifier, cells, orders_sentence, same_sentence, split_of
@@ -53,4 +54,8 @@ def task_confusion_view(results: Results) -> Section:
         "last accuracy = P(right task) × P(right class given right task)",
     ]
     n = orders_sentence(compared, "")
-    return Section(TITLE, text, formulas, n, pd.DataFrame(rows), figure, split=split)
+    frame = pd.DataFrame(rows)
+    question = "Are rows taken for classes of another task?"
+    answer = least_and_most(frame, "right task", "is lowest", "highest", methods(results))
+    answer = f"Share of rows answered with a class of their own task: {answer}" if answer else ""
+    return Section(TITLE, text, formulas, n, frame, figure, split=split, question=question, answer=answer)

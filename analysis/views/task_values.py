@@ -68,6 +68,7 @@ def task_values(results: Results) -> Section:
         _figure(courses),
         tables=tables,
         optional=True,
+        question="Which values did each task choose?",
     )
 
 

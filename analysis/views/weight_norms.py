@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.lake.results import Results
+from analysis.report.answers import least_and_most, methods
 from analysis.report.lines import Line, drawn
 from analysis.report.section import VIEWS, Section
 from analysis.selection.selection import cells, orders_sentence
@@ -76,4 +77,8 @@ def weight_norms(results: Results) -> Section:
         FORMULAS["weight_norm"],
         "new / old: newest task's mean norm over the mean of the older tasks' means",
     ]
-    return Section(TITLE, text, formulas, orders_sentence(compared, ""), pd.DataFrame(table), figure)
+    frame, n = pd.DataFrame(table), orders_sentence(compared, "")
+    question = "Are the head's rows of new classes longer?"
+    answer = least_and_most(frame, "new / old", "is lowest", "highest", methods(results), digits=2)
+    answer = f"Norm of new over old rows, 1 being equal: {answer}" if answer else ""
+    return Section(TITLE, text, formulas, n, frame, figure, question=question, answer=answer)

@@ -68,7 +68,21 @@ def winner_stability(results: Results) -> Section:
     ]
     n = f"n = {span(table['ended'])} ended trials a cell"
     figure = _figure(table)
-    return Section(TITLE, text, formulas, n, table, figure, split=split_selected_on(results))
+    losses = [c for c in ("rows: loss", "orders: loss", "draw: loss") if c in table]
+    worst = table.iloc[int(np.argmax(table[losses].max(axis=1)))]
+    return Section(
+        TITLE,
+        text,
+        formulas,
+        n,
+        table,
+        figure,
+        split=split_selected_on(results),
+        question="Would another trial have won by other luck, and at what loss?",
+        answer=f"Choosing by luck costs {table[losses].max(axis=1).mean():.3f} on average by the largest "
+        f"source of chance of each cell; most in {worst['label']}@{worst['scenario']}, "
+        f"{worst[losses].max():.3f}.",
+    )
 
 
 def _about_sampler(results: Results, shown: Sequence[Cell]) -> str:

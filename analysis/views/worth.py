@@ -65,7 +65,7 @@ def worth(results: Results) -> Section:
     if not found:
         text = "No label has enough trials with several values of its buffer, weight or temperature."
         return Section(TITLE, text, optional=True)
-    text = f"{_sentence(found, weights)}\n\n{_explained(results)}{_warning(results, scenarios)}"
+    text = f"{_explained(results)}{_warning(results, scenarios)}"
     formulas = [
         "last accuracy of a trial = a mean + a step for its split + a step for its level of each factor, by "
         "least squares; a gain is the difference of two steps",
@@ -85,6 +85,8 @@ def worth(results: Results) -> Section:
         figure,
         [*_buffers(found), _levels(found)],
         split=split_selected_on(results),
+        question="What are buffer, distillation weight, temperature and split worth?",
+        answer=_sentence(found, weights),
     )
 
 

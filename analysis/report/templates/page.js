@@ -46,12 +46,13 @@ async function library() {
   document.head.append(made("script", { textContent: await new Response(stream).text() }));
 }
 
-/* Which facets a trace has: its own, or what its name says. */
-function facets(trace) {
-  if (trace.meta) return trace.meta;
-  const names = [trace.name, trace.legendgroup].filter(Boolean);
-  const y = Array.isArray(trace.y) && new Set(trace.y).size === 1 ? [trace.y[0]] : [];
-  return { label: [...names, ...y].find(name => known.label.has(name)) };
+/* Which facets a trace has: its own, or what its name and the title of its panel say. */
+function facets(trace, title = "") {
+  const row = Array.isArray(trace.y) && new Set(trace.y).size === 1 ? [String(trace.y[0])] : [];
+  const words = [trace.name, trace.legendgroup, title].filter(Boolean);
+  const parts = [...row, ...words.flatMap(text => [text, ...text.split(/ · |@|: |, /)])];
+  const found = key => parts.find(part => known[key].has(part));
+  return { label: found("label"), scenario: found("scenario"), ...trace.meta };
 }
 const shown = facet => !FACETS.some(key => facet[key] !== undefined && hidden[key].has(facet[key]));
 const known = { scenario: new Set(), label: new Set(), classifier: new Set() };
@@ -70,6 +71,7 @@ class Figure {
     const width = { 1: 560, 2: 430, 3: 300, 4: 250 }[this.meta.columns] || 205;
     this.grid = made("div", { className: "panels" });
     this.grid.style.setProperty("--panel", `${width}px`);
+    this.facets = data.map(trace => facets(trace, this.meta.titles[Number((trace.xaxis || "x").slice(1) || 1) - 1]));
     this.legend(data, layout);
     this.panels = this.axes.map((axis, index) => {
       const title = this.meta.titles[Number(axis.slice(1) || 1) - 1];
@@ -112,7 +114,8 @@ class Figure {
           button.setAttribute("aria-pressed", String(!this.off.has(key)));
           this.update();
         };
-        this.keys.push({ button, facet: facets(trace) });
+        const mine = data.flatMap((one, i) => ((one.legendgroup || one.name) === key ? [this.facets[i]] : []));
+        this.keys.push({ button, mine });
         list.append(button);
       });
       this.place.append(list);
@@ -122,11 +125,11 @@ class Figure {
       this.place.append(made("p", { className: "scale" }, `${cmin}`, made("i"), `${cmax}`));
     }
   }
-  visible(trace) { return shown(facets(trace)) && !this.off.has(trace.legendgroup || trace.name); }
+  visible(trace, i) { return shown(this.facets[i]) && !this.off.has(trace.legendgroup || trace.name); }
   of(panel) {
     const { data, layout } = themed(this.text);
     const own = panel.axis.slice(1), refs = new Set(["x" + own, "y" + own]);
-    const mine = data.filter(trace => (trace.xaxis || "x") === panel.axis && this.visible(trace));
+    const mine = data.filter((trace, i) => (trace.xaxis || "x") === panel.axis && this.visible(trace, i));
     const axis = name => {
       const { domain, anchor, matches, ...rest } = layout[name + "axis" + own] || {};
       return { automargin: true, ...rest };
@@ -169,8 +172,8 @@ class Figure {
     const { data } = JSON.parse(this.text);
     let count = 0;
     this.panels.forEach(panel => {
-      const mine = data.filter(trace => (trace.xaxis || "x") === panel.axis);
-      const fits = !mine.length || mine.some(trace => shown(facets(trace)));
+      const mine = this.facets.filter((_, i) => (data[i].xaxis || "x") === panel.axis);
+      const fits = !mine.length || mine.some(shown);
       panel.panel.hidden = !fits || (!this.open && count >= MANY);
       count += fits;
     });
@@ -181,7 +184,7 @@ class Figure {
   update() {
     this.fold();
     this.panels.forEach(panel => this.draw(panel));
-    this.keys.forEach(({ button, facet }) => { button.hidden = !shown(facet); });
+    this.keys.forEach(({ button, mine }) => { button.hidden = !mine.some(shown); });
   }
   toolbar() {
     const bar = made("div", { className: "tools" });
@@ -199,7 +202,7 @@ class Figure {
   /* The whole figure as one picture, light, with what the filters leave. */
   async picture(format) {
     const { data, layout } = JSON.parse(this.text);
-    const figure = { data: data.filter(trace => this.visible(trace)), layout: { ...layout, meta: undefined } };
+    const figure = { data: data.filter((trace, i) => this.visible(trace, i)), layout: { ...layout, meta: undefined } };
     const width = layout.width || (this.meta.columns > 1 ? 1100 : 760);
     const size = { format, width, height: layout.height || 500, scale: format === "png" ? 2 : 1 };
     const url = await Plotly.toImage({ ...figure, config: CONFIG }, size);

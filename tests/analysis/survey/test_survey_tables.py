@@ -112,8 +112,8 @@ def test_a_wide_table_scrolls_in_itself_with_its_first_column_in_sight(wide):
     part = page[page.index('<section id="survey">') :]
     part = part[: part.index("</section>")]
     assert part.count('class="table wide spread"') == 2
-    assert f'<th colspan="7" class="over">{NONE} · common</th>' in part
-    assert '<th rowspan="2" class="text">label</th>' in part
+    assert f'<th scope="colgroup" colspan="7" class="over">{NONE} · common</th>' in part
+    assert '<th scope="col" rowspan="2" class="text" data-place="0">label</th>' in part
     style = page[page.index("<style>") : page.index("</style>")]
     assert re.search(r"\.table \{ overflow-x: auto", style)
     assert re.search(r"\.table\.spread th:first-child[^}]*position: sticky; left: 0", style)
@@ -124,7 +124,7 @@ def test_a_wide_table_scrolls_in_itself_with_its_first_column_in_sight(wide):
     assert "holds if the interval lies above +0.005" in part
     assert "above +0.02 where a claim says clearly or markedly" in part
     assert 'class="figure"' in part
-    assert '<p class="n">n = 2 class orders' in part
+    assert '<span class="n">n = 2 class orders' in part
 
 
 def test_every_verdict_names_its_data_set_recipe_and_n(wide):

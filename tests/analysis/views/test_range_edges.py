@@ -25,7 +25,7 @@ def test_a_value_at_the_edge_of_a_narrowed_range_is_to_be_widened(tmp_path):
         "widen it, 8 is allowed."
     ]
     assert found.table["position"].iloc[0] == pytest.approx(0.9515, abs=1e-4)
-    assert "1 of 1 selected numbers lie at an edge" in found.text
+    assert "1 of 1 selected numbers lie at an edge" in found.answer
 
 
 def test_the_methods_whole_range_cannot_be_widened(tmp_path):

@@ -119,7 +119,7 @@ def test_a_buffer_is_worth_its_gain_over_further_bytes_and_exemplars(tmp_path: P
 
 
 def test_the_first_sentence_ranks_the_gains_and_counts_the_firm_ones(tmp_path: Path) -> None:
-    first = VIEWS["worth"](planted(tmp_path / "run")).paragraphs[0]
+    first = VIEWS["worth"](planted(tmp_path / "run")).answer
     assert first.split(": ", 1)[1].split(". In")[0].split("; ") == [
         "buffer, from low to high, +0.160 (1 of 1)",  # icarl alone has one
         "increments, from small to large, +0.130 (2 of 2)",
@@ -127,7 +127,7 @@ def test_the_first_sentence_ranks_the_gains_and_counts_the_firm_ones(tmp_path: P
         "distillation weight, from low to high, +0.020 (2 of 2)",
     ]
     # Two points of the weight are lost where trials scatter by ten.
-    loud = VIEWS["worth"](planted(tmp_path / "loud", noise=0.1)).paragraphs[0]
+    loud = VIEWS["worth"](planted(tmp_path / "loud", noise=0.1)).answer
     assert loud.split("weight, from low to high")[1].split(")")[0].endswith("(0 of 2")
 
 
@@ -152,7 +152,7 @@ def test_a_study_without_a_base_task_or_with_one_size_has_no_such_gain(tmp_path:
 
 
 def test_a_split_whose_references_are_missing_is_warned_of(tmp_path: Path) -> None:
-    text = VIEWS["worth"](planted(tmp_path / "run")).paragraphs[-1]
+    text = VIEWS["worth"](planted(tmp_path / "run")).warnings[-1]
     assert text.startswith("Warning: a split counts only if fine-tuning forgets and joint training learns.")
     assert "B4-inc6 (finetune: not in the study, joint: not in the study)" in text
 
