@@ -10,10 +10,10 @@ from __future__ import annotations
 import io
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -52,6 +52,25 @@ def write_sealed(table: pa.Table, path: Path) -> None:
     path.write_bytes(content)
 
 
+def write_sealed_batches(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> int:
+    """Write batches, a row group each, with a checksum; return their rows. Raises OSError.
+
+    No more than a batch is in memory.
+    """
+    rows = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            rows += batch.num_rows
+        writer.add_key_value_metadata({_KEY.decode(): _EMPTY.decode()})
+    with path.open("r+b") as file:
+        start, footer = _footer(file)
+        crc = zlib.crc32(footer, _crc(file, start))
+        file.seek(start + footer.rindex(_VALUE + _EMPTY) + len(_VALUE))
+        file.write(b"%08x" % crc)
+    return rows
+
+
 def read_sealed(
     path: Path, columns: Sequence[str] | None = None, filters: pc.Expression | None = None
 ) -> pa.Table:
@@ -84,9 +103,10 @@ def _runs_in(path: Path, *version: int) -> frozenset[str]:
     """Read the runs of a file, a row group at a time. One that has not changed since is not read again."""
     try:
         _check(path, *version)
-        file, found = pq.ParquetFile(path), set()
+        file, found = pq.ParquetFile(path, read_dictionary=["run"]), set()
         for group in range(file.num_row_groups):
-            found.update(pc.unique(file.read_row_group(group, ["run"])["run"]).to_pylist())
+            for chunk in file.read_row_group(group, ["run"])["run"].chunks:
+                found.update(pc.unique(chunk).to_pylist())
     except Damaged:
         raise
     except (OSError, pa.ArrowException, ValueError) as error:
@@ -119,22 +139,33 @@ def checked(path: Path) -> Seal:
 def _check(path: Path, *version: int) -> Seal:
     """Read a file in pieces. One that has not changed since is not read again."""
     with path.open("rb") as file:
-        size = file.seek(0, io.SEEK_END)
-        file.seek(max(0, size - 8))
-        start = max(0, size - 8 - int.from_bytes(file.read(4), "little"))  # of the footer
-        file.seek(start)
-        footer = file.read()
+        start, footer = _footer(file)
         found = _SCHEMA.search(footer)
         schema = None if found is None else found[0]
         at = footer.rfind(_VALUE) + len(_VALUE)
         if at < len(_VALUE):
             return Seal(False, schema)
-        crc, left = 0, start
-        file.seek(0)
-        while left and (piece := file.read(min(left, _CHUNK))):
-            crc, left = zlib.crc32(piece, crc), left - len(piece)
+        crc = _crc(file, start)
     whole, end = memoryview(footer), at + len(_EMPTY)
     crc = zlib.crc32(whole[end:], zlib.crc32(_EMPTY, zlib.crc32(whole[:at], crc)))
     if footer[at:end] != b"%08x" % crc:
         raise Damaged(path, "its checksum does not fit")
     return Seal(True, schema)
+
+
+def _footer(file: BinaryIO) -> tuple[int, bytes]:
+    """Return where a file's footer begins, and all from there on."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - 8))
+    start = max(0, size - 8 - int.from_bytes(file.read(4), "little"))
+    file.seek(start)
+    return start, file.read()
+
+
+def _crc(file: BinaryIO, end: int) -> int:
+    """Return the CRC-32 of a file's bytes before `end`, read in pieces."""
+    file.seek(0)
+    crc, left = 0, end
+    while left and (piece := file.read(min(left, _CHUNK))):
+        crc, left = zlib.crc32(piece, crc), left - len(piece)
+    return crc

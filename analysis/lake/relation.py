@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -71,11 +74,16 @@ class Relation:
         return found
 
 
-def connect() -> duckdb.DuckDBPyConnection:
-    """Return a database in memory that reads Parquet files and needs no network."""
+def connect(memory: str = MEMORY, spill: Path | None = None) -> duckdb.DuckDBPyConnection:
+    """Return a database in memory that reads Parquet files and needs no network.
+
+    What needs more than `memory` goes to the folder `spill` meanwhile, one for temporary files unless given.
+    """
+    place = Path(tempfile.gettempdir()) / f"cl-search-{os.getpid()}" if spill is None else spill
     return duckdb.connect(
         config={
-            "memory_limit": MEMORY,
+            "memory_limit": memory,
+            "temp_directory": str(place),
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }

@@ -5,6 +5,7 @@ Nothing here reads, writes or loads a library.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -30,6 +31,7 @@ GATHERED = "gathered.parquet"  # runs that `gather` merged
 _SEGMENT = re.compile(r"gathered\.([0-9]{6,})\.parquet")  # some runs, merged while the study ran
 ASIDE = ".aside"  # files that are being written
 RUNNING = ".running"  # rows of runs that have not ended
+MERGING = ".merging"  # files that a merge is replacing: see `search.lake.merging`
 GATHER_LOCK = ".gather.lock"
 
 
@@ -59,19 +61,31 @@ def run_file(folder: Path, table: str, run: str) -> Path:
 
 
 def own_files(place: Path) -> list[Path]:
-    """List the files of single runs in the folder of a table."""
-    paths = sorted(place.glob("[!.]*.parquet"))
-    return [path for path in paths if path.name != SCHEMA and not is_merged(path)]
+    """List the files of single runs in the folder of a table; links, which a merge makes, are followed."""
+    try:
+        with os.scandir(place) as found:
+            names = sorted((item.name, item.is_symlink()) for item in found)
+    except FileNotFoundError:
+        return []
+    paths = [place / name if not link else (place / name).resolve() for name, link in names if _is_own(name)]
+    return [path for path in paths if path.name != SCHEMA]
 
 
 def merged_files(place: Path) -> list[Path]:
-    """List the files of many runs in the folder of a table, the newest first.
+    """List the files of many runs in the folder of a table, the newest first; links are followed.
 
     Of a run in several files, its own one counts, then the newest. A reader opens them in this order, and
     after the runs' own: whatever is merged meanwhile, it finds every run.
     """
     segments = sorted(place.glob("gathered.*.parquet"), reverse=True)
-    return [*filter(is_merged, segments), *filter(Path.exists, [place / GATHERED])]
+    paths = [*filter(is_merged, segments), *filter(Path.exists, [place / GATHERED])]
+    found = [path.resolve() if path.is_symlink() else path for path in paths]
+    return [path for path in found if path.name != SCHEMA]
+
+
+def _is_own(name: str) -> bool:
+    """Tell whether a file of a table is one of a single run, or a link to one while it is merged."""
+    return name.endswith(".parquet") and name[0] != "." and name != SCHEMA and not is_merged(Path(name))
 
 
 def is_merged(path: Path) -> bool:

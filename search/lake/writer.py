@@ -9,17 +9,27 @@ files of ended runs into one sorted file a table; while a study runs, `compact` 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock
 
 from analysis.lake import arrow_schema
-from analysis.lake.checksums import Damaged, check_sealed, read_sealed, runs_in, write_sealed
+from analysis.lake.checksums import (
+    Damaged,
+    check_sealed,
+    read_sealed,
+    runs_in,
+    write_sealed,
+    write_sealed_batches,
+)
+from analysis.lake.relation import connect, quoted
 from analysis.lake.run_folder import (
     ASIDE,
     GATHER_LOCK,
@@ -31,18 +41,21 @@ from analysis.lake.run_folder import (
     has_runs,
     merged_files,
     next_segment,
+    own_files,
     run_file,
     table_folder,
     tables_of,
 )
-from analysis.lake.run_rows import run_rows
+from analysis.lake.tables import scan
 from cl_core.aside import aside
 from cl_core.errors import BadRequest, RunError
 from cl_core.hparams import HParam, hparams
 from cl_core.method import METHODS
 from cl_core.recipe import Recipe
 from cl_core.records import SORT, TABLES
+from search.lake.merging import merged_file, put, settle
 
+ROW_GROUP = 122_880  # rows of a merged file that are written, and skipped by readers, together
 Schemas = Mapping[str, pa.Schema]
 
 
@@ -106,7 +119,7 @@ def read_rows(folder: Path, table: str, run: str, merged: bool = False) -> list[
     for path in (running, shown):
         with contextlib.suppress(FileNotFoundError, Damaged):
             part = read_sealed(path)
-            merged = False
+            merged = merged and path.is_symlink()  # its rows may be in the file that it is merged into
             break
     for path in merged_files(shown.parent) if merged else ():
         with contextlib.suppress(FileNotFoundError, Damaged):
@@ -146,42 +159,56 @@ def gather(folder: Path) -> dict[str, int]:
     """Merge the files of ended runs into one sorted file a table; return the number of rows of each.
 
     A study may work meanwhile. Runs that have not ended keep their files, and so do failed ones, which may be
-    tried again. If a crash left a run in both places, its own file counts.
+    tried again. Every reader finds each row once, also after a crash: see `search.lake.merging`. What does
+    not fit into little memory is sorted on the disk.
     """
     if not has_runs(folder):
         raise BadRequest(f"gather needs a run folder: {folder} has no tables; name another")
-    with while_gathering(folder):
+    with while_gathering(folder), _database(folder) as database:
+        settle_tables(folder)
         for table in TABLES:  # all before any: a run is merged in every table or in none
             for path in table_folder(folder, table).glob("[!.]*.parquet"):
-                read_sealed(path)
-        ended = {run for run, row in run_rows(folder).items() if row["status"] != "failed"}
-        return {table: _gather_table(table_folder(folder, table), table, ended) for table in TABLES}
+                check_sealed(path)
+        rows = scan(database, folder, "runs", None, _ignored)
+        ended = {run for (run,) in rows.filter("status <> 'failed'").project("run").fetchall()}
+        stems = {file_stem(run) for run in ended}
+        out = {}
+        for table in TABLES:
+            place = table_folder(folder, table)
+            parts = [path for path in own_files(place) if path.stem in stems]
+            out[table] = _merge(database, place, [*parts, *merged_files(place)], ended, GATHERED)
+        return out
 
 
 def compact(folder: Path, runs: Iterable[str]) -> None:
     """Merge the files of some ended runs into one more file of each table, a segment.
 
-    Readers and a study may work meanwhile, and a crash at any moment loses and doubles nothing: the runs'
-    own files go last. A run with a damaged file keeps its files.
+    Readers and a study may work meanwhile, and a crash at any moment loses and doubles nothing. The runs' own
+    rows of `runs` are merged last. A run with a damaged file keeps its files.
     """
-    with while_gathering(folder):
+    with while_gathering(folder), _database(folder) as database:
+        settle_tables(folder)
         name, tables = next_segment(folder), sorted(TABLES, key=lambda table: table == "runs")
         parts: dict[str, list[Path]] = {table: [] for table in tables}
+        merged = set()
         for run in sorted(runs):
             own = {t: path for t in tables if (path := run_file(folder, t, run)).exists()}
             with contextlib.suppress(Damaged):
                 for path in own.values():
                     check_sealed(path)
                 if "runs" in own:
+                    merged.add(run)
                     for table, path in own.items():
                         parts[table].append(path)
         for table in tables:
-            place = table_folder(folder, table)
             if parts[table]:
-                _merge(place, table, parts[table], [], place / name)
-        for table in tables:
-            for path in parts[table]:
-                path.unlink(missing_ok=True)
+                _merge(database, table_folder(folder, table), parts[table], merged, name)
+
+
+def settle_tables(folder: Path) -> None:
+    """End or take back merges that were killed. The caller holds `while_gathering`."""
+    for table in TABLES:
+        settle(table_folder(folder, table))
 
 
 def drop_gathered(folder: Path, table: str, runs: Iterable[str]) -> None:
@@ -194,29 +221,39 @@ def drop_gathered(folder: Path, table: str, runs: Iterable[str]) -> None:
             _write(path, rows.filter(keep))
 
 
-def _gather_table(place: Path, table: str, ended: set[str]) -> int:
-    parts = [place / f"{file_stem(run)}.parquet" for run in sorted(ended)]
-    parts, merged = [p for p in parts if p.exists()], merged_files(place)
-    rows = _merge(place, table, parts, merged, place / GATHERED)
-    for path in (*parts, *(path for path in merged if path.name != GATHERED)):
-        path.unlink(missing_ok=True)
-    return rows
+def _merge(
+    database: duckdb.DuckDBPyConnection, place: Path, files: Sequence[Path], runs: set[str], name: str
+) -> int:
+    """Put the rows of some runs in one sorted file `name`, in place of `files`; return their number.
 
-
-def _merge(place: Path, table: str, parts: Sequence[Path], merged: Sequence[Path], target: Path) -> int:
-    """Write the rows of runs' own files, and of merged ones, into one sorted file; return their number.
-
-    Of a run in several files, the first one counts.
+    `files` hold no other run. Of a run in several, the first one counts.
     """
     schema = read_sealed(place / SCHEMA).schema
-    whole = pa.concat_tables([schema.empty_table(), *(_conform(read_sealed(p), schema) for p in parts)])
-    for path in merged:
-        old = _conform(read_sealed(path), schema)
-        again = pc.unique(whole["run"])
-        whole = pa.concat_tables([whole, old.filter(pc.invert(pc.is_in(old["run"], value_set=again)))])
-    whole = whole.sort_by([(name, "ascending") for name in SORT[table]])
-    _write(target, whole.cast(schema))
-    return whole.num_rows
+    rows = scan(database, place.parents[1], place.name, runs, _ignored)
+    have = set(rows.columns)
+    chosen = [quoted(n) if n in have else f"null as {quoted(n)}" for n in schema.names]
+    rows = rows.project(", ".join(chosen)).order(", ".join(map(quoted, SORT[place.name])))
+    batches = (batch.cast(schema) for batch in rows.to_arrow_reader(ROW_GROUP))
+    with _writing(merged_file(place)) as hidden:
+        count = write_sealed_batches(batches, schema, hidden)
+    put(place, name, files)
+    return count
+
+
+@contextlib.contextmanager
+def _database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a database that sorts in little memory, else on the disk of the tables."""
+    spill = tables_of(folder) / ASIDE / "spill"
+    database = connect(memory="500MB", spill=spill)
+    try:
+        yield database
+    finally:
+        database.close()
+        shutil.rmtree(spill, ignore_errors=True)
+
+
+def _ignored(notice: str) -> None:
+    """Take a notice that is for readers."""
 
 
 def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -227,10 +264,17 @@ def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _write(path: Path, table: pa.Table) -> None:
+    with _writing(path) as hidden:
+        write_sealed(table, hidden)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    """Yield a hidden path to write a file of the tables to. Raises RunError if the disk does not take it."""
     place = next(above for above in path.parents if above.name == TABLES_FOLDER) / ASIDE
     try:
         with aside(path, place) as hidden:
-            write_sealed(table, hidden)
+            yield hidden
     except OSError as error:
         raise RunError(
             f"tables must be writable: {path.parent}: {error}; free space and run again"

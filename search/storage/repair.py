@@ -26,7 +26,7 @@ from analysis.lake.run_folder import (
 from analysis.lake.run_rows import run_rows
 from cl_core.aside import sweep
 from cl_core.records import TABLES
-from search.lake.writer import drop_gathered, while_gathering
+from search.lake.writer import drop_gathered, settle_tables, while_gathering
 
 
 def mend_folder(folder: Path, *others: Path) -> list[str]:
@@ -39,6 +39,7 @@ def mend_folder(folder: Path, *others: Path) -> list[str]:
     lines = []
     if tables_of(folder).is_dir():
         with while_gathering(folder):  # a `gather` that works now writes aside as well
+            settle_tables(folder)
             lines = _mend_tables(folder)
             sweep(tables_of(folder) / ASIDE, older=0.0)
     for place in (folder, folder / CHECKPOINTS, *others):
