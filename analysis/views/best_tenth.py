@@ -20,6 +20,7 @@ from analysis.views.hyperparameters import searched, spans_decades
 
 TITLE = "Values of the best trials"
 _FEWEST = 10  # completed trials of a cell
+_FEW_CHOICES = 3
 _BEST = 10  # one in so many trials, and three at least
 _OTHERS = 40  # lines of other trials a panel, evenly over their ranks
 _PANELS = 16
@@ -128,7 +129,8 @@ def _rows(one: Searched) -> list[dict[str, object]]:
 def _answer(found: Sequence[Searched]) -> str:
     """Name the hyperparameter that the best trials of a cell agree most on."""
     pairs = [(one.width(name), name, one) for one in found for name in one.names]
-    known = [pair for pair in pairs if not math.isnan(pair[0])]
+    # Of few choices, three trials often have the same by chance.
+    known = [p for p in pairs if not math.isnan(p[0]) and p[2].places[p[1]].nunique() > _FEW_CHOICES]
     if not known:
         return ""
     width, name, one = min(known, key=lambda pair: pair[0])
