@@ -5,6 +5,7 @@ Nothing here reads, writes or loads a library.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -21,6 +22,7 @@ JOURNAL = "optuna.journal"
 SQLITE_FILE = "optuna.sqlite3"
 LOCK = ".lock"  # held by the command that works in the folder
 CHECKPOINTS = "checkpoints"
+RESUME = "checkpoints/resume"  # of runs that have not ended
 LOGS = "logs"
 DAMAGED = "damaged"  # files set aside by a repair
 TABLES_FOLDER = "tables"
@@ -103,3 +105,12 @@ def next_segment(folder: Path) -> str:
 def has_runs(folder: Path) -> bool:
     """Tell whether a folder holds the table of a study's runs."""
     return table_folder(folder, "runs").is_dir()
+
+
+def bytes_below(place: Path) -> int:
+    """Return the bytes of all files below a folder; one that is gone meanwhile counts nothing."""
+    total = 0
+    for path in place.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total

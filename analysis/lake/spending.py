@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.lake.amounts import size
 from analysis.lake.results import Results
-from analysis.lake.run_folder import CHECKPOINTS, PLAN, SPENT, tables_of
+from analysis.lake.run_folder import CHECKPOINTS, PLAN, SPENT, bytes_below, tables_of
 from cl_core.errors import BadRequest
 from cl_core.records import SEARCHING
 
@@ -83,8 +83,8 @@ def spent(results: Results) -> dict[str, float | None]:
         "hours": float(hours),
         "wall_hours": None if wall is None or pd.isna(wall) else float(wall),
         "gpu_hours": gpu,
-        "checkpoint_bytes": _bytes(results.folder / CHECKPOINTS),
-        "table_bytes": _bytes(tables_of(results.folder)),
+        "checkpoint_bytes": bytes_below(results.folder / CHECKPOINTS),
+        "table_bytes": bytes_below(tables_of(results.folder)),
     }
 
 
@@ -123,14 +123,3 @@ def _gpu_hours(folder: Path) -> float | None:
         return float(json.loads((folder / SPENT).read_text(encoding="utf-8"))["gpu_seconds"]) / 3600
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _bytes(place: Path) -> int:
-    """Of all files below a folder; one that is gone by then counts nothing."""
-    total = 0
-    for path in place.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:
-            continue
-    return total

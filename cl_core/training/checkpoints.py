@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -37,10 +38,14 @@ class Checkpoint(NamedTuple):
 
 
 class CheckpointStore:
-    """Checkpoints below one folder, which several processes may share."""
+    """Checkpoints below one folder, which several processes may share.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    With `most_bytes` those that were least recently used go when the folder holds more: whoever needs one
+    again trains it again.
+    """
+
+    def __init__(self, root: Path, most_bytes: int | None = None) -> None:
+        self.root, self.most_bytes = root, most_bytes
 
     def path(self, key: str) -> Path:
         """Return the path of a checkpoint. Keys are hexadecimal digests, so no path leaves the folder."""
@@ -61,6 +66,8 @@ class CheckpointStore:
                 if _digest(tensors, metadata["checkpoint"]) != metadata["digest"]:
                     raise ValueError("its checksum does not fit")
                 meta = json.loads(metadata["checkpoint"])
+            if self.most_bytes is not None:
+                os.utime(path)  # it was used now
         except FileNotFoundError:
             return None
         except (SafetensorError, KeyError, ValueError, TypeError) as error:
@@ -90,6 +97,22 @@ class CheckpointStore:
             raise RunError(
                 f"checkpoints must be writable: {self.root}: {error}; free space and run again"
             ) from error
+        if self.most_bytes is not None:
+            self._make_room(self.most_bytes, self.path(key))
+
+    def _make_room(self, most: int, newest: Path) -> None:
+        """Remove the least recently used checkpoints beyond `most` bytes, but never the newest."""
+        files = []
+        for path in self.root.glob("*.safetensors"):
+            with contextlib.suppress(OSError):  # another process removes as well
+                stat = path.stat()
+                files.append((path == newest, stat.st_mtime_ns, stat.st_size, path))
+        held = sum(size for _, _, size, _ in files)
+        for _, _, size, path in sorted(files)[:-1]:
+            if held <= most:
+                break
+            path.unlink(missing_ok=True)
+            held -= size
 
     def remove(self, key: str) -> None:
         """Remove a checkpoint and its lock. Its folder stays, since another process may write there."""

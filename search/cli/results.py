@@ -1,13 +1,15 @@
-"""The verbs that read run folders: report, gather, compare, advise, export."""
+"""The verbs for run folders: report, gather, prune, compare, advise, export."""
 
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from analysis.lake.amounts import size
 from search.cli import complete
 from search.cli.parser import AsJson, Folder, OwnCode, app, errors, local, say_json
 from search.cli.printing import print_table
@@ -59,6 +61,35 @@ def gather(folder: Folder) -> None:
 
         for table, rows in writer.gather(folder).items():
             typer.echo(f"{table}: {rows} rows")
+
+
+@app.command()
+def prune(
+    folder: Folder,
+    logs: Annotated[
+        bool, typer.Option("--logs", help="Remove the output of runs that did not fail as well.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove checkpoints that no run needs any more, and damaged files; tables stay."""
+    with errors():
+        from search.commands.prune import prune as verb
+
+        found = verb(folder, logs, dry_run)
+        if as_json:
+            say_json([asdict(each) for each in found])
+            return
+        shown = [each for each in found if each.files]
+        gone = "would be removed" if dry_run else "removed"
+        print_table(
+            ["files", "number", "size", ""],
+            [[each.kind, str(each.files), size(each.bytes), each.kept or gone] for each in shown],
+        )
+        freed = sum(each.bytes for each in found if not each.kept)
+        typer.echo(f"{folder}: {size(freed)} {gone}")
 
 
 @app.command()

@@ -11,10 +11,10 @@ from filelock import FileLock, Timeout
 from rich.console import RenderableType
 from rich.text import Text
 
-from analysis.lake.amounts import clock
+from analysis.lake.amounts import clock, size
 from analysis.lake.checksums import Damaged
 from analysis.lake.ledger import openings, told
-from analysis.lake.run_folder import LOCK
+from analysis.lake.run_folder import CHECKPOINTS, LOCK, LOGS, bytes_below, tables_of
 from analysis.lake.run_rows import run_rows
 from analysis.lake.study import StudyRecord, read_study
 from analysis.selection.mixture import mixtures
@@ -55,6 +55,11 @@ def status(folder: Path) -> dict[str, Any]:
         "label": study.protocol.label,
         "openings": openings(folder),
         "active": active,
+        "bytes": {
+            "tables": bytes_below(tables_of(folder)),
+            "checkpoints": bytes_below(folder / CHECKPOINTS),
+            "logs": bytes_below(folder / LOGS),
+        },
         "cells": [asdict(cell) for cell in cells],
         "running": [asdict(run) for run in training],
         "runs": {state: states.count(state) for state in ("completed", "stopped", "failed")},
@@ -99,6 +104,7 @@ def show(folder: Path, room: int = 100) -> list[RenderableType]:
         out.append(state["label"])
     runs = ", ".join(f"{count} runs {name}" for name, count in state["evaluation"].items() if count)
     out.append(f"test set: {told(state['openings'])}" + (f"; evaluation: {runs}" if runs else ""))
+    out.append("on disk: " + ", ".join(f"{size(n)} of {name}" for name, n in state["bytes"].items() if n))
     if state["best"]:
         out.append(f"best so far: {state['best']['value']:.4f} ({state['best']['cell']})")
     out += state["selected"]

@@ -39,7 +39,13 @@ def at_work(
     `what` names the jobs there, `unit` what their cells count. `warn` gets lines that cannot wait.
     """
     study = prepared.study
-    space = Workspace(prepared.folder.absolute(), prepared.checkpoints.absolute(), study.study.storage.share)
+    storage = study.study.storage
+    space = Workspace(
+        prepared.folder.absolute(),
+        prepared.checkpoints.absolute(),
+        storage.share,
+        checkpoint_bytes=storage.checkpoint_bytes,
+    )
     dispatcher = Dispatcher(jobs, space, say=lambda line: warn([line]))
     with contextlib.ExitStack() as stack:
         stack.callback(dispatcher.close)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis.lake.run_folder import tables_of
+from analysis.lake.run_folder import RESUME, bytes_below, tables_of
 from cl_core.errors import RunError
 from cl_core.images.dataset import Data, Images
 from cl_core.images.loading import evenly
@@ -117,7 +117,7 @@ def _once(spec: RunSpec, data: Data, schemas: Schemas, epochs: int) -> Pace:
     counts = rehearse(spec.configuration, data)
     with scratch() as folder, _said() as said:
         start_tables(folder, schemas)
-        empty = {table: _bytes(tables_of(folder) / table) for table in TABLES}
+        empty = {table: bytes_below(tables_of(folder) / table) for table in TABLES}
         began = time.perf_counter()
         runner = Runner(spec, folder, folder / "checkpoints", data=data)
         setup = time.perf_counter() - began
@@ -151,7 +151,7 @@ def _pace(
     row = runner.run_row("completed")
     write_rows(folder, "runs", runner.spec.run, [row], runner.schemas["runs"])
     base = (checkpoints / f"{training.base_key()}.safetensors").stat().st_size
-    files = {t: _bytes(tables_of(folder) / t) - empty[t] for t in TABLES}
+    files = {t: bytes_below(tables_of(folder) / t) - empty[t] for t in TABLES}
     lines = {table: max(1, len(rows)) for table, rows in runner.rows.items()}
     seen = sum(training.sizes[: training.done])
     last = results[-1]
@@ -161,7 +161,7 @@ def _pace(
     ]
     # An empty file of a table has its schema and nothing else; a run's own has that too.
     fixed = sum(min(empty[table], size) for table, size in files.items())
-    resume = checkpoints / f"{own}.safetensors"
+    resume = folder / RESUME / f"{own}.safetensors"
     return Pace(
         image=(image[0], image[-1]),
         forward=forward,
@@ -201,7 +201,3 @@ def _said() -> Any:
     text = io.StringIO()
     with contextlib.redirect_stderr(text):
         yield text
-
-
-def _bytes(place: Path) -> int:
-    return sum(path.stat().st_size for path in place.rglob("*") if path.is_file())

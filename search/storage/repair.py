@@ -16,6 +16,7 @@ from analysis.lake.run_folder import (
     CHECKPOINTS,
     DAMAGED,
     GATHERED,
+    RESUME,
     SCHEMA,
     file_stem,
     merged_files,
@@ -42,7 +43,7 @@ def mend_folder(folder: Path, *others: Path) -> list[str]:
             settle_tables(folder)
             lines = _mend_tables(folder)
             sweep(tables_of(folder) / ASIDE, older=0.0)
-    for place in (folder, folder / CHECKPOINTS, *others):
+    for place in (folder, folder / CHECKPOINTS, folder / RESUME, *others):
         sweep(place)  # another process may write here
     return lines
 

@@ -28,9 +28,11 @@ def base_ready(configuration: Configuration, data: Data, checkpoints: Path) -> b
     return base_checkpoint_key(configuration, data, numerics) in CheckpointStore(checkpoints)
 
 
-def train_base(configuration: Configuration, checkpoints: Path, data: Data | None = None) -> str:
+def train_base(
+    configuration: Configuration, checkpoints: Path, data: Data | None = None, most_bytes: int | None = None
+) -> str:
     """Train and save the base checkpoint of a run if it is missing; return its key. Raises ClSearchError."""
     data = data if data is not None else cached_data(configuration.data)
-    training = Training(configuration, data, CheckpointStore(checkpoints))
+    training = Training(configuration, data, CheckpointStore(checkpoints, most_bytes))
     training.train_base()
     return training.base_key()

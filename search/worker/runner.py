@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis.lake.run_folder import CHECKPOINTS
+from analysis.lake.run_folder import RESUME
 from cl_core.errors import ClSearchError, defined_at, located, source_of
 from cl_core.images.data_spec import DataSpec
 from cl_core.images.dataset import Data
@@ -52,9 +52,9 @@ from spaces.resolved.run_spec import RunSpec
 class Runner:
     """One run, a task a step. Rows are written below `folder`; with `folder` None nothing is kept.
 
-    `checkpoints` is the store's folder: the base checkpoint is shared there, and the run resumes from its own
-    last resume checkpoint. Construction raises BadRequest. A step raises no error of the run: the run ends as
-    "failed".
+    `checkpoints` is the store's folder, of `most_bytes`: the base checkpoint is shared there, and the run
+    resumes from its own last resume checkpoint. Construction raises BadRequest. A step raises no error of
+    the run: the run ends as "failed".
     """
 
     def __init__(
@@ -65,11 +65,12 @@ class Runner:
         attempt: int = 0,
         share: bool = True,
         data: Data | None = None,
+        most_bytes: int | None = None,
     ) -> None:
         self.spec, self.folder, self.attempt, self.share = spec, folder, attempt, share
         self.data = data if data is not None else cached_data(spec.configuration.data)
         self.schemas: Schemas = {} if folder is None else read_schemas(folder)
-        self.store = None if checkpoints is None else CheckpointStore(checkpoints)
+        self.store = None if checkpoints is None else CheckpointStore(checkpoints, most_bytes)
         self.training = self._training()
         self.started = time.time()
         self.results: list[TaskResult] = []
@@ -259,7 +260,7 @@ def end_from_rows(spec: RunSpec, folder: Path, status: str, error: str | None = 
 
 def resume_checkpoints(folder: Path, spec: RunSpec) -> ResumeCheckpoints:
     """Return the resume checkpoints of a run. They lie in the run folder, also where the store does not."""
-    return ResumeCheckpoints(CheckpointStore(folder / CHECKPOINTS), spec.run)
+    return ResumeCheckpoints(CheckpointStore(folder / RESUME), spec.run)
 
 
 @lru_cache(maxsize=2)

@@ -83,7 +83,12 @@ class Worker:
     def _begin(self) -> Runner:
         stamp(f"{self.job.id}: attempt {self.attempt + 1}")
         runner = Runner(
-            self.job.spec, self.space.folder, self.space.checkpoints, self.attempt, self.space.share
+            self.job.spec,
+            self.space.folder,
+            self.space.checkpoints,
+            self.attempt,
+            self.space.share,
+            most_bytes=self.space.checkpoint_bytes,
         )
         if runner.resumed:
             stamp(f"resumed after task {runner.training.done} of {runner.training.tasks}")
@@ -91,7 +96,9 @@ class Worker:
 
     def _train_base(self) -> Answer:
         stamp(f"{self.job.id}: a base checkpoint for several runs")
-        train_base(self.job.spec.configuration, self.space.checkpoints)
+        train_base(
+            self.job.spec.configuration, self.space.checkpoints, most_bytes=self.space.checkpoint_bytes
+        )
         return Answer(self.job.id, 0, 1, (), "completed")
 
     def _failed(self, error: Exception) -> Answer:

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
-from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ByteSize,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from cl_core.errors import BadRequest
 from spaces.study.part import Part
@@ -36,6 +47,12 @@ class StoragePart(Part):
         default=True,
         description="train a first task once for all runs that have the same one",
     )
+    checkpoint_bytes: Annotated[int | None, BeforeValidator(lambda value: _bytes(value))] = Field(
+        default=None,
+        gt=0,
+        description="bytes of base checkpoints to keep, such as 20GB: the least recently used go, and are "
+        "trained again where a run needs one",
+    )
     optuna: str | None = Field(
         default=None,
         description="Optuna's studies: journal or sqlite (a file in the run folder), sqlite:///path, or "
@@ -59,3 +76,15 @@ class StoragePart(Part):
     def password(self) -> str | None:
         """The password from the URL of `optuna`. No dump of this part holds it."""
         return self._password
+
+
+def _bytes(value: object) -> object:
+    """Return bytes with a unit, such as 20GB, as a number; other values as they are."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(value))
+    except ValidationError as error:
+        raise BadRequest(
+            f"storage.checkpoint_bytes must be bytes, such as 500MB or 20GB, not {value!r}"
+        ) from error

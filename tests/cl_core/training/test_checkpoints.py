@@ -212,3 +212,24 @@ def test_the_lock_of_a_holder_that_died_is_free(tmp_path: Path) -> None:
     started = time.monotonic()
     with CheckpointStore(tmp_path).lock(KEY):
         assert time.monotonic() - started < 5
+
+
+def test_a_full_store_loses_what_was_used_longest_ago(tmp_path: Path) -> None:
+    keys = [digest(n) for n in range(4)]
+    plain = CheckpointStore(tmp_path)
+    for age, key in enumerate(keys[:3]):
+        plain.save(key, _checkpoint())
+        os.utime(plain.path(key), (1000 + age, 1000 + age))
+    size = plain.path(keys[0]).stat().st_size
+    store = CheckpointStore(tmp_path, most_bytes=2 * size)
+    assert store.load(keys[0]) is not None  # used now
+    store.save(keys[3], _checkpoint())
+    assert [key in store for key in keys] == [True, False, False, True]
+
+
+def test_a_store_keeps_the_newest_checkpoint_however_large(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, most_bytes=1)
+    for key in (KEY, OTHER):
+        store.save(key, _checkpoint())
+    assert KEY not in store
+    assert OTHER in store

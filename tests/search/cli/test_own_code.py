@@ -109,6 +109,7 @@ READERS: dict[str, list[str]] = {  # what shows a folder needs none of its code
     "status": ["run"],
     "logs": ["run", f"{CELL}/0"],
     "gather": ["run"],
+    "prune": ["run"],
     "compare": ["run", "run"],
     "pause": ["run", CELL],
     "resume": ["run", CELL],

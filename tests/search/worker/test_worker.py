@@ -52,7 +52,7 @@ def test_a_worker_that_resumes_answers_first_for_the_last_finished_task(tmp_path
 def test_an_unexpected_error_is_a_failed_run_with_a_row_and_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*given: object) -> None:
+    def broken(*given: object, **more: object) -> None:
         raise KeyError("a net of your own may raise anything")
 
     monkeypatch.setattr(worker_module, "Runner", broken)
