@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from analysis.views.class_drilldown import class_drilldown
+from analysis.views.forgetting import forgetting_view
 from analysis.views.old_and_new_errors import old_and_new_errors
 from analysis.views.stability_plasticity import stability_plasticity
 from analysis.views.task_and_class import task_and_class
@@ -81,3 +82,15 @@ def test_classes_are_joined_by_name_over_class_orders(tmp_path):
     runs = [Hand("lwf", [FIRST, LWF], (2, 2)), Hand("lwf", [FIRST, JOINT], (2, 2), order="seed:1")]
     found = class_drilldown(lake(tmp_path / "run", runs)).table.iloc[0]
     assert found["worst class"] == pytest.approx(11 / 20)
+
+
+def test_the_accuracy_matrix_has_its_spread_over_class_orders(tmp_path):
+    """Accuracies .4 and .8 on the first task at the end: a standard deviation of .4 / √2."""
+    runs = [Hand("lwf", [FIRST, LWF], (2, 2)), Hand("lwf", [FIRST, JOINT], (2, 2), order="seed:1")]
+    section = forgetting_view(lake(tmp_path / "run", runs))
+    heat = section.figure.data[0]
+    end = 16 / 20 - 8 / 20
+    assert heat.text[1][0] == f"± {end / 2**0.5:.2f}"
+    assert list(heat.text[0]) == ["± 0.00", ""]
+    new = 19 / 20 - 16 / 20
+    assert section.table["sd over class orders"].iloc[0] == pytest.approx((end + new) / 2**0.5 / 3)
