@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from search.cli import complete
 from search.cli.parser import AsJson, app, errors, fail, local, say_json
 from search.cli.printing import print_card, print_facts, print_found, print_table, print_taxonomy
+from search.commands.stored_cards import stored_cards, taxonomy_of
 from spaces import presets
 
 
@@ -29,9 +31,13 @@ def list_(
         if kind is None:
             say_json(list(complete.KINDS)) if as_json else typer.echo("\n".join(complete.KINDS))
             return
-        from search.commands.listing import listing
+        items: Mapping[str, Any]
+        if kind == "methods" and (stored := stored_cards()):
+            items = taxonomy_of(stored)
+        else:
+            from search.commands.listing import listing
 
-        items = listing(kind)
+            items = listing(kind)
         if as_json:
             say_json(items)
         elif kind == "methods":
@@ -71,6 +77,8 @@ def describe(
             from spaces.study.study_file import load_study
 
             say_json(load_study(name).to_plain())
+        elif (stored := stored_cards()) and name in stored:
+            say_json(stored[name]) if as_json else print_card(stored[name])
         else:
             from search.commands import cards
 

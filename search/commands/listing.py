@@ -14,10 +14,9 @@ from cl_core.method import METHODS
 from cl_core.nets.network import NETS
 from cl_core.registry import Registry
 from cl_core.scenarios.scenarios import SCENARIOS
+from search.commands.cards import method_card
+from search.commands.stored_cards import taxonomy_of
 from spaces import presets
-
-PARADIGMS = ("baseline", "regularisation", "data replay", "generated data", "feature replay", "architecture")
-"""Paradigms in the survey's order. Those of other packages' methods come after them."""
 
 
 def listing(kind: str) -> Mapping[str, Any]:
@@ -30,23 +29,8 @@ def listing(kind: str) -> Mapping[str, Any]:
 def taxonomy() -> dict[str, dict[str, str]]:
     """Return every method with its place in the survey's taxonomy, by paradigm, then by name."""
 
-    def place(name: str) -> tuple[int, str, str]:
-        paradigm = METHODS[name].paradigm
-        known = PARADIGMS.index(paradigm) if paradigm in PARADIGMS else len(PARADIGMS)
-        return known, paradigm, name
-
     broken = METHODS.broken()
-    out = {
-        name: {
-            "title": cls.title,
-            "paradigm": cls.paradigm,
-            "level": cls.level,
-            "kind": cls.kind,
-            "base family": cls().base().family,
-            "paper": cls.paper,
-        }
-        for name, cls in ((name, METHODS[name]) for name in sorted(METHODS, key=place))
-    }
+    out = taxonomy_of({name: method_card(name) for name in METHODS})
     empty = dict.fromkeys(("level", "kind", "base family", "paper"), "-")
     return out | {name: {"title": line, "paradigm": "broken", **empty} for name, line in broken.items()}
 

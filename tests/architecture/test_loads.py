@@ -36,10 +36,14 @@ def _run(code: str) -> subprocess.CompletedProcess[str]:
             "analysis.lake.results, analysis.report.page, analysis.statistics.intervals",
             "torch ray optuna pydantic",
         ),
-        ("search.worker.runner, search.lake.writer", "ray optuna pydantic plotly typer rich"),
+        (
+            "search.worker.runner, search.lake.writer",
+            "ray optuna pydantic plotly typer rich scipy torch._dynamo",
+        ),
+        ("search.cells.stoppers", "torch ray optuna pydantic scipy.stats"),
         (
             "cl_core.training.trainer, cl_core.training.configuration",
-            "ray optuna pydantic pandas pyarrow plotly sklearn",
+            "ray optuna pydantic pandas pyarrow plotly sklearn scipy torch._dynamo",
         ),
         ("spaces.study.study_file, spaces.space.space", "torch ray optuna pandas pyarrow plotly"),
     ],
@@ -85,12 +89,15 @@ def test_one_run_needs_neither_ray_nor_optuna_nor_pydantic() -> None:
 # Commands that answer at once
 
 
-HEAVY = ("torch", "ray", "optuna", "pandas", "plotly")
+HEAVY = ("torch", "ray", "optuna", "pandas", "plotly", "scipy")
 NEEDED = {"status": ["optuna"]}  # it reads the states of trials
 SHORT = {
     "help": (["--help"], 0),
     "version": (["--version"], 0),
     "describe study": (["describe", "study"], 0),
+    "describe a method": (["describe", "lwf"], 0),
+    "list methods": (["list", "methods"], 0),
+    "list methods as JSON": (["list", "methods", "--json"], 0),
     "pause": (["pause", "runs/short", "lwf@B0-5tasks"], 0),
     "status": (["status", "runs/short"], 0),
     "evaluate with a broken study.yaml": (["evaluate", "broken"], 2),

@@ -106,6 +106,25 @@ def test_the_readme_shows_the_methods_as_they_are() -> None:
     assert methods_table.written() == methods_table.table(), "renew it: python -m tests.methods_table --write"
 
 
+def test_the_stored_cards_are_those_of_the_methods() -> None:
+    stored = methods_table.CARDS.read_text(encoding="utf-8")
+    assert stored == methods_table.cards(), "renew them: python -m tests.methods_table --write"
+
+
+def test_methods_answer_themselves_where_one_is_added(tmp_path: Path) -> None:
+    package = tmp_path / "own-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[cl_search.method]\nderpp = tests.derpp:DERpp\n")
+    code = (
+        f"import sys; sys.path.append({str(tmp_path)!r})\n"
+        "from search.commands.stored_cards import stored_cards\n"
+        "print(stored_cards() is None, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True False\n"
+
+
 def test_the_doctor_sees_versions_and_data(tmp_path: Path) -> None:
     result = call("doctor", "--json", "--root", tmp_path, "--out", tmp_path)
     assert result.exit_code == 0
