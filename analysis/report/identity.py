@@ -62,7 +62,7 @@ PARADIGM_SYMBOLS = {
     "feature replay": "diamond",
     "generated data": "triangle-up",
     "architecture": "hexagon",
-    "baseline": "x",
+    "baseline": "triangle-down",
     "other": "star",
 }
 RECIPE_DASHES = {"paper": "dash"}  # by the ending of the label; solid for any other

@@ -76,7 +76,7 @@ def panels(
 
 def side_by_side(names: Iterable[str]) -> int:
     """Columns of panels whose lines are named at the left: long names need the room of a second one."""
-    return 2 if max(map(len, names)) <= 13 else 1
+    return 2 if max(map(len, names)) <= 20 else 1
 
 
 def place(index: int, figure: go.Figure) -> dict[str, int]:
@@ -102,7 +102,7 @@ def matrices(groups: Mapping[str, Sequence[tuple[str, Sequence[Sequence[float]]]
             values[len(titles)] = matrix
             label, _, classifier = title.partition(" · ")
             facets[len(titles)] = about(label, name, classifier)
-            titles.append(f"{title}, {name}")
+            titles.append(f"{title}, {name}" if len(groups) > 1 else title)
     titles += [None] * (-len(titles) % columns)
     figure = panels(titles, columns, height=190)
     longest = max(len(matrix) for matrix in values.values())

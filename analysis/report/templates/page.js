@@ -19,8 +19,8 @@ const saved = (name, blob) => {
 /* Light and dark. Colours of methods stand out from both pages; neutral ones and scales are exchanged. */
 const DARK = {
   "#1d2530": "#e4e8ee", "#e6e9ee": "#2b323c", "#b6bec9": "#4d5866", "#20262e": "#f2f4f7", "#111111": "#ffffff",
-  "#5b6675": "#a2adba", "#f0cccc": "#4b2c2f", "#f6f8fb": "#1a212a", "#c5d7ea": "#1f3b59", "#7fa8d1": "#2d639c",
-  "#3a74b0": "#6ca4dd", "#123f70": "#d3e6f9", "#ffffff": "#14181f", "white": "rgba(0,0,0,0)",
+  "#5b6675": "#a2adba", "#f0cccc": "#4b2c2f", "#f6f8fb": "#1a212a", "#c5d7ea": "#1f3b59", "#7fa8d1": "#3573b5",
+  "#3a74b0": "#9cc6f0", "#123f70": "#d3e6f9", "#ffffff": "#14181f", "white": "rgba(0,0,0,0)",
 };
 const preferred = window.matchMedia("(prefers-color-scheme: dark)");
 let theme = preferred.matches ? "dark" : "light";
@@ -84,7 +84,7 @@ class Figure {
       this.grid.append(panel);
       return { axis, panel, box, index, near: false, drawn: "" };
     });
-    this.open = this.panels.length <= MANY;
+    this.open = false;
     place.append(this.grid, this.toolbar());
     this.fold();
     const seen = new IntersectionObserver(found => found.forEach(one => {
@@ -170,14 +170,18 @@ class Figure {
   /* Hide panels that the filters leave empty, and those after the first ones until they are asked for. */
   fold() {
     const { data } = JSON.parse(this.text);
+    const suits = panel => {
+      const mine = this.facets.filter((_, i) => (data[i].xaxis || "x") === panel.axis);
+      return !mine.length || mine.some(shown);
+    };
+    const fitting = this.panels.filter(suits).length;
     let count = 0;
     this.panels.forEach(panel => {
-      const mine = this.facets.filter((_, i) => (data[i].xaxis || "x") === panel.axis);
-      const fits = !mine.length || mine.some(shown);
-      panel.panel.hidden = !fits || (!this.open && count >= MANY);
+      const fits = suits(panel);
       count += fits;
+      panel.panel.hidden = !fits || (!this.open && count > MANY && fitting > MANY + 3);
     });
-    this.more.hidden = count <= MANY;
+    this.more.hidden = count <= MANY + 3;
     this.more.textContent = this.open ? "Show fewer panels" : `Show all ${count} panels`;
     this.more.setAttribute("aria-expanded", String(this.open));
   }
@@ -231,7 +235,7 @@ function swatch(trace) {
   }
   if (mode.includes("markers") || trace.type === "bar") {
     const points = {
-      square: "9,2 17,2 17,10 9,10", diamond: "13,1 18,6 13,11 8,6", "triangle-up": "13,1 18,10 8,10",
+      square: "9,2 17,2 17,10 9,10", diamond: "13,1 18,6 13,11 8,6", "triangle-up": "13,1 18,10 8,10", "triangle-down": "13,11 18,2 8,2",
       x: "9,1 13,5 17,1 18,3 14,6 18,9 17,11 13,7 9,11 8,9 12,6 8,3", hexagon: "10,1 16,1 19,6 16,11 10,11 7,6",
       star: "13,0 14,4 19,4 15,7 17,12 13,9 9,12 11,7 7,4 12,4",
     }[String(first(marker.symbol)).replace("-open", "")];

@@ -1,0 +1,151 @@
+"""The first screen: the answer, what is sure, and what to run next; pages of folders that hold little."""
+
+from __future__ import annotations
+
+import shlex
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from analysis.lake.open import open_results
+from analysis.report.figure import embedded
+from analysis.report.first_screen import first_screen
+from analysis.report.next_steps import next_steps
+from analysis.report.page import render, section
+from tests.analysis.planted import Plan, write
+from tests.analysis.planted_search import ranged
+from tests.analysis.planted_tables import lake_with
+
+
+def test_the_answer_names_the_best_method_its_distance_and_its_cost(tmp_path):
+    plan = Plan(labels=("finetune", "joint", "lwf", "icarl"), scenarios=(("B0-3tasks", (2, 2, 1)),), orders=4)
+    found = first_screen(open_results(write(tmp_path / "run", plan)))
+    (lead,) = found.leads
+    assert lead.text.startswith("B0-3tasks: icarl has the highest average incremental accuracy, 0.")
+    assert "lwf follows, 0." in lead.text
+    assert "over 4" not in lead.text
+    assert "(p " in lead.text
+    assert lead.text.endswith("Trial 0 is selected; it keeps 6.4 kB of the past and trains 4.5 s a run.")
+    assert found.table["label"].tolist()[0] == "joint"
+    values = found.table["average incremental accuracy"].tolist()
+    assert values == sorted(values, reverse=True)
+    assert {"forgetting", "forgetting ±", "bytes kept", "parameters", "s a run"} <= set(found.table)
+
+
+def test_one_class_order_decides_nothing(kept_lake):
+    (lead,) = first_screen(open_results(kept_lake)).leads
+    assert "icarl reaches average incremental accuracy" in lead.text  # the others are references
+
+
+def test_steps_name_what_is_missing_each_with_its_command(kept_lake):
+    steps = next_steps(open_results(kept_lake))
+    commands = [shlex.split(step.command) for step in steps]
+    assert [words[:2] for words in commands] == [["cl-search", "run"], ["cl-search", "evaluate"]]
+    assert commands[0][-1] == "protocol.confirm={top: 3, orders: 3}"
+    assert "3 of 3 selections are not confirmed" in steps[0].reason
+    assert "3 of 3 selected trials have not been measured on test rows" in steps[1].reason
+
+
+def test_failed_runs_come_first_and_missing_references_are_added(tmp_path):
+    folder = write(tmp_path / "run", Plan(labels=("lwf",), trials=2, failed=(1,)))
+    first, second, third, *_ = next_steps(open_results(folder))
+    assert first.command == f"cl-search logs {folder} lwf@B0-5tasks/1"
+    assert second.command.endswith("--retry-failed")
+    assert third.command.endswith("--set 'methods.finetune={}' --set 'methods.joint={}'")
+
+
+@pytest.mark.parametrize(
+    ("value", "log", "expected"),
+    [(0.9, True, "{float: [0.1, 8], log: true}"), (0.98, False, "{float: [0.1, 1.9]}"), (0.11, True, None)],
+)
+def test_a_range_is_widened_by_a_step_within_the_methods_own(tmp_path, value, log, expected):
+    whole = {"kind": "float", "low": 0.1, "high": 8.0, "log": log}
+    space = [ranged("kd_weight", 0.1, 1.0, log=log, whole=whole)]
+    folder = write(tmp_path / "run", Plan(labels=("lwf",), scenarios=(("B0-3tasks", (2, 2, 1)),), trials=2))
+    study = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
+    study["resolved"]["cells"] = [{"name": "lwf@B0-3tasks", "parameters": space}]
+    (folder / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    changes = {0: {"hp.kd_weight": value, "objective": 0.9}, 1: {"hp.kd_weight": 0.4, "objective": 0.1}}
+    results, _ = lake_with(folder, changes)
+    wide = [step.command for step in next_steps(results) if "-wide" in step.command]
+    assert len(wide) == (expected is not None)
+    if expected:
+        assert f"'methods.lwf.kd_weight={expected}'" in wide[0]
+
+
+def emptied(folder, statuses=()):
+    """Keep only runs of some statuses in every table."""
+    runs = pq.read_table(folder / "tables/runs").to_pandas()
+    for path in (folder / "tables").glob("*/*.parquet"):
+        if (
+            path.name != "schema.parquet"
+            and not runs[runs["status"].isin(statuses)]["run"]
+            .str.replace("/", "--")
+            .str.replace(":", "-")
+            .eq(path.stem)
+            .any()
+        ):
+            path.unlink()
+    return folder
+
+
+def test_a_folder_without_runs_has_a_clear_page(tmp_path):
+    folder = emptied(write(tmp_path / "run", Plan(labels=("lwf",), trials=1)))
+    page = render(open_results(folder))
+    assert "No run has completed yet, so there is no answer." in page
+    assert "This view failed" not in page
+    assert 'id="plotly"' not in page
+
+
+def test_one_trial_has_a_clear_page(tmp_path):
+    page = render(open_results(write(tmp_path / "run", Plan(labels=("lwf",), trials=1))))
+    assert "lwf reaches average incremental accuracy" in page
+    assert "This view failed" not in page
+
+
+def test_failures_alone_have_a_clear_page(tmp_path):
+    folder = write(tmp_path / "run", Plan(labels=("lwf",), trials=2, failed=(0, 1)))
+    page = render(open_results(folder))
+    assert "No run has completed yet, so there is no answer." in page
+    assert "4 failed" in page
+    assert "cl-search logs" in page
+    assert "This view failed" not in page
+
+
+def test_a_running_sweep_is_told_to_go_on(tmp_path):
+    folder = write(tmp_path / "run", Plan(labels=("lwf",), scenarios=(("B0-3tasks", (2, 2, 1)),), trials=2))
+    study = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
+    study["resolved"]["cells"] = [{"name": "lwf@B0-3tasks", "budget": 5}]
+    (folder / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    first = next_steps(open_results(folder))[0]
+    assert first.reason.startswith("3 of 5 trials have not ended")
+    assert first.command == f"cl-search run {folder}/study.yaml --out {folder}"
+
+
+def test_a_label_that_is_markup_is_shown_as_text(tmp_path):
+    results = open_results(write(tmp_path / "run", Plan(labels=("finetune", "lwf"), trials=2)))
+    evil = "</script><script>alert(1)</script>"
+    results.runs["label"] = results.runs["label"].replace({"lwf": evil})
+    page = render(results)
+    assert "<script>alert" not in page
+    assert "&lt;/script&gt;&lt;script&gt;alert(1)" in page
+
+
+def test_the_panels_of_ten_thousand_trials_stay_small(tmp_path):
+    folder = write(tmp_path / "run", Plan(labels=("lwf",), scenarios=(("B0-3tasks", (2, 2, 1)),), trials=2))
+    results = open_results(folder)
+    rng = np.random.default_rng(0)
+    many = results.runs.iloc[np.zeros(10_000, dtype=int)].reset_index(drop=True)
+    numbers = range(len(many))
+    many["trial"], many["trial_digest"] = numbers, [f"d{i}" for i in numbers]
+    many["run"] = [f"lwf@B0-3tasks/{i}" for i in numbers]
+    many["hp.kd_weight"], many["objective"] = rng.uniform(0.1, 8, len(many)), rng.uniform(0, 1, len(many))
+    results.runs = many
+    found = section(results, "hyperparameters")
+    assert "a panel shows the best 100 and 300 others" in found.text
+    assert found.table["trials"].tolist() == [10_000]
+    assert len(embedded(found.figure)) < 30_000
+    drawn = [len(trace.x) for trace in found.figure.data]
+    assert sorted(drawn) == [1, 400]
