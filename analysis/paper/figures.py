@@ -40,12 +40,14 @@ def fitted(figure: go.Figure) -> tuple[go.Figure, bool]:
     tall = max(110.0, min(_height(figure, len(panels)), 0.75 * (width / across)))
     bar = 44 if out.layout.coloraxis.colorscale else 0
     inner_width = width - _GAP["l"] - _GAP["r"] - bar
-    inner = down * tall + (down - 1) * _BETWEEN[1]
+    slanted = any(out.layout[x].ticktext for x, _ in panels)  # they stand aslant, and need more room
+    between = _BETWEEN[1] + (22 if slanted else 0)
+    inner = down * tall + (down - 1) * between
     one = (inner_width - (across - 1) * _BETWEEN[0]) / across
     for index, (x, y) in enumerate(panels):
         column, row = index % across, index // across
         left = column * (one + _BETWEEN[0]) / inner_width
-        top = 1 - row * (tall + _BETWEEN[1]) / inner
+        top = 1 - row * (tall + between) / inner
         out.layout[x].domain = [left, min(1.0, left + one / inner_width)]
         out.layout[y].domain = [max(0.0, top - tall / inner), top]
         if index < len(out.layout.annotations):
@@ -61,8 +63,8 @@ def fitted(figure: go.Figure) -> tuple[go.Figure, bool]:
     if legend:
         out.update_layout(legend={"y": -(_GAP["b"] - 4) / inner, "font": {"size": _SMALL}})
     if bar:
-        out.update_coloraxes(colorbar={"len": 1, "lenmode": "fraction", "thickness": 8, "y": 0.5})
-        out.update_coloraxes(colorbar={"yanchor": "middle", "x": 1.01, "tickfont": {"size": _SMALL}})
+        out.update_coloraxes(colorbar={"len": min(inner, 200), "lenmode": "pixels", "thickness": 8})
+        out.update_coloraxes(colorbar={"y": 1, "yanchor": "top", "x": 1.01, "tickfont": {"size": _SMALL}})
     out.update_annotations(font={"size": _FONT})
     out.update_xaxes(tickfont={"size": _SMALL}, title_font_size=_FONT, automargin=True)
     out.update_yaxes(tickfont={"size": _SMALL}, title_font_size=_FONT, automargin=True)

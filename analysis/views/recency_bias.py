@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from analysis.lake.results import Results
@@ -9,9 +11,11 @@ from analysis.report.answers import least_and_most, methods
 from analysis.report.lines import Line, drawn
 from analysis.report.section import VIEWS, Section
 from analysis.selection.selection import by_classifier, cells, orders_sentence, same_sentence, split_of
-from analysis.statistics.counting_error import Counted
+from analysis.statistics.counting_error import Counted, share
+from analysis.statistics.intervals import INTERVAL
 from analysis.statistics.sample import Pairs, Sample
-from cl_core.metrics import FORMULAS, new_to_old, old_to_new, recency_ratio
+from cl_core import metrics
+from cl_core.metrics import FORMULAS, Counts, recency_ratio, task_counts
 
 TITLE = "Recency bias"
 
@@ -24,27 +28,22 @@ def recency_bias(results: Results) -> Section:
     lines, rows = [], []
     for cell, rank, classifier, runs in by_classifier(results, compared, split):
         points: dict[int, Pairs] = {}
-        ends: dict[str, Pairs] = {"old → new": [], "new → old": []}
         for run, order in runs:
             counts, sizes = results.confusions(run, split, classifier), results.sizes(run)
             for task, confusion in enumerate(counts[1:], start=1):
-                points.setdefault(task, []).append((order, Counted(recency_ratio(confusion, sizes))))
-            ends["old → new"].append((order, Counted(old_to_new(counts[-1], sizes))))
-            ends["new → old"].append((order, Counted(new_to_old(counts[-1], sizes))))
+                points.setdefault(task, []).append((order, _ratio(confusion, sizes)))
         if not points:
             continue
         means = {task: Sample.of(points[task]).mean for task in sorted(points)}
         lines.append(Line(cell.scenario, cell.label, rank, classifier, means))
-        rates = {name: Sample.of(pairs).mean.value for name, pairs in ends.items()}
-        gap = [rates["old → new"], rates["new → old"]]
+        last = means[max(means)]
         rows.append(
             {
                 "scenario": cell.scenario,
                 "label": cell.label,
                 "classifier": classifier,
-                "recency ratio at the end": means[max(means)].value,
-                **rates,
-                "asymmetry": None if gap[0] is None or gap[1] is None else gap[0] - gap[1],
+                "recency ratio at the end": last.value,
+                "recency ratio at the end ±": last.half,
             }
         )
     if not lines:
@@ -60,14 +59,19 @@ def recency_bias(results: Results) -> Section:
         "other than a "
         "method's own."
     )
-    formulas = [
-        f"{name.replace('_', ' ')}: {FORMULAS[name]}"
-        for name in ("recency_bias", "recency_ratio", "old_to_new", "new_to_old", "asymmetry")
-    ]
-    n = orders_sentence(compared, "")
+    names = ("recency_bias", "recency_ratio")
+    formulas = [*(f"{name.replace('_', ' ')}: {FORMULAS[name]}" for name in names), INTERVAL]
+    n = orders_sentence(compared)
     frame = pd.DataFrame(rows)
     question = "Do classifiers answer the newest task too often?"
     words = ("is lowest", "highest")
     answer = least_and_most(frame, "recency ratio at the end", *words, methods(results), digits=2)
     answer = f"Recency ratio after the last task, 1 being unbiased: {answer}" if answer else ""
     return Section(TITLE, text, formulas, n, frame, figure, split=split, question=question, answer=answer)
+
+
+def _ratio(confusion: Counts, sizes: Sequence[int]) -> Counted:
+    """The recency ratio with the error of its rows."""
+    rows, new = float(confusion.sum()), float(task_counts(confusion, sizes)[-1].sum())
+    error = share(metrics.recency_bias(confusion, sizes), rows) * rows / new if new else 0.0
+    return Counted(recency_ratio(confusion, sizes), error)
