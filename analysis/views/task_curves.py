@@ -8,14 +8,15 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
 from analysis.lake.results import Results
-from analysis.report.identity import about
+from analysis.report.identity import PALETTE, about
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import EDGE, panels, place
 from analysis.selection.selection import by_classifier, cells, orders_sentence, same_sentence, split_of
 from cl_core.metrics import FORMULAS, Matrix, accuracy_matrix
 
 TITLE = "Accuracy of each task over time"
-PANELS = 24  # cells of the figure; the table has all of them
+_AGES = [PALETTE["orange"], PALETTE["blue"]]  # from the oldest task to the newest, on light and dark pages
+_PANELS = 24  # cells of the figure; the table has all of them
 
 
 @VIEWS.register("task_curves")
@@ -44,10 +45,10 @@ def task_curves(results: Results) -> Section:
             for (scenario, label), matrix in found.items()
         ]
     )
-    left = f" The figure shows the first {PANELS} cells." if len(found) > PANELS else ""
+    left = f" The figure shows the first {_PANELS} cells." if len(found) > _PANELS else ""
     text = (
-        f"{same_sentence(split)} A line begins where its task is learnt; light lines are "
-        "old tasks, dark ones new. The table has the accuracy on each task after the last one, and the "
+        f"{same_sentence(split)} A line begins where its task is learnt; orange lines are "
+        "old tasks, blue ones new. The table has the accuracy on each task after the last one, and the "
         f"largest loss since a task was learnt.{left}"
     )
     formulas = [FORMULAS["accuracy_matrix"], "largest loss: max_k (R[k][k] − R[T−1][k])"]
@@ -83,7 +84,7 @@ def _answer(found: dict[tuple[str, str], Matrix]) -> str:
 
 
 def _figure(found: dict[tuple[str, str], Matrix]) -> go.Figure:
-    shown = list(found.items())[:PANELS]
+    shown = list(found.items())[:_PANELS]
     several = len({scenario for (scenario, _), _ in shown}) > 1
     figure = panels(
         [f"{label}, {scenario}" if several else label for (scenario, label), _ in shown],
@@ -93,7 +94,7 @@ def _figure(found: dict[tuple[str, str], Matrix]) -> go.Figure:
     )
     for index, ((scenario, label), matrix) in enumerate(shown):
         last = len(matrix) - 1
-        shades = sample_colorscale("Blues", [0.3 + 0.7 * k / last for k in range(last + 1)])
+        shades = sample_colorscale(_AGES, [k / last for k in range(last + 1)])
         for task, shade in enumerate(shades):
             line = go.Scatter(
                 x=list(range(task, last + 1)),

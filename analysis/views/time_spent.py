@@ -6,17 +6,17 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.lake.results import Results
-from analysis.report.identity import about
+from analysis.report.identity import PALETTE, about
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import panels, place
 
 TITLE = "Time spent"
 _PARTS = {
-    "search": "#3a74b0",
-    "stopped or failed": "#c97b3a",
-    "confirmation": "#7fa8d1",
-    "evaluation": "#8d939b",
-    "unfinished": "#d8dde4",
+    "search": PALETTE["blue"],
+    "stopped or failed": PALETTE["orange"],
+    "confirmation": PALETTE["violet"],
+    "evaluation": PALETTE["slate"],
+    "unfinished": PALETTE["sand"],
 }
 _OF_PURPOSE = {"search": "search", "confirm": "confirmation"}
 _UNITS = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))

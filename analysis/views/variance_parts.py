@@ -14,14 +14,19 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from analysis.lake.results import Results
-from analysis.report.identity import about
+from analysis.report.identity import PALETTE, about
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import panels, place
 from analysis.selection.selection import Cell, cells, rows_selected_on, split_selected_on
 from analysis.selection.trials import span
 
 TITLE = "Variance by trial, class order and seed"
-_COLOURS = {"trial": "#3a74b0", "class order": "#c97b3a", "trial × order": "#b6bec9", "seed": "#6f7682"}
+_COLOURS = {
+    "trial": PALETTE["blue"],
+    "class order": PALETTE["orange"],
+    "trial × order": PALETTE["slate"],
+    "seed": PALETTE["sand"],
+}
 _REST = "trial × order, and seed"
 
 
@@ -154,7 +159,7 @@ def _figure(found: list[tuple[Cell, Components]]) -> go.Figure:
     listed: set[str] = set()
     for index, name in enumerate(names):
         here = [(cell, one) for cell, one in reversed(found) if cell.scenario == name]
-        for part, colour in (*_COLOURS.items(), (_REST, "#b6bec9")):
+        for part, colour in (*_COLOURS.items(), (_REST, PALETTE["slate"])):
             shown = [(cell, one) for cell, one in here if part in one.parts]
             if not shown:
                 continue
