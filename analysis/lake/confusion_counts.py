@@ -31,7 +31,7 @@ class ConfusionCounts:
         return [np.concatenate([c[rows] for rows in parts]).astype(np.int64) for c in self.columns]
 
 
-def by_run(rows: pa.Table, runs: Sequence[str]) -> dict[str, ConfusionCounts]:
+def counts_by_run(rows: pa.Table, runs: Sequence[str]) -> dict[str, ConfusionCounts]:
     """Part rows of the table `confusion` by run; a run without rows has no groups."""
     columns = np.array([rows[name].to_numpy() for name in COUNTS], dtype=np.int32)
     codes, texts = np.zeros(len(rows), dtype=np.int64), []

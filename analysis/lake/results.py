@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,19 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.lake.confusion_counts import COUNTS, KEYS, ConfusionCounts, by_run
+from analysis.lake.accuracies import Accuracies, accuracies_by_run
+from analysis.lake.confusion_counts import COUNTS, KEYS, ConfusionCounts, counts_by_run
 from analysis.lake.queries import query
 from analysis.lake.relation import Relation, connect, frame
+from analysis.lake.run_folder import table_folder
 from analysis.lake.study import StudyRecord, read_study
-from analysis.lake.tables import read_table, scan
+from analysis.lake.tables import among, read_table, scan
 from cl_core.errors import BadRequest, unknown
 from cl_core.metric_queries import QUERIES
 from cl_core.metrics import count_matrices
 from cl_core.records import TABLES
 
+READ_ALONE = 16  # runs whose accuracies are read alone
 KEPT = 1024  # runs, splits and classifiers whose count matrices stay in memory
 
 
@@ -46,6 +49,8 @@ class Results:
     _counts: OrderedDict[tuple[str, str, str], list[NDArray[np.int64]]] = field(
         default_factory=OrderedDict, repr=False
     )
+    _accuracies: dict[tuple[str, str], Accuracies] = field(default_factory=dict, repr=False)
+    _measured: set[str] = field(default_factory=set, repr=False)
     _fetched: dict[str, ConfusionCounts] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -88,13 +93,17 @@ class Results:
         """The scenarios that have runs, in the study's order; those that it does not name come last."""
         return _ordered(self.study.scenarios, self.runs["scenario"])
 
-    def read(self, table: str, runs: Iterable[str] | None = None) -> pd.DataFrame:
-        """A table's rows, of some runs or all; see `tables.read_table`."""
-        return frame(self.rows(table, runs))
+    def read(
+        self, table: str, runs: Iterable[str] | None = None, columns: Sequence[str] = ()
+    ) -> pd.DataFrame:
+        """A table's rows, of some runs or all, with some columns or all; see `tables.read_table`."""
+        return frame(self.rows(table, runs, columns))
 
-    def rows(self, table: str, runs: Iterable[str] | None = None) -> pa.Table:
+    def rows(self, table: str, runs: Iterable[str] | None = None, columns: Sequence[str] = ()) -> pa.Table:
         """As `read`, an Arrow table."""
-        return read_table(self.connection, self.folder, table, runs, self._notice)
+        wanted = None if runs is None else set(runs)
+        scan = partial(self.scan, self.connection, table, wanted)
+        return read_table(scan, table_folder(self.folder, table), columns)
 
     def table(self, name: str, runs: Iterable[str] | None = None) -> Relation:
         """The rows of a table, or of one of `metric_queries.QUERIES`, that are not read yet.
@@ -123,7 +132,10 @@ class Results:
     def scan(
         self, connection: duckdb.DuckDBPyConnection, table: str, runs: Iterable[str] | None = None
     ) -> duckdb.DuckDBPyRelation:
-        """The rows of a table in a database; see `tables.scan`."""
+        """The rows of a table in a database; see `tables.scan`. A frame in memory is not read again."""
+        if table in self.__dict__:
+            rows = connection.from_arrow(pa.Table.from_pandas(self.__dict__[table], preserve_index=False))
+            return rows if runs is None else rows.filter(among(runs))
         return scan(connection, self.folder, table, runs, self._notice)
 
     @cached_property
@@ -227,14 +239,24 @@ class Results:
         """Read the confusion counts of runs that will be asked for, together."""
         wanted = [run for run in dict.fromkeys(map(str, runs)) if run not in self._fetched]
         if wanted:
-            self._fetched.update(by_run(self._confusion(wanted), wanted))
+            self._fetched.update(counts_by_run(self._confusion(wanted), wanted))
+
+    def accuracies(self, run: str, split: str) -> Accuracies | None:
+        """R[t][k] of a run by the primary classifier; None when nothing was evaluated on `split`."""
+        self.measure([run])
+        return self._accuracies.get((run, split))
+
+    def measure(self, runs: Iterable[str]) -> None:
+        """Read the accuracies of runs that will be asked for, together; those of all for more than a few."""
+        wanted = [run for run in dict.fromkeys(map(str, runs)) if run not in self._measured]
+        if wanted:
+            names = ("run", "split", "after_task", "task", "n", "accuracy")
+            rows = self.table("accuracy_matrix", wanted if len(wanted) <= READ_ALONE else None)
+            self._accuracies.update(accuracies_by_run(rows.where('"primary"').select(*names).arrow()))
+            self._measured.update(wanted if len(wanted) <= READ_ALONE else self.runs["run"])
 
     def _confusion(self, wanted: Sequence[str]) -> pa.Table:
-        names = (*KEYS, *COUNTS)
-        if "confusion" in self.__dict__:
-            mine = self.confusion.loc[self.confusion["run"].isin(wanted), [*names]]
-            return pa.Table.from_pandas(mine, preserve_index=False)
-        return self.table("confusion", wanted).select(*names).arrow()
+        return self.table("confusion", wanted).select(*KEYS, *COUNTS).arrow()
 
 
 def _ordered(first: Iterable[str], found: pd.Series) -> list[str]:

@@ -14,14 +14,12 @@ from functools import cached_property
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
 from analysis.lake.relation import literal, quoted
 from analysis.lake.results import Results
 from analysis.lake.study import Resolution, StudyRecord
 from analysis.lake.tables import among, below
 from cl_core.errors import BadRequest
-from cl_core.records import SORT
 
 
 def join(parts: Sequence[Results]) -> Results:
@@ -58,11 +56,6 @@ class Runs(Results):
         own = [set(part.runs["run"]) for part in self.parts]
         clash = len(set().union(*own)) < sum(map(len, own))
         self._prefixes = [f"{name}/" if clash else "" for name in self.names]
-
-    def rows(self, table: str, runs: Iterable[str] | None = None) -> pa.Table:
-        """As `Results.rows`, over all runs."""
-        order = ", ".join(map(quoted, SORT[table])) if table in SORT else ""
-        return self.scan(self.connection, table, runs).order(order).to_arrow_table()
 
     def scan(
         self, connection: duckdb.DuckDBPyConnection, table: str, runs: Iterable[str] | None = None

@@ -88,20 +88,22 @@ def below(parts: Sequence[duckdb.DuckDBPyRelation]) -> duckdb.DuckDBPyRelation:
 
 
 def read_table(
-    connection: duckdb.DuckDBPyConnection,
-    folder: Path,
-    table: str,
-    runs: Iterable[str] | None,
-    notice: Notice,
+    scanned: Callable[[], duckdb.DuckDBPyRelation], place: Path, names: Sequence[str] = ()
 ) -> pa.Table:
-    """A table's rows, ordered as `records.SORT`; else as `scan`."""
-    wanted = None if runs is None else set(runs)
-    order = ", ".join(map(quoted, SORT[table])) if table in SORT else ""
+    """The rows of what `scanned` gives, ordered as `records.SORT`, with some columns or all.
+
+    `place` is the folder of the table. Raises BadRequest as `scan`, and on an unknown column.
+    """
+    order = ", ".join(map(quoted, SORT.get(place.name, ())))
 
     def read() -> pa.Table:
-        return scan(connection, folder, table, wanted, notice).order(order).to_arrow_table()
+        rows = scanned().order(order)
+        for name in names:
+            if name not in rows.columns:
+                raise unknown("column", name, rows.columns)
+        return (rows.project(", ".join(map(quoted, names))) if names else rows).to_arrow_table()
 
-    return _stable(table_folder(folder, table), read)
+    return _stable(place, read)
 
 
 def _stable(place: Path, read: Callable[[], T]) -> T:

@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.lake.results import Results
-from analysis.selection.posterior import Floats
-from cl_core.records import unpack_rows
+from analysis.selection.posterior import Floats, Index
+
+COLUMNS = ("run", "split", "primary", "after_task", "class_name", "n", "correct_rows")
+AT_ONCE = 64  # runs whose right answers are unpacked together
 
 WEIGHTS: Mapping[str, Callable[[int], Floats]] = {
     "average_incremental_accuracy": lambda tasks: np.full(tasks, 1 / tasks),
@@ -35,18 +37,25 @@ def row_covariance(results: Results, runs: Sequence[str], split: str, metric: st
     """
     if metric not in WEIGHTS:
         return None
-    frame = results.read("classes", runs)
+    frame = results.read("classes", runs, COLUMNS)
     frame = frame[(frame["split"] == split) & frame["primary"]]
-    found = dict(iter(frame.groupby("run", sort=False)))
-    if frame["correct_rows"].isna().any() or not set(runs) <= set(found):
+    if frame["correct_rows"].isna().any() or not set(runs) <= set(frame["run"]):
         return None
-    rows = frame.groupby("class_name")["n"].max()
-    if (frame["n"] != frame["class_name"].map(rows)).any():
+    names, known = pd.factorize(frame["class_name"], sort=True)
+    counts = frame["n"].to_numpy()
+    rows = np.zeros(len(known), dtype=np.int64)
+    rows[names] = counts
+    if (counts != rows[names]).any():
         return None
-    ends = rows.cumsum()
-    places = {str(name): slice(end - n, end) for name, n, end in zip(rows.index, rows, ends, strict=True)}
-    shares = np.stack([_shares(found[run], places, metric) for run in runs])
-    return covariance(shares, places.values())
+    ends = np.cumsum(rows)
+    starts = (ends - rows)[names]
+    codes, found = pd.factorize(frame["run"])
+    number = np.array([runs.index(run) for run in found])[codes]
+    shares = np.zeros((len(runs), int(ends[-1])))
+    for first in range(0, len(runs), AT_ONCE):
+        mine, some = (number >= first) & (number < first + AT_ONCE), shares[first : first + AT_ONCE]
+        some[:] = _shares(frame[mine], number[mine] - first, starts[mine], metric, some.shape)
+    return covariance(shares, [slice(end - n, end) for n, end in zip(rows, ends, strict=True)])
 
 
 def covariance(shares: Floats, classes: Iterable[slice]) -> Floats:
@@ -60,12 +69,23 @@ def covariance(shares: Floats, classes: Iterable[slice]) -> Floats:
     return out
 
 
-def _shares(classes: pd.DataFrame, places: Mapping[str, slice], metric: str) -> Floats:
-    """Return [rows], what each row adds to the metric of a run: zero after a task that answers it wrong."""
-    after = classes.groupby("after_task")["n"].sum()
-    weights = WEIGHTS[metric](len(after)) / after.to_numpy()
-    out = np.zeros(max(place.stop for place in places.values()))
-    columns = (classes[name] for name in ("after_task", "class_name", "n", "correct_rows"))
-    for task, name, n, bits in zip(*columns, strict=True):
-        out[places[name]] += weights[task] * unpack_rows(bits, n)
-    return out
+def _shares(classes: pd.DataFrame, run: Index, start: Index, metric: str, shape: tuple[int, int]) -> Floats:
+    """Return [n, rows], what each row adds to the metric of a run: zero after a task that answers it wrong.
+
+    `run` and `start` tell the run of each row of `classes`, and where the rows of its class begin.
+    """
+    after = classes.groupby([run, classes["after_task"].to_numpy()])["n"].transform("sum").to_numpy()
+    tasks = classes.groupby(run)["after_task"].transform("max").to_numpy() + 1
+    table = np.zeros((tasks.max() + 1, tasks.max()))
+    for many in np.unique(tasks):
+        table[many, :many] = WEIGHTS[metric](int(many))
+    weight = table[tasks, classes["after_task"]]
+    counts, bits = classes["n"].to_numpy(), classes["correct_rows"].to_numpy()
+    out = np.zeros(shape[0] * shape[1])
+    for n in np.unique(counts):
+        mine = counts == n
+        right = np.unpackbits(np.frombuffer(b"".join(bits[mine]), np.uint8).reshape(mine.sum(), -1), axis=1)
+        places = (run[mine] * shape[1] + start[mine])[:, None] + np.arange(n)
+        adds = right[:, :n] * (weight / after)[mine, None]
+        out += np.bincount(places.ravel(), adds.ravel(), len(out))
+    return out.reshape(shape)

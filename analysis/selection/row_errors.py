@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.lake.results import Results
 from analysis.selection.selection import Cell, split_selected_on
-from analysis.statistics.counting_error import Counted, counted
+from analysis.statistics.counting_error import error_of
 from analysis.statistics.redraws import Array
 from cl_core.metrics import METRICS
 
@@ -26,7 +26,7 @@ def row_errors(
         return None
     runs = cell.runs
     mine = {number: runs.loc[runs["trial"] == number, "run"] for number in table["trial"][:OWN]}
-    results.fetch([run for those in mine.values() for run in those])
+    results.measure([run for those in mine.values() for run in those])
     found = []
     worst = results.study.protocol.worst
     for those in mine.values():
@@ -45,6 +45,6 @@ def row_errors(
 
 
 def _error(results: Results, run: str, metric: str, tasks: int | None) -> float | None:
-    counts = results.confusions(run, split_selected_on(results))[:tasks]
-    one = counted(counts, results.sizes(run))[metric] if counts else Counted(None)
-    return None if one.value is None else one.error
+    known = results.accuracies(run, split_selected_on(results))
+    error = 0.0 if known is None else error_of(metric, known.first(tasks))
+    return error or None  # counts always leave some; a metric that needs two tasks has none after one

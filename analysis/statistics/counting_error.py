@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.lake.accuracies import Accuracies
 from cl_core.metrics import METRICS, Counts, Matrix, accuracy_matrix, summary
 
 
@@ -54,13 +55,24 @@ def errors(confusions: Sequence[Counts], sizes: Sequence[int]) -> dict[str, floa
     last = np.asarray(confusions[-1]).sum(axis=1)
     ends = np.cumsum(sizes)[: len(matrix)]
     rows = np.array([group.sum() for group in np.split(last, ends[:-1])], dtype=np.float64)
+    return _errors(matrix, rows, (*METRICS, "plasticity"))
+
+
+def error_of(metric: str, known: Accuracies) -> float:
+    """The standard error of one metric of METRICS, as in `errors`, from the accuracies of a run."""
+    return _errors(known.matrix, known.rows[-1], (metric,))[metric]
+
+
+def _errors(matrix: Matrix, rows: Matrix, names: Sequence[str]) -> dict[str, float]:
+    """The standard error of some metrics, from R [T, T] and the rows of each task [T]."""
     if not np.isfinite(matrix[np.tril_indices(len(matrix))]).all():
-        return dict.fromkeys((*METRICS, "plasticity"), 0.0)
+        return dict.fromkeys(names, 0.0)
     weight = weights(matrix, rows)
     together = _together(matrix, rows, np.cumsum(rows)[:, None])
-    out = {name: _error(w, together) for name, w in weight.items()}
-    old = np.full(len(matrix) - 1, rows[:-1].sum())  # the gap's two shares are of other rows
-    out["old_new_gap"] = _error(weight["old_new_gap"], _together(matrix, rows, np.append(old, rows[-1])))
+    out = {name: _error(weight[name], together) for name in names}
+    if "old_new_gap" in out:
+        old = np.full(len(matrix) - 1, rows[:-1].sum())  # the gap's two shares are of other rows
+        out["old_new_gap"] = _error(weight["old_new_gap"], _together(matrix, rows, np.append(old, rows[-1])))
     return out
 
 

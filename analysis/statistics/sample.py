@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.lake.results import Results
 from analysis.statistics import intervals
-from analysis.statistics.counting_error import Counted, counted, errors
+from analysis.statistics.counting_error import Counted, counted, error_of
 from analysis.statistics.intervals import SMALLEST, Mean, Outcomes
 from cl_core.metrics import METRICS
 
@@ -120,10 +120,10 @@ def recorded(
     metric = metric or column
     error = dict.fromkeys(runs["run"], 0.0)
     if metric in METRICS:
-        results.fetch(runs["run"])
+        results.measure(runs["run"])
         for run, split in zip(runs["run"], runs["split"], strict=True):
-            counts = results.confusions(run, split)[:tasks]
-            error[run] = errors(counts, results.sizes(run))[metric] if counts else 0.0
+            known = results.accuracies(run, split)
+            error[run] = 0.0 if known is None else error_of(metric, known.first(tasks))
     names = (runs["run"], runs["class_order"], runs[column])
     return [
         (str(order), Counted(None if pd.isna(value) else float(value), error[run]))

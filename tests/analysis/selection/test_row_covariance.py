@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +24,9 @@ class Answers(Results):
     folder: Path = Path("unused")
     answers: dict[str, list[dict[str, str]]] = field(default_factory=dict)
 
-    def read(self, table: str, runs: Iterable[str] | None = None) -> pd.DataFrame:
+    def read(
+        self, table: str, runs: Iterable[str] | None = None, columns: Sequence[str] = ()
+    ) -> pd.DataFrame:
         assert table == "classes"
         rows = []
         for run in runs or ():
