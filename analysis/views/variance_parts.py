@@ -27,6 +27,7 @@ _COLOURS = {
     "trial × order": PALETTE["slate"],
     "seed": PALETTE["sand"],
 }
+_ENOUGH = 5  # class orders for a firm estimate of their variance
 _REST = "trial × order, and seed"
 
 
@@ -82,6 +83,8 @@ def variance_parts(results: Results) -> Section:
         "order's what a single order would add by luck. Confirming runs are of the best trials alone, so "
         "their trials differ less than those of a search."
     )
+    if min(one.orders for _, one in found) < _ENOUGH:
+        text += f" With fewer than {_ENOUGH} class orders, their part is a rough estimate."
     formulas = [
         "components of a crossed design from its mean squares M: seed M_E; trial × order (M_{TO} − M_E) / K; "
         "trial (M_T − M_{TO}) / (J K); class order (M_O − M_{TO}) / (I K), for I trials, J orders, K seeds; "
