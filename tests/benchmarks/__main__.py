@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cl_core.errors import BadRequest
-from tests.benchmarks import chance, lake, scale, search, search_quality, steps, terms, tuning, work
+from tests.benchmarks import chance, lake, scale, search, search_quality, steps, terms, tuning, where, work
 
-BENCHMARKS = ("chance", "search", "search_quality", "steps", "terms", "tuning", "work")
+BENCHMARKS = ("chance", "search", "search_quality", "steps", "terms", "tuning", "where", "work")
 BY_NAME = ("lake", "scale")  # minutes at thousands of trials, so they have to be asked for
 
 
@@ -38,6 +38,7 @@ def main() -> None:
         "steps": lambda: steps.measure(asked),
         "terms": lambda: terms.measure(asked),
         "tuning": tuning.measure,
+        "where": where.measure,
         "work": work.measure,
     }
     figures: dict[str, Any] = {}
