@@ -10,7 +10,7 @@ from __future__ import annotations
 
 _KEY = 'run, split, classifier, "primary"'
 
-_STEPS: dict[str, str] = {
+QUERIES: dict[str, str] = {
     # Rows of a task that were answered with a class of another: task_counts(). Zero counts are left out.
     "task_counts": f"""
         select {_KEY}, after_task, home.task, answer.task as answered_task,
@@ -103,22 +103,4 @@ _STEPS: dict[str, str] = {
         from steps join over_tasks using ({_KEY}) join over_time using ({_KEY})
         join task_metrics using ({_KEY}) where after_task = last""",
 }
-_NEEDS = {
-    "task_counts": (),
-    "task_metrics": ("task_counts",),
-    "accuracy_matrix": ("task_counts",),
-    "task_confusion": ("task_counts",),
-    "run_metrics": ("task_counts", "task_metrics", "accuracy_matrix"),
-}
-
-
-def _whole(name: str) -> str:
-    """Return a query with those that it reads; the counts of tasks are made once."""
-    parts = [
-        f"{one} as {'materialized ' if one == 'task_counts' else ''}({_STEPS[one]})" for one in _NEEDS[name]
-    ]
-    return f"with {', '.join(parts)} select * from ({_STEPS[name]})" if parts else _STEPS[name]
-
-
-QUERIES: dict[str, str] = {name: _whole(name) for name in _STEPS}
-"""Table -> its query: task_counts, task_metrics, accuracy_matrix, task_confusion, run_metrics."""
+"""Table -> its query, which reads earlier ones. All others are quick once `task_counts` is kept."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import duckdb
 import pyarrow as pa
 
-from analysis.lake.relation import Relation, connect
+from analysis.lake.relation import Relation, connect, quoted
 from cl_core.errors import BadRequest, first_line
 from cl_core.metric_queries import QUERIES
 from cl_core.records import TABLES
@@ -17,22 +17,38 @@ Splits = Mapping[tuple[int, str], Sequence[int]]
 """Columns base and increments of the table `runs` -> the classes of every task."""
 
 
-def query(sql: str, scan: Scan, splits: Splits) -> Relation:
-    """The rows of a query in SQL over the tables and QUERIES, not read yet.
+class Database:
+    """The tables of a lake and QUERIES in DuckDB. The counts of tasks are made once, when first needed.
 
-    `scan` gives the rows of a table in a database. Raises BadRequest where `sql` is no query over them.
+    `scan` gives the rows of a table in a database.
     """
-    at = connect()
-    for name in TABLES:
-        scan(at, name).create_view(name)
-    at.from_arrow(_homes(splits)).create("homes")
-    for name, text in QUERIES.items():
-        at.execute(f"create view {name} as {text}")
-    try:
-        return Relation(at.sql(sql))
-    except duckdb.Error as error:
-        known = ", ".join([*TABLES, *QUERIES])
-        raise BadRequest(f"{sql!r} must be a query over {known}: {first_line(error)}") from error
+
+    def __init__(self, scan: Scan, splits: Splits) -> None:
+        self._at, self._splits, self._counted = connect(), splits, False
+        for name in TABLES:
+            scan(self._at, name).create_view(name)
+
+    def query(self, sql: str) -> Relation:
+        """The rows of a query in SQL, not read yet. Raises BadRequest where it is none over the tables."""
+        try:
+            if not self._counted and not QUERIES.keys().isdisjoint(self._at.get_table_names(sql)):
+                self._count()
+            rows = self._at.sql(sql)
+        except duckdb.Error as error:
+            known = ", ".join([*TABLES, *QUERIES])
+            raise BadRequest(f"{sql!r} must be a query over {known}: {first_line(error)}") from error
+        types = zip(rows.columns, rows.types, strict=True)
+        columns = [(quoted(name), str(kind).startswith("ENUM")) for name, kind in types]
+        return Relation(rows.project(", ".join(f"{n}::varchar as {n}" if enum else n for n, enum in columns)))
+
+    def _count(self) -> None:
+        self._at.from_arrow(_homes(self._splits)).create("homes")
+        self._at.execute("create type run_name as enum (select distinct run from runs order by run)")
+        for name, text in QUERIES.items():
+            if name == "task_counts":  # a name of a run is long, so the table keeps its number
+                text = f"select * replace (run::run_name as run) from ({text})"
+            self._at.execute(f"create {'table' if name == 'task_counts' else 'view'} {name} as {text}")
+        self._counted = True
 
 
 def _homes(splits: Splits) -> pa.Table:

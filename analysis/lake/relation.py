@@ -27,7 +27,7 @@ class Relation:
     """Rows that are not read yet: `select` and `where` narrow them, the four views read them.
 
     from analysis import open_results
-    open_results("runs/quickstart").table("confusion").select("run", "count").where("after_task = 4").arrow()
+    open_results("runs/quickstart").table("confusion").where("after_task = 4").select("run", "count").arrow()
     """
 
     rows: duckdb.DuckDBPyRelation

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from analysis.lake.accuracies import Accuracies, accuracies_by_run
 from analysis.lake.confusion_counts import COUNTS, KEYS, ConfusionCounts, counts_by_run
-from analysis.lake.queries import query
+from analysis.lake.queries import Database
 from analysis.lake.relation import Relation, connect, frame
 from analysis.lake.run_folder import table_folder
 from analysis.lake.study import StudyRecord, read_study
@@ -121,13 +121,19 @@ class Results:
 
         `runs` narrows all of them. Raises BadRequest where `sql` is no query over them.
         """
-        wanted = None if runs is None else list(runs)
+        return (self._database if runs is None else self._database_of(list(runs))).query(sql)
+
+    @cached_property
+    def _database(self) -> Database:
+        return self._database_of(None)
+
+    def _database_of(self, runs: Sequence[str] | None) -> Database:
         known = self.runs[["run", "base", "increments"]].drop_duplicates(["base", "increments"])
         splits = {
             (int(base), str(later)): self._all_sizes(str(run), int(base), str(later))
             for run, base, later in known.itertuples(index=False)
         }
-        return query(sql, lambda at, name: self.scan(at, name, wanted), splits)
+        return Database(lambda at, name: self.scan(at, name, runs), splits)
 
     def scan(
         self, connection: duckdb.DuckDBPyConnection, table: str, runs: Iterable[str] | None = None

@@ -69,17 +69,12 @@ def _gather(folder: Path) -> Figures:
 
 def _forgetting_and_bias(folder: Path) -> Figures:
     from analysis import open_results
-    from cl_core.metrics import accuracy_matrix, forgetting, recency_ratio, task_confusion
 
     results = open_results(folder)
-    results.fetch(results.runs["run"])
-    found = []
-    for run in results.runs["run"]:
-        counts, sizes = results.confusions(run, "val"), results.sizes(run)
-        matrix = accuracy_matrix(counts, sizes)
-        recency = [recency_ratio(c, sizes) for c in counts]
-        found.append((forgetting(matrix), recency, task_confusion(counts[-1], sizes)))
-    return {"rows": len(found)}
+    runs = results.table("run_metrics").select("run", "split", "classifier", "forgetting", "recency_ratio")
+    last = """select task_confusion.* from task_confusion
+        join run_metrics using (run, split, classifier) where after_task = tasks_done - 1"""
+    return {"rows": len(runs.pandas()), "pairs": len(results.query(last).arrow())}
 
 
 def _report(folder: Path) -> Figures:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.lake.open import open_results
-from analysis.lake.queries import query
+from analysis.lake.queries import Database
 from cl_core import metrics
 from cl_core.errors import BadRequest
 from cl_core.metric_queries import QUERIES
@@ -94,9 +94,10 @@ def test_drawn_counts_with_empty_tasks_give_the_same_numbers(sizes, seed, most):
     tables["runs"] = pa.Table.from_pylist([{"run": "a", "base": split[0], "increments": split[1]}])
     tables["confusion"] = pa.Table.from_pylist([{**fixed, **dict(zip(names, r, strict=True))} for r in rows])
 
+    database = Database(lambda at, table: at.from_arrow(tables[table]), {split: tuple(sizes)})
+
     def read(name: str) -> pd.DataFrame:
-        scan = lambda at, table: at.from_arrow(tables[table])  # noqa: E731
-        return query(f"select * from {name}", scan, {split: tuple(sizes)}).pandas()
+        return database.query(f"select * from {name}").pandas()
 
     _matches(read, ["a"], {"a": matrices}, {"a": tuple(sizes)})
 
