@@ -15,8 +15,8 @@ from analysis.report.style import SEQUENTIAL, panels, place, plain
 from analysis.selection.selection import Cell, cells, orders_sentence, same_sentence, split_of
 
 TITLE = "Classes"
-WIDEST = 30  # classes of the figure: the hardest and the easiest half of them where there are more
-ENDS = 3  # classes of each end in the table of a cell
+_WIDEST = 30  # classes of the figure: the hardest and the easiest half of them where there are more
+_ENDS = 3  # classes of each end in the table of a cell
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ def class_drilldown(results: Results) -> Section:
         "several class orders a class comes early in one and late in another, so a mean over orders shows "
         "how hard the class is, more than how old it is."
     )
+    if any(len(frame.columns) > _WIDEST for frame in parts.values()):
+        text += f" The figure shows the {_WIDEST // 2} hardest and the {_WIDEST // 2} easiest classes."
     return Section(
         TITLE,
         text,
@@ -138,7 +140,7 @@ def _ends(found: list[ClassCounts]) -> Table:
     rows = []
     for one in found:
         order = sorted(one.rows, key=lambda name: (one.accuracy(name) or 0.0, name))
-        worst, best = order[:ENDS], [name for name in order[-ENDS:] if name not in order[:ENDS]]
+        worst, best = order[:_ENDS], [name for name in order[-_ENDS:] if name not in order[:_ENDS]]
         for end, names in (("worst", worst), ("best", best)):
             for name in names:
                 mistaken = one.mistaken(name)
@@ -160,8 +162,8 @@ def _figure(parts: Mapping[str, pd.DataFrame]) -> go.Figure:
     tall = max(len(frame) for frame in parts.values())
     figure = panels(list(parts), 1, height=110 + 22 * tall)
     for index, frame in enumerate(parts.values()):
-        half = WIDEST // 2
-        many = len(frame.columns) > WIDEST
+        half = _WIDEST // 2
+        many = len(frame.columns) > _WIDEST
         shown = pd.concat([frame.iloc[:, :half], frame.iloc[:, -half:]], axis=1) if many else frame
         heat = go.Heatmap(
             z=shown.to_numpy(),

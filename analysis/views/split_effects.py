@@ -107,7 +107,7 @@ def _answer(groups: Mapping[tuple[str, int], Sequence[SplitValues]]) -> str:
         where = f" ({data}, {classes} classes)" if len(groups) > 1 else ""
         parts.append(
             f"{names[-1]} gives {np.mean(gains):+.3f} in last accuracy over {names[0]}{where}, mean over "
-            f"{len(both)} labels; {sum(gain > 0 for gain in gains)} of them gain."
+            f"{len(both)} {'label' if len(both) == 1 else 'labels'}; {sum(gain > 0 for gain in gains)} gain."
         )
     return " ".join(parts).replace("-0.", "−0.")
 

@@ -110,14 +110,15 @@ def _balance(
 
 
 def _answer(found: Sequence[Balance]) -> str:
-    """Name the cell of each scenario that loses least in sum, references aside."""
+    """Name the cell of each scenario with the smallest sum of both errors, references aside."""
     parts = []
     for scenario in dict.fromkeys(one.cell.scenario for one in found):
         here = [one for one in found if one.cell.scenario == scenario]
         methods = [one for one in here if one.cell.method not in (_JOINT, "finetune")] or here
         best = min(methods, key=lambda one: one.lost)
         parts.append(
-            f"In {scenario}, {best.cell.label} loses least in sum: forgetting {best.forgetting.value:.3f}, "
+            f"In {scenario}, {best.cell.label} has the smallest sum of both: forgetting "
+            f"{best.forgetting.value:.3f}, "
             f"intransigence {best.intransigence.value:.3f}.".replace("-0.", "−0.")
         )
     return " ".join(parts)

@@ -41,7 +41,7 @@ def test_splits_of_the_same_classes_are_compared_by_last_accuracy(tmp_path):
     assert table["last accuracy"].tolist() == pytest.approx([0.4, 0.7])
     assert table["increments"].tolist() == ["3 × 1", "1 × 2"]
     assert section.answer.startswith(
-        "B2-inc2 gives +0.300 in last accuracy over B0-4tasks, mean over 1 labels"
+        "B2-inc2 gives +0.300 in last accuracy over B0-4tasks, mean over 1 label;"
     )
 
 
