@@ -1,7 +1,7 @@
 """A figure inside a page that cannot be left: no button, link or connection leads out of it.
 
-A figure is stored once, as JSON with rounded numbers; `page.js` draws it as one panel a subplot. The library
-is stored compressed, and unpacked by the browser: 1.9 MB in place of 4.8.
+A figure is stored once, as JSON with rounded numbers; `page.js` draws it as one panel a subplot. Large
+figures and the library are stored compressed, and the browser unpacks them: the library has 1.9 MB, not 4.8.
 
 The plotting library has buttons and links of its own that open a public service, some with the data, and new
 versions add more. So its bar of buttons is off, links in texts are shown as text, and the page's policy
@@ -30,6 +30,9 @@ POLICY = (
 SEALED = "<script>window.open = () => null;</script>"
 """Before any other script: nothing opens a window."""
 
+LARGE = 10_000
+"""Characters of a figure from which on it is stored compressed."""
+
 DIGITS = 5
 """Significant digits of the numbers in figures."""
 
@@ -40,8 +43,12 @@ _LINK = re.compile(r"<(?=\s*/?\s*[aA](?:[\s>/]|\\[nr]))")
 @cache
 def library() -> str:
     """The plotting library, compressed with gzip and written in base64."""
-    packed = gzip.compress(plotly.offline.get_plotlyjs().encode(), compresslevel=9, mtime=0)
-    return base64.b64encode(packed).decode()
+    return packed(plotly.offline.get_plotlyjs())
+
+
+def packed(text: str) -> str:
+    """A text compressed with gzip, in base64; `page.js` unpacks it."""
+    return base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode()
 
 
 def embedded(figure: go.Figure) -> str:

@@ -24,7 +24,7 @@ from analysis.lake.open import open_results
 from analysis.lake.results import Results
 from analysis.lake.run_folder import REPORT
 from analysis.lake.several_runs import Runs
-from analysis.report.figure import POLICY, SEALED, embedded, library
+from analysis.report.figure import LARGE, POLICY, SEALED, embedded, library, packed
 from analysis.report.first_screen import first_screen
 from analysis.report.html_table import grid
 from analysis.report.section import ROWS, VIEWS, Section
@@ -161,8 +161,10 @@ def _environment() -> Environment:
 def _shown(name: str, part: Section) -> dict[str, Any]:
     """A section with its anchor and its figure as the template takes them."""
     anchor = re.sub(r"[^A-Za-z0-9]+", "-", name)
-    figure = None if part.figure is None else Markup(embedded(part.figure))
-    return {"id": anchor, "part": part, "figure": figure}
+    figure = None if part.figure is None else embedded(part.figure)
+    large = figure is not None and len(figure) >= LARGE
+    text = None if figure is None else Markup(packed(figure) if large else figure)
+    return {"id": anchor, "part": part, "figure": text, "packed": large}
 
 
 def section(results: Results, name: str) -> Section:

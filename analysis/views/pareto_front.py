@@ -21,6 +21,7 @@ TITLE = "Pareto front"
 COST = "kept_bytes"  # the second axis of a study that optimises one thing ...
 WORTH = "average_incremental_accuracy"  # ... and where that is the cost itself
 LIKE = "cannot be told from"
+OFF_FRONT = 200  # trials of a cell off its front that the figure shows; of more, every k-th
 
 
 @VIEWS.register("pareto_front")
@@ -43,6 +44,8 @@ def pareto_front(results: Results) -> Section:
         f"trials are compared, by their value over class orders and seeds on {rows_selected_on(results)}. "
         "The figure shows the first two; lines join the fronts, and bars are 95 % intervals."
     )
+    if any(len(one.trials) - len(one.points) > OFF_FRONT for _, one in shown):
+        text += f" Of more than {OFF_FRONT} trials off a front it shows every k-th."
     text += _orders([cell for cell, _ in shown])
     table = pd.DataFrame([_row(cell, point) for cell, one in shown for point in one.points])
     formulas = [
@@ -118,6 +121,7 @@ def _figure(results: Results, shown: Sequence[tuple[Cell, Front]], first: str, s
         symbol = marks[cell.label].symbol
         where = place(names.index(cell.scenario), figure)
         rest = one.trials[~one.trials["front"]]
+        rest = rest.iloc[:: 1 + len(rest) // OFF_FRONT]
         style = {"name": cell.label, "legendgroup": cell.label}
         hover = f"{cell.label}, %{{text}}: %{{y:.3f}} at %{{x:.3g}}<extra></extra>"
         figure.add_trace(

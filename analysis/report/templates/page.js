@@ -39,11 +39,12 @@ function themed(figure) {
   return JSON.parse(text);
 }
 
-/* The library is stored compressed. */
-async function library() {
-  const bytes = Uint8Array.from(atob(document.getElementById("plotly").textContent), c => c.charCodeAt(0));
+/* The library and large figures are stored compressed. */
+async function unpacked(script) {
+  if (script.type !== "text/plain") return script.textContent;
+  const bytes = Uint8Array.from(atob(script.textContent), c => c.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  document.head.append(made("script", { textContent: await new Response(stream).text() }));
+  return new Response(stream).text();
 }
 
 /* Which facets a trace has: its own, or what its name and the title of its panel say. */
@@ -60,9 +61,9 @@ const known = { scenario: new Set(), label: new Set(), classifier: new Set() };
 const MANY = 12;
 /* A figure of subplots as panels that flow with the width of the page. */
 class Figure {
-  constructor(place) {
+  constructor(place, text) {
     this.place = place;
-    this.text = place.querySelector("script").textContent;
+    this.text = text;
     const { data, layout } = JSON.parse(this.text);
     this.off = new Set();
     this.meta = layout.meta || { titles: [], columns: 1, height: (layout.height || 400) - 100 };
@@ -384,7 +385,8 @@ async function start() {
   ["scenario", "label"].forEach(key => names[key].forEach(name => known[key].add(name)));
   all("[data-classifier]").forEach(row => known.classifier.add(row.dataset.classifier));
   const tables = all(".table").map(place => new Rows(place));
-  const figures = all(".figure").map(place => new Figure(place));
+  const figures = await Promise.all(all(".figure").map(async place =>
+    new Figure(place, await unpacked(place.querySelector("script")))));
   const update = () => {
     all("[data-filtered]").forEach(one => { one.hidden = !shown(one.dataset); });
     tables.forEach(one => one.show());
@@ -416,7 +418,7 @@ async function start() {
   });
   window.addEventListener("afterprint", () => { theme = preferred.matches ? "dark" : "light"; update(); });
   if (figures.length) {
-    await library();
+    document.head.append(made("script", { textContent: await unpacked(document.getElementById("plotly")) }));
     figures.forEach(one => one.update());
   }
   document.documentElement.dataset.ready = "yes";
