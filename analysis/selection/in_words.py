@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.lake.results import Results
 from analysis.lake.searched_space import acting, spaces
 from analysis.selection.confirmation import Candidate
-from analysis.selection.selection import Cell, rows_selected_on
+from analysis.selection.selection import Cell, cells, rows_selected_on
 from cl_core.records import OWN_DEFAULT
 
 
@@ -23,6 +23,11 @@ def searched_values(results: Results, cell: Cell, trial: int) -> str:
     acts = acting(space, row)
     held = [p for p in space if not p.single and p.column in row and bool(acts[p.name].iloc[0])]
     return ", ".join(f"{p.short} {_short(p.value(row[p.column].iloc[0]))}" for p in held)
+
+
+def selections_in_words(results: Results) -> list[str]:
+    """Return a line for each selection that fresh class orders have confirmed."""
+    return [line for cell in cells(results) if (line := selection_in_words(results, cell))]
 
 
 def selection_in_words(results: Results, cell: Cell) -> str:

@@ -9,12 +9,12 @@ import sys
 
 import typer
 
-from search.cli import catalogue, results, running, single, steering  # each registers its verbs
+from search.cli import catalogue, launching, results, running, single, steering  # each registers its verbs
 from search.cli.parser import app
 from search.cli.streams import plain_output
 from search.jobs.interrupts import interrupted, terminable
 
-__all__ = ["app", "catalogue", "main", "results", "running", "single", "steering"]
+__all__ = ["app", "catalogue", "launching", "main", "results", "running", "single", "steering"]
 
 
 def main() -> None:

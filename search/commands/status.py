@@ -135,11 +135,9 @@ def _selected(folder: Path, rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if not any(row["purpose"] == CONFIRM for row in rows.values()):
         return []
     from analysis import open_results  # pandas is loaded only where there is something to say
-    from analysis.selection.in_words import selection_in_words
-    from analysis.selection.selection import cells
+    from analysis.selection.in_words import selections_in_words
 
-    results = open_results(folder)
-    return [line for cell in cells(results) if (line := selection_in_words(results, cell))]
+    return selections_in_words(open_results(folder))
 
 
 def _best(cells: Sequence[CellProgress], direction: str) -> dict[str, Any] | None:

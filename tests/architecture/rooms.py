@@ -41,6 +41,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         "backends",
         "cells",
         "display",
+        "launch",
         "preparation",
         "cost",
         "commands",

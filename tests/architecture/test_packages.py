@@ -15,6 +15,7 @@ OURS: dict[str, set[str]] = {
 FOR_ANALYSIS = {
     "cl_core",
     "cl_core.records",
+    "cl_core.metric_queries",
     "cl_core.metrics",
     "cl_core.registry",
     "cl_core.errors",

@@ -110,12 +110,13 @@ READERS: dict[str, list[str]] = {  # what shows a folder needs none of its code
     "logs": ["run", f"{CELL}/0"],
     "gather": ["run"],
     "prune": ["run"],
+    "advise": ["run"],
     "compare": ["run", "run"],
     "pause": ["run", CELL],
     "resume": ["run", CELL],
     "priority": ["run", CELL, "1"],
 }
-WITHOUT_FILES = {"list", "describe", "check", "doctor", "train"}
+WITHOUT_FILES = {"cluster", "list", "describe", "check", "doctor", "train"}
 
 
 def test_every_verb_is_looked_at() -> None:

@@ -1,0 +1,1 @@
+"""Launch files: a study on machines that a scheduler hands out."""
