@@ -17,6 +17,7 @@ with f degrees of freedom has the studentized maximum law (Pillai & Ramachandran
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -82,9 +83,12 @@ def studentized_tail(bound: float, free: int, among: int) -> float:
         return 1.0
 
     def part(s: float) -> float:
-        density = float(stats.chi.pdf(s * np.sqrt(free), free)) * float(np.sqrt(free))
-        return _largest_tail(bound * s, among) * density
+        if not s:  # the density is that of s, in logarithms and without its factor 2
+            return 0.0
+        density = (free - 1) * math.log(s) - free / 2 * s**2 - norm
+        return 2 * _largest_tail(bound * s, among) * math.exp(density)
 
+    norm = math.lgamma(free / 2) - free / 2 * math.log(free / 2)
     return min(1.0, float(integrate.quad(part, 0.0, min(_FAR / bound, _FAR), limit=200)[0]))
 
 

@@ -65,6 +65,10 @@ class Sample:
             {order: weight**2 * variance for order, variance in self.variances.items()},
         )
 
+    def less(self, amount: float) -> Sample:
+        """Return the sample with every value lower by an amount."""
+        return Sample({order: value - amount for order, value in self.values.items()}, self.variances)
+
     @property
     def error(self) -> float:
         """The standard error of the mean by counting alone.

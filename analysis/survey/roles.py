@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.lake.results import Results
+from analysis.selection.luck_of_selection import luck_of_selection
 from analysis.selection.reference import other_recipe
-from analysis.selection.selection import Cell, cells, split_of
+from analysis.selection.selection import Cell, cells, split_of, split_selected_on
 from analysis.statistics.counting_error import Counted, counted, errors, share
 from analysis.statistics.sample import Sample
-from cl_core.metrics import accuracy_matrix, recency_bias, recency_ratio, task_counts
+from cl_core.metrics import METRICS, accuracy_matrix, recency_bias, recency_ratio, task_counts
 
 PARADIGMS: dict[str, tuple[str, ...]] = {
     "regularisation": ("lwf", "lwm"),
@@ -119,6 +120,7 @@ class Roles:
         self.split = split_of(results, [cell for cell in self.cells if len(cell.best)])
         self.subjects = [self._subject(cell) for cell in self.cells]
         self._measured: dict[str, dict[str, Counted]] = {}
+        self._luck: dict[str, Mapping[str, float]] = {}
 
     def _subject(self, cell: Cell) -> Subject:
         first = cell.row
@@ -211,11 +213,20 @@ class Roles:
         return [key for where, key in self._roles if where == place and key[0] == kind]
 
     def sample(self, subject: Subject, metric: str) -> Sample:
-        """A metric by class order; orders without it are left out."""
-        return Sample.of(
+        """A metric by class order, without the luck of the selection; orders without it are left out."""
+        found = Sample.of(
             (str(order), self.measured(str(run)).get(metric, Counted(None)))
             for run, order in zip(subject.runs["run"], subject.runs["class_order"], strict=True)
         )
+        return found.less(self.luck(subject).get(metric, 0.0))
+
+    def luck(self, subject: Subject) -> Mapping[str, float]:
+        """The luck that was taken out of each metric; empty where nothing was searched."""
+        name = subject.cell.name
+        if name not in self._luck:
+            chosen = self.split == split_selected_on(self.results)
+            self._luck[name] = luck_of_selection(self.results, subject.cell, list(METRICS)) if chosen else {}
+        return self._luck[name]
 
     def measured(self, run: str) -> Mapping[str, Counted]:
         """Every metric of a run, by name."""

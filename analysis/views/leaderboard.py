@@ -141,16 +141,11 @@ def _shown(results: Results, cell: Cell, split: str, name: str) -> Position:
     )
     references = {method: reference(results, cell, method) for method in ("joint", "finetune")}
     luck = luck_of_selection(results, cell, list(metrics)) if split == split_selected_on(results) else {}
-    taken = {key: _less(sample, luck.get(key, 0.0)) for key, sample in metrics.items()}
-    best = _less(best, luck.get(name, 0.0))
+    taken = {key: sample.less(luck.get(key, 0.0)) for key, sample in metrics.items()}
+    best = best.less(luck.get(name, 0.0))
     if set(default["run"]) == set(cell.best["run"]):
         published = best
     return Position(cell, taken, best, published, references, luck.get(name))
-
-
-def _less(sample: Sample, amount: float) -> Sample:
-    """Return a sample whose values are lower by an amount."""
-    return replace(sample, values={order: value - amount for order, value in sample.values.items()})
 
 
 def _row(results: Results, one: Position, shown: Sequence[Position]) -> dict[str, object]:

@@ -42,7 +42,8 @@ def pareto_front(results: Results) -> Section:
         "good in "
         f"{' and '.join(name.replace('_', ' ') for name in names)}, and better in one. Only completed "
         f"trials are compared, by their value over class orders and seeds on {rows_selected_on(results)}. "
-        "The figure shows the first two; lines join the fronts, and bars are 95 % intervals."
+        "The figure shows the first two; lines join the fronts, and bars are 95 % intervals. Points "
+        "of a front are the best of many trials, so their values are optimistic; confirmed values are not."
     )
     if any(len(one.trials) - len(one.points) > OFF_FRONT for _, one in shown):
         text += f" Of more than {OFF_FRONT} trials off a front it shows every k-th."
@@ -85,8 +86,8 @@ def _sentence(fronts: Sequence[Front], names: Sequence[str]) -> str:
     text = f"{firm} of {len(points)} points on the fronts {verb} neighbours."
     if firm < len(points):
         text += (
-            " An open mark cannot be told from a neighbour: on other rows the two may change places, so the "
-            "cheaper one is as good, as far as these rows can tell."
+            " An open mark cannot be told from a neighbour: on other rows the two may change places. "
+            "These rows do not show that the cheaper one is worse, nor that both are equal."
         )
     return f"{text}\n\n"
 

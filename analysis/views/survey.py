@@ -86,6 +86,11 @@ def survey(results: Results) -> Section:
     orders = min((j.n[0] for j in judged if j.data), default=ENOUGH)
     if orders < ENOUGH:
         text.append(f"Some verdicts rest on fewer than {ENOUGH} class orders: take them as provisional.")
+    if any(roles.luck(one) for one in shown.values()):
+        text.append(
+            "Some labels are shown at the best of several trials, selected by these values. The luck that is "
+            "expected of it is taken out of their accuracies."
+        )
     names = (*METRICS, "recency_bias")
     return Section(
         TITLE,

@@ -54,8 +54,13 @@ def plant(
     identity: str = "survey",
     device: str | None = "cpu",
     rows: int = ROWS,
+    draw: np.random.Generator | None = None,
 ) -> Path:
-    """A run's folder with planted accuracies, gathered; returns it. Metrics follow from the counts."""
+    """A run's folder with planted accuracies, gathered; returns it. Metrics follow from the counts.
+
+    With `draw`, right answers are binomial, and class orders and noise normal.
+    """
+    shifts = SHIFTS if draw is None else list(draw.normal(0, 0.03, orders))
     study = {
         "study": folder.name,
         "data": {"name": dataset},
@@ -70,7 +75,7 @@ def plant(
     for one in planted:
         for scenario, sizes in scenarios.items():
             for order in range(orders):
-                run = _planted(one, scenario, sizes, order, noise, dataset, device, rows)
+                run = _planted(one, scenario, sizes, order, shifts[order], noise, dataset, device, rows, draw)
                 for table, more in run.items():
                     found[table] += more
     hp = {f"hp.{k}": type(v) for one in planted for k, v in one.hp.items()}
@@ -79,12 +84,12 @@ def plant(
     return folder
 
 
-def _planted(one, scenario, sizes, order, noise, dataset, device, rows):
+def _planted(one, scenario, sizes, order, shift, noise, dataset, device, rows, draw):
     cell, class_order = f"{one.label}@{scenario}", "natural" if order == 0 else f"seed:{order}"
     run = f"{cell}/0" + ("" if order == 0 else f"/{class_order}/s0")
     identity = {"cell": cell, "label": one.label, "method": one.method, "run": run}
     own = int(hashlib.sha256(run.encode()).hexdigest()[:8], 16) / 2**32 - 0.5
-    shift = SHIFTS[order] + 2 * noise * own
+    shift += 2 * noise * own if draw is None else draw.normal(0, noise)
     hp = {f"hp.{name}": value for name, value in one.hp.items()}
     confusions, confusion, task_rows = [], [], []
     for task in range(len(sizes)):
@@ -93,7 +98,8 @@ def _planted(one, scenario, sizes, order, noise, dataset, device, rows):
         counts = np.zeros((seen, seen), dtype=np.int64)
         for c in range(seen):
             level = one.newest if one.newest is not None and c >= first else one.old(scenario)
-            right = round(rows * min(1.0, max(0.0, level + shift)))
+            share = min(1.0, max(0.0, level + shift))
+            right = round(rows * share) if draw is None else int(draw.binomial(rows, share))
             counts[c, c] += right
             # Mistakes go to the newest class where new classes are known better, else round about.
             other = seen - 1 if one.newest is not None and c != seen - 1 else (c + 1) % seen

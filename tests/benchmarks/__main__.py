@@ -13,10 +13,22 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cl_core.errors import BadRequest
-from tests.benchmarks import chance, lake, scale, search, search_quality, steps, terms, tuning, where, work
+from tests.benchmarks import (
+    chance,
+    lake,
+    levels,
+    scale,
+    search,
+    search_quality,
+    steps,
+    terms,
+    tuning,
+    where,
+    work,
+)
 
 BENCHMARKS = ("chance", "search", "search_quality", "steps", "terms", "tuning", "where", "work")
-BY_NAME = ("lake", "scale")  # minutes at thousands of trials, so they have to be asked for
+BY_NAME = ("lake", "levels", "scale")  # minutes at thousands of trials, so they have to be asked for
 
 
 def main() -> None:
@@ -32,6 +44,7 @@ def main() -> None:
     measures = {
         "chance": chance.measure,
         "lake": lambda: lake.measure(asked.trials) if asked.json else lake.table(asked.trials),
+        "levels": levels.measure,
         "scale": scale.measure,
         "search": search.measure,
         "search_quality": search_quality.measure,

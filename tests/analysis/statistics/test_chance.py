@@ -2,83 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
-import pandas as pd
 import pytest
 
-from analysis import Results, compare
-from analysis.lake.study import study_record
+from analysis import compare
 from analysis.statistics.redraws import highest_by_chance, luck_of_rows
 from search.cells.stoppers import race_looks
+from tests.analysis.chance_lakes import ROWS, lake
 from tests.benchmarks.chance import comparison, luck, races, right
 
-ROWS = 143
 CELLS_OF_A_LAKE = 4
-TASKS = (72, 71)  # rows of the two tasks of a class each
-
-
-def lake(counts: np.ndarray, seed: int) -> Results:
-    """Results in memory: `counts` [cells, orders] right answers of 143 rows after the last of two tasks."""
-    draw = np.random.default_rng(seed)
-    runs: list[dict[str, Any]] = []
-    confusion: list[dict[str, Any]] = []
-    for index, of_cell in enumerate(counts):
-        cell = f"lwf{index}@B0-2tasks"
-        for order, number in enumerate(of_cell):
-            run = {"cell": cell, "label": f"lwf{index}", "method": "lwf", "run": f"{cell}/0/seed:{order}/s0"}
-            runs.append(
-                {
-                    **run,
-                    "trial_digest": "c",
-                    "trial": 0,
-                    "purpose": "search",
-                    "scenario": "B0-2tasks",
-                    "dataset": "digits",
-                    "base": 1,
-                    "increments": "1",
-                    "tasks": 2,
-                    "class_order": f"seed:{order}",
-                    "seed": 0,
-                    "status": "completed",
-                    "split": "val",
-                    "objective": number / ROWS,
-                    "last_accuracy": number / ROWS,
-                }
-            )
-            first = int(draw.hypergeometric(number, ROWS - number, TASKS[0]))
-            known = [(0, 0, 0, TASKS[0])]
-            for true, n in enumerate((first, int(number) - first)):
-                known += [(1, true, true, n), (1, true, 1 - true, TASKS[true] - n)]
-            confusion += [
-                {
-                    **run,
-                    "split": "val",
-                    "after_task": task,
-                    "classifier": "head",
-                    "primary": True,
-                    "true_class": true,
-                    "predicted_class": answer,
-                    "count": n,
-                }
-                for task, true, answer, n in known
-            ]
-    results = Results(Path("simulated"))
-    results.__dict__["runs"] = pd.DataFrame(runs)
-    results.__dict__["confusion"] = pd.DataFrame(confusion)
-    results.__dict__["study"] = study_record(
-        {
-            "study": "simulated",
-            "data": {"name": "digits", "root": None},
-            "scenarios": [{"name": "B0-2tasks"}],
-            "methods": {f"lwf{index}": {"method": "lwf"} for index in range(len(counts))},
-            "search": {"objective": {"last_accuracy": "max"}, "trials": 4},
-            "protocol": {"validation": 0.1},
-        }
-    )
-    return results
 
 
 def verdicts(lakes: int, orders: int, accuracy: float, spread: float, apart: float = 0.0) -> tuple[int, int]:
@@ -88,7 +21,7 @@ def verdicts(lakes: int, orders: int, accuracy: float, spread: float, apart: flo
     found = covered = 0
     for index in range(lakes):
         some = slice(index * CELLS_OF_A_LAKE, (index + 1) * CELLS_OF_A_LAKE)
-        paired = compare(lake(a[some], index), lake(b[some], index), "last_accuracy")
+        paired = compare(lake(a[some, None], index), lake(b[some, None], index), "last_accuracy")
         found += any((cell.adjusted or 0.0) <= 0.05 for cell in paired.cells)
         for cell in paired.cells:
             assert cell.difference.value is not None
