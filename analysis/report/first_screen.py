@@ -69,7 +69,7 @@ def first_screen(results: Results) -> FirstScreen:
     rows = [_row(results, one, name) for group in groups.values() for one in group]
     table = pd.DataFrame(rows) if rows else None
     if table is not None:
-        empty = [c for c in table.columns if c.endswith(" ±") and table[c].isna().all()]
+        empty = [c for c in table.columns if table[c].isna().all()]
         empty += ["values"] if (table["values"] == "").all() else []
         empty += ["scenario"] if len(groups) == 1 else []
         table = table.drop(columns=empty)

@@ -301,13 +301,14 @@ class Rows {
     announce(turn ? `Sorted by ${head.textContent}, ${turn > 0 ? "ascending" : "descending"}` : "In the first order");
   }
   show() {
-    let count = 0, matching = 0;
+    const suits = row => shown(row.dataset) && row.textContent.toLowerCase().includes(this.words);
+    const fitting = new Set(this.rows.filter(suits)), matching = fitting.size;
+    const group = row => (this.by && this.by.turn ? "" : row.dataset.scenario || "");  // some of each scenario
+    const groups = new Set([...fitting].map(group)).size, count = {};
+    const least = this.open || matching <= FEW ? Infinity : Math.max(3, Math.floor((FEW - 2) / groups));
     [...this.body.rows].forEach(row => {
-      if (row.classList.contains("heading")) { row.hidden = true; return; }
-      const fits = shown(row.dataset) && row.textContent.toLowerCase().includes(this.words);
-      matching += fits;
-      row.hidden = !fits || (!this.open && count >= FEW - 2);
-      count += !row.hidden;
+      row.hidden = !fitting.has(row) || (count[group(row)] || 0) >= least;
+      if (!row.hidden) count[group(row)] = (count[group(row)] || 0) + 1;
     });
     if (!this.by || !this.by.turn) {
       let heading = null;
