@@ -14,7 +14,7 @@ from analysis.lake.several_runs import Runs
 from analysis.paper import latex
 from analysis.paper.figures import fitted, write
 from analysis.report.html_table import grid
-from analysis.report.page import ORDER, section
+from analysis.report.page import FAILED, ORDER, section
 from analysis.report.section import VIEWS, Section, Table
 from cl_core.errors import BadRequest
 
@@ -43,6 +43,8 @@ def export_paper(
         for name in _names():
             found = section(results, name)
             stem = _stem(name)
+            if found.text.startswith(FAILED):
+                captions.append(f"**{stem}**: {found.text}\n")
             if found.figure is not None:
                 said = caption(results, found)
                 figure, wide = fitted(found.figure)

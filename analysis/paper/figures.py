@@ -32,6 +32,8 @@ REMEDY = "pip install 'cl-search[paper]', and install Chrome or Chromium (BROWSE
 def fitted(figure: go.Figure) -> tuple[go.Figure, bool]:
     """Return a copy for a paper, and tell whether it goes over both columns. Colours and data stay."""
     out = go.Figure(figure)
+    if out._grid_ref is None:  # not made by `style.panels`
+        return out.update_layout(width=COLUMN, font={"size": _FONT}), False
     panels = _panels(out)
     wide = len(panels) > _STACKED
     width = PAGE if wide else COLUMN
@@ -98,7 +100,7 @@ def write(figures: Mapping[Path, go.Figure]) -> list[Path]:
     ]
     try:
         kaleido.write_fig_from_object_sync(jobs, kopts={"mathjax": False})
-    except RuntimeError as error:  # a browser that is missing, or that does not start
+    except (RuntimeError, kaleido.errors.KaleidoError) as error:  # often a browser that is missing
         raise BadRequest(f"figures cannot be drawn: {first_line(error)}: {REMEDY}") from error
     return [Path(job["path"]) for job in jobs]
 

@@ -71,6 +71,9 @@ ORDER = (
 )
 """The order of sections; other views follow by name."""
 
+FAILED = "This view failed:"
+"""The beginning of the text of a view that raised an error."""
+
 MARK = {
     "OK": "ok",
     "NOT OK": "bad",
@@ -175,13 +178,13 @@ def section(results: Results, name: str) -> Section:
         view = VIEWS[name]
         found: object = VIEWS[name](results)
     except BadRequest as error:
-        return Section(title, f"This view failed: {error}")
+        return Section(title, f"{FAILED} {error}")
     except Exception as error:  # whatever a view raises, the other views must stand
-        return Section(title, f"This view failed: {located(error, source_of(view))}")
+        return Section(title, f"{FAILED} {located(error, source_of(view))}")
     if isinstance(found, Section):
         return found
     rule = f"it must return a Section, not {type(found).__name__} ({defined_at(view)})"
-    return Section(title, f"This view failed: {rule}")
+    return Section(title, f"{FAILED} {rule}")
 
 
 def _facts(results: Results) -> dict[str, str]:

@@ -6,10 +6,13 @@ import shutil
 import subprocess
 import sys
 
+import plotly.graph_objects as go
 import pytest
 
+from analysis.lake.open import open_results
 from analysis.paper.export import export_paper
 from analysis.paper.figures import COLUMN, FORMATS, PAGE, fitted, write
+from analysis.report.section import VIEWS
 from analysis.report.style import panels
 from cl_core.errors import BadRequest
 
@@ -73,6 +76,22 @@ def test_panels_stand_in_one_column_or_over_both_and_never_overlap(titles, width
         assert 0 <= y[0] < y[1] <= 1
         for a, b in places[:number]:
             assert x[0] > a[1] or y[1] < b[0]
+
+
+def test_a_figure_without_panels_has_the_width_of_a_column():
+    figure, wide = fitted(go.Figure(go.Scatter(x=[1], y=[2])))
+    assert figure.layout.width == COLUMN
+    assert not wide
+
+
+def test_a_view_that_fails_is_named_in_the_captions(kept_lake, tmp_path, monkeypatch):
+    results = open_results(kept_lake)
+    monkeypatch.setitem(sys.modules, "kaleido", None)
+    with VIEWS.temporarily():
+        VIEWS.register("broken_view")(lambda results: 1 / 0)
+        with pytest.raises(BadRequest):
+            export_paper(results, tmp_path)
+    assert "**broken-view**: This view failed:" in (tmp_path / "captions.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="no Chrome or Chromium")
