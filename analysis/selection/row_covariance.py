@@ -39,7 +39,7 @@ def row_covariance(results: Results, runs: Sequence[str], split: str, metric: st
         return None
     frame = results.read("classes", runs, COLUMNS)
     frame = frame[(frame["split"] == split) & frame["primary"]]
-    if frame["correct_rows"].isna().any() or not set(runs) <= set(frame["run"]):
+    if frame["correct_rows"].isna().any() or not set(runs) <= set(frame["run"].unique()):
         return None
     names, known = pd.factorize(frame["class_name"], sort=True)
     counts = frame["n"].to_numpy()

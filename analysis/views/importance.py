@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,11 +18,9 @@ from analysis.report.section import VIEWS, Section
 from analysis.report.style import fade, panels, place, side_by_side
 from analysis.selection.selection import Cell, cells, split_selected_on
 from analysis.selection.trials import ADAPTIVE, span, trials
+from analysis.statistics.ped_anova import gridded, ped_anova
 from analysis.statistics.redraws import highest_by_chance
-from cl_core.hparams import Choice, Float, Int, Value
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
+from cl_core.hparams import Choice, Value
 
 TITLE = "Importance of hyperparameters"
 BEST_SHARE = 0.1  # share of the trials that counts as the best ...
@@ -101,7 +97,7 @@ def importance(results: Results) -> Section:
     formulas = [
         "importance_i = D(p_{best}, p_{all}) / Σ_j D_j, where D = Σ_x p_{all}(x) · "
         "(p_{best}(x) / p_{all}(x) − 1)² and p are Parzen densities of the values of i (Watanabe et al., "
-        "IJCAI 2023, arXiv 2304.10255; branches: arXiv 2601.20800; computed by Optuna)",
+        "IJCAI 2023, arXiv 2304.10255; branches: arXiv 2601.20800)",
         f"interval: 5 % to 95 % over {HALVES} random halves of the cell's trials, which spread as "
         "much as the whole does (delete-half jackknife; Shao & Wu, Annals of Statistics, 1989)",
         f"chance_i = q_i · Q / Σ_j D_j: q_i the 95 % quantile of D_i under {HALVES} random permutations of "
@@ -170,29 +166,27 @@ def _rows(cell: Cell, tried: Tried) -> Iterator[dict[str, Any]]:
     """One row a parameter, the most important first."""
     draw = np.random.default_rng(0)  # the same page for the same tables
     n = len(tried)
-    with _quiet():
-        measure = _measure(tried)
-        found = measure(tried.score)
-        halves = [np.where(draw.permutation(n) < n // 2, tried.score, np.nan) for _ in range(HALVES)]
-        again = [_shares(measure(half)) for half in halves]
-        chance = [measure(draw.permutation(tried.score)) for _ in range(HALVES)]
+    measure = _measure(tried)
+    found = measure(tried.score)
+    halves = [np.where(draw.permutation(n) < n // 2, tried.score, np.nan) for _ in range(HALVES)]
+    again = [_shares(measure(half)) for half in halves]
+    chance = [measure(draw.permutation(tried.score)) for _ in range(HALVES)]
     total = sum(found.values())
     share = _shares(found)
     redrawn = np.array([[one.get(p.name, 0.0) for p in tried.space] for one in chance])
     bounds = dict(zip((p.name for p in tried.space), highest_by_chance(redrawn), strict=True))
-    for p in sorted(tried.space, key=lambda p: -share.get(p.name, -1.0)):
+    for p in sorted(tried.space, key=lambda p: -share[p.name]):
         values = [one.get(p.name, 0.0) for one in again]
         low, high = np.quantile(values, [0.05, 0.95])
-        known = p.name in share  # Optuna before 5 leaves out what acts in a branch alone
         yield {
             "scenario": cell.scenario,
             "label": cell.label,
             "hyperparameter": p.short,
-            "importance": share[p.name] if known else None,
-            "from": float(low) if known else None,
-            "to": float(high) if known else None,
+            "importance": share[p.name],
+            "from": float(low),
+            "to": float(high),
             "first": float(np.mean([max(one, key=lambda k: one[k]) == p.name for one in again])),
-            "chance": float(bounds[p.name] / total) if known and total else None,
+            "chance": float(bounds[p.name] / total) if total else None,
             "only where": p.branch,
             "trials": sum(p.name in drawn for drawn in tried.drawn),
         }
@@ -204,21 +198,19 @@ def _shares(found: Mapping[str, float]) -> dict[str, float]:
 
 
 def _measure(tried: Tried) -> Callable[[NDArray[np.float64]], dict[str, float]]:
-    """Optuna's measure as a function of the trials' scores [n], nan for those to leave out."""
-    import optuna
+    """PED-ANOVA as a function of the trials' scores [n], nan for those to leave out.
 
-    kinds = {p.name: _distribution(p) for p in tried.space}
-    study = optuna.create_study(direction="minimize")
-    for drawn in tried.drawn:
-        distributions = {name: kinds[name] for name in drawn}
-        study.add_trial(optuna.trial.create_trial(params=drawn, distributions=distributions, value=0.0))
+    Numbers to choose from are neighbours, as in a range: what holds for one says something of the next.
+    """
+    columns = [
+        gridded(p.domain, [drawn.get(p.name) for drawn in tried.drawn], ordered=p.ends is not None)
+        for p in tried.space
+    ]
     best = max(BEST_SHARE, FEWEST_BEST / len(tried))
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best)
 
     def measured(score: NDArray[np.float64]) -> dict[str, float]:
-        return optuna.importance.get_param_importances(
-            study, evaluator=evaluator, target=lambda trial: -float(score[trial.number]), normalize=False
-        )
+        found = ped_anova(columns, score, best)
+        return {p.name: float(value) for p, value in zip(tried.space, found, strict=True)}
 
     return measured
 
@@ -227,35 +219,6 @@ def _options(p: Parameter) -> list[Value]:
     """The values of a choice, numbers by size."""
     assert isinstance(p.domain, Choice)
     return list(p.domain.options) if p.ends is None else sorted(p.domain.options)
-
-
-def _distribution(p: Parameter) -> BaseDistribution:
-    """Numbers to choose from are neighbours, as in a range: what holds for one says something of the next."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    match p.domain:
-        case Choice(options):
-            places = range(len(options))
-            return CategoricalDistribution(list(places)) if p.ends is None else IntDistribution(0, places[-1])
-        case Float(low, high, log):
-            return FloatDistribution(low, high, log=log)
-        case Int(low, high, log):
-            return IntDistribution(low, high, log=log)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Optuna says of every study that it was made, and warns of branches that few took: the table shows n."""
-    import optuna
-
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)
 
 
 def _figure(results: Results, shown: Sequence[Cell], frame: pd.DataFrame) -> go.Figure:
