@@ -27,7 +27,7 @@ from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints, net
 from cl_core.training.checks import check
 from cl_core.training.events import Event
 from cl_core.training.trainer import Training
-from search.commands.listing import PARADIGMS
+from search.commands.stored_cards import PARADIGMS
 from tests import tiny
 
 METHOD_NAMES = METHODS.names()
