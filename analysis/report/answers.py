@@ -33,9 +33,9 @@ def least_and_most(
     parts = []
     for scenario, mine in rows.groupby("scenario", sort=False):
         low, high = (mine.iloc[int(at)] for at in (np.argmin(mine[column]), np.argmax(mine[column])))
-        text = f"{low['label']} {least} ({low[column]:.{digits}f})"
+        text = f"{low['label']} {least} ({low[column]:z.{digits}f})"
         if len(mine) > 1:
-            text += f", {high['label']} {most} ({high[column]:.{digits}f})"
+            text += f", {high['label']} {most} ({high[column]:z.{digits}f})"
         parts.append(f"{scenario}: {text}")
     more = f"; and {len(parts) - MOST_SCENARIOS} more scenarios" if len(parts) > MOST_SCENARIOS else ""
     return f"{'; '.join(parts[:MOST_SCENARIOS])}{more}." if parts else ""
