@@ -280,6 +280,11 @@ class Rows {
     bar.append(this.more, csv);
     place.append(bar);
     this.show();
+    if (place.scrollWidth > place.clientWidth) {  // the keyboard scrolls it
+      place.tabIndex = 0;
+      place.setAttribute("role", "region");
+      place.setAttribute("aria-label", this.table.dataset.name);
+    }
   }
   sort(head) {
     const at = Number(head.dataset.place);

@@ -169,6 +169,24 @@ def test_every_control_has_a_name_and_headings_skip_no_level(fresh):
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
+def test_the_keyboard_reaches_the_content_sorts_and_scrolls(fresh):
+    def press(key, code):
+        for kind in ("keyDown", "keyUp"):
+            fresh.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+
+    press("Tab", 9)
+    assert fresh.run("document.activeElement.textContent") == "Skip to the content"
+    fresh.run("document.querySelector('#leaderboard th button').focus()")
+    fresh.send("Input.dispatchKeyEvent", type="keyDown", key="Enter", text="\r", windowsVirtualKeyCode=13)
+    assert fresh.run("document.querySelector('#leaderboard th').getAttribute('aria-sort')") == "ascending"
+    assert "Sorted by scenario" in fresh.run("document.getElementById('said').textContent")
+    fresh.run("document.querySelector('.filter').open = true")
+    press("Escape", 27)
+    assert fresh.run("document.querySelector('.filter').open") is False
+    wide = "[...document.querySelectorAll('.table')].filter(one => one.scrollWidth > one.clientWidth)"
+    assert fresh.run(f"{wide}.every(one => one.tabIndex === 0)")
+
+
 def test_printing_opens_what_is_folded(fresh):
     assert fresh.send("Page.printToPDF")["data"]
     assert fresh.run("[...document.querySelectorAll('details')].every(one => one.open)")
