@@ -63,14 +63,17 @@ def luck_of_rows(values: Array, errors: Array, draw: np.random.Generator, draws:
     return b2 / float(np.sqrt(np.clip(2 - (b2 / b3) ** 2, 0.5, 1.0)))  # 0.5: noise alone, 1: none
 
 
-def highest_by_chance(redrawn: Array, share: float = 0.05) -> Array:
-    """Return [n] bounds, of which chance exceeds any one in a share of cases; `redrawn` [draws, n] is chance.
+def highest_by_chance(seen: Array, redrawn: Array, share: float = 0.05) -> Array:
+    """Return [n] bounds, of which `seen` [n] exceeds any one in at most a share of cases by chance.
 
-    Each bound is its own quantile, times a factor that all share (Westfall & Young, 1993, single-step max-T).
+    `redrawn` [draws, n] is chance. Each bound is its own quantile, times a factor that all share (Westfall &
+    Young, 1993, single-step max-T). What was seen counts as one of the draws: under chance it is any of them,
+    so the share is exact however few draws there are.
     """
-    alone = np.quantile(redrawn, 1 - share, axis=0)
-    most = (redrawn / np.where(alone > 0, alone, 1.0)).max(axis=1)
-    out: Array = alone * max(1.0, float(np.quantile(most, 1 - share)))
+    every = np.vstack([seen, redrawn])
+    alone = np.quantile(every, 1 - share, axis=0)
+    alone = np.where(alone > 0, alone, 1.0)
+    out: Array = alone * float(np.quantile((every / alone).max(axis=1), 1 - share, method="higher"))
     return out
 
 

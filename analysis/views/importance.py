@@ -101,8 +101,8 @@ def importance(results: Results) -> Section:
         f"interval: 5 % to 95 % over {HALVES} random halves of the cell's trials, which spread as "
         "much as the whole does (delete-half jackknife; Shao & Wu, Annals of Statistics, 1989)",
         f"chance_i = q_i · Q / Σ_j D_j: q_i the 95 % quantile of D_i under {HALVES} random permutations of "
-        "the values, Q that of max_j D_j / q_j (Westfall & Young, 1993): one of several is high by chance "
-        "more often than each",
+        "the values and the values as they are, Q that of max_j D_j / q_j (Westfall & Young, 1993): one of "
+        "several is high by chance more often than each",
     ]
     counts = [len(tried[cell.name]) for cell in shown]
     n = f"n = {span(counts)} trials a cell"
@@ -174,7 +174,8 @@ def _rows(cell: Cell, tried: Tried) -> Iterator[dict[str, Any]]:
     total = sum(found.values())
     share = _shares(found)
     redrawn = np.array([[one.get(p.name, 0.0) for p in tried.space] for one in chance])
-    bounds = dict(zip((p.name for p in tried.space), highest_by_chance(redrawn), strict=True))
+    seen = np.array([found.get(p.name, 0.0) for p in tried.space])
+    bounds = dict(zip((p.name for p in tried.space), highest_by_chance(seen, redrawn), strict=True))
     for p in sorted(tried.space, key=lambda p: -share[p.name]):
         values = [one.get(p.name, 0.0) for one in again]
         low, high = np.quantile(values, [0.05, 0.95])

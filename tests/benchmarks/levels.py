@@ -33,7 +33,7 @@ CELLS = 3
 ERROR = float(np.sqrt(0.7 * 0.3 / ROWS))  # standard error of an accuracy of .7
 BUDGETS = ((3, 30), (15, 15), (1, 30))
 SPLIT: Mapping[str, tuple[int, ...]] = {"B0-2tasks": (1, 1)}
-TRIALS = 30  # of a cell with four hyperparameters
+TRIALS = 60  # of a cell with four hyperparameters
 
 
 def measure() -> Figures:

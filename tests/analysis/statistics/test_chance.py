@@ -103,5 +103,6 @@ def test_chance_lifts_any_hyperparameter_above_its_bound_in_one_of_twenty_cells(
     above = 0
     for _ in range(1000):
         redrawn = scale * draw.chisquare(2, (100, several))
-        above += bool((scale * draw.chisquare(2, several) > highest_by_chance(redrawn)).any())
-    assert 30 <= above <= 95
+        seen = scale * draw.chisquare(2, several)
+        above += bool((seen > highest_by_chance(seen, redrawn)).any())
+    assert 33 <= above <= 67  # 5 of 101 draws lie above: 49.5 cases are expected, 6.9 their deviation
