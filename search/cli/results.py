@@ -164,6 +164,8 @@ def advise(
             print_table(verb.COLUMNS, verb.rows_of(one))
             for line in verb.lines_of(one):
                 typer.echo(line)
+        if found.lacking:
+            typer.echo(f"left out, no trial that meets all constraints: {', '.join(found.lacking)}")
         if found.left_out:
             typer.echo(f"left out, fewer than {min_tasks} tasks: {', '.join(found.left_out)}")
 

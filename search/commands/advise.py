@@ -109,6 +109,7 @@ class Advice:
     direction: str
     scenarios: tuple[Scenario, ...]
     left_out: tuple[str, ...]  # scenarios with too few tasks
+    lacking: tuple[str, ...]  # scenarios without a trial that fits
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -139,7 +140,9 @@ def advise(folder: Path, wanted: Constraints) -> Advice:
         raise BadRequest(_impossible(every, long_enough, tables, bounds, wanted))
     left_out = dict.fromkeys(cell.scenario for cell in every if cell not in long_enough)
     name, direction = results.study.objective
-    return Advice(str(folder), name, direction, tuple(found), tuple(left_out))
+    shown = {one.scenario for one in found}
+    lacking = dict.fromkeys(cell.scenario for cell in long_enough if cell.scenario not in shown)
+    return Advice(str(folder), name, direction, tuple(found), tuple(left_out), tuple(lacking))
 
 
 def _scenario(

@@ -74,6 +74,12 @@ def test_a_constraint_that_the_best_trial_meets_costs_nothing(lake: Path) -> Non
     assert "--max-bytes 12.8kB costs nothing: excludes 0 of 6 trials" in lines_of(five)[1]
 
 
+def test_a_scenario_without_a_trial_that_fits_is_named(lake: Path) -> None:
+    found = advise(lake, Constraints(max_seconds="6"))  # four tasks of 1.5 s; five take 7.5 s
+    assert [one.scenario for one in found.scenarios] == ["B4-inc2"]
+    assert (found.lacking, found.left_out) == (("B0-5tasks",), ())
+
+
 def test_impossible_constraints_are_refused_with_how_many_each_excludes(lake: Path) -> None:
     with pytest.raises(BadRequest) as refusal:
         advise(lake, Constraints(max_bytes="1GB", max_seconds="5", min_tasks=5))
