@@ -56,7 +56,7 @@ def test_the_covariance_of_rows_is_the_mean_over_pairs_of_a_kind():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fresh", [1, 2, 4])
-def test_the_trial_that_is_called_the_best_is_so_as_often_as_said(fresh):
+def test_the_trial_that_is_called_the_best_is_so_at_least_as_often_as_said(fresh):
     """100 lakes: four cells of eight trials on one class order, the best two of each on fresh ones."""
     draw = np.random.default_rng(fresh)
     said, right = [], []
@@ -80,4 +80,4 @@ def test_the_trial_that_is_called_the_best_is_so_as_often_as_said(fresh):
         share = np.bincount(draws(part, 32).argmax(axis=1), minlength=32) / 4000
         said.append(share.max())
         right.append(int(share.argmax()) == int((level + own).argmax()))
-    assert np.mean(said) == pytest.approx(np.mean(right), abs=0.1)
+    assert np.mean(said) <= np.mean(right) + 0.05
