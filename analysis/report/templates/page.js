@@ -137,7 +137,7 @@ class Figure {
     };
     const out = {
       font: layout.font, hoverlabel: layout.hoverlabel, hovermode: layout.hovermode || "closest",
-      height: this.height, margin: { l: 52, r: 14, t: 8, b: 46 }, paper_bgcolor: "rgba(0,0,0,0)",
+      height: this.height, margin: { l: 52, r: 30, t: 8, b: 46 }, paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, dragmode: coarse ? false : "zoom",
       xaxis: axis("x"), yaxis: axis("y"), barmode: layout.barmode, bargap: layout.bargap,
       colorway: layout.colorway,
@@ -231,17 +231,18 @@ function swatch(trace) {
   };
   const out = svg("svg", { width: 26, height: 12, "aria-hidden": "true" });
   const dash = { dash: "7 4", dot: "2 3", dashdot: "7 3 2 3", longdash: "10 4" }[line.dash] || "none";
-  if (mode.includes("lines") || !mode) {
+  if (mode.includes("lines") || (!mode && trace.type !== "bar")) {
     out.append(svg("line", { x1: 0, x2: 26, y1: 6, y2: 6, stroke: colour, "stroke-width": 2, "stroke-dasharray": dash }));
   }
   if (mode.includes("markers") || trace.type === "bar") {
+    const symbol = trace.type === "bar" ? "square" : String(first(marker.symbol));
     const points = {
       square: "9,2 17,2 17,10 9,10", diamond: "13,1 18,6 13,11 8,6", "triangle-up": "13,1 18,10 8,10", "triangle-down": "13,11 18,2 8,2",
       x: "9,1 13,5 17,1 18,3 14,6 18,9 17,11 13,7 9,11 8,9 12,6 8,3", hexagon: "10,1 16,1 19,6 16,11 10,11 7,6",
       star: "13,0 14,4 19,4 15,7 17,12 13,9 9,12 11,7 7,4 12,4",
-    }[String(first(marker.symbol)).replace("-open", "")];
+    }[symbol.replace("-open", "")];
     const shape = points ? svg("polygon", { points }) : svg("circle", { cx: 13, cy: 6, r: 4.5 });
-    const open = String(first(marker.symbol)).endsWith("-open");
+    const open = symbol.endsWith("-open");
     shape.setAttribute("fill", open ? "none" : colour);
     shape.setAttribute("stroke", colour);
     out.append(shape);
