@@ -126,6 +126,12 @@ def test_a_query_joins_tables_and_metrics_of_some_runs(lake):
         results.query("select nothing from runs")
 
 
+@pytest.mark.parametrize("table", TABLES)
+def test_a_query_of_a_table_alone_gives_its_rows(lake, table):
+    results = open_results(lake)
+    assert len(results.query(f"select run from {table}").arrow()) == len(results.rows(table))
+
+
 def test_what_may_be_missing_has_one_type_whether_it_is_missing_or_not(lake):
     results = open_results(lake)
     for runs in (None, [r for r in results.runs["run"] if "icarl" in r], []):
