@@ -12,17 +12,20 @@ from typing import Any
 
 from analysis.lake.checksums import read_sealed
 from analysis.lake.run_folder import SCHEMA, table_folder
-from search.lake.writer import read_rows, write_rows
+from search.lake.writer import drop_gathered, read_rows, write_rows
 
 
 def mark(folder: Path, run: str, task: int, row: Mapping[str, Any] | None = None) -> None:
     """Write into the row of an ended run after which task the stopper would have ended it.
 
-    `row` is the run's row if it is known, which may come from the gathered file. Otherwise it is read from
-    the run's own file, and no other file is opened.
+    `row` is the run's row if it is known, which may come from a merged file: it leaves that file, so that no
+    reader finds it twice. Otherwise it is read from the run's own file, and no other file is opened.
     """
+    known = row
     row = row or next(iter(read_rows(folder, "runs", run)), None)
     path = table_folder(folder, "runs") / SCHEMA
     if row is None or row["audited_after"] == task or not path.exists():
         return
     write_rows(folder, "runs", run, [{**row, "audited_after": task}], read_sealed(path).schema)
+    if known is not None:
+        drop_gathered(folder, "runs", [run])

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.lake.run_folder import JOURNAL, file_stem
+from analysis.lake.run_folder import JOURNAL, file_stem, table_folder
 from analysis.lake.run_rows import run_rows
 from search.cells.search_queue import SearchQueue
-from search.lake.writer import start_tables
+from search.lake.writer import gather, start_tables
 from search.storage.journal import read_file
 from search.worker.job import Job
 from tests.search.simulation import SCHEMAS, TASKS, ended, told, write_row
@@ -124,8 +125,9 @@ def test_an_audited_run_reads_its_own_row_alone(
     assert len(opened) == 2 * len(marked)
 
 
+@pytest.mark.parametrize("merged", [False, True])
 def test_a_mark_that_a_crash_swallowed_is_made_when_the_folder_is_opened_again(
-    study: Any, tmp_path: Path
+    merged: bool, study: Any, tmp_path: Path
 ) -> None:
     resolved = study({"lwf": None}, trials=40, stopper="asha", audit=0.3, sampler="random")
     with SearchQueue(resolved, tmp_path, bases=False) as cells:
@@ -141,8 +143,11 @@ def test_a_mark_that_a_crash_swallowed_is_made_when_the_folder_is_opened_again(
             cells.done(ended(job.id, status, (value,), value))
     assert job is not None
     assert run_rows(tmp_path)[job.id]["audited_after"] is None
+    if merged:
+        gather(tmp_path)
     with SearchQueue(resolved, tmp_path, bases=False):
         assert run_rows(tmp_path)[job.id]["audited_after"] == 1
+    assert pd.read_parquet(table_folder(tmp_path, "runs"))["run"].is_unique
     assert told(tmp_path, CELL)[job.spec.trial][1] == "COMPLETE"
 
 
