@@ -20,6 +20,11 @@ def methods(results: Results) -> set[str]:
     return own or set(results.labels)
 
 
+def decimal(value: float, sign: str = "") -> str:
+    """A number with three decimals and a true minus; with `sign` "+" also a plus."""
+    return f"{value:{sign}z.3f}".replace("-", "−")
+
+
 def least_and_most(
     frame: pd.DataFrame, column: str, least: str, most: str, among: Collection[str], digits: int = 3
 ) -> str:

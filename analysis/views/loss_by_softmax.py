@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.lake.results import Results
+from analysis.report.answers import decimal
 from analysis.report.section import VIEWS, Section, Table
 from analysis.selection.selection import orders_sentence, same_sentence
 from analysis.statistics.intervals import INTERVAL
@@ -102,8 +103,7 @@ def _gain(
         if first is not None and second is not None:
             gap = (roles.sample(first, _METRIC) - roles.sample(second, _METRIC)).mean
             gains += [] if gap.value is None else [gap.value]
-    text = (
-        f"{_WITH[method]} in {place}, the {_words(scopes[0])} gives {np.mean(gains):+.3f} over the "
-        f"{_words(scopes[1])}, mean over {len(gains)} {'loss' if len(gains) == 1 else 'losses'}."
+    return (
+        f"{_WITH[method]} in {place}, the {_words(scopes[0])} gives {decimal(float(np.mean(gains)), '+')} "
+        f"over the {_words(scopes[1])}, mean over {len(gains)} {'loss' if len(gains) == 1 else 'losses'}."
     )
-    return text.replace("-0.", "−0.")

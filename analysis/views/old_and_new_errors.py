@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.lake.results import Results
+from analysis.report.answers import decimal
 from analysis.report.lines import Line, drawn
 from analysis.report.section import VIEWS, Section
 from analysis.selection.selection import by_classifier, cells, orders_sentence, same_sentence, split_of
@@ -84,9 +85,8 @@ def _answer(table: pd.DataFrame) -> str:
     """Say of how many classifiers the errors flow to the newest task, and of which the most."""
     biased = int((table["asymmetry"] > 0).sum())
     most = table.iloc[int(table["asymmetry"].abs().to_numpy().argmax())]
-    text = (
+    return (
         f"After the last task, errors flow to the newest task for {biased} of {len(table)} classifiers. "
-        f"The largest asymmetry is {most['asymmetry']:+.3f}: {most['label']} ({most['classifier']}) in "
-        f"{most['scenario']}."
+        f"The largest asymmetry is {decimal(most['asymmetry'], '+')}: {most['label']} ({most['classifier']}) "
+        f"in {most['scenario']}."
     )
-    return text.replace("-0.", "−0.")

@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.lake.results import Results
+from analysis.report.answers import decimal
 from analysis.report.identity import about, identities
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import panels, place
@@ -106,10 +107,11 @@ def _answer(groups: Mapping[tuple[str, int], Sequence[SplitValues]]) -> str:
         gains = [by[names[-1]][label] - by[names[0]][label] for label in both]
         where = f" ({data}, {classes} classes)" if len(groups) > 1 else ""
         parts.append(
-            f"{names[-1]} gives {np.mean(gains):+.3f} in last accuracy over {names[0]}{where}, mean over "
-            f"{len(both)} {'label' if len(both) == 1 else 'labels'}; {sum(gain > 0 for gain in gains)} gain."
+            f"{names[-1]} gives {decimal(float(np.mean(gains)), '+')} in last accuracy over "
+            f"{names[0]}{where}, mean over {len(both)} {'label' if len(both) == 1 else 'labels'}; "
+            f"{sum(gain > 0 for gain in gains)} gain."
         )
-    return " ".join(parts).replace("-0.", "−0.")
+    return " ".join(parts)
 
 
 def _figure(results: Results, groups: Mapping[tuple[str, int], Sequence[SplitValues]]) -> go.Figure:

@@ -15,6 +15,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.lake.results import Results
+from analysis.report.answers import decimal
 from analysis.report.identity import about, identities
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import EDGE, panels, place
@@ -117,9 +118,9 @@ def _answer(found: Sequence[Balance]) -> str:
         methods = [one for one in here if one.cell.method not in (_JOINT, "finetune")] or here
         best = min(methods, key=lambda one: one.lost)
         parts.append(
-            f"In {scenario}, {best.cell.label} has the smallest sum of both: forgetting "
-            f"{best.forgetting.value:.3f}, "
-            f"intransigence {best.intransigence.value:.3f}.".replace("-0.", "−0.")
+            f"In {scenario}, {best.cell.label} has the smallest sum of both: "
+            f"forgetting {decimal(best.forgetting.value or 0.0)}, "
+            f"intransigence {decimal(best.intransigence.value or 0.0)}."
         )
     return " ".join(parts)
 

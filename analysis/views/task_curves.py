@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
 from analysis.lake.results import Results
+from analysis.report.answers import decimal
 from analysis.report.identity import PALETTE, about
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import EDGE, panels, place
@@ -73,14 +74,14 @@ def _largest(matrix: Matrix) -> tuple[float, int]:
 
 def _answer(found: dict[tuple[str, str], Matrix]) -> str:
     """Compare the accuracy on the task before the last one with that when it was learnt."""
-    fresh = [float(matrix[-2, -2] - matrix[-1, -2]) for matrix in found.values()]
+    fresh = float(np.mean([matrix[-2, -2] - matrix[-1, -2] for matrix in found.values()]))
     place, matrix = max(found.items(), key=lambda item: _largest(item[1])[0])
     loss, task = _largest(matrix)
-    text = (
-        f"One further task takes {np.mean(fresh):+.3f} from the task before it, mean over {len(found)} "
-        f"cells. The largest loss is {loss:.3f}: {place[1]} on task {task} in {place[0]}."
+    return (
+        f"One further task takes {decimal(fresh)} from the task before it, mean over {len(found)} "
+        f"{'cell' if len(found) == 1 else 'cells'}. The largest loss is {decimal(loss)}: {place[1]} on task "
+        f"{task} in {place[0]}."
     )
-    return text.replace("+-", "−").replace("+", "").replace("-0.", "−0.")
 
 
 def _figure(found: dict[tuple[str, str], Matrix]) -> go.Figure:

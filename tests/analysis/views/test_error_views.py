@@ -7,6 +7,7 @@ import pytest
 from analysis.views.class_drilldown import class_drilldown
 from analysis.views.forgetting import forgetting_view
 from analysis.views.old_and_new_errors import old_and_new_errors
+from analysis.views.split_effects import split_effects
 from analysis.views.stability_plasticity import stability_plasticity
 from analysis.views.task_and_class import task_and_class
 from analysis.views.task_curves import task_curves
@@ -66,6 +67,20 @@ def test_the_largest_loss_of_a_task_is_since_it_was_learnt(results):
     assert found["task 1"] == pytest.approx(16 / 20)
     assert found["largest loss"] == pytest.approx(9 / 20)
     assert found["of task"] == 0
+
+
+def test_a_minus_in_a_sentence_is_that_of_a_number_and_never_of_a_name(tmp_path):
+    runs = [
+        Hand("kd-0.5", [FIRST, LWF], (2, 2)),
+        Hand("kd-0.5", [FIRST, JOINT], (2, 2), scenario="B2-0.1"),
+        Hand("joint", [FIRST, LWF], (2, 2), scenario="B2-0.1"),
+    ]
+    results = lake(tmp_path / "run", runs)
+    views = (old_and_new_errors, stability_plasticity, task_curves, split_effects)
+    answers = [view(results).answer for view in views]
+    assert all("kd-0.5" in answer for answer in answers[:3])
+    assert "B2-0.1" in answers[3]
+    assert "intransigence −0.150" in answers[1]
 
 
 def test_a_class_is_shown_with_what_it_is_mistaken_for(results):
