@@ -24,7 +24,7 @@ _UNITS = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
 
 @VIEWS.register("time_spent")
 def time_spent(results: Results) -> Section:
-    """Seconds of training by label and purpose; a shared first task counts once, where it was trained."""
+    """Seconds of training by label and purpose; a first task that several runs share counts once."""
     tasks = _tasks(results)
     if tasks.empty or not tasks["seconds"].sum():
         return Section(TITLE, "No task has ended yet.", optional=True)
@@ -45,12 +45,11 @@ def time_spent(results: Results) -> Section:
     saved = tasks[tasks["shared"]].groupby(keys)["seconds"].sum() / amount
     table = _joined(table, saved, "saved by sharing").reset_index(drop=True)
     text = (
-        f"In {unit} of training, added over workers. A first task that several runs share counts where it "
-        "was trained; “saved by sharing” is the training that other runs did not repeat. Loading, "
-        "evaluation and "
-        "waiting are not included."
+        f"In {unit} of training, added over workers. A first task that several runs share counts once: in "
+        "the run that trained it, or in one of them where a job of its own did. “Saved by sharing” is the "
+        "training that the others did not repeat. Loading, evaluation and waiting are not included."
     )
-    formulas = ["time of a label: Σ seconds over the tasks that its runs trained themselves"]
+    formulas = ["time of a label: Σ seconds over the tasks of its runs, without those saved by sharing"]
     n = f"n = {len(mine):,} trained tasks in {mine['run'].nunique():,} runs"
     return Section(
         TITLE,
@@ -65,18 +64,23 @@ def time_spent(results: Results) -> Section:
 
 
 def _tasks(results: Results) -> pd.DataFrame:
-    """The trained tasks of every run: scenario, label, run, task, part, shared, seconds."""
+    """The trained tasks of every run: scenario, label, run, task, part, shared, seconds.
+
+    `shared` is a first task that another row counts.
+    """
     runs = results.runs[["run", "scenario", "purpose", "status"]]
-    tasks = results.tasks[["run", "cell", "label", "task", "shared", "seconds"]].merge(
-        runs, on="run", how="left"
-    )
-    where = results.runs.drop_duplicates("cell").set_index("cell")["scenario"]
-    tasks["scenario"] = tasks["scenario"].fillna(tasks["cell"].map(where))
+    names = ["run", "cell", "label", "task", "shared", "checkpoint", "seconds"]
+    tasks = results.tasks[names].merge(runs, on="run", how="left")
+    tasks["scenario"] = tasks["scenario"].fillna(tasks["cell"].str.partition("@")[2])
     tasks["shared"] = tasks["shared"].astype(bool)
+    first = tasks[tasks["task"] == 0]
+    trained = first.loc[~first["shared"], "checkpoint"]
+    by_a_job = first[~first["checkpoint"].isin(trained)].drop_duplicates("checkpoint")
+    tasks.loc[by_a_job.index, "shared"] = False
     part = tasks["purpose"].map(_OF_PURPOSE).fillna("evaluation")
     part = part.mask(tasks["status"].isin(["stopped", "failed"]), "stopped or failed")
     tasks["part"] = part.mask(tasks["status"].isna(), "unfinished")
-    return tasks[tasks["scenario"].notna()]
+    return tasks
 
 
 def _order(results: Results, column: str) -> dict[str, int]:

@@ -50,6 +50,19 @@ def test_time_counts_a_shared_first_task_once_and_names_lost_runs(tmp_path):
     assert "runs that stopped or failed took 50%" in section.answer
 
 
+def test_a_first_task_that_a_job_of_its_own_trained_counts_once(tmp_path):
+    runs = [Hand("lwf", COUNTS, seconds=(10, 20), trial=n, shared=True) for n in range(3)]
+    row = time_spent(lake(tmp_path / "run", runs)).table.iloc[0]
+    assert (row["seconds"], row["first tasks"], row["saved by sharing"]) == (70.0, 10.0, 20.0)
+
+
+def test_tasks_of_a_cell_without_an_ended_run_are_unfinished_time(tmp_path):
+    results = lake(tmp_path / "run", [Hand("lwf", COUNTS, seconds=(10, 20))])
+    results.runs = results.runs.iloc[:0]
+    row = time_spent(results).table.iloc[0]
+    assert (row["scenario"], row["unfinished"]) == ("B0-2tasks", 30.0)
+
+
 def test_margins_are_compared_between_new_and_old_classes(tmp_path):
     runs = [Hand("lwf", COUNTS, scores=[(1.0, 3.0, -0.1), (4.0, 1.0, 0.2)])]
     found = score_bias(lake(tmp_path / "run", runs)).table.iloc[0]
