@@ -28,8 +28,10 @@ _PANELS = 16
 
 @dataclass(frozen=True)
 class Searched:
-    """A cell's trials, the best first: each hyperparameter's place in [0, 1] of the range tried, and "
-    "names."""
+    """The trials of a cell, the best first: the place of each value in the range tried, from 0 to 1.
+
+    `ticks` are the ranges in words, by hyperparameter.
+    """
 
     cell: Cell
     places: pd.DataFrame
@@ -97,7 +99,7 @@ def _searched(results: Results, cell: Cell) -> Searched | None:
 
 def _place(values: pd.Series) -> tuple[pd.Series, str]:
     """The place of each value in [0, 1] of the range tried, and the range in words."""
-    known = [value for value in values if not pd.isna(value)]
+    known = values.dropna().tolist()  # of Python's types
     if any(isinstance(value, str | bool) for value in known):
         names = sorted({str(value) for value in known})
         at = {name: index / max(1, len(names) - 1) for index, name in enumerate(names)}
@@ -136,8 +138,7 @@ def _answer(found: Sequence[Searched]) -> str:
     width, name, one = min(known, key=lambda pair: pair[0])
     return (
         f"The best {one.best} of {len(one.places)} trials of {one.cell.label} in {one.cell.scenario} agree "
-        "most "
-        f"on {name}: they span {width:.0%} of the range tried."
+        f"most on {name}: they span {width:.0%} of the range tried."
     )
 
 

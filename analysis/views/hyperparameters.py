@@ -238,7 +238,7 @@ def _tried(values: pd.Series) -> str:
 
 def _value(value: object) -> float | str:
     """A number, or the text of a truth value or name."""
-    if isinstance(value, bool | str):
+    if isinstance(value, bool | np.bool_ | str):  # NumPy's: of a column whose values may be missing
         return str(value)
     return float(value)  # type: ignore[arg-type]
 

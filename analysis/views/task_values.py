@@ -126,11 +126,11 @@ def _figure(courses: Sequence[Course]) -> go.Figure:
     for course in courses:
         for name in course.names:
             where = place(pairs.index((course.scenario, course.label, name)), figure)
-            values = course.tasks[name]
+            values = course.tasks[name].tolist()  # of Python's types
             figure.add_trace(
                 go.Scatter(
                     x=list(course.tasks["task"]),
-                    y=[str(v) if isinstance(v, bool | str) else float(v) for v in values],
+                    y=[None if pd.isna(v) else str(v) if isinstance(v, bool | str) else v for v in values],
                     mode="lines+markers",
                     line={"color": course.colour, "width": 1.2},
                     opacity=0.7,
@@ -142,7 +142,7 @@ def _figure(courses: Sequence[Course]) -> go.Figure:
         mine = [
             c.tasks[name] for c in courses if (c.scenario, c.label) == (scenario, label) and name in c.names
         ]
-        if spans_decades([value for values in mine for value in values]):
+        if spans_decades([value for values in mine for value in values.tolist()]):
             figure.update_yaxes(type="log", dtick=1, tickformat="~g", **place(index, figure))
     figure.update_layout(showlegend=False)
     figure.update_xaxes(title_text="task", dtick=1)

@@ -7,6 +7,7 @@ import pytest
 
 from analysis.lake.open import open_results
 from analysis.views.best_tenth import best_tenth
+from analysis.views.hyperparameters import hyperparameters
 from analysis.views.loss_by_softmax import loss_by_softmax
 from analysis.views.split_effects import split_effects
 from analysis.views.variance_parts import Components, variance_parts
@@ -88,6 +89,15 @@ def test_losses_stand_across_softmaxes(tmp_path):
     frame = section.tables[0].frame.set_index("loss")
     assert frame["difference"].tolist() == pytest.approx([0.1, 0.3], abs=1e-3)
     assert "separated softmax gives +0.200 over the global softmax, mean over 2 losses" in section.answer
+
+
+def test_a_truth_value_stays_one_in_a_column_that_may_lack_it(tmp_path):
+    runs = [Hand("lwf", counts(n), trial=n, hp={"flip": n % 2 == 0, "kd_weight": 1.0 + n}) for n in range(10)]
+    results = lake(tmp_path / "run", [*runs, Hand("bic", counts(5))])
+    assert results.runs["hp.flip"].dtype == "boolean"
+    tried = hyperparameters(results).table.set_index("hyperparameter").loc["flip"]
+    assert (tried["best"], tried["tried"]) == ("False", "False, True")
+    assert best_tenth(results).table.set_index("hyperparameter").loc["flip", "range tried"] == "False … True"
 
 
 def test_the_best_tenth_shares_the_value_that_decides(tmp_path):

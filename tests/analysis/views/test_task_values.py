@@ -7,6 +7,7 @@ from pathlib import Path
 from analysis.lake.open import open_results
 from analysis.lake.run_folder import STUDY
 from analysis.report.section import VIEWS
+from tests.analysis.hand_counts import Hand, lake
 from tests.analysis.planted import Plan, write
 
 
@@ -20,3 +21,17 @@ def test_a_search_costs_its_confirmation_and_every_base_task_that_was_not_shared
     (table,) = VIEWS["task_values"](open_results([fixed, inside])).tables
     found = dict(zip(table.frame["protocol"], table.frame["image-steps"], strict=True))
     assert found == {"validation": (4 + 6) * 3000, "chf": 3000}
+
+
+def test_values_that_another_label_lacks_are_drawn_as_what_they_are(tmp_path: Path) -> None:
+    counts = [[[9]], [[6, 4], [1, 9]]]
+    runs = [
+        Hand("lwf", counts, order=order, hp={"exemplars_total": total, "flip": total > 9})
+        for order, total in (("natural", 2), ("seed:1", 200))
+    ]
+    folder = lake(tmp_path / "run", [*runs, Hand("bic", counts)]).folder
+    text = (folder / STUDY).read_text()
+    (folder / STUDY).write_text(f"{text}protocol: {{select_on: chf}}\n")
+    figure = VIEWS["task_values"](open_results(folder)).figure
+    assert [line.y for line in figure.data] == [(2,), ("False",), (200,), ("True",)]
+    assert figure.layout.yaxis.type == "log"
