@@ -59,7 +59,7 @@ def score_bias(results: Results) -> Section:
         "margin of the true class: mean score of the true class − mean of the largest other score, over the "
         "rows of a class; the mean over classes of one age",
         "age: tasks since a class was learnt, after the last task",
-        "new − old: the newest task's mean − that of all older classes",
+        "new − old: the newest task's mean − the mean of the older tasks' means",
     ]
     return Section(
         TITLE,
