@@ -35,7 +35,7 @@ def failures(results: Results) -> Section:
                 "of runs": len(cell),
                 "after tasks": _span(mine["tasks_done"]),
                 "set apart by": _apart(mine, cell[cell["status"] == "completed"]),
-                "example": str(mine["error"].iloc[0])[:_EXAMPLE],
+                "example": mine["error"].str.slice(0, _EXAMPLE).iloc[0],
                 "run": mine["run"].iloc[0],
             }
         )
@@ -44,10 +44,8 @@ def failures(results: Results) -> Section:
     kinds = kinds.sort_values("runs", ascending=False, kind="stable").reset_index(names="error")
     text = (
         f"“Set apart by” names the hyperparameter by whose value at least {_APART:.0%} of all pairs of a "
-        "failed "
-        "and a completed run of the cell are told apart, with that share. It is the best of several, so it "
-        "is "
-        "a hint, not a proof."
+        "failed and a completed run of the cell are told apart, with that share. It is the best of several, "
+        "so it is a hint, not a proof."
     )
     most = kinds.iloc[0]
     return Section(

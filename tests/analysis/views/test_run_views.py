@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from analysis.views.failures import failures
@@ -83,6 +84,13 @@ def test_failures_name_the_value_that_sets_them_apart(tmp_path):
     assert (row["error"], row["failed"], row["of runs"]) == ("NonFiniteLoss", 3, 7)
     assert row["set apart by"] == "larger kd_weight (1.00)"
     assert section.answer == "3 of 7 runs failed (42.9%); 3 of them with NonFiniteLoss."
+
+
+def test_a_failure_without_an_error_has_no_example(tmp_path):
+    runs = [Hand("lwf", COUNTS), Hand("bic", [], status="failed")]
+    row = failures(lake(tmp_path / "run", runs)).table.iloc[0]
+    assert row["error"] == "unknown"
+    assert pd.isna(row["example"])
 
 
 def test_no_failure_is_no_section(tmp_path):
