@@ -61,6 +61,11 @@ def test_accuracy_is_the_task_found_times_the_class_found_within_it(results):
     assert "harder part for 2 of 2 classifiers" in task_and_class(results).answer
 
 
+def test_joint_training_finds_the_task_most_often_under_no_label(tmp_path):
+    runs = [Hand("lwf", [FIRST, LWF], (2, 2)), Hand("upper", [FIRST, JOINT], (2, 2), method="joint")]
+    assert "lwf (head) in B0-2tasks finds it" in task_and_class(lake(tmp_path / "run", runs)).answer
+
+
 def test_the_largest_loss_of_a_task_is_since_it_was_learnt(results):
     found = row(task_curves(results))
     assert found["task 0"] == pytest.approx(8 / 20)
