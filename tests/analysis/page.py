@@ -63,7 +63,7 @@ def metric_table() -> str:
 def view_table() -> str:
     """Return the table of views in the order of the report: name and question."""
     names = [*ORDER, *sorted(set(VIEWS.names()) - {*ORDER})]
-    rows = [(name, " ".join((VIEWS[name].__doc__ or "").split())) for name in names]
+    rows = [(name, " ".join((VIEWS[name].__doc__ or "").split()).replace("|", "\\|")) for name in names]
     return "| view | shows |\n|---|---|\n" + "".join(f"| `{name}` | {text} |\n" for name, text in rows)
 
 

@@ -26,6 +26,16 @@ def test_every_column_but_the_shared_ones_stands_on_the_page() -> None:
     assert all(f"| `{c.name}` |" in page for table in TABLES for c in columns(table) if c.name not in shared)
 
 
+@pytest.mark.parametrize("name", GENERATED)
+def test_every_row_of_a_table_has_the_cells_of_its_head(name: str) -> None:
+    """A | within a cell is escaped."""
+    columns_before = 0
+    for line in written(name).splitlines():
+        found = len(re.findall(r"(?<!\\)\|", line))
+        assert not columns_before or not found or found == columns_before, line
+        columns_before = found
+
+
 @pytest.mark.parametrize("name", ["columns", "metrics"])
 def test_no_subscript_ends_within_a_word(name: str) -> None:
     """`A_new` would have the subscript n alone: longer ones are written `A_{new}`."""
