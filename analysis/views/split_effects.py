@@ -51,8 +51,8 @@ def split_effects(results: Results) -> Section:
     found = [one for group in groups.values() for one in _sorted(group)]
     text = (
         f"{same_sentence(split)} Only splits of the same data and number of classes are compared. Last "
-        "accuracy is over all of them, so it compares across splits; an average over tasks does not. The standard "
-        "deviation over class orders is the effect of the order."
+        "accuracy is over all of them, so it compares across splits; an average over tasks does not. The "
+        "standard deviation over class orders is the effect of the order."
     )
     return Section(
         TITLE,
