@@ -42,6 +42,7 @@ _SPECIAL = {
     "”": "''",
     "’": "'",
 }
+_FOREIGN = re.compile(r"[^\x20-\x7e\u00a1-\u017f]")
 _DIRECTIONS = {
     **{name.replace("_", " "): direction for name, (direction, _) in OBJECTIVES.items()},
     "average incremental": "max",
@@ -65,7 +66,12 @@ _FITS = 10  # columns at most that fit without being scaled
 def escaped(text: object) -> str:
     """Return text that LaTeX sets as it is written; characters that it cannot type become question marks."""
     out = "".join(_SPECIAL.get(character, character) for character in str(text))
-    return re.sub(r"[^\x20-\x7e\u00a1-\u017f]", "?", out)
+    return _FOREIGN.sub("?", out)
+
+
+def _readable(text: str) -> bool:
+    """Tell whether LaTeX can type most of a text; of one in another script it can type nothing."""
+    return 2 * escaped(text).count("?") <= len(text)
 
 
 def table(grid: Grid, caption: str, label: str, references: Collection[str] = ()) -> str:
@@ -79,7 +85,7 @@ def table(grid: Grid, caption: str, label: str, references: Collection[str] = ()
     body = []
     for number, row in enumerate(grid.rows):
         if row.heading:
-            said = escaped(" ".join(row.heading))
+            said = escaped(" ".join(filter(_readable, row.heading)))
             body.append(f"\\multicolumn{{{grid.columns}}}{{p{{\\linewidth}}}}{{{said}}} \\\\")
         elif row.group:
             body.append("\\addlinespace")

@@ -48,6 +48,12 @@ def test_a_scenario_with_few_rows_gets_no_mark_and_begins_apart():
     assert last == r"B4 & lwf & 0.100 {\scriptsize $\pm$ 0.010} & 0.300 \\"
 
 
+def test_a_heading_in_a_script_that_latex_cannot_type_is_left_out():
+    frame = pd.DataFrame([["A1", "蒸馏效果好", "BiC wins", 0.5]], columns=["claim", "text", "said", "value"])
+    text = table(grid(frame, "claim", ("claim", "text", "said")), "c", "l")
+    assert r"{p{\linewidth}}{A1 BiC wins} \\" in text
+
+
 def test_two_header_rows_become_groups_over_a_rule():
     frame = pd.DataFrame([["lwf", 0.1, 0.2, 0.3]])
     frame.columns = pd.MultiIndex.from_tuples([("", "label"), ("B0", "a"), ("B0", "b"), ("B4", "a")])
