@@ -44,7 +44,7 @@ _SPECIAL = {
 }
 _FOREIGN = re.compile(r"[^\x20-\x7e\u00a1-\u017f]")
 _DIRECTIONS = {
-    **{name.replace("_", " "): direction for name, (direction, _) in OBJECTIVES.items()},
+    **{name.replace("_", " "): direction for name, (direction, _) in OBJECTIVES.items() if name != "seconds"},
     "average incremental": "max",
     "without first task": "max",
     "accuracy": "max",
@@ -55,9 +55,10 @@ _DIRECTIONS = {
     "P(task)": "max",
     "P(class | task)": "max",
 }
-"""The columns of which one direction is better: name -> max or min."""
+"""The columns of which one direction is better: name -> max or min. Time spent is that of a whole search."""
 
 _COLUMNS = {"num": "r", "text": "l", "text long": "p{38mm}"}
+_PARTS = {"class", "factor"}  # columns of tables whose rows are parts of a label
 _FEWEST = 3  # rows with a value for marks
 _NARROW = 7  # columns in the usual size, in one column of the page
 _FITS = 10  # columns at most that fit without being scaled
@@ -163,10 +164,12 @@ def _marks(grid: Grid, references: Collection[str]) -> Mapping[tuple[int, int], 
     """(row, column) -> textbf of the best value of a column, and underline of the second.
 
     Rows are compared within a scenario, where the table has that column. Rounded values that are equal are
-    marked alike.
+    marked alike. Rows that are the classes of a label, or the levels of a factor, are no rivals.
     """
     out: dict[tuple[int, int], str] = {}
     leaves = [cell.text for cell in grid.leaves]
+    if not _PARTS.isdisjoint(leaves):
+        return out
     groups: dict[str, list[int]] = {}
     for number, row in enumerate(grid.rows):
         said = dict(zip(leaves, (cell.text for cell in row.cells), strict=True))

@@ -48,6 +48,12 @@ def test_a_scenario_with_few_rows_gets_no_mark_and_begins_apart():
     assert last == r"B4 & lwf & 0.100 {\scriptsize $\pm$ 0.010} & 0.300 \\"
 
 
+@pytest.mark.parametrize("names", [("class", "accuracy"), ("factor", "last accuracy"), ("n", "seconds")])
+def test_parts_of_a_label_and_the_time_of_a_search_are_no_rivals(names):
+    frame = pd.DataFrame([["lwf", n, n / 10] for n in range(5)], columns=["label", *names])
+    assert not re.search("textbf|underline", table(grid(frame), "c", "l"))
+
+
 def test_a_heading_in_a_script_that_latex_cannot_type_is_left_out():
     frame = pd.DataFrame([["A1", "蒸馏效果好", "BiC wins", 0.5]], columns=["claim", "text", "said", "value"])
     text = table(grid(frame, "claim", ("claim", "text", "said")), "c", "l")
