@@ -19,6 +19,9 @@ VERDICTS = {
 }
 
 
+MISSING = "–"
+"""A missing value, as it is shown; in CSV it is empty."""
+
 FACETS = {"scenario": ("scenario", "split"), "label": ("label",), "classifier": ("classifier",)}
 """What the page filters by, each with the columns that hold it."""
 
@@ -94,7 +97,7 @@ class Grid:
             heading = row.heading or heading
             cells: list[object] = [*heading, *[""] * (deep - len(heading))]
             for i, cell in enumerate(row.cells):
-                cells.append(cell.value if cell.kind == "num" else cell.text)
+                cells.append(cell.value if cell.kind == "num" else "" if cell.text == MISSING else cell.text)
                 cells += [cell.width] if halves[i] else []
             writer.writerow(cells)
         return out.getvalue()
@@ -190,7 +193,7 @@ def _digits(values: pd.Series) -> int:
 
 def _number(value: Any, digits: int) -> str:
     if value is None or pd.isna(value):
-        return "–"
+        return MISSING
     return f"{value:z,.{digits}f}".replace("-", "−")  # z: no minus before a zero
 
 
@@ -202,4 +205,4 @@ def _float(value: Any) -> float | None:
 
 
 def _text(value: Any) -> str:
-    return "–" if value is None or (not isinstance(value, str) and pd.isna(value)) else str(value)
+    return MISSING if value is None or (not isinstance(value, str) and pd.isna(value)) else str(value)

@@ -77,6 +77,11 @@ def test_csv_has_every_digit():
     assert back["last accuracy ±"].dropna().tolist() == FRAME["last accuracy ±"].tolist()
 
 
+def test_a_missing_value_is_empty_in_csv():
+    frame = pd.DataFrame([["a", None, 1.0], ["b", "cat", None]], columns=["label", "mistaken for", "in"])
+    assert grid(frame).csv() == "label,mistaken for,in\na,,1.0\nb,cat,\n"
+
+
 @given(st.text(max_size=40))
 def test_no_text_is_a_command(text):
     out = escaped(text)
