@@ -98,17 +98,17 @@ class Figure {
   get height() { return this.meta.height + 64; }
   legend(data, layout) {
     const keys = new Map();
-    data.forEach(trace => {
+    data.forEach((trace, i) => {
       if (layout.showlegend && trace.showlegend !== false && trace.name) {
-        if (!keys.has(trace.legendgroup || trace.name)) keys.set(trace.legendgroup || trace.name, trace);
+        if (!keys.has(trace.legendgroup || trace.name)) keys.set(trace.legendgroup || trace.name, i);
       }
     });
     this.keys = [];
     if (keys.size > 1) {
       const list = made("div", { className: "legend", role: "group" });
       list.setAttribute("aria-label", "Series shown");
-      keys.forEach((trace, key) => {
-        const button = made("button", { type: "button", title: "Show or hide" }, swatch(trace), trace.name);
+      keys.forEach((at, key) => {
+        const button = made("button", { type: "button", title: "Show or hide" }, data[at].name);
         button.setAttribute("aria-pressed", "true");
         button.onclick = () => {
           this.off.has(key) ? this.off.delete(key) : this.off.add(key);
@@ -116,15 +116,26 @@ class Figure {
           this.update();
         };
         const mine = data.flatMap((one, i) => ((one.legendgroup || one.name) === key ? [this.facets[i]] : []));
-        this.keys.push({ button, mine });
+        this.keys.push({ button, mine, at });
         list.append(button);
       });
       this.place.append(list);
+      this.paint();
     }
     if (layout.coloraxis && layout.coloraxis.cmin !== undefined) {
       const { cmin, cmax } = layout.coloraxis;
       this.place.append(made("p", { className: "scale" }, `${cmin}`, made("i"), `${cmax}`));
     }
+  }
+  /* The marks of the legend, in the colours that the theme gives the figure. */
+  paint() {
+    if (this.painted === theme || !this.keys.length) return;
+    this.painted = theme;
+    const { data } = themed(this.text);
+    this.keys.forEach(({ button, at }) => {
+      all("svg", button).forEach(one => one.remove());
+      button.prepend(swatch(data[at]));
+    });
   }
   visible(trace, i) { return shown(this.facets[i]) && !this.off.has(trace.legendgroup || trace.name); }
   of(panel) {
@@ -189,6 +200,7 @@ class Figure {
   update() {
     this.fold();
     this.panels.forEach(panel => this.draw(panel));
+    this.paint();
     this.keys.forEach(({ button, mine }) => { button.hidden = !mine.some(shown); });
   }
   toolbar() {

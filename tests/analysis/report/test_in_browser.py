@@ -127,6 +127,15 @@ def test_texts_stand_out_from_the_page(fresh, dark):
     assert ground == ("rgb(20, 24, 31)" if dark else "rgb(255, 255, 255)")
 
 
+def test_the_marks_of_a_legend_have_the_colours_of_the_theme(fresh):
+    entries = "[...document.querySelectorAll('#accuracy-curves .legend button')]"
+    joint = f"{entries}.find(button => button.textContent === 'joint')"
+    for dark, colour in ((False, "#20262e"), (True, "#f2f4f7"), (False, "#20262e")):
+        fresh.show(1400, dark=dark)
+        fresh.wait(f"{joint}.querySelector('[stroke=\"{colour}\"]') !== null")
+    assert fresh.problems == []
+
+
 def test_nothing_is_wider_than_a_phone(fresh):
     fresh.show(390)
     fresh.open(fresh.path)
