@@ -61,7 +61,8 @@ _COLUMNS = {"num": "r", "text": "l", "text long": "p{38mm}"}
 _PARTS = {"class", "factor"}  # columns of tables whose rows are parts of a label
 _FEWEST = 3  # rows with a value for marks
 _NARROW = 7  # columns in the usual size, in one column of the page
-_FITS = 10  # columns at most that fit without being scaled
+_COLUMN, _LETTER, _GAP = 229, 4.7, 8  # points: a column of the page, a letter, the room between columns
+_LONG = 23  # letters of a line in a column of long texts
 
 
 def escaped(text: object) -> str:
@@ -78,21 +79,23 @@ def _readable(text: str) -> bool:
 def table(grid: Grid, caption: str, label: str, references: Collection[str] = ()) -> str:
     """Return a table environment, for the packages booktabs and graphicx.
 
+    A table too wide for one column of the page goes over both; one too wide for these is made smaller.
     `references` are labels whose values get no mark.
     """
     marks = _marks(grid, references)
     spec = "".join(_COLUMNS[cell.kind] for cell in grid.leaves)
     size = "\\small" if grid.columns <= _NARROW else "\\scriptsize"
+    wide = grid.columns > _NARROW or _letters(grid) * _LETTER + grid.columns * _GAP > _COLUMN
     body = []
     for number, row in enumerate(grid.rows):
         if row.heading:
             said = escaped(" ".join(filter(_readable, row.heading)))
-            body.append(f"\\multicolumn{{{grid.columns}}}{{p{{\\linewidth}}}}{{{said}}} \\\\")
+            room = "p{\\dimexpr\\linewidth-2\\tabcolsep\\relax}"
+            body.append(f"\\multicolumn{{{grid.columns}}}{{{room}}}{{{said}}} \\\\")
         elif row.group:
             body.append("\\addlinespace")
         body.append(" & ".join(_cell(c, marks.get((number, i))) for i, c in enumerate(row.cells)) + " \\\\")
-    environment = "table*" if grid.columns > _NARROW else "table"
-    begin, end = ("\\resizebox{\\linewidth}{!}{%", "}") if grid.columns > _FITS else ("", "")
+    environment = "table*" if wide else "table"
     lines = [
         f"\\begin{{{environment}}}",
         "\\centering",
@@ -100,18 +103,30 @@ def table(grid: Grid, caption: str, label: str, references: Collection[str] = ()
         "\\setlength{\\tabcolsep}{4pt}",
         f"\\caption{{{escaped(caption)}}}",
         f"\\label{{tab:{label}}}",
-        begin,
+        "\\sbox{0}{%",
         f"\\begin{{tabular}}{{{spec}}}",
         "\\toprule",
         *_head(grid),
         "\\midrule",
         *body,
         "\\bottomrule",
-        "\\end{tabular}",
-        end,
+        "\\end{tabular}}%",
+        "\\ifdim\\wd0>\\linewidth\\resizebox{\\linewidth}{!}{\\usebox{0}}\\else\\usebox{0}\\fi",
         f"\\end{{{environment}}}",
     ]
     return "\n".join(filter(None, lines)) + "\n"
+
+
+def _letters(grid: Grid) -> int:
+    """The letters of the longest line of a table, an estimate: the longest text of every column."""
+    total = 0
+    for i, head in enumerate(grid.leaves):
+        cells = [row.cells[i] for row in grid.rows]
+        longest = max(
+            len(f"{cell.text} ± {cell.half}" if cell.half else cell.text) for cell in (head, *cells)
+        )
+        total += min(longest, _LONG) if head.kind == "text long" else longest
+    return total
 
 
 def figure(path: str, caption: str, label: str, wide: bool) -> str:

@@ -61,6 +61,7 @@ def test_the_tables_compile(exported):
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
 
 
 @pytest.mark.parametrize(("titles", "width"), [(["a"], COLUMN), (["a", "b"], COLUMN), (list("abcde"), PAGE)])
