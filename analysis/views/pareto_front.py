@@ -122,7 +122,7 @@ def _figure(results: Results, shown: Sequence[tuple[Cell, Front]], first: str, s
         symbol = marks[cell.label].symbol
         where = place(names.index(cell.scenario), figure)
         rest = one.trials[~one.trials["front"]]
-        rest = rest.iloc[:: 1 + len(rest) // OFF_FRONT]
+        rest = rest.iloc[:: max(1, -(-len(rest) // OFF_FRONT))]
         style = {"name": cell.label, "legendgroup": cell.label}
         hover = f"{cell.label}, %{{text}}: %{{y:.3f}} at %{{x:.3g}}<extra></extra>"
         figure.add_trace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -99,15 +100,18 @@ def _answer(groups: Mapping[tuple[str, int], Sequence[SplitValues]]) -> str:
             by.setdefault(one.cell.scenario, {})[one.cell.label] = (
                 one.values["last_accuracy"].mean.value or 0.0
             )
-        names = sorted(by, key=lambda name: float(np.mean(list(by[name].values()))))
-        both = by[names[0]].keys() & by[names[-1]].keys()
-        if len(names) < 2 or not both:
+        pairs = {
+            (low, high): [by[high][label] - by[low][label] for label in by[low] if label in by[high]]
+            for low, high in itertools.permutations(by, 2)
+        }
+        pairs = {pair: gains for pair, gains in pairs.items() if gains}
+        if not pairs:
             continue
-        gains = [by[names[-1]][label] - by[names[0]][label] for label in both]
+        (low, high), gains = max(pairs.items(), key=lambda item: float(np.mean(item[1])))
         where = f" ({data}, {classes} classes)" if len(groups) > 1 else ""
         parts.append(
-            f"{names[-1]} gives {decimal(float(np.mean(gains)), '+')} in last accuracy over "
-            f"{names[0]}{where}, mean over {len(both)} {'label' if len(both) == 1 else 'labels'}; "
+            f"{high} gives {decimal(float(np.mean(gains)), '+')} in last accuracy over "
+            f"{low}{where}, mean over {len(gains)} {'label' if len(gains) == 1 else 'labels'}; "
             f"{sum(gain > 0 for gain in gains)} gain."
         )
     return " ".join(parts)

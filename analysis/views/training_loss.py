@@ -69,7 +69,7 @@ def _losses(rows: pd.DataFrame) -> Losses:
 
 
 def _main(losses: Losses) -> dict[int, str]:
-    """The main phase of each task: the one named train, else its first."""
+    """The main phase of each task: the one named train, else the first by name."""
     out: dict[int, str] = {}
     for task, phase in losses:
         if task not in out or phase == _TRAIN:

@@ -79,9 +79,8 @@ def winner_stability(results: Results) -> Section:
         figure,
         split=split_selected_on(results),
         question="Would another trial have won by other luck, and at what loss?",
-        answer=f"Choosing by luck costs {table[losses].max(axis=1).mean():.3f} on average by the largest "
-        f"source of chance of each cell; most in {worst['label']}@{worst['scenario']}, "
-        f"{worst[losses].max():.3f}.",
+        answer=f"The largest kind of chance costs a cell {table[losses].max(axis=1).mean():.3f} on average; "
+        f"most in {worst['label']}@{worst['scenario']}, {worst[losses].max():.3f}.",
     )
 
 

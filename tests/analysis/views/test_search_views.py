@@ -46,6 +46,18 @@ def test_splits_of_the_same_classes_are_compared_by_last_accuracy(tmp_path):
     )
 
 
+def test_the_most_distant_splits_are_those_of_the_labels_that_have_both(tmp_path):
+    """The label that one split alone has is far below the others, and says nothing of the split."""
+    four = [[[10]], *(np.eye(k, dtype=int) * 5 + np.roll(np.eye(k, dtype=int), 1, 1) * 5 for k in (2, 3, 4))]
+    runs = [
+        Hand("lwf", four, (1, 1, 1, 1), scenario="B0-4tasks"),
+        Hand("lwf", whole(7), (2, 2), scenario="B2-inc2"),
+        Hand("bic", whole(1), (2, 2), scenario="B2-inc2"),
+    ]
+    answer = split_effects(lake(tmp_path / "run", runs)).answer
+    assert answer.startswith("B2-inc2 gives +0.200 in last accuracy over B0-4tasks, mean over 1 label;")
+
+
 def test_components_of_an_additive_design_are_those_of_its_means():
     """Trials 0 and 2, orders 0 and 4: variances 2 and 8, and nothing else."""
     values = np.array([[0.0, 4.0], [2.0, 6.0]])[..., None]
