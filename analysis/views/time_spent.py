@@ -71,7 +71,7 @@ def _tasks(results: Results) -> pd.DataFrame:
     runs = results.runs[["run", "scenario", "purpose", "status"]]
     names = ["run", "cell", "label", "task", "shared", "checkpoint", "seconds"]
     tasks = results.tasks[names].merge(runs, on="run", how="left")
-    tasks["scenario"] = tasks["scenario"].fillna(tasks["cell"].str.partition("@")[2])
+    tasks["scenario"] = tasks["scenario"].fillna(tasks["cell"].str.split("@", n=1).str[-1])
     tasks["shared"] = tasks["shared"].astype(bool)
     first = tasks[tasks["task"] == 0]
     trained = first.loc[~first["shared"], "checkpoint"]

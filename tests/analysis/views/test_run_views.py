@@ -64,6 +64,10 @@ def test_tasks_of_a_cell_without_an_ended_run_are_unfinished_time(tmp_path):
     assert (row["scenario"], row["unfinished"]) == ("B0-2tasks", 30.0)
 
 
+def test_runs_that_failed_in_their_first_task_took_no_known_time(tmp_path):
+    assert time_spent(lake(tmp_path / "run", [Hand("lwf", [], status="failed")])).bare
+
+
 def test_margins_are_compared_between_new_and_old_classes(tmp_path):
     runs = [Hand("lwf", COUNTS, scores=[(1.0, 3.0, -0.1), (4.0, 1.0, 0.2)])]
     found = score_bias(lake(tmp_path / "run", runs)).table.iloc[0]
