@@ -56,6 +56,7 @@ def class_drilldown(results: Results) -> Section:
         names = list(dict.fromkeys(name for one in here for name in one.rows))
         values = [[one.accuracy(name) for name in names] for one in here]
         frame = pd.DataFrame(values, [one.cell.label for one in here], names, dtype=float)
+        frame = frame.dropna(axis=1, how="all")  # classes without a row
         parts[scenario] = frame[frame.mean().sort_values(kind="stable").index]
     text = (
         f"{same_sentence(split)} By the primary classifier, after the last task. Under "
@@ -139,7 +140,8 @@ def _ends(found: list[ClassCounts]) -> Table:
     """The table of the worst and best classes of each cell."""
     rows = []
     for one in found:
-        order = sorted(one.rows, key=lambda name: (one.accuracy(name) or 0.0, name))
+        asked = [name for name in one.rows if one.rows[name]]
+        order = sorted(asked, key=lambda name: (one.accuracy(name) or 0.0, name))
         worst, best = order[:_ENDS], [name for name in order[-_ENDS:] if name not in order[:_ENDS]]
         for end, names in (("worst", worst), ("best", best)):
             for name in names:

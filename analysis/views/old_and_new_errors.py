@@ -83,6 +83,9 @@ def _counted(way: str, confusion: Counts, sizes: Sequence[int]) -> Counted:
 
 def _answer(table: pd.DataFrame) -> str:
     """Say of how many classifiers the errors flow to the newest task, and of which the most."""
+    table = table[table["asymmetry"].notna()]
+    if table.empty:
+        return ""
     biased = int((table["asymmetry"] > 0).sum())
     most = table.iloc[int(table["asymmetry"].abs().to_numpy().argmax())]
     return (

@@ -97,6 +97,18 @@ def test_a_class_is_shown_with_what_it_is_mistaken_for(results):
     assert list(section.figure.data[0].x) == ["dog", "cat", "car", "ship"]
 
 
+def test_classes_and_tasks_without_rows_are_left_out(tmp_path):
+    """No dog at all, and in another run no row of the newest task."""
+    dogless = [[[9, 1], [0, 0]], [[5, 1, 4, 0], [0, 0, 0, 0], *LWF[2:]]]
+    section = class_drilldown(lake(tmp_path / "classes", [Hand("lwf", dogless, (2, 2))]))
+    assert section.answer.startswith("In B0-2tasks, cat is hardest (0.500) and ship easiest (0.800)")
+    assert "dog" not in set(section.tables[0].frame["class"])
+    old = [FIRST, [*LWF[:2], [0] * 4, [0] * 4]]
+    runs = [Hand("bic", old, (2, 2)), Hand("lwf", [FIRST, LWF], (2, 2))]
+    found = old_and_new_errors(lake(tmp_path / "tasks", runs))
+    assert "for 1 of 1 classifiers. The largest asymmetry is +0.400: lwf" in found.answer
+
+
 def test_classes_are_joined_by_name_over_class_orders(tmp_path):
     """A class that comes first in one order and last in another is one class."""
     runs = [Hand("lwf", [FIRST, LWF], (2, 2)), Hand("lwf", [FIRST, JOINT], (2, 2), order="seed:1")]
