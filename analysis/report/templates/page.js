@@ -399,12 +399,20 @@ function filters(update) {
   });
 }
 
+/* Browsers from before 2023 may lack the decompression: tables, sorting and filters work without it. */
+const canUnpack = typeof DecompressionStream === "function";
+
 async function start() {
   const names = JSON.parse(document.getElementById("filters").dataset.known);
   ["scenario", "label"].forEach(key => names[key].forEach(name => known[key].add(name)));
   all("[data-classifier]").forEach(row => known.classifier.add(row.dataset.classifier));
   const tables = all(".table").map(place => new Rows(place));
-  const figures = await Promise.all(all(".figure").map(async place =>
+  const places = canUnpack ? all(".figure") : [];
+  if (!canUnpack && all(".figure").length) {
+    document.getElementById("old").hidden = false;
+    announce(document.getElementById("old").textContent);
+  }
+  const figures = await Promise.all(places.map(async place =>
     new Figure(place, await unpacked(place.querySelector("script")))));
   const update = () => {
     all("[data-filtered]").forEach(one => { one.hidden = !shown(one.dataset); });

@@ -70,6 +70,22 @@ def test_every_figure_is_drawn_and_the_console_is_silent(fresh):
     assert fresh.problems == []
 
 
+def test_a_browser_that_cannot_unpack_is_told_so_and_keeps_its_tables(fresh):
+    script = fresh.send(
+        "Page.addScriptToEvaluateOnNewDocument", source="delete globalThis.DecompressionStream;"
+    )
+    try:
+        fresh.open(fresh.path)
+    finally:
+        fresh.send("Page.removeScriptToEvaluateOnNewDocument", **script)
+    assert fresh.run("document.getElementById('old').offsetHeight") > 0
+    assert fresh.run("document.querySelectorAll('#leaderboard th button').length") > 0
+    assert fresh.run("document.querySelectorAll('#filters details').length") > 0
+    assert fresh.problems == []
+    fresh.open(fresh.path)
+    assert fresh.run("document.getElementById('old').offsetHeight") == 0
+
+
 def test_a_header_sorts_its_table_both_ways_and_back(fresh):
     place = "#leaderboard .table"
     at = fresh.run(
