@@ -99,7 +99,8 @@ def write_report(
     path = results.folder / REPORT if out is None else Path(out).expanduser()
     if path.is_dir():
         raise BadRequest(f"cannot write {path}: it is a folder; name a page, such as {path / 'report.html'}")
-    page = render(results)
+    own = not isinstance(results, Runs) and path.resolve().parent == results.folder.resolve()
+    page = render(results, beside=own)
     try:
         with aside(path) as hidden:
             hidden.write_text(page, encoding="utf-8")
@@ -110,8 +111,8 @@ def write_report(
     return path
 
 
-def render(results: Results) -> str:
-    """Return the page as text."""
+def render(results: Results, beside: bool = True) -> str:
+    """Return the page as text; it names its folders unless it lies `beside` the tables of one."""
     known = {*VIEWS.names(), *VIEWS.broken()}
     names = [n for n in ORDER if n in known] + sorted(known - {*ORDER})
     found = [(name, section(results, name)) for name in names]
@@ -145,7 +146,7 @@ def render(results: Results) -> str:
                 "notes": [*(f"Warning: {text}" for text in warnings), *results.notices],
                 "sections": sections,
                 "beside": "beside this page"
-                if len(parts) == 1
+                if beside and len(parts) == 1
                 else "of " + ", ".join(str(part.folder) for part in parts),
             },
         )

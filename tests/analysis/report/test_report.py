@@ -39,6 +39,13 @@ def test_the_page_is_written_into_the_folder_and_nothing_is_left_aside(lake):
     assert [p.name for p in lake.glob(".report*")] == []
 
 
+def test_a_page_elsewhere_names_the_folder_of_its_tables(lake, tmp_path):
+    assert "beside this page" in write_report(lake).read_text(encoding="utf-8")
+    text = write_report(lake, tmp_path / "elsewhere.html").read_text(encoding="utf-8")
+    assert "beside this page" not in text
+    assert f"<code>tables/</code> of {lake}." in text
+
+
 def test_the_page_asks_for_nothing_from_outside(page):
     head = page[: page.index("<script")]
     assert "default-src 'none'" in head
