@@ -14,13 +14,21 @@ from analysis.report.next_steps import Step, next_steps
 from analysis.report.section import ROWS
 from analysis.selection.in_words import searched_values
 from analysis.selection.luck_of_selection import luck_of_selection
-from analysis.selection.selection import Cell, cells, orders_sentence, split_of, split_selected_on
-from analysis.statistics.intervals import ALPHA, FEWEST
+from analysis.selection.selection import (
+    Cell,
+    cells,
+    order_searches,
+    orders_sentence,
+    split_of,
+    split_selected_on,
+)
+from analysis.statistics.intervals import ALPHA, FEWEST, Mean
 from analysis.statistics.sample import Sample, measured, recorded
 from cl_core.metrics import METRICS
 
 COSTS = {"kept_bytes": "bytes kept", "parameters": "parameters", "seconds": "s a run"}
 SHOWN = ("last_accuracy", "forgetting")
+UNBROKEN = ("bytes kept", "kept bytes", "parameters")  # columns of whole numbers
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,8 @@ def first_screen(results: Results) -> FirstScreen:
     steps = next_steps(results)
     if not compared:
         text = "No run has completed yet, so there is no answer."
+        if any(len(cell.best) for cell in order_searches(results)):
+            text = "Only searches of class orders have completed runs, and they compare no methods."
         return FirstScreen([Lead("", text)], None, "", steps)
     split = split_of(results, compared)
     name, direction = results.study.objective
@@ -66,6 +76,8 @@ def first_screen(results: Results) -> FirstScreen:
         s: _sorted([one for one in known if one.cell.scenario == s], direction) for s in results.scenarios
     }
     leads = [Lead(s, _sentence(results, s, group, split)) for s, group in groups.items() if group]
+    if not leads:
+        leads = [Lead("", f"The objective, {_said(name)}, is known of no selected trial.")]
     rows = [_row(results, one, name) for group in groups.values() for one in group]
     table = pd.DataFrame(rows) if rows else None
     if table is not None:
@@ -101,29 +113,51 @@ def _sorted(group: Sequence[_Standing], direction: str) -> list[_Standing]:
 def _sentence(results: Results, scenario: str, group: Sequence[_Standing], split: str) -> str:
     """The best label, its distance to the next one, its values and its cost."""
     name, direction = results.study.objective
-    said = name.replace("_", " ")
     methods = [one for one in group if one.cell.method not in REFERENCE_COLOURS] or list(group)
     best = methods[0]
     high = "highest" if direction == "max" else "lowest"
     verb = f"has the {high}" if len(methods) > 1 else "reaches"
-    text = f"{scenario}: {best.cell.label} {verb} {said}, {best.objective.mean} on {ROWS[split]}."
+    reached = _amount(name, best.objective.mean)
+    rows = f" on {ROWS[split]}" if name in METRICS else ""
+    text = f"{scenario}: {best.cell.label} {verb} {_said(name)}, {reached}{rows}."
     if len(methods) > 1:
-        text += f" {_distance(best, methods[1])}"
+        text += f" {_distance(best, methods[1], name, 1 if direction == 'max' else -1)}"
     values, cost = _values(results, best.cell), _cost(best)
     says = [f"has {values}"] if values else ["is selected"]
     says += [f"it {cost}"] if cost else []
     return f"{text} {_upper(best.cell.selected_name)} {'; '.join(says)}."
 
 
-def _distance(best: _Standing, second: _Standing) -> str:
-    """The difference of two selected trials in words: beyond chance, perhaps chance, or not known."""
+def _said(name: str) -> str:
+    """The objective in words."""
+    return "training time" if name == "seconds" else name.replace("_", " ")
+
+
+def _amount(name: str, mean: Mean, counted: bool = True) -> str:
+    """A mean of the objective with its interval, a cost in its own unit; with n unless `counted` is off."""
+    digits = 3 if name in METRICS else 1 if name == "seconds" else 0
+    unit = {"seconds": " s", "kept_bytes": " bytes"}.get(name, "")
+    half = "" if mean.half is None else f" ± {mean.half:,.{digits}f}"
+    return f"{mean.value or 0.0:,.{digits}f}{half}{unit}" + (f" (n = {mean.n})" if counted else "")
+
+
+def _distance(best: _Standing, second: _Standing, name: str, sign: int) -> str:
+    """The difference of two selected trials in words: beyond chance, perhaps chance, or not known.
+
+    `sign` is 1 where a greater objective is better, else -1.
+    """
     pair = f"{best.cell.label} and {second.cell.label}"
     difference = best.objective - second.objective
     found, p = difference.mean, difference.p_of_zero
     if found.value is None:
         return f"{second.cell.label} follows; the two share no class order, so they cannot be compared."
-    behind = f"{second.cell.label} follows, {abs(found.value):.3f}"
-    behind += f" ± {found.half:.3f} behind" if found.half is not None else " behind"
+    apart = _amount(name, replace(found, value=abs(found.value)), counted=False)
+    if not round(found.value, 9):
+        behind = f"{second.cell.label} has the same value"
+    elif sign * found.value > 0:
+        behind = f"{second.cell.label} follows, {apart} behind"
+    else:
+        behind = f"{second.cell.label} follows, though {apart} ahead on the class orders that both have"
     if p is None:
         orders = f"{found.n} class order{'s' if found.n > 1 else ''}"
         return f"{behind}, over {orders}: fewer than {FEWEST} decide nothing."
@@ -156,14 +190,14 @@ def _row(results: Results, one: _Standing, name: str) -> dict[str, object]:
     cell = one.cell
     row: dict[str, object] = {"scenario": cell.scenario, "label": cell.label}
     row["selected"] = cell.selected_name if cell.selected_trial is not None else None
-    said = name.replace("_", " ")
-    samples = {said: one.objective} | {key.replace("_", " "): one.values[key] for key in SHOWN}
-    samples |= {title: one.values[key] for key, title in COSTS.items() if key in one.values}
+    title = f"{_said(name)}, s" if name == "seconds" else _said(name)
+    samples = {title: one.objective} | {key.replace("_", " "): one.values[key] for key in SHOWN}
+    samples |= {title: one.values[key] for key, title in COSTS.items() if key in one.values and key != name}
     for title, sample in samples.items():
         known = sample.mean
         row[title] = known.value
-        row[f"{title} ±"] = known.half if title not in ("bytes kept", "parameters") or known.half else None
-    for title in ("bytes kept", "parameters"):
+        row[f"{title} ±"] = known.half if title not in UNBROKEN or known.half else None
+    for title in UNBROKEN:
         if row.get(title) is not None:
             row[title] = round(float(str(row[title])))
     row["values"] = _values(results, cell)

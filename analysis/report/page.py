@@ -25,7 +25,7 @@ from analysis.lake.results import Results
 from analysis.lake.run_folder import REPORT
 from analysis.lake.several_runs import Runs
 from analysis.report.figure import LARGE, POLICY, SEALED, embedded, library, packed
-from analysis.report.first_screen import first_screen
+from analysis.report.first_screen import FirstScreen, Lead, first_screen
 from analysis.report.html_table import grid
 from analysis.report.section import ROWS, VIEWS, Section
 from analysis.selection.mixture import mixtures, rows_of
@@ -134,7 +134,7 @@ def render(results: Results, beside: bool = True) -> str:
                 "sealed": Markup(SEALED),
                 "library": Markup(library()) if drawn else "",
                 "line": _line(results),
-                "first": first_screen(results),
+                "first": _first(results),
                 "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
                 "labels": list(
                     dict.fromkeys(label for part in parts if (label := part.study.protocol.label))
@@ -186,6 +186,17 @@ def section(results: Results, name: str) -> Section:
         return found
     rule = f"it must return a Section, not {type(found).__name__} ({defined_at(view)})"
     return Section(title, f"{FAILED} {rule}")
+
+
+def _first(results: Results) -> FirstScreen:
+    """Draw the first screen, or its one-line error: the sections must stand without it."""
+    try:
+        return first_screen(results)
+    except BadRequest as error:
+        text = str(error)
+    except Exception as error:
+        text = located(error, source_of(first_screen))
+    return FirstScreen([Lead("", f"{FAILED} {text}")], None, "", [])
 
 
 def _facts(results: Results) -> dict[str, str]:

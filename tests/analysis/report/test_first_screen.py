@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 import numpy as np
@@ -73,6 +74,65 @@ def test_a_range_is_widened_by_a_step_within_the_methods_own(tmp_path, value, lo
     assert len(wide) == (expected is not None)
     if expected:
         assert f"'methods.lwf.kd_weight={expected}'" in wide[0]
+
+
+SMALL = (("B0-3tasks", (2, 2, 1)),)
+
+
+def changed(folder, change):
+    """Change a folder's study file in place, and return the folder."""
+    study = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
+    change(study)
+    (folder / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    return folder
+
+
+def test_labels_of_equal_value_do_not_follow_each_other(tmp_path):
+    folder = write(tmp_path / "run", Plan(labels=("lwf", "icarl"), scenarios=SMALL, trials=1))
+    results = open_results(folder)
+    known = results.confusions
+    results.confusions = lambda run, split: known(run.replace("icarl", "lwf"), split)
+    (lead,) = first_screen(results).leads
+    assert "icarl has the same value, over 1 class order: fewer than 3 decide nothing." in lead.text
+
+
+def test_a_cost_is_said_in_its_unit_and_stands_in_one_column(tmp_path):
+    plan = Plan(labels=("lwf", "icarl"), scenarios=SMALL, trials=2, orders=3)
+    folder = write(tmp_path / "run", plan)
+    names = {"kept_bytes": "bytes kept", "seconds": "s a run"}
+    found = {}
+    for name in names:
+        changed(folder, lambda study, name=name: study["search"].update(objective={name: "min"}))
+        results = open_results(folder)
+        results.runs["objective"] = results.runs[name]
+        found[name] = first_screen(results)
+        assert names[name] not in found[name].table
+    assert "lwf has the lowest kept bytes, 0 ± 0 bytes (n = 3). icarl follows, 6,400 ± 0 bytes behind" in (
+        found["kept_bytes"].leads[0].text
+    )
+    assert "icarl has the lowest training time, 4.5 ± 0.0 s (n = 3)." in found["seconds"].leads[0].text
+
+
+def test_an_objective_without_a_value_is_no_answer(tmp_path):
+    folder = write(tmp_path / "run", Plan(labels=("lwf",), scenarios=SMALL, trials=1))
+    changed(folder, lambda study: study["search"].update(objective={"parameters": "min"}))
+    (lead,) = first_screen(open_results(folder)).leads
+    assert lead.text == "The objective, parameters, is known of no selected trial."
+
+
+def test_a_search_for_class_orders_alone_has_completed_runs(tmp_path):
+    folder = write(tmp_path / "run", Plan(labels=("lwf",), scenarios=SMALL, trials=2))
+    hardest = [{"name": "B0-3tasks", "class_order": "hardest"}]
+    found = first_screen(open_results(changed(folder, lambda study: study.update(scenarios=hardest))))
+    assert found.leads[0].text.startswith("Only searches of class orders have completed runs")
+
+
+def test_a_damaged_space_leaves_the_sections_standing(tmp_path):
+    folder = write(tmp_path / "run", Plan(labels=("lwf",), scenarios=SMALL, trials=2))
+    cells = [{"name": "lwf@B0-3tasks", "parameters": [{"name": 5}]}]
+    page = render(open_results(changed(folder, lambda study: study["resolved"].update(cells=cells))))
+    assert re.search(r'class="lead"[^>]*>This view failed: .* is damaged: the parameters of cell', page)
+    assert "Which label is best" in page
 
 
 def emptied(folder, statuses=()):
