@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+import pandas as pd
 
 from analysis.lake.results import Results
 from analysis.lake.run_folder import STUDY
@@ -15,6 +18,8 @@ from analysis.selection.selection import Cell, cells
 from cl_core.errors import BadRequest
 from cl_core.hparams import Choice, Int
 from cl_core.metrics import METRICS
+from cl_core.own_code import references
+from cl_core.records import SEARCHING
 
 TOP, ORDERS = 3, 3  # of a confirmation
 ENOUGH_ORDERS = 5  # class orders of an evaluation
@@ -33,8 +38,11 @@ class Step:
 
 
 def next_steps(results: Results) -> list[Step]:
-    """The steps of one run folder, the most urgent first; of several folders none."""
-    if isinstance(results, Runs):
+    """The steps of one run folder, the most urgent first.
+
+    None for several folders, nor where there is no study file: a command needs one.
+    """
+    if isinstance(results, Runs) or not (results.folder / STUDY).is_file():
         return []
     found = cells(results)
     steps = [*_unfinished(results), *_failed(results), *_references(results, found)]
@@ -48,29 +56,61 @@ def next_steps(results: Results) -> list[Step]:
 def _run(results: Results, *words: str, out: str = "") -> str:
     """The command that continues the study; with `out`, begins it again in that folder."""
     folder = str(results.folder)
-    return shlex.join(["cl-search", "run", f"{folder}/{STUDY}", "--out", out or folder, *words])
+    return _command(results, "run", f"{folder}/{STUDY}", "--out", out or folder, *words)
+
+
+def _command(results: Results, *words: str) -> str:
+    """A command that trains, with the permission that code named by the study needs."""
+    plain, protocol = results.study.plain, results.study.plain.get("protocol")
+    other = protocol.get("evaluate_on") if isinstance(protocol, Mapping) else None
+    data = [part.get("name") if isinstance(part, Mapping) else part for part in (plain.get("data"), other)]
+    own = references(*data, plain.get("methods"), plain.get("recipe"))
+    return shlex.join(["cl-search", *words, *(["--own-code"] if own else [])])
 
 
 def _unfinished(results: Results) -> Iterable[Step]:
     budgets = {cell.name: cell.budget for cell in results.study.resolved.cells if cell.budget}
-    search = results.runs[results.runs["purpose"] == "search"]
-    ended = search.groupby("cell")["trial"].nunique()
+    ended = _ended(results).groupby("cell").sum()
     left = sum(max(0, budget - int(ended.get(name, 0))) for name, budget in budgets.items())
     if left:
         text = f"{left:,} of {sum(budgets.values()):,} trials have not ended."
         yield Step(f"{text} Unless the study is running, continue it.", _run(results))
 
 
+def _ended(results: Results) -> pd.Series:
+    """Tell of every trial of a search, by cell and number, whether all of its runs have ended."""
+    study = results.study
+    search = results.runs[results.runs["purpose"] == "search"]
+    of = [search["cell"], search["trial"]]
+    runs = search.groupby(["cell", "trial"])["run"].count()
+    early = search["status"].ne("completed").groupby(of).any()  # its other runs are not trained
+    if study.stopper != "none":  # it may end a trial between two runs
+        return runs > 0
+    sought = search["scenario"].isin(study.seeks).groupby(of).any()  # a trial is a class order there
+    return (runs >= study.protocol.runs) | early | sought
+
+
 def _failed(results: Results) -> Iterable[Step]:
     failed = results.runs[results.runs["status"] == "failed"]
-    if len(failed):
-        read = ["cl-search", "logs", str(results.folder), str(failed["run"].iloc[0])]
-        yield Step(f"{len(failed)} run{'s' if len(failed) > 1 else ''} failed. Read why.", shlex.join(read))
+    if failed.empty:
+        return
+    read = ["cl-search", "logs", str(results.folder), str(failed["run"].iloc[0])]
+    yield Step(f"{len(failed)} run{'s' if len(failed) > 1 else ''} failed. Read why.", shlex.join(read))
+    searching = failed["purpose"].isin(SEARCHING)
+    if searching.any():
         yield Step("Then train them again.", _run(results, "--retry-failed"))
+    if not searching.all():
+        text = "Then train those of the evaluation again."
+        yield Step(text, _command(results, "evaluate", str(results.folder), "--retry-failed"))
 
 
 def _references(results: Results, found: Sequence[Cell]) -> Iterable[Step]:
-    methods = {cell.method for cell in found}
+    named = results.study.plain.get("methods")
+    entries = named.items() if isinstance(named, Mapping) else [(label, None) for label in named or ()]
+    methods = {
+        entry.get("method", label) if isinstance(entry, Mapping) else label for label, entry in entries
+    }
+    methods |= {cell.method for cell in found}
     lacking = [name for name in REFERENCE_NAMES if name not in methods]
     if found and lacking and results.study.labels:
         words = [word for name in lacking for word in ("--set", f"methods.{name}={{}}")]
@@ -98,19 +138,22 @@ def _unconfirmed(results: Results, selected: Sequence[Cell]) -> Iterable[Step]:
 
 
 def _evaluation(results: Results, selected: Sequence[Cell]) -> Iterable[Step]:
-    command = ["cl-search", "evaluate", str(results.folder)]
+    command = ["evaluate", str(results.folder)]
     lacking = [cell for cell in selected if cell.final.empty]
     if lacking:
-        text = f"{len(lacking)} of {len(selected)} selected trials have not been measured on test rows."
-        yield Step(text, shlex.join(command))
+        what = "been measured on test rows"
+        if results.study.protocol.split == "test":  # the search itself has seen them
+            what = "been trained again for an evaluation"
+        text = f"{len(lacking)} of {len(selected)} selected trials have not {what}."
+        yield Step(text, _command(results, *command))
         return
     orders = min(int(cell.final["class_order"].nunique()) for cell in selected)
     if orders < ENOUGH_ORDERS:
         text = f"The evaluation rests on {orders} class order{'s' if orders > 1 else ''}: more narrow it."
-        yield Step(text, shlex.join([*command, "--set", f"final.orders={2 * ENOUGH_ORDERS}"]))
+        yield Step(text, _command(results, *command, "--set", f"final.orders={2 * ENOUGH_ORDERS}"))
     else:
         text = "The selected trials have been measured on test rows. Export them, with their models."
-        yield Step(text, shlex.join(["cl-search", "export", str(results.folder)]))
+        yield Step(text, _command(results, "export", str(results.folder)))
 
 
 def _edges(results: Results, selected: Sequence[Cell]) -> Iterable[Step]:
@@ -120,16 +163,29 @@ def _edges(results: Results, selected: Sequence[Cell]) -> Iterable[Step]:
     except BadRequest:  # the section on edges says why
         return
     found = [one for cell in selected for one in positions(results, cell, (known or {}).get(cell.name, ()))]
-    wide = [(one, wider(one)) for one in found if one.edge and one.beyond is not None]
-    wide.sort(key=lambda pair: not pair[0].all_there)
-    for one, domain in wide[:EDGES]:
-        if domain is None:
-            continue
+    wide: dict[str, tuple[AtPosition, str]] = {}  # by the key that is set: one command for each
+    for one in sorted(found, key=lambda one: not one.all_there):
+        domain = wider(one) if one.beyond is not None else None
+        if domain is not None:
+            wide.setdefault(_key(results, one), (one, domain))
+    for key, (one, domain) in list(wide.items())[:EDGES]:
         p = one.parameter
-        key = p.name if p.name.startswith("recipe.") else f"methods.{one.cell.label}.{p.short}"
         value = f"{p.short} {one.values[0]:.3g} at the {one.edge} end of {p.domain}"
         command = _run(results, "--set", f"{key}={domain}", out=f"{results.folder}-wide")
         yield Step(f"{one.cell.name} selected {value}. Search a wider range, in another folder.", command)
+
+
+def _key(results: Results, one: AtPosition) -> str:
+    """The key of a range in the study file; of a recipe, that of the label where it has its own."""
+    name = one.parameter.name
+    if not name.startswith("recipe."):
+        return f"methods.{one.cell.label}.{one.parameter.short}"
+    found: object = results.study.plain.get("methods")
+    for part in (one.cell.label, *name.split(".")):
+        if not isinstance(found, Mapping) or part not in found:
+            return name
+        found = found[part]
+    return f"methods.{one.cell.label}.{name}"
 
 
 def wider(one: AtPosition) -> str | None:
@@ -146,5 +202,7 @@ def wider(one: AtPosition) -> str | None:
         low = max(own[0], low / 10 if domain.log else 2 * low - high)
     else:
         high = min(own[1], high * 10 if domain.log else 2 * high - low)
-    kind = "int" if isinstance(domain, Int) else "float"
-    return f"{{{kind}: [{low:g}, {high:g}]{', log: true' if domain.log else ''}}}"
+    log = ", log: true" if domain.log else ""
+    if isinstance(domain, Int):
+        return f"{{int: [{math.ceil(low)}, {math.floor(high)}]{log}}}"
+    return f"{{float: [{low:g}, {high:g}]{log}}}"

@@ -87,6 +87,11 @@ def changed(folder, change):
     return folder
 
 
+def commands(results):
+    """The commands of the next steps."""
+    return [step.command for step in next_steps(results)]
+
+
 def test_labels_of_equal_value_do_not_follow_each_other(tmp_path):
     folder = write(tmp_path / "run", Plan(labels=("lwf", "icarl"), scenarios=SMALL, trials=1))
     results = open_results(folder)
@@ -133,6 +138,80 @@ def test_a_damaged_space_leaves_the_sections_standing(tmp_path):
     page = render(open_results(changed(folder, lambda study: study["resolved"].update(cells=cells))))
     assert re.search(r'class="lead"[^>]*>This view failed: .* is damaged: the parameters of cell', page)
     assert "Which label is best" in page
+
+
+def test_a_reference_that_is_still_to_run_is_not_missing(tmp_path):
+    folder = write(tmp_path / "run", Plan(labels=("lwf",), scenarios=SMALL, trials=1))
+    later = {"joint": None, "below": {"method": "finetune"}}
+    results = open_results(changed(folder, lambda study: study["methods"].update(later)))
+    assert not [command for command in commands(results) if "methods." in command]
+
+
+def test_without_a_study_file_no_command_is_named(tmp_path):
+    folder = write(tmp_path / "run", Plan(labels=("lwf",), scenarios=SMALL, trials=2))
+    (folder / "study.yaml").unlink()
+    assert commands(open_results(folder)) == []
+
+
+def test_code_that_the_study_names_is_permitted_in_every_command_that_trains(tmp_path):
+    folder = write(tmp_path / "run", Plan(labels=("lwf",), scenarios=SMALL, trials=2, failed=(1,)))
+    changed(folder, lambda study: study["methods"]["lwf"].update(method="mine:Mine"))
+    for command in commands(open_results(folder)):
+        assert command.endswith(" --own-code") == (" logs " not in command)
+
+
+def test_a_trial_ends_with_its_last_run(tmp_path):
+    folder = write(tmp_path / "run", Plan(labels=("lwf",), scenarios=SMALL, trials=3, orders=2))
+    for table in ("runs", "tasks"):
+        (folder / f"tables/{table}/lwf@B0-3tasks--2--seed-1--s0.parquet").unlink()
+    budget = [{"name": "lwf@B0-3tasks", "budget": 3}]
+    changed(
+        folder, lambda study: (study["protocol"].update(orders=2), study["resolved"].update(cells=budget))
+    )
+    assert next_steps(open_results(folder))[0].reason.startswith("1 of 3 trials have not ended.")
+
+
+def test_failed_runs_of_an_evaluation_are_trained_again_by_one(tmp_path):
+    folder = write(tmp_path / "run", Plan(labels=("lwf",), scenarios=SMALL, trials=2, evaluated=True))
+    results = open_results(folder)
+    results.runs.loc[results.runs["purpose"] == "final", "status"] = "failed"
+    assert commands(results)[1] == f"cl-search evaluate {folder} --retry-failed"
+
+
+def test_an_evaluation_is_no_first_look_where_the_test_rows_selected(tmp_path):
+    folder = write(tmp_path / "run", Plan(labels=("lwf",), scenarios=SMALL, trials=2, splits=("test",)))
+    changed(folder, lambda study: study["protocol"].update(select_on="oracle-test"))
+    assert not [one for one in next_steps(open_results(folder)) if "measured on test rows" in one.reason]
+
+
+def test_a_range_of_integers_is_widened_to_integers(tmp_path):
+    whole = {"kind": "int", "low": 1, "high": 5_000_000, "log": True}
+    folder = write(tmp_path / "run", Plan(labels=("icarl",), scenarios=SMALL, trials=2))
+    known = {"name": "hp.exemplars_per_class", "column": "hp.exemplars_per_class", "default": 20}
+    for low, high, value, expected in ((5, 60, 5, "[1, 60]"), (30, 1_234_567, 1_200_000, "[30, 5000000]")):
+        space = [{**known, "kind": "int", "low": low, "high": high, "log": True, "whole": whole}]
+        cells = [{"name": "icarl@B0-3tasks", "parameters": space}]
+        changed(folder, lambda study, cells=cells: study["resolved"].update(cells=cells))
+        best = {"hp.exemplars_per_class": value, "objective": 0.9}
+        results, _ = lake_with(folder, {0: best, 1: {"hp.exemplars_per_class": 50, "objective": 0.1}})
+        (wide,) = [command for command in commands(results) if "-wide" in command]
+        assert f"'methods.icarl.exemplars_per_class={{int: {expected}, log: true}}'" in wide
+
+
+def test_a_recipe_of_the_label_is_widened_under_the_label(tmp_path):
+    whole = {"kind": "float", "low": 1e-7, "high": 100.0, "log": True}
+    folder = write(tmp_path / "run", Plan(labels=("lwf", "icarl"), scenarios=SMALL, trials=2))
+    known = {"name": "recipe.increment.lr", "column": "recipe.increment.lr", "default": 0.1}
+    space = [{**known, "kind": "float", "low": 0.001, "high": 0.1, "log": True, "whole": whole}]
+    cells = [{"name": f"{label}@B0-3tasks", "parameters": space} for label in ("lwf", "icarl")]
+    changed(folder, lambda study: study["resolved"].update(cells=cells))
+    (wide,) = [command for command in commands(open_results(folder)) if "-wide" in command]
+    assert wide.endswith("--set 'recipe.increment.lr={float: [0.001, 1], log: true}'")  # one for both labels
+    own = {"recipe": {"increment": {"lr": {"float": [0.001, 0.1]}}}}
+    changed(folder, lambda study: study["methods"]["lwf"].update(own))
+    wide = [command for command in commands(open_results(folder)) if "-wide" in command]
+    assert any("--set 'methods.lwf.recipe.increment.lr={" in one for one in wide)
+    assert any("--set 'recipe.increment.lr={" in one for one in wide)
 
 
 def emptied(folder, statuses=()):
