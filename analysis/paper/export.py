@@ -109,7 +109,8 @@ def _data(results: Results) -> str:
         f"{key.replace('_', ' ')} {data[key]}" for key in ("size", "classes", "per_class") if data.get(key)
     ]
     nets = ", ".join(map(str, dict.fromkeys(runs["net"])))
-    return f"Data: {', '.join([name, *extra])}; net: {nets}; scenarios: {', '.join(results.scenarios)}"
+    known = {"Data": ", ".join([name, *extra]), "net": nets, "scenarios": ", ".join(results.scenarios)}
+    return "; ".join(f"{said}: {value}" for said, value in known.items() if value)
 
 
 def _selection(results: Results) -> str:

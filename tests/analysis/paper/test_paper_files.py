@@ -10,8 +10,9 @@ import plotly.graph_objects as go
 import pytest
 
 from analysis.lake.open import open_results
-from analysis.paper.export import export_paper
+from analysis.paper.export import caption, export_paper
 from analysis.paper.figures import COLUMN, FORMATS, PAGE, fitted, write
+from analysis.report.page import section
 from analysis.report.section import VIEWS
 from analysis.report.style import panels
 from cl_core.errors import BadRequest
@@ -44,6 +45,13 @@ def test_a_caption_says_data_rows_n_and_selection(exported):
     line = next(line for line in text.splitlines() if line.startswith("**tables/leaderboard**"))
     for part in ("Data: digits", "On validation rows.", "n = 1 class order", "protocol validation"):
         assert part in line
+
+
+def test_a_caption_names_no_net_and_scenario_before_a_run_has_ended(kept_lake):
+    results = open_results(kept_lake)
+    results.runs = results.runs.iloc[:0]
+    found = section(results, "time_spent")
+    assert caption(results, found).startswith("Time spent. Data: digits. n = ")
 
 
 def test_every_part_is_in_the_document(exported):
