@@ -66,13 +66,14 @@ class CheckpointStore:
                 if _digest(tensors, metadata["checkpoint"]) != metadata["digest"]:
                     raise ValueError("its checksum does not fit")
                 meta = json.loads(metadata["checkpoint"])
-            if self.most_bytes is not None:
-                os.utime(path)  # it was used now
         except FileNotFoundError:
             return None
         except (SafetensorError, KeyError, ValueError, TypeError) as error:
             self._set_aside(path, first_line(error))
             return None
+        if self.most_bytes is not None:
+            with contextlib.suppress(OSError):  # it is gone by now, or belongs to another user
+                os.utime(path)  # it was used now
         return Checkpoint(tensors, meta)
 
     def _set_aside(self, path: Path, reason: str) -> None:
@@ -111,8 +112,9 @@ class CheckpointStore:
         for _, _, size, path in sorted(files)[:-1]:
             if held <= most:
                 break
-            path.unlink(missing_ok=True)
-            held -= size
+            with contextlib.suppress(OSError):  # it belongs to another user
+                path.unlink(missing_ok=True)
+                held -= size
 
     def remove(self, key: str) -> None:
         """Remove a checkpoint and its lock. Its folder stays, since another process may write there."""

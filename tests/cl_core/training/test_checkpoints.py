@@ -233,3 +233,34 @@ def test_a_store_keeps_the_newest_checkpoint_however_large(tmp_path: Path) -> No
         store.save(key, _checkpoint())
     assert KEY not in store
     assert OTHER in store
+
+
+def test_a_store_of_several_users_serves_what_it_may_not_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*given: object, **named: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    store = CheckpointStore(tmp_path, most_bytes=1)
+    store.save(KEY, _checkpoint())
+    monkeypatch.setattr(os, "utime", refused)
+    monkeypatch.setattr(Path, "unlink", refused)
+    assert store.load(KEY) is not None
+    store.save(OTHER, _checkpoint())
+    assert KEY in store
+    assert OTHER in store
+
+
+def test_a_checkpoint_that_goes_while_it_is_loaded_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CheckpointStore(tmp_path, most_bytes=1)
+    store.save(KEY, _checkpoint())
+    digest_of = cl_core.training.checkpoints.network_digest
+
+    def slow(tensors: dict[str, torch.Tensor]) -> str:
+        store.remove(KEY)  # another process makes room
+        return digest_of(tensors)
+
+    monkeypatch.setattr(cl_core.training.checkpoints, "network_digest", slow)
+    assert store.load(KEY) is not None
