@@ -81,12 +81,18 @@ def launch_file(template: str, source: str, machines: Machines, sets: Sequence[s
         name=study.study,
         folder=folder,
         command=shlex.join(command),
-        object_name=re.sub("[^a-z0-9]+", "-", study.study.lower()).strip("-") or "study",
+        object_name=_object_name(study.study),
         start=shlex.join(_start(study, machines)),
         parameters=_ray_start_parameters(study, machines),
         time=f"{minutes // 60:02d}:{minutes % 60:02d}:00",
         warning=max(300, math.ceil(study.budget.grace_seconds) + 60),
     )
+
+
+def _object_name(study: str) -> str:
+    """Return a study's name as KubeRay takes one for a job: a DNS label of 47 characters at most."""
+    name = re.sub("[^a-z0-9]+", "-", study.lower()).strip("-")
+    return (name if name[:1].isalpha() else f"study-{name}")[:47].strip("-")
 
 
 def _custom(study: Study, machines: Machines) -> dict[str, float]:

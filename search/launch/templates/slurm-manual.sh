@@ -13,6 +13,7 @@
 #SBATCH --output={{ name }}-%j.out
 set -euo pipefail
 
+export SRUN_CPUS_PER_TASK={{ m.cpus }}  # since SLURM 22.05, srun does not take it from sbatch
 mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${hosts[0]}
 port=$((20000 + SLURM_JOB_ID % 10000))

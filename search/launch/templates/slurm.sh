@@ -12,6 +12,7 @@
 #SBATCH --output={{ name }}-%j.out
 set -euo pipefail
 
+export SRUN_CPUS_PER_TASK={{ m.cpus }}  # since SLURM 22.05, srun does not take it from sbatch
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 port=$((20000 + SLURM_JOB_ID % 10000))
 export RAY_AUTH_MODE=token  # all nodes read it from the home folder; a Ray that knows none needs none

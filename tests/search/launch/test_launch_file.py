@@ -71,6 +71,7 @@ def test_slurm_is_asked_for_the_machines(template: str, file: str) -> None:
     assert {"nodes=3", "cpus-per-task=16", "mem=32G", "time=01:30:00", "ntasks-per-node=1"} <= set(asked)
     assert not [line for line in asked if line.startswith("gpus")]
     assert "gpus-per-node=4" in text(template, file, gpus=4)
+    assert "export SRUN_CPUS_PER_TASK=16 " in "\n".join(lines)  # else a node of Ray runs on one CPU
 
 
 @pytest.mark.parametrize("template", ["slurm", "slurm-manual"])
@@ -114,6 +115,15 @@ def test_a_kuberay_job_has_what_the_operator_needs(file: str) -> None:
     for spec in (head["template"]["spec"], workers["template"]["spec"]):
         assert spec["containers"][0]["volumeMounts"] == [{"name": "shared", "mountPath": "/shared"}]
         assert spec["volumes"][0]["persistentVolumeClaim"] == {"claimName": "cl-search"}
+
+
+@pytest.mark.parametrize(
+    ("study", "name"),
+    [("CIFAR_100", "cifar-100"), ("2026-11", "study-2026-11"), ("a" * 46 + ".long", "a" * 46)],
+)
+def test_a_kuberay_job_has_a_name_that_the_operator_takes(study: str, name: str, file: str) -> None:
+    job = yaml.safe_load(text("kuberay", file, [f"study={study}"]))
+    assert job["metadata"]["name"] == name
 
 
 @pytest.mark.parametrize(
