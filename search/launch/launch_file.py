@@ -85,8 +85,13 @@ def launch_file(template: str, source: str, machines: Machines, sets: Sequence[s
         start=shlex.join(_start(study, machines)),
         parameters=_ray_start_parameters(study, machines),
         time=f"{minutes // 60:02d}:{minutes % 60:02d}:00",
-        warning=max(300, math.ceil(study.budget.grace_seconds) + 60),
+        warning=_warning(study),
     )
+
+
+def _warning(study: Study) -> int:
+    """Return the seconds before SLURM's end in which running tasks end and no run starts."""
+    return max(300, math.ceil(study.budget.grace_seconds) + 60)
 
 
 def _object_name(study: str) -> str:
@@ -136,5 +141,10 @@ def _check(template: str, study: Study, machines: Machines) -> None:
         )
     if not machines.shared.startswith("/"):
         raise BadRequest(f"--shared must be an absolute path that all nodes see, not {machines.shared!r}")
+    if template.startswith("slurm") and machines.hours * 3600 <= (last := _warning(study)):
+        raise BadRequest(
+            f"--hours must be more than the last {last / 60:.0f} minutes, in which no run starts, not "
+            f"{machines.hours:g}: raise it, or lower budget.grace"
+        )
     if template == "ray-up" and not machines.hosts:
         raise BadRequest("ray-up needs the machines: give --hosts head,worker,worker")

@@ -133,6 +133,7 @@ def test_a_kuberay_job_has_a_name_that_the_operator_takes(study: str, name: str,
         ("ray-up", {"hosts": ()}, "give --hosts head,worker"),
         ("slurm", {"nodes": 0}, "--nodes must be 1 or more"),
         ("slurm", {"hours": 0.0}, "--hours above 0"),
+        ("slurm-manual", {"hours": 0.08}, "more than the last 5 minutes"),
         ("slurm", {"shared": "runs"}, "--shared must be an absolute path"),
     ],
 )
