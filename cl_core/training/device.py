@@ -25,6 +25,14 @@ def resolve_device(device: str, precision: str) -> tuple[torch.device, str]:
     return torch.device(device), precision
 
 
+def gpu_is_full(error: BaseException) -> bool:
+    """Tell whether an error says that a GPU has too little memory left, by torch's allocator or by CUDA's."""
+    texts = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+    )
+
+
 def peak_memory(device: torch.device) -> int:
     """The most bytes held at once: on a GPU since its statistics were reset, on a CPU ever."""
     if device.type == "cuda":

@@ -11,6 +11,7 @@ from cl_core.errors import ClSearchError, named_line
 from cl_core.method import METHODS
 from cl_core.nets.network import NETS
 from cl_core.training.checkpoint_keys import sources_digest
+from cl_core.training.device import gpu_is_full
 from cl_core.training.weights import file_digest
 from search.storage.token import not_seen
 from search.worker.job import Job, Workspace
@@ -46,7 +47,9 @@ def unfit_for(job: Job, space: Workspace) -> str | None:
         if configuration.device == "cuda":
             torch.zeros(1, device="cuda")  # raises where there is none, and where it is broken
     except Exception as error:
-        return str(error) if isinstance(error, ClSearchError) else named_line(error)
+        # A GPU full of other runs is no fault of its node: the job finds out, and gets a larger part.
+        if not (job.shares_gpu and gpu_is_full(error)):
+            return str(error) if isinstance(error, ClSearchError) else named_line(error)
     if job.fingerprint not in ("", data.fingerprint):
         place = configuration.data.root or "its usual place"
         return (

@@ -30,6 +30,7 @@ from cl_core.training.checkpoint_keys import resume_checkpoint_key
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.code import code_digest
 from cl_core.training.configuration import Configuration
+from cl_core.training.device import gpu_is_full
 from cl_core.training.events import ignore
 from cl_core.training.result import TaskResult
 from cl_core.training.trainer import Training
@@ -130,7 +131,7 @@ class Runner:
         first = (str(error).strip().splitlines() or [""])[0]
         if isinstance(error, ClSearchError):
             return first
-        if isinstance(error, torch.OutOfMemoryError):
+        if gpu_is_full(error):
             size = first.split(". ")[0]  # torch goes on with advice on its allocator
             return f"the GPU must hold the run ({size}): lower recipe.batch, or raise resources.gpu"
         line = f"{type(error).__name__}: {first}"

@@ -12,6 +12,7 @@ import torch
 
 from analysis.lake.run_folder import log_file
 from cl_core.errors import ClSearchError, named_line
+from cl_core.training.device import gpu_is_full
 from search.lake.receipts import receipt
 from search.lake.rows import unbegun_row
 from search.lake.writer import drop_run, read_schemas, write_rows
@@ -55,7 +56,7 @@ class Worker:
                     self._runner = runner = self._begin()
                     answer = runner.answer() if runner.resumed else runner.advance()
             except Exception as error:
-                if isinstance(error, torch.OutOfMemoryError) and self.job.shares_gpu:
+                if gpu_is_full(error) and self.job.shares_gpu:
                     stamp(f"{self.job.id}: {named_line(error)}")
                     return Answer(self.job.id, -1, 0, (), NO_MEMORY, named_line(error))
                 answer = self._failed(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from analysis.lake.run_rows import run_rows
 from cl_core.training.trainer import Training
 from search.backends.local import run_local
 from search.jobs.dispatcher import Dispatcher
-from search.worker.job import Job
+from search.storage.token import token
+from search.worker.job import NO_MEMORY, Job
+from search.worker.node_check import unfit_for
 from search.worker.worker import Worker
-from tests.search.jobs_by_hand import RUN, StandIn, dispatching, jobs, workspace
+from tests.search.jobs_by_hand import RUN, StandIn, dispatching, jobs, one_job, workspace
 
 MESSAGE = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79 GiB"
 
@@ -95,3 +98,29 @@ def test_a_base_checkpoint_that_finds_its_gpu_full_is_trained_again(tmp_path: Pa
     full.append(-1)
     assert [job.gpu for job in _carry_out(driver)] == [0.5, 1.0]
     assert queue.told == [("done", "base/0", "completed", None)]
+
+
+def test_a_gpu_that_other_runs_have_filled_is_no_fault_of_its_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def zeros(*size: int, device: str = "cpu") -> torch.Tensor:
+        raise torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be reported later")
+
+    monkeypatch.setattr(torch, "zeros", zeros)
+    space = workspace(tmp_path)
+    with token(space.folder, space.checkpoints) as name:
+        there, job = replace(space, token=name), one_job(device="cuda")
+        assert unfit_for(replace(job, gpu=0.25), there) is None
+        assert "CUDA error: out of memory" in str(unfit_for(replace(job, gpu=1.0), there))
+
+
+def test_memory_that_cuda_refuses_counts_as_that_of_the_allocator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def next_task(training: Training) -> None:
+        raise torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be reported later")
+
+    monkeypatch.setattr(Training, "next_task", next_task)
+    worker = Worker(replace(one_job(), gpu=0.5), workspace(tmp_path))
+    assert worker.step().status == NO_MEMORY
+    assert run_rows(tmp_path) == {}
