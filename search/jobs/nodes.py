@@ -74,7 +74,7 @@ class Nodes:
         if now < self._next_look:
             return
         self._next_look = now + CHECK
-        if self.alive():
+        if set(self.alive()) - self._left_out.keys():
             self._none_since = None
             return
         if self._none_since is None:
@@ -83,8 +83,8 @@ class Nodes:
                 self.say(f"no node is left that can hold a run: waiting {self.patience / 60:.0f} min for one")
         if now - self._none_since >= self.patience:
             raise NoNodeLeft(
-                "no node is left that can hold a run (Ray was stopped, or its machines are gone). Give the "
-                "same command again: it continues from the last checkpoints."
+                "no node is left that can hold a run (Ray was stopped, its machines are gone, or they were "
+                "left out). Give the same command again: it continues from the last checkpoints."
             )
 
 

@@ -89,6 +89,20 @@ def test_the_command_says_that_no_node_is_left_and_ends_where_none_comes(
     assert isinstance(driver.aborted, NoNodeLeft)
 
 
+def test_a_node_that_was_left_out_is_none_to_wait_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, _ = _cluster(StandIn(jobs("0", "1")), tmp_path)
+    for _ in range(2):
+        _unfit(driver)
+    driver.look()  # the good node is there
+    driver.nodes.alive = lambda: ["bad"]
+    later = time.monotonic() + 60
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    with pytest.raises(NoNodeLeft, match="left out"):
+        driver.look()
+
+
 def test_jobs_for_another_node_are_handed_back_when_the_budget_is_spent(tmp_path: Path) -> None:
     queue = StandIn(jobs("0"))
     driver, _ = _cluster(queue, tmp_path)
