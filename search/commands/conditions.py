@@ -42,11 +42,12 @@ class Condition:
     unit: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} {'<=' if self.most else '>='} {self.said(self.limit)}"
+        """Return the condition as it is read, with every digit of its limit."""
+        return f"{self.name} {'<=' if self.most else '>='} {self.said(self.limit, digits=15)}"
 
-    def said(self, value: float) -> str:
+    def said(self, value: float, digits: int = 6) -> str:
         """Return a value in the unit of this condition."""
-        return f"{value / self._factor:.6g}" + (f" {self.unit}" if self.unit else "")
+        return f"{value / self._factor:.{digits}g}" + (f" {self.unit}" if self.unit else "")
 
     def miss(self, value: float) -> float:
         """Return by how much a value misses the limit, relative to it; 0 where it is met, inf for nan."""

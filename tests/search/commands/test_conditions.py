@@ -78,6 +78,12 @@ def test_the_pick_says_under_what_and_by_which_runs(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("text", ["kept_bytes<=1234567", "parameters<=3.9999999M", "seconds<=2.3h"])
+def test_a_condition_is_said_as_it_can_be_given_again(text: str) -> None:
+    (bound,) = conditions([text])
+    assert conditions([str(bound).replace(" ", "")]) == [bound]
+
+
 def test_confirmed_values_decide_where_a_candidate_has_them(tmp_path: Path) -> None:
     # Trial 2 is better by the search, 3 when confirmed; 4 was not confirmed, 1 does not fit.
     confirmed = ((0, 0.55), (1, 0.80), (2, 0.60), (3, 0.65))
