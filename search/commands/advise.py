@@ -58,7 +58,7 @@ class Constraints:
 
 @dataclass(frozen=True)
 class Advised:
-    """A trial. Differences are from the first trial of its scenario, and negative where it is worse."""
+    """A trial. Differences are those of the first objective from the first trial of its scenario."""
 
     cell: str
     trial: int
@@ -77,7 +77,7 @@ class Advised:
 
 @dataclass(frozen=True)
 class Price:
-    """Price of a constraint: the best trial without it, less the best one with it."""
+    """Price of a constraint: the best trial without it, but with all others, less the best one with it."""
 
     constraint: str
     cell: str
@@ -292,7 +292,9 @@ def lines_of(found: Scenario) -> list[str]:
     for price in found.prices:
         excluded = f"excludes {price.excludes} of {found.trials} trials"
         if (price.cell, price.trial) == (best.cell, best.trial):
-            out.append(f"{price.constraint} costs nothing: {excluded}, and none of them is better")
+            with_others = " that meets the other constraints" if len(found.prices) > 1 else ""
+            none = f", and none of them{with_others} is better" if price.excludes else ""
+            out.append(f"{price.constraint} costs nothing: {excluded}{none}")
         else:
             gain = _said(price.difference, price.low, price.high)
             out.append(

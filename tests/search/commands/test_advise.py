@@ -71,7 +71,15 @@ def test_a_constraint_that_the_best_trial_meets_costs_nothing(lake: Path) -> Non
     five = found.scenarios[0]
     assert five.advised[0].cell == "icarl@B0-5tasks"
     assert [price.difference for price in five.prices] == [0.0, 0.0]
-    assert "--max-bytes 12.8kB costs nothing: excludes 0 of 6 trials" in lines_of(five)[1]
+    assert lines_of(five)[1] == "--max-bytes 12.8kB costs nothing: excludes 0 of 6 trials"
+
+
+def test_constraints_that_exclude_the_same_trials_do_not_call_them_worse(lake: Path) -> None:
+    five = advise(lake, Constraints(max_bytes="1B", no_stored_images=True)).scenarios[0]
+    assert lines_of(five)[2] == (  # iCaRL's two are better, but keep bytes
+        "--no-stored-images costs nothing: excludes 2 of 6 trials, and none of them that meets the other "
+        "constraints is better"
+    )
 
 
 def test_a_scenario_without_a_trial_that_fits_is_named(lake: Path) -> None:
