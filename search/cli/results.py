@@ -84,10 +84,11 @@ def prune(
             return
         shown = [each for each in found if each.files]
         gone = "would be removed" if dry_run else "removed"
-        print_table(
-            ["files", "number", "size", ""],
-            [[each.kind, str(each.files), size(each.bytes), each.kept or gone] for each in shown],
-        )
+        if shown:
+            print_table(
+                ["files", "number", "size", ""],
+                [[each.kind, str(each.files), size(each.bytes), each.kept or gone] for each in shown],
+            )
         freed = sum(each.bytes for each in found if not each.kept)
         typer.echo(f"{folder}: {size(freed)} {gone}")
 

@@ -49,6 +49,8 @@ def test_logs_go_only_where_asked_for(copied: Path) -> None:
     assert "removed" in done.stdout
     assert not _files(copied, LOGS)
     assert status(copied)["bytes"]["logs"] == 0
+    again = call("prune", copied, "--logs")
+    assert again.stdout.splitlines() == [f"{copied}: 0 B removed"]
 
 
 def test_a_study_with_runs_left_keeps_its_checkpoints(tmp_path: Path) -> None:
