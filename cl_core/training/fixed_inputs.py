@@ -22,6 +22,8 @@ class FixedInputs:
     """
 
     def __init__(self, phase: Phase, net: Network, view: View) -> None:
+        if not phase.rows:
+            raise ValueError(f"phase {phase.name!r} has fixed inputs, so it needs rows")
         backbone = set(map(id, net.backbone.parameters()))
         if phase.params is None or any(id(p) in backbone for p in phase.params):
             raise ValueError(f"phase {phase.name!r} has fixed inputs, so it must not train the backbone")

@@ -120,6 +120,7 @@ class Learner:
         return images
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which networks and losses compute with the precision of the run."""
         if self.precision == "float32":
             return contextlib.nullcontext()
         return torch.autocast(self.view.device.type, dtype=torch.bfloat16)

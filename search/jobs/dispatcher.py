@@ -54,9 +54,7 @@ class Dispatcher:
         self.aborted: Exception | None = None  # why no further job may start
         self.trouble: dict[str, str] = {}  # job -> why its worker did not answer
         self._open: dict[str, Job] = {}
-        self._again: list[
-            Job
-        ] = []  # jobs for another node than the one they failed on, or a larger part of one
+        self._again: list[Job] = []  # for another node than they failed on, or for a larger part of a GPU
 
     @property
     def finished(self) -> bool:

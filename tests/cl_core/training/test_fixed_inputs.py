@@ -66,6 +66,14 @@ def test_a_phase_that_changes_its_features_has_no_fixed_inputs(alone: bool, reas
         training.learner.train_phase(phase, task, Streams(0, 0), [])
 
 
+def test_a_phase_without_rows_has_no_fixed_inputs() -> None:
+    training = Training(tiny.configuration("finetune"), tiny.data())
+    task, head = training.task(0), tuple(training.state.head.rows())
+    phase = Phase("made", (), task.recipe, training.method.loss, head, None, False, False, fixed=True)
+    with pytest.raises(ValueError, match="so it needs rows"):
+        training.learner.train_phase(phase, task, Streams(0, 0), [])
+
+
 def test_a_teacher_refuses_the_features_of_another_network() -> None:
     state = tiny.linear_state(tiny.task(2, 2), {})
     assert state.teacher is not None
