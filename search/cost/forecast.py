@@ -69,6 +69,7 @@ class Forecast:
     notes: tuple[str, ...] = ()
     written: str = ""
     probe_seconds: float = field(default=0.0)
+    most_checkpoint_bytes: int | None = None  # storage.checkpoint_bytes
 
     @property
     def total(self) -> dict[str, float | None]:
@@ -77,6 +78,7 @@ class Forecast:
         first = sum(c.base_tasks for c in self.cells)
         hours = float(np.mean(self.hours))
         longest = max((c.longest_run for c in self.cells), default=0.0) / 3600
+        stored = sum(c.checkpoint_bytes for c in self.cells)
         out: dict[str, float | None] = dict.fromkeys(QUANTITIES)
         return out | {
             "runs": runs,
@@ -86,7 +88,7 @@ class Forecast:
             "hours": hours,
             "wall_hours": max(hours / min(self.concurrent, max(1, runs)), longest),
             "gpu_hours": hours * self.gpu if self.gpu else None,
-            "checkpoint_bytes": sum(c.checkpoint_bytes for c in self.cells),
+            "checkpoint_bytes": min(stored, self.most_checkpoint_bytes or stored),
             "table_bytes": sum(c.table_bytes for c in self.cells),
         }
 
@@ -145,6 +147,7 @@ def forecast(
         ),
         written=time.strftime("%Y-%m-%d %H:%M:%S"),
         probe_seconds=round(time.monotonic() - began, 1),
+        most_checkpoint_bytes=study.study.storage.checkpoint_bytes,
     )
 
 

@@ -167,6 +167,13 @@ def test_a_first_task_that_is_not_shared_is_trained_by_every_run(tmp_path: Path)
     assert plan.total["checkpoint_bytes"] == 0
 
 
+def test_a_bounded_store_is_foreseen_with_its_bound(tmp_path: Path) -> None:
+    study = {**STUDY, "methods": ["finetune"], "storage": {"checkpoint_bytes": "100kB"}}
+    plan = forecast(prepare(study, tmp_path, local=True), 0.1)
+    assert plan.cells[0].checkpoint_bytes > 100_000
+    assert plan.total["checkpoint_bytes"] == 100_000
+
+
 def test_searched_first_tasks_are_counted_one_by_one(tmp_path: Path) -> None:
     recipe = {"net": "convnet-small", "epochs": 1, "lr": {"float": [0.01, 0.2], "log": True}}
     study = {**STUDY, "methods": ["finetune"], "scenarios": ["B0-5tasks"], "recipe": recipe}
