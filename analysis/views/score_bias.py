@@ -32,13 +32,14 @@ def score_bias(results: Results) -> Section:
         known = mine.drop_duplicates("classifier").sort_values(
             ["primary", "classifier"], ascending=[False, True]
         )
-        for rank, classifier in enumerate(map(str, known["classifier"])):
+        for index, (classifier, own) in enumerate(zip(known["classifier"], known["primary"], strict=True)):
+            rank = 0 if own else index + 1
             part = mine[mine["classifier"] == classifier]
             row: dict[str, Any] = {"scenario": cell.scenario, "label": cell.label, "classifier": classifier}
             for column, said in _SHOWN.items():
                 means = _by_age(part, column, orders)
                 if len(means) > 1:
-                    lines.append(Line(f"{cell.scenario}: {said}", cell.label, rank, classifier, means))
+                    lines.append(Line(f"{cell.scenario}: {said}", cell.label, rank, str(classifier), means))
                 row |= _ends(said, means)
             table.append(row)
     if not lines:

@@ -76,6 +76,13 @@ def test_margins_are_compared_between_new_and_old_classes(tmp_path):
     assert found["bias of the head, new − old"] == pytest.approx(0.3)
 
 
+def test_a_head_beside_a_rule_without_scores_is_dotted(tmp_path):
+    results = lake(tmp_path / "run", [Hand("lwf", COUNTS, scores=[(1.0, 3.0, -0.1), (4.0, 1.0, 0.2)])])
+    assert score_bias(results).figure.data[0].line.dash == "solid"
+    results.classes = results.classes.assign(primary=False)
+    assert score_bias(results).figure.data[0].line.dash == "dot"
+
+
 def test_failures_name_the_value_that_sets_them_apart(tmp_path):
     done = [Hand("lwf", COUNTS, trial=n, hp={"kd_weight": 0.1 * n, "temperature": 2.0}) for n in range(4)]
     error = "NonFiniteLoss: kd is nan in task 1"
