@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from analysis.statistics.intervals import CLEAR
-from analysis.survey.roles import Roles
+from analysis.survey.roles import Place, Roles
 
 
 def recipe_remarks(roles: Roles) -> list[str]:
@@ -30,7 +32,7 @@ def reference_warnings(roles: Roles) -> list[str]:
         if not roles.measured_in(where):
             continue
         tuned, joint = (roles.find(where, ("reference", name)) for name in ("finetune", "joint"))
-        said = [f"no completed {name}" for name, s in (("finetune", tuned), ("joint", joint)) if s is None]
+        said = [_lack(roles, where, name) for name, s in (("finetune", tuned), ("joint", joint)) if s is None]
         if joint is not None:
             last = roles.sample(joint, "last_accuracy").mean
             low, chance = (last.value or 0.0) - (last.half or 0.0), roles.chance(joint)
@@ -46,3 +48,10 @@ def reference_warnings(roles: Roles) -> list[str]:
         if said:
             out.append(f"{where} does not count as run: {', '.join(said)}.")
     return out
+
+
+def _lack(roles: Roles, where: Place, method: str) -> str:
+    """The reason why a place has no reference of a method: it has not completed, or has another recipe."""
+    columns = (where, replace(where, recipe=""))
+    done = any(s.place in columns and s.method == method and len(s.runs) for s in roles.subjects)
+    return f"{method} has another recipe than every method" if done else f"no completed {method}"

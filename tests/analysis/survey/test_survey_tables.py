@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -33,6 +34,13 @@ def test_missing_and_failing_references_are_said_above_the_tables(tmp_path):
     good = survey(tmp_path / "good", [*BOUNDS, *ten()]).text
     assert "Warning" not in good
     assert "provisional" not in good
+
+
+def test_a_reference_of_another_recipe_has_completed_all_the_same(tmp_path):
+    forgets = Planted("finetune", "finetune", 0.05, newest=0.9, recipe={"increment.lr": 0.2})
+    others = [replace(one, recipe={"increment.lr": 0.1}) for one in (BOUNDS[1], *ten())]
+    text = survey(tmp_path / "run", [forgets, *others]).text
+    assert "does not count as run: finetune has another recipe than every method." in text
 
 
 def test_the_four_tables_show_what_a_run_has_and_nothing_else(tmp_path):
