@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.lake.results import Results
 from analysis.lake.study import ProtocolRecord
+from analysis.report.answers import decimal
 from analysis.report.section import VIEWS, Section
 from analysis.selection.row_errors import row_errors
 from analysis.selection.selection import Cell, cells
@@ -102,8 +103,12 @@ def _answer(frame: pd.DataFrame, name: str, direction: str) -> str:
     sign = 1.0 if direction == "max" else -1.0
     gained = sign * (frame["final"] - frame["selected by"])
     low, mean, high = gained.min(), gained.mean(), gained.max()
-    text = f"From the search to the test rows, {name.replace('_', ' ')} gets better by {mean:+.3f} on average"
-    return f"{text}, between {low:+.3f} and {high:+.3f} over {len(gained)} cells.".replace("-", "−")
+    way = "better" if mean >= 0 else "worse"
+    text = f"From the search to the test rows, {name.replace('_', ' ')} gets {way} by {abs(mean):.3f}"
+    if len(gained) == 1:
+        return f"{text} in the one cell."
+    between = f"between {decimal(low, '+')} and {decimal(high, '+')}"
+    return f"{text}, mean over {len(gained)} cells; the gains lie {between}."
 
 
 def _text(protocol: ProtocolRecord, name: str, direction: str, summed: bool) -> str:

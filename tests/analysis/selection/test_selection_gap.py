@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.lake.open import open_results
+from analysis.report.section import VIEWS
 from analysis.selection.selection_gap import FORMULAS, Station, parts, value_of
 from analysis.statistics.counting_error import Counted
+from tests.analysis.planted import Plan, write
 
 NATURAL, FIRST, SECOND = "natural", "seed:1", "seed:2"
 
@@ -46,6 +52,17 @@ def test_the_worst_run_counts_where_the_search_counts_it_over_as_many_runs() -> 
     three = runs_of((NATURAL, 0.6), (FIRST, 0.3), (SECOND, 0.5))
     assert value_of(three, "min", 2) == pytest.approx((2 * 0.3 + 0.5) / 3)
     assert value_of(three, "max", 2) == pytest.approx((2 * 0.6 + 0.5) / 3)
+
+
+def test_a_mean_loss_is_said_as_one(tmp_path: Path) -> None:
+    """What is a gain where the greater value is better is a loss where the smaller one is."""
+    said = {}
+    for direction in ("max", "min"):
+        plan = Plan(labels=("finetune", "lwf"), trials=1, evaluated=True, direction=direction)
+        answer = VIEWS["selection_gap"](open_results(write(tmp_path / direction, plan))).answer
+        said[direction] = re.search(r" gets (better|worse) by (0\.\d+), mean over 4 cells; the gains", answer)
+    assert {found[1] for found in said.values()} == {"better", "worse"}
+    assert said["max"][2] == said["min"][2]
 
 
 accuracy = st.floats(-1, 1)
