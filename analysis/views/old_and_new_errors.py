@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 
 from analysis.lake.results import Results
-from analysis.report.answers import decimal
+from analysis.report.answers import decimal, methods
 from analysis.report.lines import Line, drawn
 from analysis.report.section import VIEWS, Section
 from analysis.selection.selection import by_classifier, cells, orders_sentence, same_sentence, split_of
@@ -69,7 +69,7 @@ def old_and_new_errors(results: Results) -> Section:
         figure,
         split=split,
         question="Do errors flow from old tasks to new ones, or back?",
-        answer=_answer(table),
+        answer=_answer(table, methods(results)),
     )
 
 
@@ -81,11 +81,13 @@ def _counted(way: str, confusion: Counts, sizes: Sequence[int]) -> Counted:
     return Counted(value, 0.0 if value is None else share(value, float(rows)))
 
 
-def _answer(table: pd.DataFrame) -> str:
-    """Say of how many classifiers the errors flow to the newest task, and of which the most."""
+def _answer(table: pd.DataFrame, among: Collection[str]) -> str:
+    """Say of how many classifiers of labels errors flow to the newest task, and of which the most."""
     table = table[table["asymmetry"].notna()]
     if table.empty:
         return ""
+    own = table[table["label"].isin(among)]
+    table = table if own.empty else own
     biased = int((table["asymmetry"] > 0).sum())
     most = table.iloc[int(table["asymmetry"].abs().to_numpy().argmax())]
     return (

@@ -80,7 +80,10 @@ def _sentence(fronts: Sequence[Front], names: Sequence[str]) -> str:
         return ""
     points = [point for one in fronts if one.compared for point in one.points]
     if not points:
-        return "Each front is a single point, so there are no neighbours to tell apart.\n\n"
+        return (
+            "Each front is a single point: one trial of its cell is at least as good as any other in all "
+            "objectives.\n\n"
+        )
     firm = sum(not point.like for point in points)
     verb = "differs from its" if firm == 1 else "differ from their"
     text = f"{firm} of {len(points)} points on the fronts {verb} neighbours."

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
 from analysis.lake.results import Results
-from analysis.report.answers import decimal
+from analysis.report.answers import decimal, methods
 from analysis.report.identity import PALETTE, about
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import EDGE, panels, place
@@ -62,7 +62,7 @@ def task_curves(results: Results) -> Section:
         _figure(found),
         split=split,
         question="How fast is each task forgotten?",
-        answer=_answer(found),
+        answer=_answer({place: one for place, one in found.items() if place[1] in methods(results)} or found),
     )
 
 

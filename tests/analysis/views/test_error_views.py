@@ -74,6 +74,17 @@ def test_the_largest_loss_of_a_task_is_since_it_was_learnt(results):
     assert found["of task"] == 0
 
 
+def test_answers_on_errors_are_about_methods_where_there_are_some(tmp_path):
+    lost = [[0, 0, 5, 5], [0, 0, 5, 5], [0, 0, 9, 1], [0, 0, 1, 9]]
+    both = [Hand("finetune", [FIRST, lost], (2, 2)), Hand("lwf", [FIRST, LWF], (2, 2))]
+    results = lake(tmp_path / "both", both)
+    assert "1 of 1 classifiers. The largest asymmetry is +0.400: lwf" in old_and_new_errors(results).answer
+    assert "mean over 1 cell. The largest loss is 0.450: lwf on task 0" in task_curves(results).answer
+    alone = lake(tmp_path / "alone", both[:1])
+    assert "+1.000: finetune" in old_and_new_errors(alone).answer
+    assert ": finetune on task 0" in task_curves(alone).answer
+
+
 def test_a_minus_in_a_sentence_is_that_of_a_number_and_never_of_a_name(tmp_path):
     runs = [
         Hand("kd-0.5", [FIRST, LWF], (2, 2)),
