@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
 from analysis.lake.relation import Relation, connect, quoted
+from analysis.lake.tables import steadily
 from cl_core.errors import BadRequest, first_line
 from cl_core.metric_queries import QUERIES
 from cl_core.records import TABLES
@@ -24,20 +26,19 @@ _METRICS = re.compile(rf"\b({'|'.join(QUERIES)})\b", re.IGNORECASE)
 class Database:
     """The tables of a lake and QUERIES in DuckDB. The counts of tasks are made once, when first needed.
 
-    `scan` gives the rows of a table in a database.
+    `scan` gives the rows of a table in a database; `places` are the folders that the counts are read from.
     """
 
-    def __init__(self, scan: Scan, splits: Splits) -> None:
-        self._at, self._splits, self._counted = connect(), splits, False
-        for name in TABLES:
-            scan(self._at, name).create_view(name)
+    def __init__(self, scan: Scan, splits: Splits, places: Sequence[Path] = ()) -> None:
+        self._scan, self._splits, self._places, self._counted = scan, splits, places, False
+        self._at = self._listed(connect())
 
     def query(self, sql: str) -> Relation:
         """The rows of a query in SQL, not read yet. Raises BadRequest where it is none over the tables."""
         try:
             if not self._counted and _METRICS.search(sql):
-                self._count()
-            rows = self._at.sql(sql)
+                steadily(self._places, self._count)
+            rows = self._rows(sql)
         except duckdb.Error as error:
             known = ", ".join([*TABLES, *QUERIES])
             raise BadRequest(f"{sql!r} must be a query over {known}: {first_line(error)}") from error
@@ -45,14 +46,26 @@ class Database:
         columns = [(quoted(name), str(kind).startswith("ENUM")) for name, kind in types]
         return Relation(rows.project(", ".join(f"{n}::varchar as {n}" if enum else n for n, enum in columns)))
 
+    def _rows(self, sql: str) -> duckdb.DuckDBPyRelation:
+        try:
+            return self._at.sql(sql)
+        except duckdb.IOException:  # files have been merged since they were listed
+            return self._listed(self._at).sql(sql)
+
+    def _listed(self, at: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+        for name in TABLES:
+            self._scan(at, name).create_view(name)
+        return at
+
     def _count(self) -> None:
-        self._at.from_arrow(_homes(self._splits)).create("homes")
-        self._at.execute("create type run_name as enum (select distinct run from runs order by run)")
+        at = self._listed(connect())
+        at.from_arrow(_homes(self._splits)).create("homes")
+        at.execute("create type run_name as enum (select distinct run from runs order by run)")
         for name, text in QUERIES.items():
             if name == "task_counts":  # a name of a run is long, so the table keeps its number
                 text = f"select * replace (run::run_name as run) from ({text})"
-            self._at.execute(f"create {'table' if name == 'task_counts' else 'view'} {name} as {text}")
-        self._counted = True
+            at.execute(f"create {'table' if name == 'task_counts' else 'view'} {name} as {text}")
+        self._at, self._counted = at, True
 
 
 def _homes(splits: Splits) -> pa.Table:

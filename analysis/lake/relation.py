@@ -56,8 +56,13 @@ class Relation:
         return self.rows
 
     def arrow(self) -> pa.Table:
-        """Read an Arrow table."""
-        return self.rows.to_arrow_table()
+        """Read an Arrow table. Raises BadRequest where files were merged meanwhile, or cannot be read."""
+        try:
+            return self.rows.to_arrow_table()
+        except duckdb.IOException as error:
+            moved = "No files found" in str(error) or "No such file" in str(error)
+            reason = "the tables have changed, so query them again" if moved else "cannot read the tables"
+            raise BadRequest(f"{reason}: {first_line(error)}") from error
 
     def pandas(self) -> pd.DataFrame:
         """Read a pandas frame: integers and booleans that may be missing are `Int64` and `boolean`."""

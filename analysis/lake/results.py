@@ -24,7 +24,7 @@ from analysis.lake.queries import Database
 from analysis.lake.relation import Relation, connect, frame
 from analysis.lake.run_folder import table_folder
 from analysis.lake.study import StudyRecord, read_study
-from analysis.lake.tables import among, read_table, scan
+from analysis.lake.tables import among, read_table, scan, steadily
 from cl_core.errors import BadRequest, unknown
 from cl_core.metric_queries import QUERIES
 from cl_core.metrics import count_matrices
@@ -103,7 +103,7 @@ class Results:
         """As `read`, an Arrow table."""
         wanted = None if runs is None else set(runs)
         scan = partial(self.scan, self.connection, table, wanted)
-        return read_table(scan, table_folder(self.folder, table), columns)
+        return read_table(scan, self.folders_of(table), columns)
 
     def table(self, name: str, runs: Iterable[str] | None = None) -> Relation:
         """The rows of a table, or of one of `metric_queries.QUERIES`, that are not read yet.
@@ -133,7 +133,11 @@ class Results:
             (int(base), str(later)): self._all_sizes(str(run), int(base), str(later))
             for run, base, later in known.itertuples(index=False)
         }
-        return Database(lambda at, name: self.scan(at, name, runs), splits)
+        return Database(lambda at, name: self.scan(at, name, runs), splits, self.folders_of("confusion"))
+
+    def folders_of(self, table: str) -> list[Path]:
+        """The folders with the files of a table."""
+        return [table_folder(self.folder, table)]
 
     def scan(
         self, connection: duckdb.DuckDBPyConnection, table: str, runs: Iterable[str] | None = None
@@ -262,7 +266,10 @@ class Results:
             self._measured.update(wanted if len(wanted) <= READ_ALONE else self.runs["run"])
 
     def _confusion(self, wanted: Sequence[str]) -> pa.Table:
-        return self.table("confusion", wanted).select(*KEYS, *COUNTS).arrow()
+        def read() -> pa.Table:
+            return self.table("confusion", wanted).select(*KEYS, *COUNTS).duckdb().to_arrow_table()
+
+        return steadily(self.folders_of("confusion"), read)
 
 
 def _ordered(first: Iterable[str], found: pd.Series) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -74,6 +75,10 @@ class Runs(Results):
                 rows = rows.filter(f"not {among(sorted(self._twice[index]))}")
             found.append(self._translated(connection, index, rows))
         return below(found)
+
+    def folders_of(self, table: str) -> list[Path]:
+        """As `Results.folders_of`, of all runs."""
+        return [folder for part in self.parts for folder in part.folders_of(table)]
 
     @cached_property
     def places(self) -> dict[str, tuple[str, str]]:

@@ -7,6 +7,7 @@ run found in several is taken from its own file, then from the newest.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -58,7 +59,7 @@ def scan(
     if table not in TABLES:
         raise unknown("table", table, TABLES)
     place, wanted = table_folder(folder, table), None if runs is None else sorted(set(runs))
-    groups = _stable(place, lambda: _files(place, wanted))
+    groups = _stable([place], lambda: _files(place, wanted))
     empty = _empty(place)
     for one in (*groups, *empty):
         _fits(one, table, notice)
@@ -88,13 +89,13 @@ def below(parts: Sequence[duckdb.DuckDBPyRelation]) -> duckdb.DuckDBPyRelation:
 
 
 def read_table(
-    scanned: Callable[[], duckdb.DuckDBPyRelation], place: Path, names: Sequence[str] = ()
+    scanned: Callable[[], duckdb.DuckDBPyRelation], places: Sequence[Path], names: Sequence[str] = ()
 ) -> pa.Table:
     """The rows of what `scanned` gives, ordered as `records.SORT`, with some columns or all.
 
-    `place` is the folder of the table. Raises BadRequest as `scan`, and on an unknown column.
+    `places` are the folders of the table. Raises BadRequest as `scan`, and on an unknown column.
     """
-    order = ", ".join(map(quoted, SORT.get(place.name, ())))
+    order = ", ".join(map(quoted, SORT.get(places[0].name, ())))
 
     def read() -> pa.Table:
         rows = scanned().order(order)
@@ -103,10 +104,32 @@ def read_table(
                 raise unknown("column", name, rows.columns)
         return (rows.project(", ".join(map(quoted, names))) if names else rows).to_arrow_table()
 
-    return _stable(place, read)
+    return steadily(places, read)
 
 
-def _stable(place: Path, read: Callable[[], T]) -> T:
+def steadily(places: Sequence[Path], read: Callable[[], T]) -> T:
+    """Return what `read` gives of tables; read again where their files were merged meanwhile.
+
+    Else a row could be missing, or be there twice: the names of files stay, and their rows move.
+    """
+
+    def once() -> T:
+        before = [(own_files(place), _versions(merged_files(place))) for place in places]
+        found = read()
+        for place, (own, merged) in zip(places, before, strict=True):
+            if not set(own) <= set(own_files(place)) or merged != _versions(merged):
+                raise FileNotFoundError(place)
+        return found
+
+    return _stable(places, once)
+
+
+def _versions(paths: Iterable[Path]) -> dict[Path, tuple[int, ...]]:
+    stats = {path: path.stat() for path in paths}
+    return {path: (stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in stats.items()}
+
+
+def _stable(places: Sequence[Path], read: Callable[[], T]) -> T:
     """Read again where a file was merged between listing and reading: its rows are in another one now."""
     for _ in range(5):
         try:
@@ -114,8 +137,9 @@ def _stable(place: Path, read: Callable[[], T]) -> T:
         except FileNotFoundError:
             continue
         except duckdb.Error as error:
-            blame(place, error)
-    raise BadRequest(f"{place} changes while it is read: try again in a moment")
+            for place in places:
+                blame(place, error)
+    raise BadRequest(f"{places[0]} changes while it is read: try again in a moment")
 
 
 def blame(place: Path, error: duckdb.Error) -> None:
@@ -123,7 +147,8 @@ def blame(place: Path, error: duckdb.Error) -> None:
     if isinstance(error, duckdb.IOException) and "No files found" in str(error):
         return
     for path in (*own_files(place), *merged_files(place)):
-        read_sealed(path)
+        with contextlib.suppress(FileNotFoundError):
+            read_sealed(path)
     if not isinstance(error, duckdb.IOException):
         raise BadRequest(f"cannot read {place}: {first_line(error)}") from error
 

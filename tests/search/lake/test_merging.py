@@ -7,15 +7,20 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from analysis import equal, open_results
+from analysis.lake import tables
 from analysis.lake.run_folder import GATHERED, merged_files, own_files, table_folder
 from analysis.lake.run_rows import run_rows
+from cl_core.errors import BadRequest
 from cl_core.records import TABLES
+from search.lake import merging
 from search.lake.merging import merged_file, put, settle, workplace
-from search.lake.writer import compact, drop_gathered, gather, read_rows
+from search.lake.writer import _database, _merge, compact, drop_gathered, gather, read_rows
 from search.storage.repair import mend_folder
 from tests.search.lake.test_tables import READERS
 
@@ -102,6 +107,49 @@ def test_the_next_gather_ends_what_a_killed_one_began(
         gather(folder)
         assert {path.name for path in table_folder(folder, "runs").iterdir()} == {GATHERED, "schema.parquet"}
         assert equal(folder, finished)
+
+
+@pytest.mark.parametrize("table", ["runs", "confusion"])
+def test_rows_that_move_between_listing_and_reading_are_read_once(
+    table: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, read = shutil.copytree(finished, tmp_path / "run"), tables._rows
+
+    def late(*args: Any) -> Any:
+        """Gather once files are listed, and be killed when rows have moved and names have not."""
+        monkeypatch.setattr(tables, "_rows", read)
+        with monkeypatch.context() as patched:
+            patched.setattr(merging, "settle", killed)
+            with contextlib.suppress(Killed):
+                place, runs = table_folder(folder, table), set(run_rows(folder))
+                with _database(folder) as database:
+                    _merge(database, place, own_files(place), runs, GATHERED)
+        return read(*args)
+
+    def killed(_: Path) -> None:
+        raise Killed
+
+    wanted, results = len(open_results(finished).read(table)), open_results(folder)
+    if table == "confusion":
+        counts = open_results(finished).confusions(results.runs["run"].iloc[0], "val")
+    monkeypatch.setattr(tables, "_rows", late)
+    if table == "confusion":
+        assert np.array_equal(results.confusions(results.runs["run"].iloc[0], "val")[-1], counts[-1])
+    assert len(results.read(table)) == wanted
+    assert workplace(table_folder(folder, table)).exists()
+
+
+def test_queries_go_on_after_a_gather_and_older_relations_say_so(finished: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    results, wanted = open_results(folder), open_results(finished)
+    older = results.table("confusion")
+    results.query("select count(*) from tasks").arrow()
+    gather(folder)
+    for name in ("run_metrics", "confusion"):
+        assert len(results.table(name).arrow()) == len(wanted.table(name).arrow())
+        assert len(results.query(f"select run from {name}").arrow()) == len(wanted.table(name).arrow())
+    with pytest.raises(BadRequest, match="the tables have changed, so query them again"):
+        older.arrow()
 
 
 def test_where_no_links_can_be_made_files_are_merged_all_the_same(
