@@ -231,10 +231,11 @@ def _impossible(
 ) -> str:
     """Return the line on constraints that no trial meets: how many each of them excludes, alone."""
     rows = pd.concat([tables[cell.name] for cell in every])
-    parts = [
-        f"{said} excludes {int((rows[bound.name].map(bound.miss) > 0).sum())}"
-        for said, bound in bounds.items()
-    ]
+    parts = []
+    for said, bound in bounds.items():
+        unknown = int(rows[bound.name].isna().sum())
+        note = f" ({unknown} without recorded {bound.name})" if unknown else ""
+        parts.append(f"{said} excludes {int((rows[bound.name].map(bound.miss) > 0).sum())}{note}")
     if wanted.min_tasks is not None:
         short = sum(len(tables[cell.name]) for cell in every if cell not in long_enough)
         parts.append(f"--min-tasks {wanted.min_tasks} excludes {short}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 import pandas as pd
 
@@ -80,7 +81,8 @@ def _condition(text: str, option: str) -> Condition:
         known = f"takes {', '.join(filter(None, units))}" if units else "is a fraction and takes no unit"
         raise BadRequest(f"{option}: {name} {known}, not {unit!r}: write it as in {_EXAMPLE}")
     try:
-        limit = float(number) * units.get(unit, 1.0)
+        float(number)
+        limit = float(Decimal(number) * Decimal(units.get(unit, 1)))  # 1.001 kB is 1001 B, not less
     except ValueError:
         raise BadRequest(
             f"{option}: {number!r} in {text.strip()!r} must be a number: try {_EXAMPLE}"

@@ -116,7 +116,8 @@ def test_the_verb_prints_a_table_and_json(lake: Path) -> None:
     assert "lwf@B0-5tasks" in shown.stdout
     assert "P(best)" in shown.stdout
     assert "left out, fewer than 5 tasks: B4-inc2" in shown.stdout
-    assert "--max-parameters 5M excludes 12" in refused("advise", lake, "--max-parameters", "5M")  # not known
+    unknown = refused("advise", lake, "--max-parameters", "5M")
+    assert "--max-parameters 5M excludes 12 (12 without recorded parameters)" in unknown
     plain = json.loads(call("advise", lake, "--json").stdout)
     assert plain["scenarios"][0]["advised"][0]["command"].startswith("cl-search export")
     assert "--max-bytes: kept_bytes takes B, kB, MB, GB" in refused("advise", lake, "--max-bytes", "2min")

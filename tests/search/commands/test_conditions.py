@@ -52,6 +52,13 @@ def picked(
     return int(run.split("/")[1]), fit.why
 
 
+@pytest.mark.parametrize("text", ["1.001kB", "1001", "1234564", "1.234567891MB"])
+def test_a_limit_is_exact_and_reads_the_same_as_it_is_shown(text: str) -> None:
+    (bound,) = conditions([f"kept_bytes<={text}"])
+    assert bound.limit in (1001, 1_234_564, 1_234_567.891)
+    assert conditions([str(bound)]) == [bound]
+
+
 @pytest.mark.parametrize(
     ("texts", "trial"),
     [
