@@ -95,7 +95,8 @@ class Paired:
             "compared are the two selected trials, not the methods: another search of either side would have "
             "selected another trial",
         ]
-        if (most := max((cell.among for cell in self.cells), default=1)) > 1:
+        intervals = [cell for cell in self.cells if cell.difference.half is not None]
+        if (most := max((cell.among for cell in intervals), default=1)) > 1:
             out.append(
                 f"± and p allow for the luck of the best of up to {most} trials, selected by these values; "
                 "final runs (cl-search evaluate) need no such allowance"
@@ -253,7 +254,9 @@ def _warnings(a: Results, b: Results, metric: str, found: list[Difference]) -> l
     out += [f"A and B together, {line}" for line in mixtures(both)]
     for cell in found:
         if not cell.difference.n:
-            out.append(f"{cell.cell}: no class order and seed in both runs, so there is no difference")
+            out.append(
+                f"{cell.cell}: no class order and seed has {metric} in both runs, so there is no difference"
+            )
         elif cell.left_out:
             out.append(f"{cell.cell}: {cell.left_out} runs have no partner and are left out")
     few = [cell.difference.n for cell in found if 0 < cell.difference.n < FEWEST]

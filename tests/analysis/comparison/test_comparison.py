@@ -130,6 +130,22 @@ def test_what_is_in_one_run_alone_is_named() -> None:
     )
 
 
+def test_without_an_interval_nothing_is_said_of_one_and_a_missing_metric_is_named() -> None:
+    for values, said in ((orders(0.5), 0), (orders(0.5, 0.6), 1)):
+        a, b = (made(name, {"lwf": values}) for name in "ab")
+        for side in (a, b):  # two trials, of which the first is the better one
+            more = side.runs.assign(trial=1, trial_digest="d", objective=0.1, run=side.runs["run"] + "x")
+            side.__dict__["runs"] = pd.concat([side.runs, more], ignore_index=True)
+            side.runs["seconds"] = float("nan")
+        found = compare(a, b)
+        assert found.cells[0].among == 2
+        assert (
+            sum("allow for the luck of the best of up to 2 trials" in line for line in found.lines()) == said
+        )
+        missing = compare(a, b, "seconds").warnings
+        assert missing[0].startswith("lwf@B0-2tasks: no class order and seed has seconds in both runs")
+
+
 def test_keys_that_differ_are_named_and_unfair_ones_warned_of() -> None:
     a = made("a", {"lwf": orders(0.5, 0.6, 0.7)}, data={"name": "digits", "root": "here"})
     b = made(
