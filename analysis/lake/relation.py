@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 MEMORY = "1GB"  # of DuckDB; what needs more is written to the disk meanwhile
+THREADS = 4  # of DuckDB: each needs some 125 MB, so a sort by all 64 cores of a machine fails
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def connect(memory: str = MEMORY, spill: Path | None = None) -> duckdb.DuckDBPyC
     return duckdb.connect(
         config={
             "memory_limit": memory,
+            "threads": min(THREADS, os.cpu_count() or 1),
             "temp_directory": str(place),
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from analysis.lake.open import open_results
 from analysis.lake.queries import Database
+from analysis.lake.relation import connect
 from cl_core import metrics
 from cl_core.errors import BadRequest
 from cl_core.metric_queries import QUERIES
@@ -155,3 +156,9 @@ def test_queries_over_several_folders_and_gathered_files_give_the_same(lake, tmp
     after = open_results(lake).table("accuracy_matrix").pandas()
     after = after.sort_values(["run", "classifier", "after_task", "task"])
     pd.testing.assert_frame_equal(before.reset_index(drop=True), after.reset_index(drop=True))
+
+
+def test_a_machine_of_many_cores_takes_no_more_threads_than_its_memory_allows(monkeypatch):
+    for cores, threads in ((1, 1), (64, 4)):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        assert connect().sql("select current_setting('threads')").fetchall() == [(threads,)]
