@@ -43,6 +43,6 @@ def lost_rows(folder: Path, run: str, given: Receipt, patience: float = ARRIVAL)
 
 def _merged(folder: Path, table: str, run: str, rows: int) -> bool:
     """Tell whether a `gather` has merged the rows of a run meanwhile."""
-    if any(path.exists() for path in run_files(folder, table, run)):
+    if any(path.exists() and not path.is_symlink() for path in run_files(folder, table, run)):
         return False
     return len(read_rows(folder, table, run, merged=True)) == rows

@@ -119,7 +119,7 @@ def read_rows(folder: Path, table: str, run: str, merged: bool = False) -> list[
     for path in (running, shown):
         with contextlib.suppress(FileNotFoundError, Damaged):
             part = read_sealed(path)
-            merged = merged and path.is_symlink()  # its rows may be in the file that it is merged into
+            merged = merged and not part.num_rows  # its rows may be in the file that it is merged into
             break
     for path in merged_files(shown.parent) if merged else ():
         with contextlib.suppress(FileNotFoundError, Damaged):

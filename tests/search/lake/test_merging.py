@@ -20,7 +20,8 @@ from cl_core.errors import BadRequest
 from cl_core.records import TABLES
 from search.lake import merging
 from search.lake.merging import merged_file, put, settle, workplace
-from search.lake.writer import _database, _merge, compact, drop_gathered, gather, read_rows
+from search.lake.receipts import lost_rows, receipt
+from search.lake.writer import compact, drop_gathered, drop_run, gather, read_rows
 from search.storage.repair import mend_folder
 from tests.search.lake.test_tables import READERS
 
@@ -113,30 +114,46 @@ def test_the_next_gather_ends_what_a_killed_one_began(
 def test_rows_that_move_between_listing_and_reading_are_read_once(
     table: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, read = shutil.copytree(finished, tmp_path / "run"), tables._rows
+    folder, columns = shutil.copytree(finished, tmp_path / "run"), tables.columns
 
-    def late(*args: Any) -> Any:
+    def late(name: str) -> Any:
         """Gather once files are listed, and be killed when rows have moved and names have not."""
-        monkeypatch.setattr(tables, "_rows", read)
-        with monkeypatch.context() as patched:
+        monkeypatch.setattr(tables, "columns", columns)
+        with monkeypatch.context() as patched, contextlib.suppress(Killed):
             patched.setattr(merging, "settle", killed)
-            with contextlib.suppress(Killed):
-                place, runs = table_folder(folder, table), set(run_rows(folder))
-                with _database(folder) as database:
-                    _merge(database, place, own_files(place), runs, GATHERED)
-        return read(*args)
+            gather(folder)
+        return columns(name)
 
-    def killed(_: Path) -> None:
-        raise Killed
+    def killed(place: Path) -> None:
+        if place.name == table:
+            raise Killed
+        settle(place)
 
     wanted, results = len(open_results(finished).read(table)), open_results(folder)
     if table == "confusion":
         counts = open_results(finished).confusions(results.runs["run"].iloc[0], "val")
-    monkeypatch.setattr(tables, "_rows", late)
+    monkeypatch.setattr(tables, "columns", late)
     if table == "confusion":
         assert np.array_equal(results.confusions(results.runs["run"].iloc[0], "val")[-1], counts[-1])
     assert len(results.read(table)) == wanted
     assert workplace(table_folder(folder, table)).exists()
+
+
+def test_rows_that_a_killed_merge_has_moved_count_as_received(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, run = shutil.copytree(finished, tmp_path / "run"), sorted(run_rows(finished))[0]
+    given = receipt(finished, run)
+
+    def killed(place: Path) -> None:
+        raise Killed(place)
+
+    monkeypatch.setattr(merging, "settle", killed)
+    with pytest.raises(Killed):
+        gather(folder)
+    assert lost_rows(folder, run, given, patience=0) == []
+    drop_run(folder, run)
+    assert lost_rows(folder, run, given, patience=0)
 
 
 def test_queries_go_on_after_a_gather_and_older_relations_say_so(finished: Path, tmp_path: Path) -> None:
