@@ -114,6 +114,8 @@ def _answer(judged: Sequence[Judged]) -> str:
     few = sum(name.startswith(TOO_FEW) for name in known)
     parts = [f"{known.count(name)} {word}" for name, word in VERDICT_WORDS.items() if name in known]
     parts += [f"{few} with too few class orders"] if few else []
+    if len(known) == 1:
+        return f"One claim is judged: {known[0]}."
     return f"Of {len(known)} judgements on claims: {', '.join(parts)}."
 
 
