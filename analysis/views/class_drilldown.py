@@ -115,8 +115,9 @@ def _answer(parts: Mapping[str, pd.DataFrame]) -> str:
     said = []
     for scenario, frame in parts.items():
         means = frame.mean()
+        hard, easy = (f"class {name}" if str(name).isdigit() else name for name in means.index[[0, -1]])
         said.append(
-            f"In {scenario}, {means.index[0]} is hardest ({means.iloc[0]:.3f}) and {means.index[-1]} easiest "
+            f"In {scenario}, {hard} is hardest ({means.iloc[0]:.3f}) and {easy} easiest "
             f"({means.iloc[-1]:.3f}), mean over {len(frame)} {'cell' if len(frame) == 1 else 'cells'}."
         )
     return " ".join(said)

@@ -108,6 +108,12 @@ def test_a_class_is_shown_with_what_it_is_mistaken_for(results):
     assert list(section.figure.data[0].x) == ["dog", "cat", "car", "ship"]
 
 
+def test_a_class_that_is_named_by_a_number_is_called_a_class(tmp_path):
+    results = lake(tmp_path / "run", [Hand("lwf", [FIRST, LWF], (2, 2))])
+    results.classes["class_name"] = results.classes["class"].astype(str)
+    assert class_drilldown(results).answer.startswith("In B0-2tasks, class 1 is hardest (0.300) and class ")
+
+
 def test_classes_and_tasks_without_rows_are_left_out(tmp_path):
     """No dog at all, and in another run no row of the newest task."""
     dogless = [[[9, 1], [0, 0]], [[5, 1, 4, 0], [0, 0, 0, 0], *LWF[2:]]]
