@@ -249,4 +249,4 @@ def _text(value: object) -> str:
 
 
 def _short(column: str) -> str:
-    return column.removeprefix("hp.")
+    return column.removeprefix("hp.").removeprefix("recipe.")  # as in the other sections

@@ -214,6 +214,11 @@ def test_a_recipe_of_the_label_is_widened_under_the_label(tmp_path):
     assert any("--set 'recipe.increment.lr={" in one for one in wide)
 
 
+def test_a_field_of_the_recipe_has_one_name_in_all_sections(tmp_path):
+    folder = write(tmp_path / "run", Plan(labels=("lwf",), scenarios=SMALL, trials=4))
+    assert "increment.lr" in section(open_results(folder), "hyperparameters").table["hyperparameter"].tolist()
+
+
 def emptied(folder, statuses=()):
     """Keep only runs of some statuses in every table."""
     runs = pq.read_table(folder / "tables/runs").to_pandas()
