@@ -46,9 +46,8 @@ class Workspace:
     """The folders of a worker, as absolute paths: the run folder and the store of checkpoints.
 
     With `share` the first task comes from the store, and goes there; the store holds `checkpoint_bytes` at
-    most. `token` names the file that both folders
-    have while workers on other nodes may work there (`search.storage.token`). `sources` is the digest of the
-    driver's trainer.
+    most. `token` names the file that both folders have while workers on other nodes may work there
+    (`search.storage.token`). `sources` is the digest of the driver's trainer.
     """
 
     folder: Path
