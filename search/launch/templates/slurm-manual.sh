@@ -32,13 +32,10 @@ done
 
 # SLURM's warning reaches the command, which ends running tasks and says how to continue.
 driver=
-trap '[ -z "$driver" ] || kill -USR1 "$driver"' USR1
+trap '[ -z "$driver" ] || kill -USR1 "$driver" 2> /dev/null || true' USR1
 {{ command }} --address "$head:$port" &
 driver=$!
+wait "$driver" || true  # the warning ends this wait, maybe when the command has ended as well
 code=0
 wait "$driver" || code=$?
-while kill -0 "$driver" 2> /dev/null; do  # the warning has ended the first wait
-    code=0
-    wait "$driver" || code=$?
-done
 exit "$code"

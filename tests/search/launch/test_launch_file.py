@@ -170,15 +170,21 @@ SHIMS = {  # what the commands do on one node
 }
 
 
-def test_the_warning_of_slurm_reaches_the_command_which_drains(tmp_path: Path, file: str) -> None:
+SLOW = 'kill() { builtin kill "$@"; if [ "$1" = -USR1 ]; then sleep 0.5; fi; }'
+
+
+@pytest.mark.parametrize("kill", ["", SLOW])  # slow: the command ends before the script looks again
+def test_the_warning_of_slurm_reaches_the_command_which_drains(tmp_path: Path, file: str, kill: str) -> None:
     for name, body in SHIMS.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
         (tmp_path / name).chmod(0o755)
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("token")
     (tmp_path / "job.sh").write_text(text("slurm-manual", file, nodes=1))
+    (tmp_path / "functions").write_text(kill)
     environment = {
         **os.environ,
+        "BASH_ENV": str(tmp_path / "functions"),
         "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(tmp_path),
         "SLURM_JOB_NODELIST": "one",
