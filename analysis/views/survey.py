@@ -115,7 +115,7 @@ def _answer(judged: Sequence[Judged]) -> str:
     parts = [f"{known.count(name)} {word}" for name, word in VERDICT_WORDS.items() if name in known]
     parts += [f"{few} with too few class orders"] if few else []
     if len(known) == 1:
-        return f"One claim is judged: {known[0]}."
+        return f"The verdict on the one claim whose methods are here: {known[0]}."
     return f"Of {len(known)} judgements on claims: {', '.join(parts)}."
 
 
