@@ -173,7 +173,7 @@ SHIMS = {  # what the commands do on one node
 SLOW = 'kill() { builtin kill "$@"; if [ "$1" = -USR1 ]; then sleep 0.5; fi; }'
 
 
-@pytest.mark.parametrize("kill", ["", SLOW])  # slow: the command ends before the script looks again
+@pytest.mark.parametrize("kill", ["", SLOW], ids=["kill", "slow-kill"])  # the command ends meanwhile
 def test_the_warning_of_slurm_reaches_the_command_which_drains(tmp_path: Path, file: str, kill: str) -> None:
     for name, body in SHIMS.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
