@@ -17,6 +17,7 @@ FOR_ANALYSIS = {
     "cl_core.records",
     "cl_core.metric_queries",
     "cl_core.metrics",
+    "cl_core.own_code",
     "cl_core.registry",
     "cl_core.errors",
     "cl_core.hparams",
