@@ -23,7 +23,7 @@ MISSING = "–"
 """A missing value, as it is shown; in CSV it is empty."""
 
 FACETS = {"scenario": ("scenario", "split"), "label": ("label",), "classifier": ("classifier",)}
-"""What the page filters by, each with the columns that hold it."""
+"""Filters of the page, each with the columns that hold it."""
 
 
 @dataclass(frozen=True)

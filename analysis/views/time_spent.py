@@ -6,9 +6,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.lake.results import Results
-from analysis.report.identity import PALETTE, about
+from analysis.report.bars import add_part, stack
+from analysis.report.identity import PALETTE
 from analysis.report.section import VIEWS, Section
-from analysis.report.style import panels, place
+from analysis.report.style import panels
 
 TITLE = "Time spent"
 _PARTS = {
@@ -109,26 +110,12 @@ def _figure(table: pd.DataFrame, unit: str) -> go.Figure:
     names = list(dict.fromkeys(table["scenario"]))
     tall = max(int((table["scenario"] == name).sum()) for name in names)
     figure = panels(names, columns=2, height=60 + 24 * tall, legend=True)
-    listed: set[str] = set()
     for index, name in enumerate(names):
         here = table[table["scenario"] == name].iloc[::-1]
         for part, colour in _PARTS.items():
             if part not in here or not here[part].sum():
                 continue
-            bar = go.Bar(
-                x=list(here[part]),
-                y=list(here["label"]),
-                orientation="h",
-                name=part,
-                legendgroup=part,
-                showlegend=part not in listed,
-                marker={"color": colour},
-                meta=about(scenario=name),
-                hovertemplate=f"%{{y}}, {part}: %{{x:.3g}} {unit}<extra></extra>",
-            )
-            figure.add_trace(bar, **place(index, figure))
-            listed.add(part)
-    figure.update_layout(barmode="stack", bargap=0.3)
+            add_part(figure, index, name, part, colour, here["label"], here[part], f"%{{x:.3g}} {unit}")
+    stack(figure)
     figure.update_xaxes(title_text=unit)
-    figure.update_yaxes(type="category", tickmode="linear", dtick=1)
     return figure

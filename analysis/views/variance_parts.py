@@ -14,9 +14,10 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from analysis.lake.results import Results
-from analysis.report.identity import PALETTE, about
+from analysis.report.bars import add_part, stack
+from analysis.report.identity import PALETTE
 from analysis.report.section import VIEWS, Section
-from analysis.report.style import panels, place
+from analysis.report.style import panels
 from analysis.selection.selection import Cell, cells, rows_selected_on, split_selected_on
 from analysis.selection.trials import span
 
@@ -159,27 +160,22 @@ def _figure(found: list[tuple[Cell, Components]]) -> go.Figure:
     names = list(dict.fromkeys(cell.scenario for cell, _ in found))
     tall = max(sum(cell.scenario == name for cell, _ in found) for name in names)
     figure = panels(names, columns=2, height=60 + 24 * tall, legend=True)
-    listed: set[str] = set()
     for index, name in enumerate(names):
         here = [(cell, one) for cell, one in reversed(found) if cell.scenario == name]
         for part, colour in (*_COLOURS.items(), (_REST, PALETTE["slate"])):
             shown = [(cell, one) for cell, one in here if part in one.parts]
             if not shown:
                 continue
-            bar = go.Bar(
-                x=[one.parts[part] / one.total for _, one in shown],
-                y=[cell.label for cell, _ in shown],
-                orientation="h",
-                name=part,
-                legendgroup=part,
-                showlegend=part not in listed,
-                marker={"color": colour},
-                meta=about(scenario=name),
-                hovertemplate=f"%{{y}}, {part}: %{{x:.0%}}<extra></extra>",
+            add_part(
+                figure,
+                index,
+                name,
+                part,
+                colour,
+                [cell.label for cell, _ in shown],
+                [one.parts[part] / one.total for _, one in shown],
+                "%{x:.0%}",
             )
-            figure.add_trace(bar, **place(index, figure))
-            listed.add(part)
-    figure.update_layout(barmode="stack", bargap=0.3)
+    stack(figure)
     figure.update_xaxes(title_text="share of the variance", range=[0, 1.01], tickformat=".0%")
-    figure.update_yaxes(type="category", tickmode="linear", dtick=1)
     return figure

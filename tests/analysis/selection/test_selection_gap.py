@@ -55,7 +55,7 @@ def test_the_worst_run_counts_where_the_search_counts_it_over_as_many_runs() -> 
 
 
 def test_a_mean_loss_is_said_as_one(tmp_path: Path) -> None:
-    """What is a gain where the greater value is better is a loss where the smaller one is."""
+    """The same change is a gain where greater is better, and a loss where smaller is."""
     said = {}
     for direction in ("max", "min"):
         plan = Plan(labels=("finetune", "lwf"), trials=1, evaluated=True, direction=direction)

@@ -1,4 +1,4 @@
-"""What the analysis decides, on lakes whose truth is known: at its level, covering, and with some power.
+"""Error rates, coverage and power of the analysis, on lakes whose truth is known.
 
 At the level of 5 %, 10 of 200 lakes are expected and 3.1 is their standard deviation.
 """
