@@ -31,4 +31,5 @@ def bias_before_and_after_correction(results: Results, split: str = "val") -> pd
 
 
 if __name__ == "__main__":
-    print(bias_before_and_after_correction(open_results(sys.argv[1])).round(3).to_string())
+    found = bias_before_and_after_correction(open_results(sys.argv[1]))
+    print("No label answers by another rule than its head." if found.empty else found.round(3).to_string())
