@@ -37,7 +37,7 @@ from search.storage.token import token
 
 NODE_PATIENCE = 600.0  # seconds a cluster has to bring a node
 NODE_DEATHS = 20  # nodes that may die under one run, besides
-_NODE_DIED = "its node has died"  # Ray says no more than this text
+_LOST_NODE = ("its node has died", "is unavailable:")  # Ray says no more: of a node, and of the way to it
 MAX_FAILURES = 2  # times a worker may die under one run before the run counts as failed
 
 _DISPATCHERS: dict[str, Dispatcher] = {}
@@ -143,10 +143,11 @@ class Attempts(tune.Callback):
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Count one attempt more: Tune is about to start the job again.
 
-        The death of a node, such as a preempted one, is no failure of the run.
+        The death of a node, such as a preempted one, is no failure of the run. Nor is a worker that does not
+        answer, and may live: its network fails, or its machine is busy.
         """
         trial.config["attempt"] += 1
-        if _node_died(trial.error_file) and trial.max_failures < MAX_FAILURES + NODE_DEATHS:
+        if _node_lost(trial.error_file) and trial.max_failures < MAX_FAILURES + NODE_DEATHS:
             trial.max_failures += 1
 
 
@@ -197,13 +198,14 @@ def run_tune(
         raise dispatcher.aborted
 
 
-def _node_died(path: str | None) -> bool:
-    """Tell whether a worker was lost with its node, by the last error of its run in Tune's file."""
+def _node_lost(path: str | None) -> bool:
+    """Tell whether a worker was lost with its node, or out of reach, by the last error in Tune's file."""
     try:
         errors = Path(path or "").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-    return _NODE_DIED in errors.rsplit("Failure # ", 1)[-1]
+    last = errors.rsplit("Failure # ", 1)[-1]
+    return any(text in last for text in _LOST_NODE)
 
 
 def _holders(allocation: Allocation) -> list[str]:

@@ -87,9 +87,9 @@ class Dispatcher:
         return stop
 
     def look(self) -> None:
-        """See that a node is left that could train. Raises NoNodeLeft if none is, which ends the command."""
+        """See that a node is left for every job. Raises NoNodeLeft if none is, which ends the command."""
         with self._guard():
-            self.nodes.look()
+            self.nodes.look([*self._open, *(job.id for job in self._again)])
 
     def lost(self, job: str, reason: str) -> None:
         """Fail a job that ended without an answer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from analysis.lake.run_folder import NODES
@@ -15,6 +15,7 @@ from search.worker.job import Node
 
 FAILURES = 2  # failures of a node before it gets no further job
 CHECK = 5.0  # seconds between two looks at the nodes
+NONE_LEFT = "no node is left that can hold a run"
 
 
 class NoNodeLeft(ClSearchError):
@@ -37,7 +38,7 @@ class Nodes:
         self.say, self.alive = say, alive
         self.patience = 0.0
         self._next_look = 0.0
-        self._none_since: float | None = None
+        self._none_since: dict[str, float] = {}  # job -> time; '' stands for every job
         self._path = folder / NODES
         self._failures: Counter[str] = Counter()
         self._left_out: dict[str, str] = {}  # id -> line
@@ -64,8 +65,8 @@ class Nodes:
             with aside(self._path) as hidden:
                 hidden.write_text(json.dumps(list(self._left_out.values())) + "\n", encoding="utf-8")
 
-    def look(self) -> None:
-        """See that a node is there that could train, at most every CHECK seconds.
+    def look(self, waiting: Iterable[str] = ()) -> None:
+        """See that a node is there that could train, and one for each job in `waiting`, every CHECK seconds.
 
         Says once that there is none. Raises NoNodeLeft if none came for `patience` seconds: without a node
         the jobs would wait for ever, and nobody would know.
@@ -74,17 +75,20 @@ class Nodes:
         if now < self._next_look:
             return
         self._next_look = now + CHECK
-        if set(self.alive()) - self._left_out.keys():
-            self._none_since = None
+        alive = set(self.alive())
+        without = [job for job in ("", *waiting) if alive <= set(self.avoided(job))]
+        first = {job: self._none_since.get(job, now) for job in without}
+        news, self._none_since = first.keys() - self._none_since.keys(), first
+        if not without:
             return
-        if self._none_since is None:
-            self._none_since = now
-            if self.patience:
-                self.say(f"no node is left that can hold a run: waiting {self.patience / 60:.0f} min for one")
-        if now - self._none_since >= self.patience:
+        job = without[0]  # if every job is without a node, that is the one thing to say
+        what = f"no node is left that can train {job}, which failed on the others" if job else NONE_LEFT
+        if self.patience and job in news:
+            self.say(f"{what}: waiting {self.patience / 60:.0f} min for one")
+        if now - first[job] >= self.patience:
+            why = "" if job else " (Ray was stopped, its machines are gone, or they were left out)"
             raise NoNodeLeft(
-                "no node is left that can hold a run (Ray was stopped, its machines are gone, or they were "
-                "left out). Give the same command again: it continues from the last checkpoints."
+                f"{what}{why}. Give the same command again: it continues from the last checkpoints."
             )
 
 

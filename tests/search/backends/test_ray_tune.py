@@ -64,7 +64,11 @@ def test_searcher_and_scheduler_survive_what_tune_does_to_them(tuner: Any, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_the_death_of_a_node_is_no_failure_of_a_run(tuner: Any, tmp_path: Path) -> None:
+def test_neither_the_death_of_a_node_nor_one_out_of_reach_is_a_failure_of_a_run(
+    tuner: Any, tmp_path: Path
+) -> None:
+    from ray.exceptions import ActorUnavailableError
+
     def trial(*errors: str) -> SimpleNamespace:
         path = tmp_path / str(len(list(tmp_path.iterdir())))
         path.write_text(
@@ -75,8 +79,10 @@ def test_the_death_of_a_node_is_no_failure_of_a_run(tuner: Any, tmp_path: Path) 
     gone = "The actor died because its node has died. Node Id: 0f"
     killed = trial(gone, "The actor died unexpectedly: the worker process was killed")
     lost = trial("The actor died unexpectedly: the worker process was killed", gone)
-    for each in (killed, lost):
+    far = trial(str(ActorUnavailableError("rpc error", None)))
+    for each in (killed, lost, far):
         for _ in range(30):
             tuner.Attempts().on_trial_recover(0, [], each)
     assert (killed.config["attempt"], killed.max_failures) == (30, 2)
     assert (lost.config["attempt"], lost.max_failures) == (30, 22)
+    assert (far.config["attempt"], far.max_failures) == (30, 22)

@@ -103,6 +103,29 @@ def test_a_node_that_was_left_out_is_none_to_wait_for(
         driver.look()
 
 
+def test_a_job_that_failed_on_the_only_node_left_does_not_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, said = _cluster(StandIn(jobs("0")), tmp_path)
+    driver.nodes.patience, job = 60.0, _unfit(driver)
+
+    def look(second: float, *alive: str) -> None:
+        monkeypatch.setattr(time, "monotonic", lambda: second)
+        driver.nodes.alive = lambda: alive
+        driver.look()
+        driver.next()  # the job goes to Tune, and waits there
+
+    look(0, "bad", "good")
+    look(10, "bad")
+    look(40, "bad", "new")
+    look(50, "bad")
+    line = f"no node is left that can train {job}, which failed on the others"
+    assert said == 2 * [f"{line}: waiting 1 min for one"]
+    look(109, "bad")
+    with pytest.raises(NoNodeLeft, match=f"{line}. Give the same command again"):
+        look(115, "bad")
+
+
 def test_jobs_for_another_node_are_handed_back_when_the_budget_is_spent(tmp_path: Path) -> None:
     queue = StandIn(jobs("0"))
     driver, _ = _cluster(queue, tmp_path)
