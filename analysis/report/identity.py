@@ -44,6 +44,7 @@ METHOD_COLOURS = {
     "praka": "violet",
     "abd": "sand",
     "r_dfcil": "purple",
+    "looking_back": "teal",
     "foster": "blue",
     "replay": "pink",
 }

@@ -30,7 +30,7 @@ PARADIGMS: dict[str, tuple[str, ...]] = {
 
 FURTHER: dict[str, tuple[str, ...]] = {
     "data replay": ("gcr",),
-    "generated data": ("abd", "r_dfcil"),
+    "generated data": ("abd", "r_dfcil", "looking_back"),
     "architecture": ("foster",),
 }
 """Other methods of the survey by paradigm. The survey's claims are about the ten."""

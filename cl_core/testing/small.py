@@ -29,12 +29,13 @@ SPEC = DataSpec("synthetic", classes=7, per_class=16)
 CLASSES, SIZES = 7, (3, 2, 2)
 TRAIN, VAL, TEST = 14, 2, 20  # rows a class
 RECIPE: dict[str, Any] = {"epochs": 2, "batch": 16, "lr": 0.05}
-# Budgets that bind at these sizes, and a narrow generator; an image has 192 bytes.
+# Budgets that bind at these sizes, a narrow generator, few made images; an image has 192 bytes.
 BUDGET: dict[str, int] = {
     "exemplars_per_class": 10,
     "exemplars_total": 48,
     "exemplars_bytes": 48 * 192,
     "generator_width": 16,
+    "recovered_per_class": 6,
 }
 
 
