@@ -130,6 +130,8 @@ class HParam:
 
     `acts_from` is the first task whose network or scores it changes. With `at_boundary` it changes only what
     is computed after a task (memory, class means, the rule that answers), never the training of that task.
+    With `answers` it changes only what answers: no task trains differently, so one training gives the numbers
+    of all its values. Such a hyperparameter is `at_boundary` and acts from task 0.
     `when` names the branch in which it acts: {"loss": ("ce",)}. With `searched` off a study searches it only
     if it says so. `stability` marks the weight of a term that holds the network to the past, by a teacher or
     by stored data. `cl_core.training.chf` starts such a weight at its upper end and relaxes it.
@@ -145,6 +147,11 @@ class HParam:
     searched: bool
     doc: str
     stability: bool
+    answers: bool
+
+    def trains(self, task: int) -> bool:
+        """Return True if it can act on the training of a task or of one before it."""
+        return not self.answers and task >= self.acts_from and not (self.at_boundary and task == 0)
 
     def active(self, values: Mapping[str, Value]) -> bool:
         """Return True if `values` take the branch of `when`."""
@@ -161,10 +168,13 @@ def hp(
     searched: bool = True,
     doc: str = "",
     stability: bool = False,
+    answers: bool = False,
 ) -> Any:
     """A dataclass field that is a hyperparameter; see `HParam` for the meaning of the arguments."""
     if stability and not isinstance(domain, Float):
         raise TypeError(f"stability is relaxed by factors, so it needs an interval, not {domain}")
+    if answers:
+        acts_from, at_boundary = 0, True
     meta = {
         "domain": domain,
         "acts_from": acts_from,
@@ -173,6 +183,7 @@ def hp(
         "searched": searched,
         "doc": doc,
         "stability": stability,
+        "answers": answers,
     }
     return dataclasses.field(default=default, metadata={"hp": meta})
 
@@ -184,11 +195,18 @@ def option(
     at_boundary: bool = False,
     when: Mapping[str, tuple[Value, ...]] | None = None,
     doc: str,
+    answers: bool = False,
 ) -> Any:
     """A dataclass field that chooses among values, the default first; no study searches it unless told to."""
-    domain = Choice(default, *others)
     return hp(
-        default, domain, acts_from=acts_from, at_boundary=at_boundary, when=when, searched=False, doc=doc
+        default,
+        Choice(default, *others),
+        acts_from=acts_from,
+        at_boundary=at_boundary,
+        when=when,
+        searched=False,
+        doc=doc,
+        answers=answers,
     )
 
 

@@ -36,7 +36,7 @@ def ce_scope(default: str = "new_only", doc: str = "classes in the cross-entropy
 
 def classifier(default: str, other: str) -> Any:
     """The rule that answers. Both are recorded from the first task on."""
-    return option(default, other, acts_from=0, at_boundary=True, doc="the rule that answers")
+    return option(default, other, answers=True, doc="the rule that answers")
 
 
 def proto_ratio() -> Any:

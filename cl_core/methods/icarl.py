@@ -85,8 +85,7 @@ class ICaRL(Method):
         flip_means: bool = option(
             True,
             False,
-            acts_from=0,
-            at_boundary=True,
+            answers=True,
             doc="class means include mirrored exemplars, if the data set's augmentation mirrors",
         )
 

@@ -68,6 +68,9 @@ def a_hyperparameter_changes_nothing_before_the_task_it_acts_from(method: str) -
                 for part in ("network", "phases", "evaluations"):
                     same = a.traces[t][part] == b.traces[t][part]
                     assert same, f"{name}: {other[name]!r} acts on task {t}, before {param.acts_from}"
+            if param.answers:  # never any training
+                assert [r.network for r in a.results] == [r.network for r in b.results], f"{name} trains"
+                assert [r.phases for r in a.results] == [r.phases for r in b.results], f"{name} trains"
             if param.at_boundary:  # never the training of the task at whose end it acts
                 assert a.results[0].network == b.results[0].network, f"{name} is not at_boundary"
                 assert a.results[0].phases == b.results[0].phases, f"{name} is not at_boundary"

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from cl_core.contract import contracts_of
-from cl_core.hparams import Value
+from cl_core.hparams import Value, hparams
 from cl_core.images.view import View
 from cl_core.method import METHODS, Loss, Phase
 from cl_core.model.model import load_model, save_model
@@ -103,6 +103,21 @@ def a_shared_first_task_changes_nothing(method: str) -> None:
                 run = small.train(settings, store=store)
                 assert [r.shared for r in run.results] == [True, False, False]
             assert run.traces == straight, f"{hp}: a run that takes the first task over differs"
+
+
+def a_run_that_takes_trained_tasks_over_equals_one_alone(method: str) -> None:
+    known = hparams(METHODS[method].HP)
+    late = [hp for hp in small.variants(method) if not all(known[name].trains(1) for name in hp)]
+    with tempfile.TemporaryDirectory() as folder:
+        store = CheckpointStore(Path(folder))
+        for hp in [{}, *late, {}]:
+            alone = small.run(method, hp)
+            run = small.train(small.configuration(method, hp), reuse=store)
+            taken = [r.task for r in run.results if r.shared]
+            assert run.traces == alone.traces, f"{hp}: the run differs, with tasks {taken} taken over"
+            for own, other in zip(run.states, alone.states, strict=True):
+                assert same_tensors(own, other), f"{hp}: what is kept differs, with tasks {taken} taken over"
+        assert taken == [1, 2], "a run that trains as another does not take its tasks over"
 
 
 def pixels_outside_the_task_and_memory_do_not_matter_unless_it_restarts(method: str) -> None:

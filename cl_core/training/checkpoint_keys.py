@@ -1,7 +1,7 @@
 """Addresses of checkpoints: a digest of everything that decided the tensors, and of nothing else.
 
-All runs with one `base_identity` on machines of one numerics share a base checkpoint. A resume checkpoint
-belongs to one run.
+All runs with one `base_identity` on machines of one numerics share a base checkpoint. Task checkpoints are
+shared by runs that have trained alike so far. A resume checkpoint belongs to one run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cl_core.hparams import digest, to_dict
+from cl_core.hparams import digest, hparams, to_dict
 from cl_core.images.dataset import Data
 from cl_core.method import METHODS
 from cl_core.nets.network import NETS
@@ -63,6 +63,29 @@ def base_checkpoint_key(configuration: Configuration, data: Data, numerics: str)
     """Return the address of the base checkpoint on machines with these numerics (a `numerics_digest`)."""
     identity = {**base_identity(configuration, data), "sources": sources_digest(), "numerics": numerics}
     return digest(identity)
+
+
+def task_checkpoint_key(configuration: Configuration, data: Data, numerics: str, task: int) -> str:
+    """Return the address of the training of a later task, on machines with these numerics.
+
+    It follows everything that has acted on the training up to this task, and nothing else.
+    """
+    method = METHODS[configuration.method](configuration.hp)
+    values, known = method.values(), hparams(type(method.hp))
+    return digest(
+        {
+            "checkpoint": "task",
+            "task": task,
+            "base": base_checkpoint_key(configuration, data, numerics),
+            "shared_base": configuration.shared_base,
+            "method": configuration.method,
+            "hp": {n: v for n, v in values.items() if known[n].trains(task) and known[n].active(values)},
+            "own code": own_code(METHODS.module(configuration.method)),
+            "recipes": [to_dict(recipe) for recipe in configuration.recipes(data, method)],
+            "order": configuration.order(data.num_classes, data.class_names),
+            "sizes": configuration.scenario.sizes(data.num_classes),
+        }
+    )
 
 
 def resume_checkpoint_key(

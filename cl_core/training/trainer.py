@@ -23,7 +23,12 @@ from cl_core.training import adaptive, chf, shared_base
 from cl_core.training.adaptive_options import Adaptive, Proposer
 from cl_core.training.allocator import keep_freed_memory
 from cl_core.training.base_checkpoint import train_or_load
-from cl_core.training.checkpoint_keys import base_checkpoint_key, numerics_digest, resume_checkpoint_key
+from cl_core.training.checkpoint_keys import (
+    base_checkpoint_key,
+    numerics_digest,
+    resume_checkpoint_key,
+    task_checkpoint_key,
+)
 from cl_core.training.checkpoints import Checkpoint, CheckpointStore, ResumeCheckpoints, network_digest
 from cl_core.training.checks import check
 from cl_core.training.configuration import Configuration
@@ -33,6 +38,7 @@ from cl_core.training.events import Watch, ignore
 from cl_core.training.learner import Learner, first_state
 from cl_core.training.optimiser import warm_up
 from cl_core.training.result import Learnt, TaskResult
+from cl_core.training.task_checkpoint import train_or_take
 from cl_core.training.task_start import TaskStart
 
 
@@ -44,7 +50,8 @@ class Training:
             result = training.next_task()
 
     With a `store` the first task is shared with every run of its base family, unless `share` is off. With
-    `resume` the run continues after its resume checkpoint. Both give the numbers of an undisturbed run. With
+    `reuse` later tasks are shared there with runs that have trained alike so far. With `resume` the run
+    continues after its resume checkpoint. All give the numbers of an undisturbed run. With
     `measure` off nothing is evaluated, so that all training rows may be trained on and the test split stays
     sealed; the network is the same. `watch` is called with each event of the training. `proposer` gives the
     values of each attempt at a task where the configuration is adaptive. Raises BadRequest before any work.
@@ -60,6 +67,7 @@ class Training:
         measure: bool = True,
         watch: Watch = ignore,
         proposer: Proposer | None = None,
+        reuse: CheckpointStore | None = None,
     ) -> None:
         check(configuration, data, measure)
         self.configuration, self.data, self.store = configuration, data, store
@@ -81,7 +89,7 @@ class Training:
         self.state = first_state(configuration, self.method, self.view)
         self.learner = Learner(self.method, self.state, self.view, self.precision, self.tasks, watch)
         self.done = 0
-        self._resume_checkpoints, self._share, self._measure = resume, share, measure
+        self._resume_checkpoints, self._share, self._measure, self._reuse = resume, share, measure, reuse
         self._proposer = proposer
         self._resume()
 
@@ -117,8 +125,7 @@ class Training:
         if adaptation is not None and index and not self.method.restarts:
             return self._evaluated(self._adapted(adaptation, index, g), shared=False)
         if index:
-            self.method.begin(self.state, task, self.view, g)
-            trained, shared = self.learner.train(task, g), False
+            trained, shared = train_or_take(self.learner, task, g, self._reuse, self.task_key(index))
         else:
             store = self.store if self._share else None
             if self.configuration.shared_base:
@@ -191,6 +198,10 @@ class Training:
     def base_key(self) -> str:
         """Return the address of the base checkpoint."""
         return base_checkpoint_key(self.configuration, self.data, self.numerics)
+
+    def task_key(self, task: int) -> str:
+        """Return the address of the training of a later task."""
+        return task_checkpoint_key(self.configuration, self.data, self.numerics, task)
 
     def resume_checkpoint_key(self, task: int) -> str:
         """Return the address of this run's resume checkpoint after `task`."""
