@@ -189,20 +189,18 @@ def compact(folder: Path, runs: Iterable[str]) -> None:
     with while_gathering(folder), _database(folder) as database:
         settle_tables(folder)
         name, tables = next_segment(folder), sorted(TABLES, key=lambda table: table == "runs")
-        parts: dict[str, list[Path]] = {table: [] for table in tables}
-        merged = set()
+        parts: dict[str, dict[str, Path]] = {table: {} for table in tables}
         for run in sorted(runs):
             own = {t: path for t in tables if (path := run_file(folder, t, run)).exists()}
             with contextlib.suppress(Damaged):
                 for path in own.values():
                     check_sealed(path)
                 if "runs" in own:
-                    merged.add(run)
                     for table, path in own.items():
-                        parts[table].append(path)
-        for table in tables:
-            if parts[table]:
-                _merge(database, table_folder(folder, table), parts[table], merged, name)
+                        parts[table][run] = path
+        for table, files in parts.items():  # a killed merge may have taken a run from some of the tables
+            if files:
+                _merge(database, table_folder(folder, table), [*files.values()], set(files), name)
 
 
 def settle_tables(folder: Path) -> None:

@@ -1,20 +1,26 @@
 """Optuna's journal: a file of lines, the last of which a crash may have cut short.
 
 A killed driver leaves a stale lock, which would cost 30 seconds at the next append, and a partial last line,
-which would corrupt the journal then. Both are removed here; only the holder of the folder's lock may do so. A
-journal that is damaged before its end is set aside, and made again from the tables (`search.cells.recovery`).
+which would corrupt the journal then. Both are removed here; only the holder of the folder's lock may do so.
+Each line ends with the CRC-32 of its text, a key that Optuna passes over: a flipped bit in a number would
+change what a sampler proposes. A journal that is damaged before its end is set aside, and made again from the
+tables (`search.cells.recovery`).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from pathlib import Path
+from typing import Any
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from cl_core.errors import BadRequest
+
+_SEAL = b',"crc32":"'  # then eight digits, and the end of the line
 
 
 class DamagedStudies(BadRequest):
@@ -28,6 +34,30 @@ class DamagedStudies(BadRequest):
         self.path, self.reason = path, reason
 
 
+class _SealedFile(JournalFileBackend):
+    """A journal whose lines carry their checksums. Its one writer finds out if it has lost some."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), lock_obj=JournalFileOpenLock(str(path)))
+        self._path, self._size = path, path.stat().st_size
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append lines. Raises DamagedStudies if the file is shorter than it was, OSError on a full disk."""
+        try:
+            size = self._path.stat().st_size
+        except FileNotFoundError:
+            size = 0
+        if size < self._size:
+            raise DamagedStudies(self._path, f"{self._size - size} bytes were lost while a command worked")
+        super().append_logs([_sealed(log) for log in logs])
+        self._size = self._path.stat().st_size
+
+
+def _sealed(log: dict[str, Any]) -> dict[str, Any]:
+    text = json.dumps(log, separators=(",", ":")).encode()  # as Optuna writes it
+    return {**log, "crc32": f"{zlib.crc32(text[:-1]):08x}"}
+
+
 def open_file(path: Path) -> JournalStorage:
     """Open a journal to read and write, and mend its end. The caller holds the lock of the folder.
 
@@ -37,7 +67,7 @@ def open_file(path: Path) -> JournalStorage:
         mend(path)
     for stale in path.parent.glob(f"{path.name}.lock*"):
         stale.unlink(missing_ok=True)
-    return _opened(path, JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+    return _opened(path, _SealedFile(path))
 
 
 def read_file(path: Path) -> JournalStorage | None:
@@ -55,7 +85,7 @@ def _opened(path: Path, backend: JournalFileBackend) -> JournalStorage:
 
 
 def mend(path: Path) -> int:
-    """Cut a last line that has no end or is not JSON; return the number of bytes cut.
+    """Cut a last line that has no end or is not as it was written; return the number of bytes cut.
 
     Raises DamagedStudies if an earlier line is damaged: the lines after it cannot be trusted.
     """
@@ -79,6 +109,10 @@ def mend(path: Path) -> int:
 
 
 def _is_record(line: bytes) -> bool:
+    """Tell whether a line is as it was written: by its checksum, or, without one, by its syntax."""
+    text, seal, number = line.rpartition(_SEAL)
+    if seal:
+        return number == b'%08x"}\n' % zlib.crc32(text)
     try:
         return isinstance(json.loads(line), dict)
     except ValueError:

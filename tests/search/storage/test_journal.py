@@ -12,7 +12,7 @@ import pytest
 
 from analysis.lake.run_folder import JOURNAL, LOCK
 from cl_core.errors import BadRequest
-from search.storage.journal import mend, open_file, read_file
+from search.storage.journal import DamagedStudies, mend, open_file, read_file
 from search.storage.lock import acquire, held
 
 PARAMS = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}
@@ -73,6 +73,26 @@ def test_damage_before_the_end_is_refused_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match=r"is damaged \(line 3, not its last\): give the command") as caught:
         open_file(tmp_path / JOURNAL)
     assert "\n" not in str(caught.value)
+
+
+def test_a_number_that_a_flipped_bit_changed_is_found(tmp_path: Path) -> None:
+    path = journal_with_trials(tmp_path, 2)
+    whole = path.read_bytes()
+    at = whole.index(b'"param_value_internal":0.') + len(b'"param_value_internal":0.')
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    with pytest.raises(DamagedStudies, match=r"is damaged \(line [0-9]+, not its last\)"):
+        open_file(path)
+
+
+def test_a_journal_that_loses_lines_while_it_is_written_to_is_damaged(tmp_path: Path) -> None:
+    path = journal_with_trials(tmp_path, 1)
+    study = optuna.load_study(study_name="cell", storage=open_file(path), sampler=_random())
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole.splitlines(keepends=True)[-1])  # a dashboard may append
+    study.ask(PARAMS)
+    path.write_bytes(whole[:100])
+    with pytest.raises(DamagedStudies, match="bytes were lost while a command worked"):
+        study.ask(PARAMS)
 
 
 def test_a_stale_journal_lock_is_removed(tmp_path: Path) -> None:

@@ -1,0 +1,165 @@
+"""A campaign: sweeps with faults at random moments, each compared with an undisturbed run at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.faults.disk import Disk
+from tests.faults.kinds import FAULTS, REFUSED, Fault, Scene, restore
+from tests.faults.nodes import Nodes
+from tests.faults.sweep import WAYS, Sweep
+
+Say = Callable[[dict[str, Any]], None]
+TRIES = 8  # commands until a sweep without further faults must have ended
+
+
+class Campaign:
+    """Faults drawn from `seed`; `say` gets a line for each fault and each sweep. `place` is a short path.
+
+    A sweep gets up to `most` faults, then ends undisturbed.
+    """
+
+    def __init__(
+        self,
+        place: Path,
+        seed: int,
+        say: Say,
+        ways: Sequence[str] = tuple(WAYS),
+        most: int = 8,
+    ) -> None:
+        self.place, self.seed, self.say, self.ways, self.most = place, seed, say, ways, most
+        self.losses: list[str] = []
+        self.faults = 0
+        self._whole: dict[str, Path] = {}
+        self._nodes: Nodes | None = None
+
+    def run(self, count: int, kinds: Sequence[str] = ()) -> None:
+        """Inflict `count` faults, of some kinds or all."""
+        number = 0
+        try:
+            while self.faults < count:
+                way = self.ways[number % len(self.ways)]
+                self._sweep(number, way, min(self.most, count - self.faults), kinds)
+                number += 1
+        finally:
+            if self._nodes is not None:
+                self._nodes.close()
+
+    def _sweep(self, number: int, way: str, faults: int, kinds: Sequence[str]) -> None:
+        draw = random.Random(f"{self.seed} {number}")
+        whole = self._undisturbed(way)
+        if way == "cluster" and self._nodes is None:
+            self._nodes = Nodes(self.place)
+        place = self.place / f"sweep-{number}"
+        disk, began = Disk(place / "run"), time.monotonic()
+        nodes = self._nodes if way == "cluster" else None
+        sweep = Sweep(place, way, nodes.address if nodes else None)
+        scene = Scene(sweep, disk, draw, nodes)
+        loss: str | None = None
+        inflicted = 0
+        with _ended(sweep, disk):
+            while inflicted < faults:
+                if not sweep.runs:
+                    if sweep.process is not None and self._judged(scene, scene.end()):
+                        break  # the sweep has ended by itself
+                    sweep.start()
+                at = _moment(sweep, draw)
+                if not sweep.runs:
+                    continue
+                fault = _drawn(draw, way, disk, kinds)
+                scene.notes, scene.ends, start = [], [], time.monotonic()
+                fault.inflict(scene)
+                inflicted, self.faults = inflicted + 1, self.faults + 1
+                line = {"fault": fault.name, "way": way, "sweep": number, "number": self.faults, "at": at}
+                for end in scene.ends:
+                    self._judged(scene, end)
+                    line |= {"exit": end.code, "last": end.last[-160:]}
+                self.say({**line, "notes": scene.notes, "seconds": round(time.monotonic() - start, 1)})
+            loss = self._finished(scene)
+            loss = loss or sweep.differences(whole)
+            if loss is not None:
+                self.losses.append(f"sweep {number}: {loss}")
+                shutil.copytree(sweep.folder, place / "lost", symlinks=True, dirs_exist_ok=True)
+        line = {"sweep": number, "way": way, "faults": inflicted, "commands": sweep.commands, "loss": loss}
+        self.say({**line, "seconds": round(time.monotonic() - began, 1)})
+        if loss is None:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _finished(self, scene: Scene) -> str | None:
+        """Continue without further faults until the sweep has ended; return why it has not."""
+        sweep = scene.sweep
+        for _ in range(TRIES):
+            if not sweep.runs and sweep.process is None:
+                sweep.start()
+            if self._judged(scene, scene.end()):
+                return None
+        return f"it has not ended after {TRIES} commands"
+
+    def _judged(self, scene: Scene, end: Any) -> bool:
+        """Note a loss in the end of a command; tell whether the sweep has ended."""
+        loss = end.loss
+        if end.code == 2 and loss is None:
+            allowed = any(path.name in REFUSED for path in scene.damaged)
+            if not allowed and not restore(scene) and "is damaged" not in end.last:
+                loss = f"it was refused: {end.last}"
+            restore(scene)
+        if loss is not None:
+            self.losses.append(loss)
+            self.say({"loss": loss, "way": scene.sweep.way, "output": end.output[-3000:]})
+        return end.code == 0 and "completed" in end.output and "continue with: " not in end.output
+
+    def _undisturbed(self, way: str) -> Path:
+        """Return the folder of an undisturbed run in one process, which is made once for each study."""
+        study = "local" if way == "local" else "ray"
+        if study not in self._whole:
+            sweep = Sweep(self.place / f"whole-{study}", way)
+            sweep.start("run", str(sweep.file), "--out", str(sweep.folder), "--local")
+            end = sweep.end()
+            if end.code:
+                raise RuntimeError(f"the undisturbed run failed: {end.output}")
+            self._whole[study] = sweep.folder
+        return self._whole[study]
+
+
+def _drawn(draw: random.Random, way: str, disk: Disk, kinds: Sequence[str]) -> Fault:
+    able = [f for f in FAULTS if way in f.ways and (disk.small or not f.small_disk)]
+    some = [f for f in able if f.name in kinds] or able
+    return draw.choices(some, [f.weight for f in some])[0]
+
+
+def _moment(sweep: Sweep, draw: random.Random) -> str:
+    """Wait for a random moment of a command: some tasks, and a bit."""
+    begin, end = sweep.tasks(), time.monotonic() + 90
+    wait = draw.choice([0, 1, 2, 3, 5, 8, 12])
+    while sweep.runs and sweep.tasks() < begin + wait and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(draw.uniform(0.0, 0.6 if wait else 6.0))
+    return f"{sweep.tasks() - begin} tasks later"
+
+
+@contextlib.contextmanager
+def _ended(sweep: Sweep, disk: Disk) -> Iterator[None]:
+    """End what a sweep has started, and give its disk back."""
+    groups: set[int] = set()
+    start = sweep.start
+
+    def noted(*words: str) -> None:
+        start(*words)
+        groups.add(sweep.pid)
+
+    sweep.start = noted  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for group in groups:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+        disk.close()
