@@ -55,6 +55,8 @@ def _fault(item: object) -> str | None:
 
 _CARD = ("name", "title", "paper", "equation", "paradigm", "level", "kind")
 
+END = "end "  # begins the name of a phase of `end_phases` on record
+
 METHODS: Registry[type[Method]] = Registry("method", "cl_core.methods", _fault)
 register = METHODS.register
 
@@ -215,6 +217,15 @@ class Method:
     def loss(self, s: State, batch: Batch, task: Task) -> dict[str, Term]:
         """The named terms of the objective: deterministic arithmetic, no draw, no change of state."""
         raise TypeError(f"{type(self).__name__} must define loss")
+
+    def end_phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
+        """The phases that train something beside the finished network, such as a generator, which is kept.
+
+        The network stays as it is and in evaluation mode: a phase names its `params`, with `train_mode` off.
+        Unlike `phases`, they run also where the training of the task is shared. So they read nothing that
+        `phases` has left in `State.local` or `State.modules`.
+        """
+        yield from ()
 
     def end(self, s: State, task: Task, data: View, g: Streams) -> None:
         """After training: rank exemplars, compute class means and prototypes from the finished network."""

@@ -39,6 +39,7 @@ METHOD_COLOURS = {
     "lucir": "purple",
     "ss_il": "magenta",
     "gcr": "brown",
+    "mnemonics": "blue",
     "il2a": "slate",
     "pass": "green",
     "praka": "violet",

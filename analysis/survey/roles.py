@@ -29,7 +29,7 @@ PARADIGMS: dict[str, tuple[str, ...]] = {
 """The survey's ten methods by paradigm."""
 
 FURTHER: dict[str, tuple[str, ...]] = {
-    "data replay": ("gcr",),
+    "data replay": ("gcr", "mnemonics"),
     "generated data": ("abd", "r_dfcil", "looking_back"),
     "architecture": ("foster",),
 }

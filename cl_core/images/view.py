@@ -175,7 +175,15 @@ class View:
 
     def images(self, rows: Tensor, split: str = "train") -> Tensor:
         """[B, C, H, W] normalised, without augmentation, on the device."""
-        return normalise(self._store(split).gather(rows), self._scale, self._shift)
+        return self.normalised(self._store(split).gather(rows))
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Pixels uint8 [B, H, W, C] on the device as normalised images [B, C, H, W]."""
+        return normalise(pixels, self._scale, self._shift)
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Normalised images [B, C, H, W] as the nearest pixels, uint8 [B, H, W, C]."""
+        return ((images.permute(0, 2, 3, 1) - self._shift) / self._scale).round().clamp(0, 255).byte()
 
     def epoch(self, steps: Sequence[Tensor], draws: Draws) -> Iterator[Batch]:
         """The augmented batches of training rows, [B] a step; `draws` are those of all images in order."""

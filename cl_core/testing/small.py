@@ -15,7 +15,8 @@ from cl_core.hparams import Choice, HParam, Value, hparams
 from cl_core.images.data_spec import DataSpec
 from cl_core.images.dataset import Data, Images
 from cl_core.images.loading import load
-from cl_core.method import METHODS
+from cl_core.method import END, METHODS
+from cl_core.records import PhaseValue
 from cl_core.scenarios.scenarios import parse_scenario
 from cl_core.training.adaptive_options import Proposer
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
@@ -157,6 +158,11 @@ def trace(result: TaskResult) -> dict[str, Any]:
     volatile = {"seconds", "shared", "peak_memory_bytes", "checkpoint", "hp"}
     kept = {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name not in volatile}
     return {**kept, "evaluations": [counts(e) for e in result.evaluations]}
+
+
+def training_phases(result: TaskResult) -> list[PhaseValue]:
+    """Return the values of the phases that train the network, without those of `Method.end_phases`."""
+    return [value for value in result.phases if not value.phase.startswith(END)]
 
 
 def other_values(param: HParam, now: Value) -> list[Value]:

@@ -15,6 +15,7 @@ from cl_core.state import State
 from cl_core.task import Task
 from cl_core.training.learner import Learner
 from cl_core.training.result import Trained
+from cl_core.training.task_end import end_task
 
 
 class TaskStart:
@@ -31,9 +32,8 @@ class TaskStart:
         self._state.drop_local()
         self._state.restore({name: tensor.clone() for name, tensor in self._before.items()}, task.old)
         method.begin(self._state, task, self._view, self._g)
-        trained = dataclasses.replace(self._learner, method=method).train(task, self._g)
-        method.end(self._state, task, self._view, self._g)
-        return trained
+        learner = dataclasses.replace(self._learner, method=method)
+        return learner.train(task, self._g) + end_task(learner, task, self._g)
 
     def accuracy(self, method: Method, task: Task, classes: Iterable[int]) -> float:
         """Return the accuracy on validation rows of `classes` after the last attempt."""

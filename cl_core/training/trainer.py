@@ -39,6 +39,7 @@ from cl_core.training.learner import Learner, first_state
 from cl_core.training.optimiser import warm_up
 from cl_core.training.result import Learnt, TaskResult
 from cl_core.training.task_checkpoint import train_or_take
+from cl_core.training.task_end import end_task
 from cl_core.training.task_start import TaskStart
 
 
@@ -135,7 +136,7 @@ class Training:
                 )
             else:
                 trained, shared = train_or_load(self.learner, task, g, store, self.base_key())
-        self.method.end(self.state, task, self.view, g)
+        trained += end_task(self.learner, task, g)
         return self._evaluated(Learnt(self.method, task, trained), shared)
 
     def _adapted(self, options: Adaptive, index: int, g: Streams) -> Learnt:

@@ -28,6 +28,7 @@ from cl_core.training.chf import strongest
 from cl_core.training.configuration import Configuration
 from cl_core.training.optimisation import epoch_of
 from cl_core.training.shared_base import on_heads, takes_the_head
+from cl_core.training.task_end import end_phase
 
 SIDE = 4  # pixels of a blank image
 
@@ -75,6 +76,7 @@ class _Done:
     images: int
     epochs: int
     forwards: int
+    ended: int  # images of the phases after the network's training
 
 
 def rehearse(configuration: Configuration, data: Data) -> list[TaskCount]:
@@ -108,7 +110,8 @@ def rehearse(configuration: Configuration, data: Data) -> list[TaskCount]:
             return None if takes_the_head(method) else on_heads(phase, state.net)
 
         done = _learn(method, state, task, view, g, passed, left)
-        images, own, forwards, epochs = done.images, done.images if index else 0, done.forwards, done.epochs
+        images, forwards, epochs = done.images, done.forwards, done.epochs
+        own = done.images if index else done.ended
         if shared:
             plain = METHODS["finetune"]()
             first = _learn(plain, _state(plain, data.num_classes, passed), task, view, g, passed)
@@ -142,15 +145,18 @@ def _learn(
     left: Callable[[Phase], Phase | None] = lambda phase: phase,
 ) -> _Done:
     """Rehearse a task; `left` gives the part of a phase that is trained."""
-    passed.images = images = epochs = 0
+    passed.images = images = ended = epochs = 0
     method.begin(state, task, view, g)
     for whole in method.phases(state, task, view, g):
         phase = left(whole)
         if phase is not None:
             images += phase.recipe.epochs * sum(epoch_of(phase, g, 0).widths)
             epochs += phase.recipe.epochs
+    for phase in map(end_phase, method.end_phases(state, task, view, g)):
+        ended += phase.recipe.epochs * sum(epoch_of(phase, g, 0).widths)
+        epochs += phase.recipe.epochs
     method.end(state, task, view, g)
-    return _Done(images, epochs, passed.images)
+    return _Done(images + ended, epochs, passed.images, ended)
 
 
 def _state(method: Method, classes: int, passed: _Passed) -> State:
