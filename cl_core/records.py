@@ -18,9 +18,15 @@ import numpy as np
 
 SCHEMA_VERSION = 5
 OWN_DEFAULT = -1  # the trial number of the published default where the search has no trial for it
+REUSED = 1_000_000  # trials that share the training of trial n have the numbers n + REUSED, n + 2 REUSED, ...
 CONFIRM = "confirm"  # the purpose of a run that confirms a selection on a fresh class order
 SEARCHING = ("search", CONFIRM)  # the purposes of the runs that decide a selection
 ORACLE = "selected on the test split (oracle-test)"  # must stand beside every number of such a study
+
+
+def trained_by(trial: int) -> int:
+    """Return the number of the trial whose training a trial shares: its own, unless it is reused."""
+    return trial % REUSED if trial >= REUSED else trial
 
 
 def volatile(default: Any = dataclasses.MISSING) -> Any:
@@ -56,6 +62,7 @@ class RunRow(Identity):
     split: str  # val | test
     tasks: int
     tasks_done: int
+    reuses: int | None = None  # the trial whose training this one shares, under `search.reuse`
     error: str | None = None  # first line
     objective: float | None = None  # the first objective's value of this run
     average_incremental_accuracy: float | None = None

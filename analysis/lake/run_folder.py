@@ -23,6 +23,7 @@ SQLITE_FILE = "optuna.sqlite3"
 LOCK = ".lock"  # held by the command that works in the folder
 CHECKPOINTS = "checkpoints"
 RESUME = "checkpoints/resume"  # of runs that have not ended
+REUSE = "checkpoints/reuse"  # of later tasks that several runs train alike
 LOGS = "logs"
 DAMAGED = "damaged"  # files set aside by a repair
 TABLES_FOLDER = "tables"

@@ -22,7 +22,7 @@ from cl_core.records import SEARCHING
 QUANTITIES: dict[str, str] = {
     "runs": "runs",
     "tasks_trained": "tasks trained",
-    "tasks_shared": "first tasks taken from a shared one",
+    "tasks_shared": "tasks taken from a run that trained alike",
     "tasks_saved": "tasks that stopped runs left out",
     "hours": "time of one worker",
     "wall_hours": "time by the clock",
@@ -62,13 +62,12 @@ def spent(results: Results) -> dict[str, float | None]:
     runs = results.runs[results.runs["purpose"].isin(SEARCHING)]
     tasks = results.tasks[results.tasks["run"].isin(runs["run"])]
     first, later = tasks[tasks["task"] == 0], tasks[tasks["task"] > 0]
+    reused = int(later["shared"].astype(bool).sum())
     own = first[~first["shared"].astype(bool)]
     others = first[~first["checkpoint"].isin(own["checkpoint"])].drop_duplicates(
         "checkpoint"
     )  # trained by nobody's run
-    trained = tasks.assign(
-        worked=tasks["seconds"].where((tasks["task"] > 0) | ~tasks["shared"].astype(bool), 0.0)
-    )
+    trained = tasks.assign(worked=tasks["seconds"].where(~tasks["shared"].astype(bool), 0.0))
     by_run = runs["run"].map(trained.groupby("run")["worked"].sum())
     hours = (runs["wall_seconds"].fillna(by_run).sum() + others["seconds"].sum()) / 3600
     known = runs.dropna(subset=["ended"])
@@ -77,8 +76,8 @@ def spent(results: Results) -> dict[str, float | None]:
     gpu = _gpu_hours(results.folder)
     return {
         "runs": len(runs),
-        "tasks_trained": len(later) + len(own) + len(others),
-        "tasks_shared": len(first) - len(own) - len(others),
+        "tasks_trained": len(later) - reused + len(own) + len(others),
+        "tasks_shared": reused + len(first) - len(own) - len(others),
         "tasks_saved": int(_saved(runs)),
         "hours": float(hours),
         "wall_hours": None if wall is None or pd.isna(wall) else float(wall),

@@ -51,6 +51,7 @@ class CellRecord:
 
     name: str
     budget: int | None = None  # trials
+    reused: int = 0  # further trials that share the training of each of them
     direction: str | None = None  # of its own search, where it differs
     seeks: str = ""  # hardest | easiest, where class orders are searched
     confirm: tuple[int, int] | None = None  # trials and class orders of the confirmation
@@ -94,6 +95,11 @@ class StudyRecord:
     def objective(self) -> tuple[str, str]:
         """The first objective and its direction, max or min."""
         return next(iter(self.objectives.items()))
+
+    @property
+    def reuses(self) -> bool:
+        """Tell whether trials may share the training of another one."""
+        return _mapping(self.plain.get("search")).get("reuse") is True
 
     @property
     def starts_from_paper(self) -> bool:
@@ -193,6 +199,7 @@ def _cell(plain: Mapping[str, Any]) -> CellRecord:
     return CellRecord(
         name=str(plain.get("name")),
         budget=budget if isinstance(budget, int) else None,
+        reused=reused if isinstance(reused := plain.get("reused"), int) else 0,
         direction=None if direction is None else str(direction),
         seeks=str(plain.get("seeks") or ""),
         confirm=_confirm(_mapping(plain.get("confirm"))),

@@ -15,6 +15,7 @@ from analysis.lake.searched_space import Domain, ends, spaces
 from analysis.lake.several_runs import Runs
 from analysis.selection.range_positions import AtPosition, positions
 from analysis.selection.selection import Cell, cells
+from analysis.selection.trials import proposed
 from cl_core.errors import BadRequest
 from cl_core.hparams import Choice, Int
 from cl_core.metrics import METRICS
@@ -80,7 +81,7 @@ def _unfinished(results: Results) -> Iterable[Step]:
 def _ended(results: Results) -> pd.Series:
     """Tell of every trial of a search, by cell and number, whether all of its runs have ended."""
     study = results.study
-    search = results.runs[results.runs["purpose"] == "search"]
+    search = proposed(results.runs[results.runs["purpose"] == "search"])
     of = [search["cell"], search["trial"]]
     runs = search.groupby(["cell", "trial"])["run"].count()
     early = search["status"].ne("completed").groupby(of).any()  # its other runs are not trained

@@ -23,7 +23,7 @@ from analysis.selection.posterior import Floats, Index, posterior
 from analysis.selection.row_covariance import row_covariance
 from analysis.statistics.sample import recorded
 from cl_core.metrics import METRICS
-from cl_core.records import CONFIRM, OWN_DEFAULT
+from cl_core.records import CONFIRM, OWN_DEFAULT, REUSED, trained_by
 
 MOST_RUNS = 600
 """Runs of a search that the posterior uses beside the confirming ones: every k-th where there are more."""
@@ -92,6 +92,7 @@ def confirmation(results: Results, search: pd.DataFrame, ended: pd.DataFrame) ->
         row_error(results, runs),
         _points(results, runs, index, len(digests)),
         default=0,
+        training=_trainings(runs),
     )
     found = []
     for digest, mine in confirmed.groupby("trial_digest", sort=False):
@@ -124,6 +125,16 @@ def _selected(ranked: Sequence[Candidate], default: Candidate, keep: float) -> C
     if not default.orders:
         return default
     return next((one for one in ranked if one.p_better >= keep), default)
+
+
+def _trainings(runs: pd.DataFrame) -> Index | None:
+    """Return [n], equal for runs that share a training; None where no trial is reused."""
+    if (runs["trial"] < REUSED).all():
+        return None
+    keys = pd.MultiIndex.from_arrays(
+        [runs["trial"].map(trained_by), runs["class_order"].astype(str), runs["seed"]]
+    )
+    return np.asarray(pd.factorize(keys)[0], dtype=np.int64)
 
 
 def _points(results: Results, runs: pd.DataFrame, trial: Index, count: int) -> Floats | None:

@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.lake.results import Results
 from analysis.lake.searched_space import Parameter, spaces
 from analysis.selection.selection import Cell, cells
-from analysis.selection.trials import whole
+from analysis.selection.trials import proposed, whole
 from analysis.statistics.sample import Sample, recorded
 
 FACTORS: Mapping[str, tuple[str, ...]] = {
@@ -30,7 +30,7 @@ METRIC = "last_accuracy"
 
 @dataclass(frozen=True)
 class Leveled:
-    """A label's completed trials, one row each.
+    """A label's completed trials, one row each, without those that share the training of another.
 
     Columns: split (its scenario), value (last accuracy), variance (of its counts), kept_bytes, then for each
     factor its level, and its value under `<factor>: value`.
@@ -63,7 +63,8 @@ def leveled(results: Results) -> list[Leveled]:
 
 
 def _rows(results: Results, cell: Cell, searched: Mapping[str, Parameter]) -> pd.DataFrame:
-    done = whole(cell.runs[(cell.runs["status"] == "completed") & cell.runs[METRIC].notna()])
+    runs = proposed(cell.runs)
+    done = whole(runs[(runs["status"] == "completed") & runs[METRIC].notna()])
     pairs = dict(zip(done["run"], recorded(results, done, METRIC), strict=True))
     rows = []
     for _, mine in done.groupby("trial"):

@@ -11,6 +11,9 @@ All runs are measured on the same few rows, which favour some trials over others
 every class order, so more runs do not lessen it. Its covariance between runs is known from their answers row
 by row (`analysis.selection.row_covariance`).
 
+Runs of trials that share a training (`search.reuse`) have most of their noise in common: the correlation is
+`SHARED_NOISE`, measured by training again with other seeds (`python -m tests.benchmarks reuse`).
+
 Amplitudes, length scale and noise are not known. The posterior is the mean over a grid of them, weighted by
 the restricted likelihood (Patterson and Thompson, Biometrika 58, 1971). The effect of a trial is random over
 all trials of the search: the best of many values is taken back towards the mean, by as much as noise and
@@ -41,6 +44,7 @@ TRIAL_AMPLITUDES = (0.25, 0.5, 1.0, 2.0)  # amplitude of the effect of each tria
 TRIAL_AMPLITUDE = 0.1  # the same beside f
 P_EQUAL = 0.25  # prior probability that no trial differs from another
 ORDER_AMPLITUDE = 10.0  # amplitude of the effect of a class order
+SHARED_NOISE = 0.5  # correlation of the noise of two runs with one training
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,14 @@ def posterior(
     error: Floats | None = None,
     points: Floats | None = None,
     default: int = 0,
+    training: Index | None = None,
 ) -> Posterior:
     """Return the posterior of T trials, from n runs.
 
     `trial`, `order` and `value` are [n]; `error` [n, n] is the covariance of the error that finitely many
     rows leave in the values, without it none. `points` [T, D] are the trials' values in the unit cube;
-    without them no trial says anything of another. Raises ValueError without a finite value.
+    without them no trial says anything of another. `training` [n] is equal for runs that share a training;
+    without it every run has its own. Raises ValueError without a finite value.
     """
     if not len(value) or not np.isfinite(value).all():
         raise ValueError("a posterior needs values, all of them finite")
@@ -93,9 +99,17 @@ def posterior(
     if scale == 0.0:  # equal values, and nothing else tells how far another run would differ
         return Posterior(*np.zeros((3, count)))
     known = error + (order[:, None] == order[None, :]) * ORDER_AMPLITUDE**2 * scale
+    noise_of = np.eye(len(value))
+    if training is not None:
+        shares = training[:, None] == training[None, :]
+        noise_of = np.where(noise_of, 1.0, SHARED_NOISE * shares)
     grid = [Amplitudes(np.zeros((count, count)), np.zeros((count, count))), *_grid(points, count, scale)]
     noises = [share**2 * scale for share in NOISE]
-    found = [given(trial, order, value, known, noise, some, default) for some in grid for noise in noises]
+    found = [
+        given(trial, order, value, known, noise * noise_of, some, default)
+        for some in grid
+        for noise in noises
+    ]
     weights, means, variances = (np.array(part) for part in zip(*found, strict=True))
     weights[: len(NOISE)] += np.log((len(grid) - 1) * P_EQUAL / (1 - P_EQUAL))
     share = np.exp(weights - weights.max())
@@ -112,17 +126,17 @@ def given(
     order: Index,
     value: Floats,
     known: Floats,
-    noise: float,
+    noise: Floats,
     amplitudes: Amplitudes,
     default: int,
 ) -> tuple[float, Floats, Floats]:
     """Return the restricted log-likelihood, and mean and variance [T] of the differences.
 
-    `known` [n, n] is the covariance of what class orders and rows add, `noise` the variance of the noise.
+    `known` [n, n] is the covariance of what class orders and rows add, `noise` [n, n] that of the noise.
     """
     prior, runs = amplitudes.trials, np.ix_(trial, trial)
     same = order[:, None] == order[None, :]
-    covariance = prior[runs] + same * amplitudes.per_order[runs] + noise * np.eye(len(value)) + known
+    covariance = prior[runs] + same * amplitudes.per_order[runs] + noise + known
     root = cholesky(covariance, lower=True)
     to_runs = (prior[:, trial] - prior[default, trial]).T  # [n, T]: of the differences with the runs
     solved = solve_triangular(root, np.column_stack([np.ones(len(value)), value, to_runs]), lower=True)

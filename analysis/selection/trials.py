@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.lake.results import Results
 from analysis.selection.selection import Cell, best_first, over_runs
+from cl_core.records import REUSED, trained_by
 
 ADAPTIVE = ("tpe", "gp", "nsga2")  # samplers whose draws depend on the values before
 
@@ -79,6 +80,23 @@ def ranked(results: Results, cell: Cell) -> pd.DataFrame:
     table = trials(results, cell)
     table = table[table["status"] == "completed"]
     return best_first(table, results.study.objective[1])
+
+
+def proposed(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows without trials that share the training of another, which are no draws of their own."""
+    return table[table["trial"] < REUSED]
+
+
+def best_of_trainings(table: pd.DataFrame, direction: str) -> pd.DataFrame:
+    """Return a row for every training of `trials`: its best trial by the objective, by its own number.
+
+    Trials that share a training are one draw of the search.
+    """
+    if (table["trial"] < REUSED).all():
+        return table
+    ranked = best_first(table, direction)  # without a value last
+    training = ranked["trial"].map(trained_by)
+    return ranked[~training.duplicated()].sort_values("trial", key=lambda t: t.map(trained_by))
 
 
 def span(counts: Iterable[int]) -> str:

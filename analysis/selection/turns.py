@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from cl_core.metrics import METRICS
+from cl_core.records import trained_by
 
 
 def on_one_scale(runs: pd.DataFrame, turns: int, objective: str) -> pd.DataFrame:
@@ -22,4 +23,4 @@ def on_one_scale(runs: pd.DataFrame, turns: int, objective: str) -> pd.DataFrame
     default = (runs["status"] == "completed") & (runs["trial"] < turns)
     means = values[default].groupby(runs["trial"]).mean().reindex(range(turns))
     effects = (means - means.loc[0]).fillna(0.0)
-    return runs.assign(**(values - effects.loc[runs["trial"] % turns].set_axis(runs.index)))
+    return runs.assign(**(values - effects.loc[runs["trial"].map(trained_by) % turns].set_axis(runs.index)))

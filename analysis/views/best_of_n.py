@@ -15,7 +15,7 @@ from analysis.report.identity import colours
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import panels, place
 from analysis.selection.selection import Cell, cells, split_selected_on
-from analysis.selection.trials import ADAPTIVE, span, trials
+from analysis.selection.trials import ADAPTIVE, best_of_trainings, span, trials
 from cl_core.metrics import METRICS
 
 TITLE = "Best of n trials"
@@ -26,7 +26,7 @@ NEAR = 0.005  # half a point: what counts as having arrived
 def best_of_n(results: Results) -> Section:
     """Expected best value against the number of trials, and best so far against training time."""
     name, direction = results.study.objective
-    tried = {cell.name: trials(results, cell) for cell in cells(results)}
+    tried = {cell.name: best_of_trainings(trials(results, cell), direction) for cell in cells(results)}
     shown = [cell for cell in cells(results) if (tried[cell.name]["status"] == "completed").sum() > 1]
     if not shown:
         return Section(TITLE, "No cell has two completed trials, so n is one.", optional=True)
@@ -46,6 +46,8 @@ def best_of_n(results: Results) -> Section:
             "\n\nStopped trials have no value, and draws of stopped trials alone are left out. So where many "
             "were stopped, the left curves are too high for small n."
         )
+    if results.study.reuses:
+        text += "\n\nTrials that share a training count once, with the best of them."
     sampler = results.study.sampler
     if sampler in ADAPTIVE:
         text += (
@@ -126,7 +128,8 @@ def _unit(results: Results) -> tuple[str, float]:
     return "GPU-seconds (a run counted as one GPU)", 1.0
 
 
-def _default(results: Results, tried: pd.DataFrame) -> float | None:
+def _default(results: Results, cell: Cell) -> float | None:
+    tried = trials(results, cell)
     first = tried[(tried["trial"] == 0) & tried["objective"].notna()]
     return float(first["objective"].iloc[0]) if results.study.starts_from_paper and len(first) else None
 
@@ -141,7 +144,7 @@ def _row(
     results: Results,
 ) -> dict[str, object]:
     sign = -1.0 if least else 1.0
-    default = _default(results, tried)
+    default = _default(results, cell)
     row: dict[str, object] = {"scenario": cell.scenario, "label": cell.label, "ended": len(tried)}
     row["completed"] = int(tried["objective"].notna().sum())
     row["default"] = default
@@ -196,7 +199,7 @@ def _figure(
                 **place(at, figure),
             )
             listed.add(cell.label)
-            default = _default(results, frame)
+            default = _default(results, cell)
             if default is not None and len(x):
                 figure.add_trace(
                     go.Scatter(

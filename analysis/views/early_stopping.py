@@ -10,7 +10,7 @@ from analysis.lake.results import Results
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import fade, panels, place
 from analysis.selection.selection import Cell, cells, split_selected_on
-from analysis.selection.trials import trials
+from analysis.selection.trials import proposed, trials
 
 TITLE = "Early stopping"
 TRAINED, SAVED = "#2f6f9f", "#b9c4cc"
@@ -46,6 +46,8 @@ def early_stopping(results: Results) -> Section:
             "\n\nNo trial ran on as an audit, so the rate of false stops is not known (search.audit: 0.1 "
             "lets a tenth of the trials to be stopped run on)."
         )
+    if results.study.reuses:
+        text += " Trials that share the training of another one are left out."
     formulas = [
         "tasks saved: tasks that stopped trials would still have trained, in the run that was "
         "stopped and in those that were never started; share saved: tasks saved / (tasks trained + saved)",
@@ -88,7 +90,7 @@ def _by_cell(table: pd.DataFrame, rates: tuple[float, float, float]) -> str:
 
 
 def _row(results: Results, cell: Cell, direction: str) -> dict[str, object]:
-    ended = trials(results, cell)
+    ended = proposed(trials(results, cell))
     stopped = ended[ended["status"] == "stopped"]
     # A run has the tasks of any other; of a stopped trial some were never started.
     whole = stopped["planned_runs"] * (stopped["tasks"] // stopped["runs"])

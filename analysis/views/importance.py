@@ -17,7 +17,7 @@ from analysis.report.identity import colours
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import fade, panels, place, side_by_side
 from analysis.selection.selection import Cell, cells, split_selected_on
-from analysis.selection.trials import ADAPTIVE, span, trials
+from analysis.selection.trials import ADAPTIVE, proposed, span, trials
 from analysis.statistics.ped_anova import gridded, ped_anova
 from analysis.statistics.redraws import highest_by_chance
 from cl_core.hparams import Choice, Value
@@ -79,6 +79,8 @@ def importance(results: Results) -> Section:
     )
     if any(tried[cell.name].completed < len(tried[cell.name]) for cell in shown):
         text += " Stopped trials count as tried and as worse than every completed one."
+    if results.study.reuses:
+        text += " Trials that share the training of another one are left out: they are no draws of their own."
     if (frame["only where"] != "").any():
         text += (
             "\n\nA hyperparameter that acts only in a branch is compared within the trials of that "
@@ -137,8 +139,8 @@ def _enough(tried: Tried) -> bool:
 
 
 def _tried(results: Results, cell: Cell, space: Sequence[Parameter]) -> Tried:
-    """The trials of a cell that can be compared: those that ended, without failed ones."""
-    rows = trials(results, cell)
+    """The trials of a cell that can be compared: those that ended, without failed and reused ones."""
+    rows = proposed(trials(results, cell))
     rows = rows[rows["status"] != "failed"].reset_index(drop=True)
     space = tuple(p for p in space if not p.single and p.column in rows)
     mask = acting(space, rows)

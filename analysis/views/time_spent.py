@@ -25,7 +25,7 @@ _UNITS = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
 
 @VIEWS.register("time_spent")
 def time_spent(results: Results) -> Section:
-    """Seconds of training by label and purpose; a first task that several runs share counts once."""
+    """Seconds of training by label and purpose; a task that several runs share counts once."""
     tasks = _tasks(results)
     if tasks.empty or not tasks["seconds"].sum():
         return Section(TITLE, "No task has ended yet.", optional=True)
@@ -46,7 +46,7 @@ def time_spent(results: Results) -> Section:
     saved = tasks[tasks["shared"]].groupby(keys)["seconds"].sum() / amount
     table = _joined(table, saved, "saved by sharing").reset_index(drop=True)
     text = (
-        f"In {unit} of training, added over workers. A first task that several runs share counts once: in "
+        f"In {unit} of training, added over workers. A task that several runs share counts once: in "
         "the run that trained it, or in one of them where a job of its own did. “Saved by sharing” is the "
         "training that the others did not repeat. Loading, evaluation and waiting are not included."
     )
@@ -67,7 +67,7 @@ def time_spent(results: Results) -> Section:
 def _tasks(results: Results) -> pd.DataFrame:
     """The trained tasks of every run: scenario, label, run, task, part, shared, seconds.
 
-    `shared` is a first task that another row counts.
+    `shared` is a task that another row counts.
     """
     runs = results.runs[["run", "scenario", "purpose", "status"]]
     names = ["run", "cell", "label", "task", "shared", "checkpoint", "seconds"]
@@ -103,7 +103,7 @@ def _answer(table: pd.DataFrame, unit: str, saved: float) -> str:
     lost = float(table["stopped or failed"].sum()) if "stopped or failed" in table else 0.0
     if lost:
         text += f"; runs that stopped or failed took {lost / table[unit].sum():.0%}"
-    return f"{text}; shared first tasks saved {saved:.1f} {unit}." if saved else f"{text}."
+    return f"{text}; shared tasks saved {saved:.1f} {unit}." if saved else f"{text}."
 
 
 def _figure(table: pd.DataFrame, unit: str) -> go.Figure:

@@ -12,8 +12,8 @@ from analysis.lake.results import Results
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import fade, panels, place
 from analysis.selection.row_errors import OWN, row_errors
-from analysis.selection.selection import Cell, cells, split_selected_on
-from analysis.selection.trials import ADAPTIVE, ranked, span, trials
+from analysis.selection.selection import Cell, best_first, cells, split_selected_on
+from analysis.selection.trials import ADAPTIVE, best_of_trainings, ranked, span, trials
 from analysis.statistics.redraws import REDRAWS, Array, Redrawn, by_draw, by_noise, by_order, order_errors
 from cl_core.metrics import METRICS
 
@@ -54,6 +54,8 @@ def winner_stability(results: Results) -> Section:
         )
     if orders:
         text += "\n\norders: other class orders are drawn, the same ones for all trials of a cell."
+    if results.study.reuses:
+        text += "\n\nTrials that share a training count once, with the best of them."
     text += _about_sampler(results, shown)
     formulas = [
         "draw, exact: of N ended trials drawn with replacement, the i-th best wins with probability "
@@ -102,9 +104,9 @@ def _about_sampler(results: Results, shown: Sequence[Cell]) -> str:
 def _row(results: Results, cell: Cell) -> dict[str, object]:
     name, direction = results.study.objective
     sign = -1.0 if direction == "min" else 1.0
-    table = ranked(results, cell)
+    table = best_of_trainings(ranked(results, cell), direction).pipe(best_first, direction)
     values = sign * table["objective"].to_numpy(dtype=np.float64)
-    ended = len(trials(results, cell))
+    ended = len(best_of_trainings(trials(results, cell), direction))
     draw = np.random.default_rng(0)  # the same page for the same tables
     row: dict[str, object] = {"scenario": cell.scenario, "label": cell.label, "trial": int(table["trial"][0])}
     row |= {"ended": ended, "completed": len(table)}

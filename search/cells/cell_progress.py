@@ -13,7 +13,7 @@ from analysis.lake.run_folder import STUDY
 from analysis.lake.run_rows import run_rows
 from analysis.lake.study import CellRecord, read_study
 from cl_core.errors import BadRequest
-from cl_core.records import CONFIRM, OWN_DEFAULT
+from cl_core.records import CONFIRM, OWN_DEFAULT, REUSED, trained_by
 from search.cells.stored_trial import NUMBER, SOURCE, STATUS, VALUES
 from search.jobs.progress import CellProgress
 from search.jobs.steering import read_steering
@@ -48,7 +48,8 @@ class TrialStatus:
 def best_trials(trials: Sequence[TrialStatus], direction: str, top: int, default: str) -> list[int]:
     """Return the numbers of the trials to confirm beside the default, the best first, `top` at most.
 
-    They are the best by the first objective, equal ones by number. Trials with the same values count once.
+    They are the best by the first objective, equal ones by number. Trials with the same values count once,
+    and so do those that share one training, but for the default's.
     Those with the values of the default, whose digest is `default`, do not count.
     """
     sign = 1 if direction == "max" else -1
@@ -58,15 +59,18 @@ def best_trials(trials: Sequence[TrialStatus], direction: str, top: int, default
         if trial.status == "completed" and not trial.failed and trial.objective is not None
     ]
     chosen: dict[str, int] = {}
+    trained: set[int] = set()
     for _, number, digest in sorted(known):
-        if digest != default:
-            chosen.setdefault(digest, number)
+        if digest != default and digest not in chosen and trained_by(number) not in trained:
+            chosen[digest] = number
+            trained.add(trained_by(number))
     return list(chosen.values())[:top]
 
 
 def cell_progress(
     cell: str,
     budget: int,
+    reused: int,
     trials: Sequence[TrialStatus],
     direction: str,
     paused: bool,
@@ -74,11 +78,15 @@ def cell_progress(
     to_confirm: int = 0,
     confirmed: int = 0,
 ) -> CellProgress:
-    """Count the trials of a cell. `direction` is that of the first objective in the cell's search."""
+    """Count the trials of a cell. `direction` is that of the first objective in the cell's search.
+
+    `budget` counts the proposed ones; `reused` more share the training of each that does not fail.
+    """
+    failed = sum(trial.failed for trial in trials if trial.number < REUSED) if reused else 0
     values = [t.objective for t in trials if t.status == "completed" and t.objective is not None]
     return CellProgress(
         cell=cell,
-        budget=budget,
+        budget=budget + reused * (budget - failed),
         started=len(trials),
         running=sum(trial.unfinished for trial in trials),
         completed=sum(trial.status == "completed" and not trial.failed for trial in trials),
@@ -121,6 +129,7 @@ def read_progress(folder: Path, rows: Mapping[str, Mapping[str, Any]] | None = N
             cell_progress(
                 cell.name,
                 cell.budget or 0,
+                cell.reused,
                 trials,
                 direction,
                 cell.name in paused,
@@ -143,7 +152,9 @@ def _confirmation(
     `default` is the number of the published default, `ended` has the rows of the runs that confirmed a trial.
     """
     top, orders = cell.confirm or (0, 0)
-    if len(trials) < (cell.budget or 0) or any(trial.unfinished for trial in trials):
+    whole = (cell.budget or 0) * (1 + cell.reused)
+    failed = sum(trial.failed for trial in trials if trial.number < REUSED)
+    if len(trials) < whole - cell.reused * failed or any(trial.unfinished for trial in trials):
         return (top + 1) * orders, 0
     digests = {trial.number: trial.digest for trial in trials}
     digests |= {row["trial"]: row["trial_digest"] for row in ended}  # of a default that is no trial, too

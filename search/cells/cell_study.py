@@ -15,6 +15,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cl_core.hparams import digest
+from cl_core.records import REUSED, trained_by
 from search.cells.class_order_effect import effect
 from search.cells.samplers import planned, sampler
 from search.cells.stoppers import Course, Stopper
@@ -25,6 +26,7 @@ from search.cells.warm_start import Observation
 from search.worker.job import Answer
 from spaces.resolved.cell import Cell
 from spaces.resolved.study import ResolvedStudy
+from spaces.space.answers import other_answers
 from spaces.space.space import Values
 
 _STATES = {status: state for state, status in STATUS.items()}
@@ -95,7 +97,8 @@ class CellStudy:
                 self.trials[trial.number] = trial  # of two with the same number, the later one counts
         if self._stopping is not None:
             self._stopping.load(self.trials)
-        if sorted(self.trials) != list(range(len(self.trials))):
+        own = [number for number in self.trials if number < REUSED]
+        if sorted(own) != list(range(len(own))):
             raise KeyError(f"{self.cell.name} has trials {sorted(self.trials)}, not 0 and on, each once")
 
     def _trial(self, stored: FrozenTrial) -> Trial:
@@ -122,9 +125,29 @@ class CellStudy:
 
     # New trials.
 
+    @property
+    def proposed(self) -> int:
+        """The number of trials so far, without those that share the training of another."""
+        return sum(number < REUSED for number in self.trials)
+
+    @property
+    def reusable(self) -> tuple[int, Values] | None:
+        """Number and values of the next trial that shares the training of one that has ended, if any."""
+        for number, trial in self.trials.items() if self.cell.answers else ():
+            if number < REUSED and not trial.unfinished and not trial.failed:
+                for index, values in enumerate(other_answers(self.cell.answers, trial.values), 1):
+                    if (reused := number + index * REUSED) not in self.trials:
+                        return reused, values
+        return None
+
+    def reuse(self, number: int, values: Values) -> Trial:
+        """Begin a trial that shares the training of another."""
+        self.trials[number] = trial = self._ask(number, values, {})
+        return trial
+
     def new_trial(self, known: Values | None = None) -> Trial:
         """Begin the next trial, with values that are `known` or planned, else with the sampler's."""
-        number = len(self.trials)
+        number = self.proposed
         values = known or planned(self.study.study.search, self.cell, number, self._turns)
         self.trials[number] = trial = self._ask(number, values, {})
         return trial
@@ -240,7 +263,7 @@ class CellStudy:
     def _complete(self, trial: Trial) -> None:
         """End a trial in Optuna if all of its runs have completed and its class order can be compared."""
         measured = self._measured(trial.number)
-        turn = trial.number % self._turns
+        turn = trained_by(trial.number) % self._turns
         if measured is None or (turn and any(self.trials[default].unfinished for default in (0, turn))):
             return
         by_order = effect(trial.number, self._measured, self._turns, self.study.objectives)

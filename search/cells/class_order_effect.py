@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from cl_core.metrics import METRICS
+from cl_core.records import trained_by
 
 
 def effect(
@@ -24,7 +25,7 @@ def effect(
     `measured` gives the objectives of a trial by number; None if it has not completed. The effect is 0 for a
     cost, and where the default has not completed on one of the two class orders.
     """
-    here, first = measured(number % turns), measured(0)
+    here, first = measured(trained_by(number) % turns), measured(0)
     if here is None or first is None:
         return (0.0,) * len(objectives)
     pairs = zip(objectives, here, first, strict=True)

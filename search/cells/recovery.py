@@ -13,6 +13,7 @@ from typing import Any
 from analysis.lake.run_folder import JOURNAL
 from analysis.lake.run_rows import run_rows
 from cl_core.metrics import summary
+from cl_core.records import REUSED
 from search.cells.audit import mark
 from search.cells.cell_study import CellStudy
 from search.cells.trials import Trial, finite
@@ -76,9 +77,9 @@ class Recovery:
 
     def recreate(self, cell: CellStudy) -> None:
         """Begin the trials again that have rows in the tables and are unknown to the studies."""
-        known = trials_in_rows(self.study, cell.cell, self.rows.values(), first=len(cell.trials))
+        known = trials_in_rows(self.study, cell.cell, self.rows.values(), first=cell.proposed)
         most = max(cell.cell.budget, self.study.study.search.trials)  # a later confirmation lowers the budget
-        for number in range(len(cell.trials), min(max(known, default=-1) + 1, most)):
+        for number in range(cell.proposed, min(max(known, default=-1) + 1, most)):
             self.recall(cell, cell.new_trial(known.get(number)))
 
     def recall(self, cell: CellStudy, trial: Trial) -> None:
@@ -135,12 +136,13 @@ def trials_in_rows(
 ) -> dict[int, Values | None]:
     """Return the values of the trials of a cell, from number `first`, that have rows in the table `runs`.
 
+    Those that share the training of another trial are left out: they follow from it.
     None stands for a trial whose values do not have the digest of its rows.
     """
     found: dict[int, Values | None] = {}
     for row in rows:
         number = row["trial"]
-        if row["cell"] == cell.name and row["purpose"] == "search" and number >= first:
+        if row["cell"] == cell.name and row["purpose"] == "search" and first <= number < REUSED:
             found[number] = found.get(number) or sampled_values(study, cell, row)
     return found
 

@@ -18,6 +18,7 @@ from types import TracebackType
 from analysis.lake.run_folder import CHECKPOINTS
 from search.cells.audit import mark
 from search.cells.cell_progress import TrialStatus, cell_progress
+from search.cells.cell_study import CellStudy
 from search.cells.confirmation import confirmation_runs
 from search.cells.recovery import Recovery, open_cells
 from search.cells.trials import Trial
@@ -109,9 +110,10 @@ class SearchQueue:
         """Return the next job; None if nothing can start now.
 
         Trials that have begun go first: their further runs, and after a restart those that were running. Then
-        a new trial begins in the cell with the highest priority and the fewest trials, the first in the
-        study's order. A cell whose last trial waits for a base checkpoint gets no further one, a paused cell
-        starts nothing, and no cell starts anything once the budget is spent.
+        come trials that share the training of one that has ended. Then a new trial begins in the cell with
+        the highest priority and the fewest trials, the first in the study's order. A cell whose last trial
+        waits for a base checkpoint gets no further one, a paused cell starts nothing, and no cell starts
+        anything once the budget is spent.
         """
         if self.halted:
             return None
@@ -120,18 +122,19 @@ class SearchQueue:
         ):
             if self._may_continue(trial) and (job := self._start(trial)) is not None:
                 return job
+        for name in sorted(self.cells, key=lambda n: -self._priority(n)):
+            cell = self.cells[name]
+            while not self._paused(name) and (found := cell.reusable) is not None:
+                if (job := self._begin(cell, cell.reuse(*found))) is not None:
+                    return job
         while True:
             waiting = {trial.cell for trial in self._unfinished if trial.pending is not None}
             names = [name for name in self.cells if self._may_grow(name) and name not in waiting]
             if not names:
                 return self._next_confirmation()
-            cell = self.cells[min(names, key=lambda n: (-self._priority(n), len(self.cells[n].trials)))]
-            trial = cell.new_trial()
-            self._recovery.recall(cell, trial)
-            if trial.unfinished:
-                self._unfinished.append(trial)
-                if (job := self._start(trial)) is not None:
-                    return job
+            cell = self.cells[min(names, key=lambda n: (-self._priority(n), self.cells[n].proposed))]
+            if (job := self._begin(cell, cell.new_trial())) is not None:
+                return job
 
     @property
     def halted(self) -> bool:
@@ -145,7 +148,7 @@ class SearchQueue:
             return False
         return self.halted or not (
             any(self._may_continue(trial) for trial in self._unfinished)
-            or any(self._may_grow(name) for name in self.cells)
+            or any(self._may_grow(name) or self._may_reuse(name) for name in self.cells)
             or any(not self._paused(name) and self._confirmation(name) for name in self.cells)
         )
 
@@ -156,7 +159,7 @@ class SearchQueue:
         names = [
             n
             for n, c in self.cells.items()
-            if n in begun or len(c.trials) < c.cell.budget or self._confirmation(n)
+            if n in begun or c.proposed < c.cell.budget or c.reusable or self._confirmation(n)
         ]
         if not names:
             return None
@@ -211,6 +214,7 @@ class SearchQueue:
             cell_progress(
                 name,
                 cell.cell.budget,
+                cell.cell.reused,
                 [TrialStatus.of(trial) for trial in cell.trials.values()],
                 self.study.directions(cell.cell)[self.study.objective],
                 self._paused(name),
@@ -230,10 +234,21 @@ class SearchQueue:
 
     def _may_grow(self, name: str) -> bool:
         cell = self.cells[name]
-        return len(cell.trials) < cell.cell.budget and not self._paused(name)
+        return cell.proposed < cell.cell.budget and not self._paused(name)
+
+    def _may_reuse(self, name: str) -> bool:
+        return not self._paused(name) and self.cells[name].reusable is not None
 
     def _may_continue(self, trial: Trial) -> bool:
         return trial.pending is not None and not self._paused(trial.cell)
+
+    def _begin(self, cell: CellStudy, trial: Trial) -> Job | None:
+        """Take what is known of a new trial; return its first job, None if nothing can start."""
+        self._recovery.recall(cell, trial)
+        if not trial.unfinished:
+            return None
+        self._unfinished.append(trial)
+        return self._start(trial)
 
     def _start(self, trial: Trial) -> Job | None:
         """Return the next run of a trial, or the base job that it needs; None while that is running."""
@@ -267,7 +282,7 @@ class SearchQueue:
         cell = self.cells[name]
         if name not in self._confirmations:
             begun = any(trial.cell == name for trial in self._unfinished)
-            if cell.cell.confirm is None or begun or len(cell.trials) < cell.cell.budget:
+            if cell.cell.confirm is None or begun or cell.proposed < cell.cell.budget or cell.reusable:
                 return None
             recovery = self._recovery
             self._confirmations[name] = RunList(confirmation_runs(cell), recovery.rows, recovery.retry_failed)

@@ -6,7 +6,8 @@ at the end if the accuracy stayed as it is. A trial that learns nothing new keep
 and falls for long, which the mean so far hides. On a recorded grid of iCaRL (tests/search/replay) the rank
 correlation with the end, after four tasks of ten, is 0.75; that of the mean so far is 0.62.
 
-Where trials take class orders in turn, only those on the same one are compared.
+Where trials take class orders in turn, only those on the same one are compared. Trials that share the
+training of another one (`search.reuse`) are no rivals, and are not stopped before a task that is not trained.
 
 A step is a task, 0-based; further runs of a trial (class orders, seeds) count on. A decision is a pure
 function of the values reported so far, so it is the same after a crash. Optuna's pruners are the measure (the
@@ -32,6 +33,7 @@ import numpy as np
 import scipy
 
 from cl_core.hparams import digest
+from cl_core.records import REUSED, trained_by
 
 FIRST_TASK = 1  # no trial is stopped before this task, 0-based, has ended
 
@@ -73,12 +75,17 @@ class Stopper:
             return False
         if self.turns > 1 and course.number < self.turns:  # the default, by which class orders compare
             return False
+        courses = {other.number: other for other in all_courses}
+        trained = courses.get(trained_by(course.number), course)
+        if course.number >= REUSED and step < max(trained.values, default=-1):  # the next task is trained
+            return False
         # A trial that continues as a check no longer counts after the step at which it was to be stopped.
         rivals = [
             other
-            for other in all_courses
-            if other.number != course.number
-            and (other.number - course.number) % self.turns == 0
+            for other in courses.values()
+            if other.number < REUSED
+            and other.number != course.number
+            and (trained_by(other.number) - trained_by(course.number)) % self.turns == 0
             and (other.audited is None or other.audited >= step)
         ]
         match self.name:
@@ -127,7 +134,7 @@ class Stopper:
         while factor**brackets <= most:
             brackets += 1
         shares = [math.ceil(brackets * factor**s / (s + 1)) for s in reversed(range(brackets))]
-        drawn = int(digest([self.seed, number], 8), 16) % sum(shares)
+        drawn = int(digest([self.seed, trained_by(number)], 8), 16) % sum(shares)
         for bracket, share in enumerate(shares):
             if drawn < share:
                 return bracket

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.lake.run_folder import CHECKPOINTS, DAMAGED, RESUME, STUDY, log_file
+from analysis.lake.run_folder import CHECKPOINTS, DAMAGED, RESUME, REUSE, STUDY, log_file
 from analysis.lake.run_rows import run_rows
 from cl_core.errors import BadRequest
 from search.cells.cell_progress import read_progress
@@ -43,6 +43,7 @@ def prune(folder: Path, logs: bool = False, dry_run: bool = False) -> list[Prune
         return [
             _pruned("base checkpoints", (folder / CHECKPOINTS).glob("*.safetensors"), waits, dry_run),
             _pruned("resume checkpoints", (folder / RESUME).glob("*.safetensors"), waits, dry_run),
+            _pruned("reuse checkpoints", (folder / REUSE).glob("*.safetensors"), waits, dry_run),
             _pruned("locks of checkpoints", (folder / CHECKPOINTS).rglob("*.lock"), waits, dry_run),
             _pruned("damaged files", _damaged(folder), "", dry_run),
             _pruned("logs of runs", ended, "" if logs else "--logs removes them", dry_run),
@@ -50,8 +51,8 @@ def prune(folder: Path, logs: bool = False, dry_run: bool = False) -> list[Prune
 
 
 def _damaged(folder: Path) -> list[Path]:
-    places = (folder / DAMAGED, folder / CHECKPOINTS / DAMAGED, folder / RESUME / DAMAGED)
-    return [path for place in places for path in place.rglob("*") if path.is_file()]
+    places = (folder, *(folder / store for store in (CHECKPOINTS, RESUME, REUSE)))
+    return [path for place in places for path in (place / DAMAGED).rglob("*") if path.is_file()]
 
 
 def _pruned(kind: str, files: Iterable[Path], kept: str, dry_run: bool) -> Pruned:

@@ -45,6 +45,7 @@ def at_work(
         prepared.checkpoints.absolute(),
         storage.share,
         checkpoint_bytes=storage.checkpoint_bytes,
+        reuse=study.study.search.reuse,
     )
     dispatcher = Dispatcher(jobs, space, say=lambda line: warn([line]))
     with contextlib.ExitStack() as stack:

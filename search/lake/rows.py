@@ -12,7 +12,18 @@ from cl_core.hparams import to_dict
 from cl_core.images.dataset import Data
 from cl_core.method import METHODS
 from cl_core.metrics import count_matrices, summary
-from cl_core.records import ClassRow, ConfusionRow, Identity, PhaseRow, RunRow, TaskFacts, TaskRow, as_dict
+from cl_core.records import (
+    REUSED,
+    ClassRow,
+    ConfusionRow,
+    Identity,
+    PhaseRow,
+    RunRow,
+    TaskFacts,
+    TaskRow,
+    as_dict,
+    trained_by,
+)
 from cl_core.training.result import TaskResult
 from cl_core.training.trainer import Training
 from spaces.resolved.run_spec import RunSpec
@@ -75,6 +86,7 @@ def _of_spec(spec: RunSpec) -> dict[str, Any]:
         **identity(spec),
         "trial_digest": spec.trial_digest,
         "trial": spec.trial,
+        "reuses": trained_by(spec.trial) if spec.trial >= REUSED else None,
         "purpose": spec.purpose,
         "scenario": configuration.scenario.name,
         "class_order": configuration.class_order or configuration.scenario.class_order,

@@ -17,6 +17,7 @@ from analysis.lake.run_folder import (
     DAMAGED,
     GATHERED,
     RESUME,
+    REUSE,
     SCHEMA,
     file_stem,
     merged_files,
@@ -43,7 +44,7 @@ def mend_folder(folder: Path, *others: Path) -> list[str]:
             settle_tables(folder)
             lines = _mend_tables(folder)
             sweep(tables_of(folder) / ASIDE, older=0.0)
-    for place in (folder, folder / CHECKPOINTS, folder / RESUME, *others):
+    for place in (folder, folder / CHECKPOINTS, folder / RESUME, folder / REUSE, *others):
         sweep(place)  # another process may write here
     return lines
 

@@ -46,8 +46,9 @@ class Workspace:
     """The folders of a worker, as absolute paths: the run folder and the store of checkpoints.
 
     With `share` the first task comes from the store, and goes there; the store holds `checkpoint_bytes` at
-    most. `token` names the file that both folders have while workers on other nodes may work there
-    (`search.storage.token`). `sources` is the digest of the driver's trainer.
+    most. With `reuse` later tasks do the same, in a store of the run folder. `token` names the file that both
+    folders have while workers on other nodes may work there (`search.storage.token`). `sources` is the digest
+    of the driver's trainer.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class Workspace:
     token: str = ""
     sources: str = ""
     checkpoint_bytes: int | None = None
+    reuse: bool = False
 
 
 @dataclass(frozen=True)

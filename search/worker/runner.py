@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis.lake.run_folder import RESUME
+from analysis.lake.run_folder import RESUME, REUSE
 from cl_core.errors import ClSearchError, defined_at, located, source_of
 from cl_core.images.data_spec import DataSpec
 from cl_core.images.dataset import Data
@@ -49,12 +49,15 @@ from search.worker.progress import remove_progress, watch_run
 from spaces.resolved.environment import versions
 from spaces.resolved.run_spec import RunSpec
 
+REUSE_BYTES = 4_000_000_000  # of the checkpoints of later tasks; those used longest ago go first
+
 
 class Runner:
     """One run, a task a step. Rows are written below `folder`; with `folder` None nothing is kept.
 
     `checkpoints` is the store's folder, of `most_bytes`: the base checkpoint is shared there, and the run
-    resumes from its own last resume checkpoint. Construction raises BadRequest. A step raises no error of
+    resumes from its own last resume checkpoint. With `reuse`, tasks that another run of the folder has
+    trained alike are taken over. Construction raises BadRequest. A step raises no error of
     the run: the run ends as "failed".
     """
 
@@ -67,11 +70,15 @@ class Runner:
         share: bool = True,
         data: Data | None = None,
         most_bytes: int | None = None,
+        reuse: bool = False,
     ) -> None:
         self.spec, self.folder, self.attempt, self.share = spec, folder, attempt, share
         self.data = data if data is not None else cached_data(spec.configuration.data)
         self.schemas: Schemas = {} if folder is None else read_schemas(folder)
         self.store = None if checkpoints is None else CheckpointStore(checkpoints, most_bytes)
+        self.reuse: CheckpointStore | None = None
+        if reuse and folder is not None:
+            self.reuse = CheckpointStore(folder / REUSE, min(most_bytes or REUSE_BYTES, REUSE_BYTES))
         self.training = self._training()
         self.started = time.time()
         self.results: list[TaskResult] = []
@@ -89,7 +96,14 @@ class Runner:
         configuration = self.spec.configuration
         proposer = proposer_of(configuration)
         return Training(
-            configuration, self.data, self.store, resume, self.share, watch=watch, proposer=proposer
+            configuration,
+            self.data,
+            self.store,
+            resume,
+            self.share,
+            watch=watch,
+            proposer=proposer,
+            reuse=self.reuse,
         )
 
     @property

@@ -90,6 +90,7 @@ class Worker:
             self.attempt,
             self.space.share,
             most_bytes=self.space.checkpoint_bytes,
+            reuse=self.space.reuse,
         )
         if runner.resumed:
             stamp(f"resumed after task {runner.training.done} of {runner.training.tasks}")

@@ -14,9 +14,10 @@ from cl_core.hparams import Choice
 from cl_core.images.dataset import Data
 from cl_core.recipe import PARTS
 from cl_core.scenarios.scenarios import ScenarioSpec
+from spaces.space.answers import answering
 from spaces.space.method_space import space_of
 from spaces.space.scenario_axis import check_order_search, order_space, seeks
-from spaces.space.space import Space
+from spaces.space.space import Parameter, Space
 from spaces.space.task_space import task_space
 from spaces.study.confirmation import ConfirmPart
 from spaces.study.protocol import ProtocolPart, check_protocol
@@ -45,6 +46,7 @@ class Cell:
     until: int | None = None  # the number of tasks that the search trains, if not all
     confirm: ConfirmPart | None = None  # the confirmation of the selection, if there is one
     adapted: Space = NOTHING  # searched again at every task, by the protocol adaptive
+    answers: tuple[Parameter, ...] = ()  # parameters whose other values reuse the training of a trial
 
     @property
     def tasks(self) -> int:
@@ -62,6 +64,11 @@ class Cell:
         if known is None:
             return (data.net,)
         return tuple(map(str, known.domain.options if isinstance(known.domain, Choice) else (known.default,)))
+
+    @property
+    def reused(self) -> int:
+        """The number of further trials that share the training of each proposed one."""
+        return math.prod(len(p.domain.options) for p in self.answers if isinstance(p.domain, Choice)) - 1
 
     @property
     def confirmation_runs(self) -> int:
@@ -107,6 +114,7 @@ def cell_of(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data
     if init is not None and not isinstance(init, str):
         raise BadRequest(f"recipe.init must be a text, not {init!r}: give the path of a safetensors file")
     budget, note, confirm, adapted = study.search.trials, "", None, NOTHING
+    answers: tuple[Parameter, ...] = ()
     if protocol.adaptive is not None and not seeks(scenario):
         adapted = task_space(entry.method, space)
     if protocol.inside_runs:
@@ -120,6 +128,8 @@ def cell_of(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data
             budget, note = size, "the whole grid"
         if not seeks(scenario):
             budget, note, confirm = _with_confirmation(study, label, budget, note)
+            if search.reuse and search.sampler != "grid":  # a grid has all values anyway
+                answers = answering(entry.method, space)
     name = f"{label}@{scenario.name}"
     return Cell(
         name,
@@ -134,6 +144,7 @@ def cell_of(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data
         protocol.first,
         confirm,
         adapted,
+        answers,
     )
 
 

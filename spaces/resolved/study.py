@@ -21,7 +21,7 @@ from cl_core.hparams import Value, digest
 from cl_core.images.data_spec import DataSpec
 from cl_core.images.dataset import Data
 from cl_core.recipe import PARTS
-from cl_core.records import CONFIRM
+from cl_core.records import CONFIRM, trained_by
 from cl_core.scenarios.class_orders import shortened
 from cl_core.training.configuration import Configuration
 from spaces.resolved.cell import Cell
@@ -109,11 +109,13 @@ class ResolvedStudy:
     def runs(self, cell: Cell, trial: int = 0) -> list[tuple[str, int]]:
         """Return class order and seed of every run of a trial. Those of trial 0 begin with the scenario's.
 
-        Where trials are spread over class orders, the trial has the one whose turn it is.
+        Where trials are spread over class orders, the trial has the one whose turn it is. A reused trial has
+        the runs of the one whose training it shares.
         """
         protocol, turns = self.study.protocol, self.turns(cell)
         orders = self.orders(cell, protocol.orders * turns)
-        return [(o, s) for o in orders[trial % turns :: turns] for s in range(protocol.seeds)]
+        turn = trained_by(trial) % turns
+        return [(o, s) for o in orders[turn::turns] for s in range(protocol.seeds)]
 
     def all_runs(self, cell: Cell) -> list[tuple[str, int]]:
         """Return class order and seed of every run of one trial or, where they are spread, of one on each."""
@@ -256,7 +258,9 @@ class ResolvedStudy:
             {
                 "cell": cell.name,
                 "tasks": "+".join(map(str, cell.sizes)),
-                "budget": f"{cell.budget}" + (f" ({cell.note})" if cell.note else ""),
+                "budget": f"{cell.budget}"
+                + (f" ({cell.note})" if cell.note else "")
+                + (f", {cell.reused} reused beside each" if cell.reused else ""),
                 "runs": f"{self.most_runs(cell)}",
                 "space": cell.searched,
             }

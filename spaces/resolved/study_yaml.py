@@ -46,6 +46,7 @@ def _cell(study: ResolvedStudy, cell: Cell) -> dict[str, Any]:
         "tasks": list(cell.sizes),
         "runs": [f"{order}/s{seed}" for order, seed in study.all_runs(cell)],
         "budget": cell.budget,
+        "reused": cell.reused,
         "confirm": cell.confirm.model_dump() if cell.confirm else None,
         "search": cell.searched,
         "parameters": [] if cell.seeks else plain_parameters(cell.method, cell.space),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from cl_core.hparams import hparams
 from cl_core.images.dataset import Data
 from cl_core.method import METHODS
 from cl_core.training import adaptive, chf, shared_base
@@ -79,6 +80,13 @@ def _of_order_search(study: ResolvedStudy, cell: Cell) -> Iterator[str]:
 
 def _of_search(study: ResolvedStudy, cell: Cell) -> Iterator[str]:
     search = study.study.search
+    if search.reuse and cell.budget > 1 and not cell.answers and search.sampler != "grid" and not cell.seeks:
+        names = [name for name, param in hparams(METHODS[cell.method].HP).items() if param.answers]
+        if names:
+            yield (
+                f"{cell.label}: search.reuse adds no trials, because nothing that only answers is searched: "
+                f"give {names[0]} a choice"
+            )
     if "paper" in search.start_from:
         for name, published, taken in cell.space.moved:
             yield (

@@ -47,6 +47,11 @@ class SearchPart(Part):
         lt=1,
         description="share of the trials to be stopped that still run to their end, to check the stopper",
     )
+    reuse: bool = Field(
+        default=False,
+        description="true: what several trials train alike is trained once, and every trained network is "
+        "also evaluated with the other values of what only answers, as further trials",
+    )
     start_from: list[str] = Field(
         default=["paper"],
         description="paper: the first trial has the published defaults; a run folder: the sampler learns "
