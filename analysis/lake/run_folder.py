@@ -25,6 +25,7 @@ CHECKPOINTS = "checkpoints"
 RESUME = "checkpoints/resume"  # of runs that have not ended
 REUSE = "checkpoints/reuse"  # of later tasks that several runs train alike
 LOGS = "logs"
+PROGRESS = "progress"  # small files of runs that train now
 DAMAGED = "damaged"  # files set aside by a repair
 TABLES_FOLDER = "tables"
 

@@ -13,10 +13,10 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from filelock import FileLock
@@ -37,15 +37,34 @@ class Checkpoint(NamedTuple):
     meta: dict[str, Any]  # plain values
 
 
+class Copies(Protocol):
+    """Copies of a store's files outside of this machine. Methods raise ClSearchError."""
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a copy of a file."""
+
+    def fetch(self, path: Path) -> None:
+        """Bring a file, if there is a copy of it."""
+
+    def send(self, path: Path) -> None:
+        """Make a copy of a file."""
+
+    def remove(self, *names: str) -> None:
+        """Remove the copies of files."""
+
+    def sizes(self) -> Mapping[str, int]:
+        """Return the bytes of the copies by the names of their files."""
+
+
 class CheckpointStore:
     """Checkpoints below one folder, which several processes may share.
 
     With `most_bytes` those that were least recently used go when the folder holds more: whoever needs one
-    again trains it again.
+    again trains it again. With `copies` the folder is a cache of them, and `most_bytes` bounds the cache.
     """
 
-    def __init__(self, root: Path, most_bytes: int | None = None) -> None:
-        self.root, self.most_bytes = root, most_bytes
+    def __init__(self, root: Path, most_bytes: int | None = None, copies: Copies | None = None) -> None:
+        self.root, self.most_bytes, self.copies = root, most_bytes, copies
 
     def path(self, key: str) -> Path:
         """Return the path of a checkpoint. Keys are hexadecimal digests, so no path leaves the folder."""
@@ -54,11 +73,20 @@ class CheckpointStore:
         return self.root / f"{key}.safetensors"
 
     def __contains__(self, key: str) -> bool:
-        return self.path(key).exists()
+        path = self.path(key)
+        return path.exists() or (self.copies is not None and self.copies.has(path.name))
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of every checkpoint by its key."""
+        sizes = {} if self.copies is None else dict(self.copies.sizes())
+        sizes |= {path.name: path.stat().st_size for path in self.root.glob("*.safetensors")}
+        return {name.removesuffix(".safetensors"): size for name, size in sorted(sizes.items())}
 
     def load(self, key: str) -> Checkpoint | None:
         """Return the checkpoint, or None. A damaged file counts as none: it is set aside, a line says so."""
         path = self.path(key)
+        if self.copies is not None and not path.exists():
+            self.copies.fetch(path)
         try:
             with safe_open(path, framework="pt", device="cpu") as file:
                 metadata = file.metadata()
@@ -98,6 +126,8 @@ class CheckpointStore:
             raise RunError(
                 f"checkpoints must be writable: {self.root}: {error}; free space and run again"
             ) from error
+        if self.copies is not None:
+            self.copies.send(self.path(key))
         if self.most_bytes is not None:
             self._make_room(self.most_bytes, self.path(key))
 
@@ -120,6 +150,8 @@ class CheckpointStore:
         """Remove a checkpoint and its lock. Its folder stays, since another process may write there."""
         for path in (self.path(key), self.path(key).with_suffix(".lock")):
             path.unlink(missing_ok=True)
+        if self.copies is not None:
+            self.copies.remove(self.path(key).name)
 
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:

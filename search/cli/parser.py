@@ -14,7 +14,8 @@ import typer
 from cl_core.errors import BadRequest, ClSearchError
 from search.cli import complete
 from search.jobs.interrupts import interrupted
-from search.storage.places import local_folder
+from search.remote.working_copy import run_folder, send_free
+from search.storage.places import is_url, local_folder
 from search.storage.trouble import is_storage
 from spaces.study.storage_url import without_passwords
 
@@ -52,13 +53,42 @@ def local(given: Any) -> Any:
         return local_folder(given)
 
 
+def located(given: str | Path) -> Path:
+    """Return the path of a run folder; of a URL, that of its copy here, brought up to date."""
+    if not is_url(given):
+        return local_folder(given)
+    return run_folder(given)
+
+
+def placed(context: typer.Context, given: Any) -> Any:
+    """Return the path of a run folder, or of several, as `located` does.
+
+    What the command leaves in a copy is sent at its end.
+    """
+    if isinstance(given, list | tuple):
+        return [placed(context, one) for one in given]
+    if given is None:
+        return None
+    with errors():
+        folder = located(given)
+    if not is_url(given):
+        return folder
+
+    def send() -> None:
+        with errors():
+            send_free(folder)
+
+    context.call_on_close(send)
+    return folder
+
+
 Folder = Annotated[
     Path,
     typer.Argument(
         metavar="DIR",
-        callback=local,
+        callback=placed,
         autocompletion=complete.runs,
-        help="A run folder, such as runs/quickstart.",
+        help="A run folder, such as runs/quickstart or s3://bucket/runs/quickstart.",
     ),
 ]
 RunName = Annotated[
@@ -97,8 +127,9 @@ Out = Annotated[
     typer.Option(
         "--out",
         metavar="DIR",
-        callback=local,
-        help="The run folder (default: the study's name in storage.root, as in runs/quickstart).",
+        callback=placed,
+        help="The run folder, or a URL such as s3://bucket/x (default: the study's name in storage.root, as "
+        "in runs/quickstart).",
     ),
 ]
 

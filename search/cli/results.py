@@ -11,8 +11,10 @@ import typer
 
 from analysis.lake.amounts import size
 from search.cli import complete
-from search.cli.parser import AsJson, Folder, OwnCode, app, errors, local, say_json
+from search.cli.parser import AsJson, Folder, OwnCode, app, errors, local, placed, say_json
 from search.cli.printing import print_table
+from search.remote.remote_folder import shown
+from search.remote.working_copy import sole_copy
 
 
 @app.command()
@@ -21,7 +23,7 @@ def report(
         list[Path],
         typer.Argument(
             metavar="DIR",
-            callback=local,
+            callback=placed,
             autocompletion=complete.runs,
             help="A run folder; several are read as one.",
         ),
@@ -59,7 +61,9 @@ def gather(folder: Folder) -> None:
     with errors():
         from search.lake import writer
 
-        for table, rows in writer.gather(folder).items():
+        with sole_copy(folder):
+            found = writer.gather(folder)
+        for table, rows in found.items():
             typer.echo(f"{table}: {rows} rows")
 
 
@@ -82,26 +86,28 @@ def prune(
         if as_json:
             say_json([asdict(each) for each in found])
             return
-        shown = [each for each in found if each.files]
+        rows = [each for each in found if each.files]
         gone = "would be removed" if dry_run else "removed"
-        if shown:
+        if rows:
             print_table(
                 ["files", "number", "size", ""],
-                [[each.kind, str(each.files), size(each.bytes), each.kept or gone] for each in shown],
+                [[each.kind, str(each.files), size(each.bytes), each.kept or gone] for each in rows],
             )
         freed = sum(each.bytes for each in found if not each.kept)
-        typer.echo(f"{folder}: {size(freed)} {gone}")
+        typer.echo(f"{shown(folder)}: {size(freed)} {gone}")
 
 
 @app.command()
 def compare(
     a: Annotated[
         Path,
-        typer.Argument(metavar="A", callback=local, autocompletion=complete.runs, help="A run folder."),
+        typer.Argument(metavar="A", callback=placed, autocompletion=complete.runs, help="A run folder."),
     ],
     b: Annotated[
         Path,
-        typer.Argument(metavar="B", callback=local, autocompletion=complete.runs, help="Another run folder."),
+        typer.Argument(
+            metavar="B", callback=placed, autocompletion=complete.runs, help="Another run folder."
+        ),
     ],
     metric: Annotated[
         str | None, typer.Option(metavar="NAME", help="The metric (default: the first objective of A).")

@@ -22,12 +22,13 @@ from search.cli.parser import (
     Sets,
     app,
     errors,
+    located,
     note,
     say_json,
 )
 from search.cli.printing import print_evaluation, print_forecast, print_plan, print_table, terminal
 from search.preparation.evaluation_request import evaluation_request
-from search.storage.places import local_folder
+from search.remote.remote_folder import shown
 from spaces.study.storage_url import without_passwords
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def run(
     accept_code: AcceptCode = False,
 ) -> None:
     """Run a study. If its folder exists, continue where it stopped."""
-    place = [*(["--out", str(out)] if out else []), *(["--address", address] if address else [])]
+    place = [*(["--out", shown(out)] if out else []), *(["--address", address] if address else [])]
     again = _command("run", study, sets, local, own_code, *place)
     with errors(again):
         _use(address, local)
@@ -122,7 +123,7 @@ def evaluate(
 ) -> None:
     """Train each cell's selected trial and its default again, and open the test set."""
     place = ["--address", address] if address else []
-    again = _command("evaluate", str(folder), sets, local, own_code, *place)
+    again = _command("evaluate", shown(folder), sets, local, own_code, *place)
     with errors(again):
         _use(address, local)
         evaluation_request(folder, sets or [])  # refused here, before torch is loaded
@@ -171,7 +172,7 @@ def plan(
     """Forecast the cost of a study by a short probe. Of a run folder, show forecast against spent."""
     with errors():
         _use(address, False)
-        place = local_folder(study)
+        place = located(study)
         if not place.is_dir():
             from spaces.study.study_file import load_study
 
@@ -243,7 +244,9 @@ def _end(summary: Summary, again: str) -> None:
         for run, error in list(summary.failures.items())[:10]:
             typer.echo(f"failed: {run}: {error}", err=True)
         first = next(iter(summary.failures))
-        typer.echo(f"full output: {shlex.join(['cl-search', 'logs', str(summary.folder), first])}", err=True)
+        typer.echo(
+            f"full output: {shlex.join(['cl-search', 'logs', shown(summary.folder), first])}", err=True
+        )
         raise typer.Exit(1)
 
 
@@ -251,7 +254,7 @@ def _continue(left: str, folder: Path, again: str) -> str:
     """Return the commands that continue where something is left to do."""
     what, _, cells = left.partition(": ")
     if what == "paused":
-        wake = [shlex.join(["cl-search", "resume", str(folder), cell]) for cell in cells.split(", ")]
+        wake = [shlex.join(["cl-search", "resume", shown(folder), cell]) for cell in cells.split(", ")]
         return f"{left}; continue with: {' && '.join([*wake, again])}"
     limit = left.split()[0].removeprefix("budget.")
     # A moment that has passed, and GPU-hours that are spent, stay so: the limit has to move.

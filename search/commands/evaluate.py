@@ -22,8 +22,8 @@ from search.lake.compaction import compact_left
 from search.lake.ledger import note_opening
 from search.lake.writer import start_tables, study_schemas
 from search.preparation.evaluation import PreparedEvaluation, prepare_evaluation
+from search.remote.working_copy import run_folder, working_in
 from search.storage.code_record import by_other_code, write_code
-from search.storage.lock import held
 from search.storage.repair import mend_folder
 from spaces.resolved.environment import versions
 
@@ -47,7 +47,7 @@ def evaluate(
     line that the test set is opened. Raises BadRequest before any work, and as `run_study` does.
     """
     began = time.monotonic()
-    place = Path(folder).expanduser()
+    place = run_folder(folder)
 
     def checked() -> PreparedEvaluation:
         return prepare_evaluation(place, overrides, local=local, own_code=own_code, accept_code=accept_code)
@@ -55,7 +55,7 @@ def evaluate(
     prepared = checked()
     if not local and (notes := check_ray()):
         warn(notes)
-    with held(place), terminable(), only(None if own_code else ()):
+    with working_in(place), terminable(), only(None if own_code else ()):
         # Before the lock was held, another command may have gone on with the search.
         prepared = prepared.selected_again() if prepared.run.current else checked()
         _begin(prepared, warn)

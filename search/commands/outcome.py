@@ -23,6 +23,7 @@ from analysis.statistics.intervals import Mean
 from analysis.statistics.sample import Sample, recorded
 from cl_core.metrics import METRICS
 from search.display.named_table import named_table
+from search.remote.remote_folder import shown
 from spaces.study.confirmation import ConfirmPart
 
 NAMED = 3  # cells that a line lists
@@ -124,7 +125,7 @@ def _how_to_confirm(results: Results, found: Sequence[Cell]) -> str:
     if study.sampler == "grid" and any(c.name in names and c.budget == trials for c in study.resolved.cells):
         # More trials would go to the rest of the grid, which is searched first.
         return f"to confirm a grid, set search.trials to its size and {more} more, and {setting}"
-    words = ["cl-search", "run", str(results.folder / STUDY), "--out", str(results.folder)]
+    words = ["cl-search", "run", str(results.folder / STUDY), "--out", shown(results.folder)]
     words += ["--trials", f"+{more}", "--set", setting]
     return f"to confirm: {shlex.join(words)}"
 
@@ -139,7 +140,7 @@ def next_command(folder: Path) -> str | None:
         "evaluate": "train the selected trials again and open the test set",
         "export": "write each cell's study file, and its model trained on all rows",
     }[verb]
-    return f"next: {shlex.join(['cl-search', verb, str(folder)])} ({why})"
+    return f"next: {shlex.join(['cl-search', verb, shown(folder)])} ({why})"
 
 
 def _row(results: Results, cell: Cell, name: str, final: bool) -> list[str]:

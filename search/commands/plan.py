@@ -13,6 +13,7 @@ from cl_core.errors import BadRequest
 from search.cost.forecast import Forecast, check_seconds, forecast, write
 from search.cost.luck import lucky
 from search.preparation.prepared import prepare
+from search.remote.working_copy import send_free
 from spaces.resolved.warnings import notes_of, warnings_of
 
 
@@ -45,7 +46,9 @@ def forecast_study(
     prepared = prepare(study, out, overrides, own_code=own_code, accept_code=True)
     warn([*notes_of(prepared.study.data), *warnings_of(prepared.study), *lucky(prepared.study)])
     found = forecast(prepared, seconds, say=say)
-    return found, write(found, prepared.folder)
+    path = write(found, prepared.folder)
+    send_free(prepared.folder)
+    return found, path
 
 
 def spent_of(folder: Path) -> Spent:

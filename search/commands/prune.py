@@ -10,7 +10,8 @@ from analysis.lake.run_folder import CHECKPOINTS, DAMAGED, RESUME, REUSE, STUDY,
 from analysis.lake.run_rows import run_rows
 from cl_core.errors import BadRequest
 from search.cells.cell_progress import read_progress
-from search.storage.lock import held
+from search.remote.checkpoint_copies import copies_at
+from search.remote.working_copy import working_in
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def prune(folder: Path, logs: bool = False, dry_run: bool = False) -> list[Prune
     """
     if not (folder / STUDY).is_file():
         raise BadRequest(f"{folder} is no run folder of a study: name one such as runs/quickstart")
-    with held(folder):
+    with working_in(folder):
         rows = run_rows(folder)
         cells = read_progress(folder, rows)
         left = sum(cell.most - cell.ended for cell in cells)
@@ -41,8 +42,8 @@ def prune(folder: Path, logs: bool = False, dry_run: bool = False) -> list[Prune
         waits = f"{left} trials and {to_confirm} confirming runs are left" if left or to_confirm else ""
         ended = [log_file(folder, run) for run, row in rows.items() if row["status"] != "failed"]
         return [
-            _pruned("base checkpoints", (folder / CHECKPOINTS).glob("*.safetensors"), waits, dry_run),
-            _pruned("resume checkpoints", (folder / RESUME).glob("*.safetensors"), waits, dry_run),
+            _pruned_checkpoints("base checkpoints", folder / CHECKPOINTS, waits, dry_run),
+            _pruned_checkpoints("resume checkpoints", folder / RESUME, waits, dry_run),
             _pruned("reuse checkpoints", (folder / REUSE).glob("*.safetensors"), waits, dry_run),
             _pruned("locks of checkpoints", (folder / CHECKPOINTS).rglob("*.lock"), waits, dry_run),
             _pruned("damaged files", _damaged(folder), "", dry_run),
@@ -53,6 +54,17 @@ def prune(folder: Path, logs: bool = False, dry_run: bool = False) -> list[Prune
 def _damaged(folder: Path) -> list[Path]:
     places = (folder, *(folder / store for store in (CHECKPOINTS, RESUME, REUSE)))
     return [path for place in places for path in (place / DAMAGED).rglob("*") if path.is_file()]
+
+
+def _pruned_checkpoints(kind: str, place: Path, kept: str, dry_run: bool) -> Pruned:
+    """Count checkpoints, and remove them unless they are kept, here and in an object store."""
+    here, copies = list(place.glob("*.safetensors")), copies_at(place)
+    sizes = {} if copies is None else dict(copies.sizes())
+    sizes |= {path.name: path.lstat().st_size for path in here}
+    _pruned(kind, here, kept, dry_run)
+    if copies is not None and not kept and not dry_run:
+        copies.remove(*sizes)
+    return Pruned(kind, len(sizes), sum(sizes.values()), kept)
 
 
 def _pruned(kind: str, files: Iterable[Path], kept: str, dry_run: bool) -> Pruned:

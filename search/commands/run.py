@@ -24,9 +24,9 @@ from search.lake.compaction import compact_left
 from search.lake.ledger import note_opening
 from search.lake.writer import start_tables, study_schemas
 from search.preparation.prepared import Prepared, permitted, prepare
+from search.remote.working_copy import run_folder, working_in
 from search.storage.code_record import by_other_code, write_code
 from search.storage.database import while_it_answers
-from search.storage.lock import held
 from search.storage.repair import mend_folder
 from spaces.resolved.environment import versions
 from spaces.resolved.study_yaml import study_yaml
@@ -70,11 +70,12 @@ def run_study(
             accept_code=accept_code,
         )
 
+    out = run_folder(out) if out else None
     prepared = checked()
     folder = prepared.folder
     if not local and (notes := check_ray()):
         warn(notes)
-    with held(folder), terminable(), only(permitted(study, overrides, own_code)):
+    with working_in(folder), terminable(), only(permitted(study, overrides, own_code)):
         if not prepared.current:  # before the lock was held, another command may have grown the study
             prepared = checked()
         warn(_begin(prepared))

@@ -7,14 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.console import RenderableType
 from rich.text import Text
 
 from analysis.lake.amounts import clock, size
 from analysis.lake.checksums import Damaged
 from analysis.lake.ledger import openings, told
-from analysis.lake.run_folder import CHECKPOINTS, LOCK, LOGS, bytes_below, tables_of
+from analysis.lake.run_folder import LOGS, bytes_below, tables_of
 from analysis.lake.run_rows import run_rows
 from analysis.lake.study import StudyRecord, read_study
 from analysis.selection.mixture import mixtures
@@ -25,6 +24,9 @@ from search.display.cells import cell_table, ended, meaning_of_best, total, with
 from search.display.runs import run_lines
 from search.jobs.nodes import left_out_nodes
 from search.jobs.progress import CellProgress
+from search.remote.checkpoint_copies import checkpoint_bytes
+from search.remote.remote_folder import shown
+from search.remote.working_copy import is_worked_in
 from search.worker.progress import RunProgress, read_progress_files
 
 
@@ -35,7 +37,7 @@ def status(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise BadRequest(f"no folder {folder}: name a run folder, such as runs/quickstart")
-    active = is_active(folder)
+    active = is_worked_in(folder)
     training = read_progress_files(folder) if active else []
     study = read_study(folder) or StudyRecord()
     damaged: list[Damaged] = []
@@ -49,7 +51,7 @@ def status(folder: Path) -> dict[str, Any]:
     pace = _pace(rows)
     known = active and pace and done and left
     return {
-        "folder": str(folder),
+        "folder": shown(folder),
         "protocol": study.protocol.select_on,
         "causal": study.resolved.causal,
         "label": study.protocol.label,
@@ -57,7 +59,7 @@ def status(folder: Path) -> dict[str, Any]:
         "active": active,
         "bytes": {
             "tables": bytes_below(tables_of(folder)),
-            "checkpoints": bytes_below(folder / CHECKPOINTS),
+            "checkpoints": checkpoint_bytes(folder),
             "logs": bytes_below(folder / LOGS),
         },
         "cells": [asdict(cell) for cell in cells],
@@ -92,7 +94,7 @@ def show(folder: Path, room: int = 100) -> list[RenderableType]:
     out += run_lines(training, room)
     left = [f"{count} {name} left" for name, count in state["left"].items() if count]
     doing = "working now" if state["active"] else ("not working" if left else "finished")
-    parts = [f"{folder}: {doing}", *(f"{n} runs {name}" for name, n in state["runs"].items() if n)]
+    parts = [f"{state['folder']}: {doing}", *(f"{n} runs {name}" for name, n in state["runs"].items() if n)]
     parts += left
     if state["runs per minute"] and left:
         parts.append(f"{state['runs per minute']:.1f} runs/min")
@@ -113,21 +115,8 @@ def show(folder: Path, room: int = 100) -> list[RenderableType]:
     out += [Text(f"failed: {run}: {error}", style="red") for run, error in state["errors"].items()]
     if state["errors"]:
         first = next(iter(state["errors"]))
-        out.append(f"full output: cl-search logs {folder} {first}")
+        out.append(f"full output: cl-search logs {state['folder']} {first}")
     return out
-
-
-def is_active(folder: Path) -> bool:
-    """Tell whether a command works in the folder now: it holds the lock."""
-    if not (folder / LOCK).exists():
-        return False
-    try:
-        with FileLock(str(folder.absolute() / LOCK), blocking=False):
-            return False
-    except Timeout:
-        return True
-    except OSError:
-        return False
 
 
 def _selected(folder: Path, rows: Mapping[str, Mapping[str, Any]]) -> list[str]:

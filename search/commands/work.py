@@ -18,6 +18,7 @@ from search.jobs.dispatcher import Dispatcher
 from search.jobs.interrupts import drainable
 from search.jobs.queue import JobQueue
 from search.preparation.prepared import Prepared
+from search.remote.remote_folder import shown
 from search.worker.job import Workspace
 from spaces.resolved.study import ResolvedStudy
 
@@ -88,4 +89,4 @@ def _announce(console: Console, prepared: Prepared, what: str, local: bool) -> N
     way = "in this process" if local else f"{planned.concurrent} at a time, each with {planned.cpu:g} CPUs"
     if planned.gpu and not local:
         way += f" and {planned.gpu:g} GPUs"
-    console.print(f"{what} in {prepared.folder}, {way}", highlight=False, soft_wrap=True)
+    console.print(f"{what} in {shown(prepared.folder)}, {way}", highlight=False, soft_wrap=True)

@@ -23,7 +23,7 @@ from search.jobs.queue import JobQueue
 from search.lake.compaction import Compaction
 from search.lake.receipts import lost_rows
 from search.lake.writer import drop_run
-from search.storage.trouble import storage_trouble
+from search.remote.working_copy import check_sent, folder_trouble
 from search.worker.job import NO_MEMORY, NO_STORAGE, UNFIT_NODE, Answer, Job, Node, Workspace
 from search.worker.worker import end_run
 
@@ -129,7 +129,7 @@ class Dispatcher:
         if answer.status != NO_STORAGE:
             return None
         folder = self.space.folder
-        if answer.node is not None and storage_trouble(folder) is None:
+        if answer.node is not None and folder_trouble(folder) is None:
             return f"it cannot write in {folder} ({answer.error}): make it writable there"
         raise StorageError(
             f"the run folder must be writable: {folder}: {answer.error}. Make room and give the same command "
@@ -177,6 +177,7 @@ class Dispatcher:
         """Remember an error of the driver, which ends the command whatever Tune makes of it."""
         raise_interrupt()
         try:
+            check_sent(self.space.folder)
             yield
         except Exception as error:
             self.aborted = self.aborted or error

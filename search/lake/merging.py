@@ -13,7 +13,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.lake.run_folder import MERGING, SCHEMA
+from filelock import FileLock
+
+from analysis.lake.run_folder import GATHER_LOCK, MERGING, SCHEMA, table_folder, tables_of
+from cl_core.records import TABLES
 
 OLD, NEW, NOW = "old", "new", "now"
 
@@ -63,6 +66,17 @@ def settle(place: Path) -> None:
         if link.is_symlink():
             link.unlink()
     shutil.rmtree(work)
+
+
+def while_gathering(folder: Path) -> FileLock:
+    """Return the lock under which files are merged."""
+    return FileLock(tables_of(folder) / GATHER_LOCK)
+
+
+def settle_tables(folder: Path) -> None:
+    """End or take back merges that were killed. The caller holds `while_gathering`."""
+    for table in TABLES:
+        settle(table_folder(folder, table))
 
 
 def _prepare(work: Path, place: Path, merged: Path, names: Sequence[str]) -> None:

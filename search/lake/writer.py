@@ -18,7 +18,6 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from filelock import FileLock
 
 from analysis.lake import arrow_schema
 from analysis.lake.checksums import (
@@ -32,7 +31,6 @@ from analysis.lake.checksums import (
 from analysis.lake.relation import connect, quoted
 from analysis.lake.run_folder import (
     ASIDE,
-    GATHER_LOCK,
     GATHERED,
     RUNNING,
     SCHEMA,
@@ -53,7 +51,7 @@ from cl_core.hparams import HParam, hparams
 from cl_core.method import METHODS
 from cl_core.recipe import Recipe
 from cl_core.records import SORT, TABLES
-from search.lake.merging import merged_file, put, settle
+from search.lake.merging import merged_file, put, settle_tables, while_gathering
 
 ROW_GROUP = 122_880  # rows of a merged file that are written, and skipped by readers, together
 Schemas = Mapping[str, pa.Schema]
@@ -150,11 +148,6 @@ def _show(folder: Path, run: str) -> None:
             running.replace(shown)
 
 
-def while_gathering(folder: Path) -> FileLock:
-    """Return the lock under which files are merged."""
-    return FileLock(tables_of(folder) / GATHER_LOCK)
-
-
 def gather(folder: Path) -> dict[str, int]:
     """Merge the files of ended runs into one sorted file a table; return the number of rows of each.
 
@@ -201,12 +194,6 @@ def compact(folder: Path, runs: Iterable[str]) -> None:
         for table, files in parts.items():  # a killed merge may have taken a run from some of the tables
             if files:
                 _merge(database, table_folder(folder, table), [*files.values()], set(files), name)
-
-
-def settle_tables(folder: Path) -> None:
-    """End or take back merges that were killed. The caller holds `while_gathering`."""
-    for table in TABLES:
-        settle(table_folder(folder, table))
 
 
 def drop_gathered(folder: Path, table: str, runs: Iterable[str]) -> None:

@@ -15,6 +15,7 @@ from search.cells.cell_progress import read_learnt
 from search.cells.search_queue import Known
 from search.cells.warm_start import left_out, observations
 from search.jobs.spending import check_budget
+from search.remote.working_copy import checkpoint_folder, run_folder
 from search.storage.code_record import ACCEPT, Code, changes, check_code, code_of_study
 from search.storage.places import check_writable
 from search.storage.studies import check_storage
@@ -101,7 +102,7 @@ def _prepare(
         raise BadRequest(
             "overrides change a study file, not a Study: give the file, or change the Study itself"
         )
-    folder = Path(out).expanduser() if out else Path(asked.storage.root).expanduser() / asked.study
+    folder = run_folder(out or Path(asked.storage.root) / asked.study)
     before, existing = state_of(folder), existing_study(folder / STUDY)
     if trials_more < 0:
         raise BadRequest(f"--trials +N takes a positive number, not {trials_more}")
@@ -130,7 +131,7 @@ def checkpoints_of(study: Study, folder: Path) -> Path:
     """Return the folder of the base checkpoints. Raises BadRequest where it cannot be written."""
     if not study.storage.checkpoints:
         return folder / CHECKPOINTS
-    checkpoints = Path(study.storage.checkpoints).expanduser()
+    checkpoints = checkpoint_folder(study.storage.checkpoints)
     check_writable(checkpoints, "storage.checkpoints")
     return checkpoints
 

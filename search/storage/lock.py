@@ -42,3 +42,16 @@ def held(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_active(folder: Path) -> bool:
+    """Tell whether a command of this machine works in the folder now: it holds the lock."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with FileLock(str(folder.absolute() / LOCK), blocking=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False

@@ -51,10 +51,7 @@ class Mirror:
             if seen is None or seen == self._seen:
                 return
             with aside(self._copy) as hidden:
-                if self.path.suffix == ".sqlite3":
-                    _copy_sqlite(self.path, hidden)
-                else:
-                    _copy_lines(self.path, hidden)
+                copy_between_changes(self.path, hidden)
             self._seen = seen
 
     def _take(self) -> None:
@@ -111,6 +108,14 @@ def _state(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return stat.st_size, stat.st_mtime_ns
+
+
+def copy_between_changes(path: Path, to: Path) -> None:
+    """Copy a journal or an SQLite file that may change meanwhile. Raises OSError, sqlite3.Error."""
+    if path.suffix == ".sqlite3":
+        _copy_sqlite(path, to)
+    else:
+        _copy_lines(path, to)
 
 
 def _copy_lines(path: Path, to: Path) -> None:

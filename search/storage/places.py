@@ -11,7 +11,7 @@ from pathlib import Path
 from cl_core.errors import BadRequest
 from search.storage.trouble import ROOM, storage_trouble
 
-# `Path` folds the two slashes of a URL; a single letter before the colon is a drive of Windows.
+# A URL. `Path` folds the two slashes of a URL; a single letter before the colon is a drive of Windows.
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _SOCKET = 107 if sys.platform.startswith("linux") else 103  # the longest path of a socket, in bytes
 _IN_SESSION = len("/session_2027-01-31_18-00-00_000000_4194304/sockets/plasma_store")
@@ -19,13 +19,18 @@ SHORT = Path("/tmp")  # where Ray's files go when the folder for temporary files
 RAY_ROOM = 5_000_000  # bytes; Ray writes about one in its first minute
 
 
+def is_url(given: object) -> bool:
+    """Tell whether `given` is a URL, such as s3://bucket/runs/x."""
+    return _REMOTE.match(str(given)) is not None
+
+
 def local_folder(given: str | Path, what: str = "a path") -> Path:
     """Return `given` as a path, with ~ expanded. Raises BadRequest for a URL."""
-    if _REMOTE.match(str(given)):
+    if is_url(given):
         shown = re.sub(":/+", "://", str(given), count=1)
         raise BadRequest(
-            f"{what} must be local or mounted: {shown!r} is a URL, and remote storage is not supported yet. "
-            "Mount it, or name a local path."
+            f"{what} must be local or mounted: {shown!r} is a URL. Only run folders and storage.checkpoints "
+            "may be in an object store: name a local path."
         )
     return Path(given).expanduser()
 

@@ -28,7 +28,8 @@ from analysis.lake.run_folder import (
 from analysis.lake.run_rows import run_rows
 from cl_core.aside import sweep
 from cl_core.records import TABLES
-from search.lake.writer import drop_gathered, settle_tables, while_gathering
+from search.lake.merging import settle_tables, while_gathering
+from search.lake.writer import drop_gathered
 
 
 def mend_folder(folder: Path, *others: Path) -> list[str]:

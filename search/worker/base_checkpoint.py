@@ -8,9 +8,9 @@ from cl_core.errors import BadRequest
 from cl_core.hparams import digest
 from cl_core.images.dataset import Data
 from cl_core.training.checkpoint_keys import base_checkpoint_key, base_identity, numerics_digest
-from cl_core.training.checkpoints import CheckpointStore
 from cl_core.training.configuration import Configuration
 from cl_core.training.trainer import Training
+from search.remote.checkpoints import checkpoint_store
 from search.worker.runner import cached_data
 
 
@@ -25,7 +25,7 @@ def base_ready(configuration: Configuration, data: Data, checkpoints: Path) -> b
         numerics = numerics_digest(configuration)
     except BadRequest:  # a driver without the workers' device cannot know
         return False
-    return base_checkpoint_key(configuration, data, numerics) in CheckpointStore(checkpoints)
+    return base_checkpoint_key(configuration, data, numerics) in checkpoint_store(checkpoints)
 
 
 def train_base(
@@ -33,6 +33,6 @@ def train_base(
 ) -> str:
     """Train and save the base checkpoint of a run if it is missing; return its key. Raises ClSearchError."""
     data = data if data is not None else cached_data(configuration.data)
-    training = Training(configuration, data, CheckpointStore(checkpoints, most_bytes))
+    training = Training(configuration, data, checkpoint_store(checkpoints, most_bytes))
     training.train_base()
     return training.base_key()

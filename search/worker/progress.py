@@ -14,12 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.lake.run_folder import file_stem
+from analysis.lake.run_folder import PROGRESS, file_stem
 
 if TYPE_CHECKING:
     from cl_core.training.events import Event, Watch
 
-FOLDER = "progress"
 _EVERY = 1.0  # seconds between two writes at least
 
 
@@ -43,7 +42,7 @@ class RunProgress:
 
 def progress_file(folder: Path, run: str) -> Path:
     """Return the path of a run's progress file."""
-    return folder / FOLDER / f"{file_stem(run)}.json"
+    return folder / PROGRESS / f"{file_stem(run)}.json"
 
 
 def watch_run(folder: Path, run: str, clock: Callable[[], float] = time.monotonic) -> Watch:
@@ -78,7 +77,7 @@ def read_progress_files(folder: Path) -> list[RunProgress]:
     A worker that was killed leaves its file, until the next command that trains here removes it.
     """
     found = []
-    for path in sorted((folder / FOLDER).glob("[!.]*.json")):
+    for path in sorted((folder / PROGRESS).glob("[!.]*.json")):
         with contextlib.suppress(OSError, ValueError, TypeError):
             found.append(RunProgress(**json.loads(path.read_text(encoding="utf-8"))))
     return found
@@ -86,8 +85,8 @@ def read_progress_files(folder: Path) -> list[RunProgress]:
 
 def remove_progress(folder: Path, run: str | None = None) -> None:
     """Remove the progress file of a run, or of all runs. An error of the file system is ignored."""
-    paths = (folder / FOLDER).glob("*") if run is None else [progress_file(folder, run)]
+    paths = (folder / PROGRESS).glob("*") if run is None else [progress_file(folder, run)]
     with contextlib.suppress(OSError):
         for path in paths:
             path.unlink(missing_ok=True)
-        (folder / FOLDER).rmdir()  # fails while other runs have their files there
+        (folder / PROGRESS).rmdir()  # fails while other runs have their files there

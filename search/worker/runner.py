@@ -44,6 +44,8 @@ from search.lake.rows import (
     task_rows,
 )
 from search.lake.writer import Schemas, drop_run, read_rows, read_schemas, write_rows
+from search.remote.checkpoints import checkpoint_store
+from search.remote.run_files import send_run, withdraw_run
 from search.worker.job import Answer
 from search.worker.progress import remove_progress, watch_run
 from spaces.resolved.environment import versions
@@ -75,7 +77,7 @@ class Runner:
         self.spec, self.folder, self.attempt, self.share = spec, folder, attempt, share
         self.data = data if data is not None else cached_data(spec.configuration.data)
         self.schemas: Schemas = {} if folder is None else read_schemas(folder)
-        self.store = None if checkpoints is None else CheckpointStore(checkpoints, most_bytes)
+        self.store = None if checkpoints is None else checkpoint_store(checkpoints, most_bytes)
         self.reuse: CheckpointStore | None = None
         if reuse and folder is not None:
             self.reuse = CheckpointStore(folder / REUSE, min(most_bytes or REUSE_BYTES, REUSE_BYTES))
@@ -207,17 +209,21 @@ class Runner:
             self.training = self._training()
             self.rows = {table: [] for table in TASK_TABLES}
         drop_run(folder, self.spec.run, ["runs"])
+        withdraw_run(folder, self.spec.run, ["runs"])
 
     def _record(self, result: TaskResult) -> None:
         for table, rows in task_rows(identity(self.spec), self.training, result).items():
             self.rows[table] += rows
             if self.folder is not None:
                 write_rows(self.folder, table, self.spec.run, self.rows[table], self.schemas[table])
+        if self.folder is not None:  # before the checkpoint, which counts only as far as the rows go
+            send_run(self.folder, self.spec.run)
 
     def _end(self, status: str, error: str | None = None) -> None:
         if self.folder is not None:
             row = self.run_row(status, error)
             write_rows(self.folder, "runs", self.spec.run, [row], self.schemas["runs"])
+            send_run(self.folder, self.spec.run)
             remove_progress(self.folder, self.spec.run)
         self.status = status
         self.training.forget_resume_checkpoints()
@@ -267,6 +273,7 @@ def end_from_rows(spec: RunSpec, folder: Path, status: str, error: str | None = 
         "numerics": known.pop() if len(known) == 1 else None,
     }
     write_rows(folder, "runs", spec.run, [row], read_schemas(folder)["runs"])
+    send_run(folder, spec.run)
     own = resume_checkpoints(folder, spec)
     for task in rows["tasks"]:
         key = resume_checkpoint_key(spec.configuration, data, task["numerics"], task["task"], own.scope)
@@ -275,7 +282,7 @@ def end_from_rows(spec: RunSpec, folder: Path, status: str, error: str | None = 
 
 def resume_checkpoints(folder: Path, spec: RunSpec) -> ResumeCheckpoints:
     """Return the resume checkpoints of a run. They lie in the run folder, also where the store does not."""
-    return ResumeCheckpoints(CheckpointStore(folder / RESUME), spec.run)
+    return ResumeCheckpoints(checkpoint_store(folder / RESUME, alone=True), spec.run)
 
 
 @lru_cache(maxsize=2)

@@ -16,7 +16,9 @@ from cl_core.training.device import gpu_is_full
 from search.lake.receipts import receipt
 from search.lake.rows import unbegun_row
 from search.lake.writer import drop_run, read_schemas, write_rows
-from search.storage.trouble import storage_trouble
+from search.remote.object_store import StoreError
+from search.remote.run_files import send_run
+from search.remote.working_copy import folder_trouble
 from search.worker.base_checkpoint import train_base
 from search.worker.job import NO_MEMORY, NO_STORAGE, UNFIT_NODE, Answer, Job, Workspace
 from search.worker.logs import logged, stamp
@@ -59,8 +61,11 @@ class Worker:
                 if gpu_is_full(error) and self.job.shares_gpu:
                     stamp(f"{self.job.id}: {named_line(error)}")
                     return Answer(self.job.id, -1, 0, (), NO_MEMORY, named_line(error))
+                if isinstance(error, StoreError):  # the run is continued when the store answers
+                    stamp(f"{self.job.id}: {error}")
+                    return Answer(self.job.id, -1, 0, (), NO_STORAGE, str(error))
                 answer = self._failed(error)
-            if answer.status == "failed" and (trouble := storage_trouble(self.space.folder)):
+            if answer.status == "failed" and (trouble := folder_trouble(self.space.folder)):
                 # The run did not fail. It will be continued, so no row may say that it ended.
                 drop_run(self.space.folder, self.job.spec.run, ["runs"])
                 answer = Answer(answer.job, answer.task, answer.tasks, (), NO_STORAGE, trouble)
@@ -134,3 +139,4 @@ def _write_failure(job: Job, space: Workspace, reason: str, attempt: int = 0) ->
     """Write the row of a run that could not begin."""
     row = {**unbegun_row(job.spec, reason), "attempt": attempt}
     write_rows(space.folder, "runs", job.id, [row], read_schemas(space.folder)["runs"])
+    send_run(space.folder, job.id)

@@ -28,10 +28,10 @@ class StoragePart(Part):
     @field_validator("root", "checkpoints")
     @classmethod
     def _mounted(cls, value: str | None) -> str | None:
-        if value is not None and "://" in value:
+        if value is not None and "://" in value and not value.startswith(("s3://", "gs://", "az://")):
             raise BadRequest(
-                f"storage.root and storage.checkpoints must be local or mounted folders, not "
-                f"{value!r}: mount it"
+                "storage.root and storage.checkpoints must be folders, or URLs of s3://, gs:// or az://, "
+                f"not {value!r}: mount it"
             )
         return value
 

@@ -36,6 +36,7 @@ ORDER: dict[str, tuple[str, ...]] = {
     "search": (
         "lake",
         "storage",
+        "remote",
         "worker",
         "jobs",
         "backends",

@@ -20,7 +20,7 @@ def test_a_full_disk_is_not_the_failure_of_a_run(tmp_path: Path, monkeypatch: py
         raise RunError("a checkpoint must be writable")
 
     monkeypatch.setattr(worker_module, "Runner", diverges)
-    monkeypatch.setattr(worker_module, "storage_trouble", lambda folder: "No space left on device")
+    monkeypatch.setattr(worker_module, "folder_trouble", lambda folder: "No space left on device")
     cells = StandIn(jobs("0", "1"))
     with pytest.raises(StorageError, match="No space left on device"):
         run_local(dispatching(cells, tmp_path))

@@ -19,8 +19,8 @@ from analysis import equal, open_results
 from cl_core.errors import BadRequest
 from search.cells.cell_progress import read_progress
 from search.cells.search_queue import SearchQueue
-from search.commands.status import is_active
 from search.storage.database import DRIVERS, LostDatabase, driver, while_it_answers
+from search.storage.lock import is_active
 from search.storage.studies import check_storage, read_studies
 from spaces.resolved.continuing import grown
 from spaces.resolved.study_yaml import study_yaml

@@ -318,5 +318,7 @@ def test_a_preset_is_read_by_its_name() -> None:
 
 @pytest.mark.parametrize("key", ["storage.root", "storage.checkpoints"])
 def test_a_store_that_is_no_folder_is_refused(key: str) -> None:
-    with pytest.raises(BadRequest, match="must be local or mounted folders, not 's3://bucket/x'"):
-        study(f"{key}=s3://bucket/x")
+    with pytest.raises(
+        BadRequest, match="must be folders, or URLs of s3://, gs:// or az://, not 'hdfs://b/x'"
+    ):
+        study(f"{key}=hdfs://b/x")

@@ -1,0 +1,1 @@
+"""Run folders and checkpoints in an object store: copies on this machine, leases."""

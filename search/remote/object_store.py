@@ -1,0 +1,224 @@
+"""Object store: the files of a folder on s3://, gs:// or az://, through obstore.
+
+A put is atomic, and may be conditional. Credentials come from the environment of the process alone (such as
+AWS_ACCESS_KEY_ID, or the role of a machine). Requests are repeated while the store does not answer; then one
+line says so.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from cl_core.errors import BadRequest, ClSearchError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+_EXTRA = 'pip install "cl-search[remote]"'
+SCHEMES = ("s3", "gs", "az")
+REPEATED = 180.0  # seconds to repeat a request that the store does not answer
+REQUEST = 30.0  # seconds until one request counts as unanswered
+REQUESTS = 8  # requests at a time
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class StoreError(ClSearchError):
+    """The object store does not answer, or refuses. What was written there stays."""
+
+
+class Conflict(Exception):
+    """A conditional put found another object."""
+
+
+class Tag(NamedTuple):
+    """The state of an object: another put changes it."""
+
+    etag: str
+    version: str | None = None  # where the store numbers its versions
+
+    @property
+    def mode(self) -> dict[str, str]:
+        """The condition of a put that this state be still there."""
+        return {"e_tag": self.etag, **({} if self.version is None else {"version": self.version})}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object: its name below the folder, its state, its bytes, and the time of its put."""
+
+    name: str
+    tag: Tag
+    size: int
+    time: datetime
+
+
+def checked_url(given: object) -> str:
+    """Return the URL of a folder in an object store. Raises BadRequest for another one."""
+    text = re.sub(":/+", "://", str(given), count=1).rstrip("/")  # `Path` folds the two slashes
+    scheme, _, rest = text.partition("://")
+    if scheme not in SCHEMES:
+        raise BadRequest(
+            f"a run folder must be a path, or a URL of {', '.join(f'{name}://' for name in SCHEMES)}: "
+            f"{text} is none; name another"
+        )
+    if "@" in rest or "?" in rest:
+        raise BadRequest(
+            f"a {scheme}:// URL must have no credentials and no options: set them in the environment, as "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    return text
+
+
+class ObjectStore:
+    """The objects below one URL, by name. Every method raises StoreError.
+
+    Objects may be read and written by several threads.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = checked_url(url)
+        self._obstore = _library()
+        self._store = _opened(self._obstore, self.url)
+
+    def get(self, name: str) -> tuple[bytes, Stored] | None:
+        """Return the content of an object; None if there is none."""
+
+        def content() -> tuple[bytes, Stored]:
+            found = self._obstore.get(self._store, name)
+            return bytes(found.bytes()), _stored(found.meta)
+
+        try:
+            return self._do(content)
+        except FileNotFoundError:
+            return None
+
+    def put(self, name: str, content: bytes) -> Tag:
+        """Write an object; return its state."""
+        return self._put(name, content, "overwrite")
+
+    def put_if(self, name: str, content: bytes, before: Tag | None) -> Tag:
+        """Write an object if its state is `before`, with None if there is none; return its new state.
+
+        Raises Conflict if it is not.
+        """
+        if before is None:
+            return self._put(name, content, "create")
+        return self._put(name, content, before.mode)
+
+    def head(self, name: str) -> Stored | None:
+        """Return an object without its content; None if there is none."""
+        try:
+            return _stored(self._do(partial(self._obstore.head, self._store, name)))
+        except FileNotFoundError:
+            return None
+
+    def list(self, prefix: str = "") -> list[Stored]:
+        """Return the objects below a prefix of whole folders, by name."""
+
+        def found() -> list[Stored]:
+            chunks = self._obstore.list(self._store, prefix=prefix or None, chunk_size=1000)
+            return sorted((_stored(meta) for chunk in chunks for meta in chunk), key=lambda one: one.name)
+
+        return self._do(found)
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Remove objects, as far as they are there."""
+        if gone := list(names):
+            try:
+                self._do(partial(self._obstore.delete, self._store, gone))
+            except FileNotFoundError:
+                for name in gone if len(gone) > 1 else ():  # the others stay there at the first one
+                    self.delete([name])
+
+    def _put(self, name: str, content: bytes, mode: Any) -> Tag:
+        put = partial(self._obstore.put, self._store, name, content, mode=mode, use_multipart=False)
+        return _tag(self._do(put))
+
+    def _do(self, request: Callable[[], _R]) -> _R:
+        errors = self._obstore.exceptions
+        try:
+            return request()
+        except FileNotFoundError as error:
+            if "NoSuchBucket" in str(error):
+                raise StoreError(
+                    f"{self.url} must be in a bucket that exists: make it, or name another"
+                ) from None
+            raise
+        except (errors.AlreadyExistsError, errors.PreconditionError):
+            raise Conflict from None
+        except (errors.BaseError, OSError, ValueError) as error:
+            raise StoreError(
+                f"{self.url} must answer and allow reading and writing ({_reason(error)}): see to the store, "
+                "the network and the credentials in the environment, and give the command again"
+            ) from None
+
+
+@lru_cache(maxsize=64)
+def object_store(url: str) -> ObjectStore:
+    """Return the store of a URL, one for this process. Raises BadRequest."""
+    return ObjectStore(url)
+
+
+def at_once(work: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
+    """Do some work on each item, `REQUESTS` at a time; return the results in the order of the items."""
+    with ThreadPoolExecutor(REQUESTS, thread_name_prefix="store") as pool:
+        yield from pool.map(work, items)
+
+
+def _library() -> Any:
+    try:
+        for module in ("obstore.exceptions", "obstore.store"):
+            importlib.import_module(module)
+        return importlib.import_module("obstore")
+    except ImportError:
+        raise BadRequest(f"a folder in an object store needs obstore: {_EXTRA}") from None
+
+
+def _opened(obstore: Any, url: str) -> Any:
+    retry = {
+        "max_retries": 1000,
+        "retry_timeout": timedelta(seconds=REPEATED),
+        "backoff": {
+            "init_backoff": timedelta(milliseconds=100),
+            "max_backoff": timedelta(seconds=10),
+            "base": 2,
+        },
+    }
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    options: Any = {"timeout": timedelta(seconds=REQUEST), "allow_http": endpoint.startswith("http://")}
+    try:
+        return obstore.store.from_url(url, client_options=options, retry_config=retry)
+    except Exception as error:
+        raise BadRequest(f"{url} must name a folder in a bucket ({_reason(error)}): name another") from None
+
+
+def _stored(meta: Any) -> Stored:
+    return Stored(meta["path"], _tag(meta), int(meta["size"]), meta["last_modified"])
+
+
+def _tag(meta: Any) -> Tag:
+    return Tag(str(meta["e_tag"]), meta.get("version"))
+
+
+def _reason(error: BaseException) -> str:
+    """Return the reason in a few words: the code that the store gave, else the first line."""
+    text = str(error)
+    code = re.search(r"<Code>(\w+)</Code>", text)
+    status = re.search(r"status code: (\d+ [A-Za-z ]+)", text)
+    if code or status:
+        return " ".join(found[1].strip() for found in (status, code) if found)
+    if "Connection refused" in text:
+        return "it refuses connections"
+    if "TimedOut" in text or "timed out" in text:
+        return "it does not answer in time"
+    first = text.strip().splitlines()[0] if text.strip() else type(error).__name__
+    return re.sub(r"https?://\S+", "", first.split("  - ")[-1])[:160].strip()

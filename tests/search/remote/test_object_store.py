@@ -1,0 +1,60 @@
+"""An object store: conditional puts, and one line where it does not answer or refuses."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from cl_core.errors import BadRequest
+from search.remote import object_store
+from search.remote.object_store import Conflict, ObjectStore, StoreError, checked_url
+
+
+def test_a_put_on_condition_sees_the_puts_of_others(bucket: str) -> None:
+    store = ObjectStore(f"{bucket}/a")
+    first = store.put_if("x", b"1", None)
+    with pytest.raises(Conflict):
+        store.put_if("x", b"2", None)
+    store.put_if("x", b"3", first)
+    with pytest.raises(Conflict):
+        store.put_if("x", b"4", first)
+    content, found = store.get("x") or (b"", None)
+    assert (content, found and found.size) == (b"3", 1)
+
+
+def test_objects_are_listed_and_removed_by_name(bucket: str) -> None:
+    store = ObjectStore(f"{bucket}/a")
+    for name in ("b/2", "b/1", "c"):
+        store.put(name, name.encode())
+    assert [found.name for found in store.list()] == ["b/1", "b/2", "c"]
+    assert [found.name for found in store.list("b")] == ["b/1", "b/2"]
+    store.delete(["b/1", "never there"])
+    assert store.get("b/1") is None
+    assert store.head("b/1") is None
+    assert store.head("b/2") is not None
+    assert not ObjectStore(f"{bucket}/other").list()
+
+
+@pytest.mark.parametrize(
+    "url", ["hdfs://a/b", "s3://key:secret@bucket/x", "s3://bucket/x?key=1", "file:///x"]
+)
+def test_a_url_names_a_store_and_no_credentials(url: str) -> None:
+    with pytest.raises(BadRequest):
+        checked_url(url)
+
+
+def test_a_missing_bucket_is_one_line(bucket: str) -> None:
+    with pytest.raises(StoreError, match="must be in a bucket that exists: make it") as caught:
+        ObjectStore(f"{bucket}-gone/x").put("a", b"")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_store_that_does_not_answer_is_one_line(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        monkeypatch.setattr(object_store, "REPEATED", 0.3)
+        with pytest.raises(StoreError, match="it refuses connections") as caught:
+            ObjectStore(f"{bucket}/x").put("a", b"")
+    assert "\n" not in str(caught.value)

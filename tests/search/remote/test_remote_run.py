@@ -1,0 +1,131 @@
+"""A run folder in an object store: the same tables as on a disk, from whichever machine it is continued."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from analysis import equal
+from analysis.lake.run_folder import CONTROL, JOURNAL, REPORT, STUDY
+from search.commands.run import run_study
+from search.commands.status import status
+from search.remote.lease import Lease
+from search.remote.object_store import ObjectStore
+from search.remote.remote_folder import MARK, copy_of
+from search.remote.working_copy import run_folder, working_in
+from tests.search.remote.conftest import SECRET
+from tests.search.terminal import call, refused, write
+
+Machine = Callable[[str], Path]
+
+
+def test_a_study_is_continued_on_another_machine_and_its_tables_are_those_of_a_disk(
+    bucket: str, machine: Machine, tmp_path: Path, finished: Path
+) -> None:
+    study, url = write(tmp_path), f"{bucket}/runs/x"
+    first = call("run", study, "--local", "--out", url, "--set", "search.trials=1", code=0)
+    assert "1 runs completed" in first.stdout
+    there = {found.name for found in ObjectStore(url).list()}
+    assert {STUDY, JOURNAL, REPORT, "tables/runs/schema.parquet", ".lease"} <= there
+    assert not any(name.startswith(("checkpoints/resume", "tables/.running")) for name in there)
+    machine("second")
+    assert status(run_folder(url))["runs"]["completed"] == 1
+    assert "finished" in call("status", url, code=0).stdout
+    call("run", study, "--local", "--out", url, code=0)
+    machine("first")
+    assert "2 runs completed" in call("run", study, "--local", "--out", url, code=0).stdout
+    assert equal(run_folder(url), finished)
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or SECRET.encode() not in path.read_bytes()
+
+
+def test_the_verbs_of_a_run_folder_work_from_any_machine(
+    bucket: str, machine: Machine, tmp_path: Path
+) -> None:
+    url = f"{bucket}/x"
+    call("run", write(tmp_path), "--local", "--out", url, code=0)
+    machine("second")
+    call("pause", url, "finetune@B0-5tasks", code=0)
+    call("gather", url, code=0)
+    assert (run_folder(url) / "tables" / "runs" / "gathered.parquet").exists()
+    assert "removed" in call("prune", url, code=0).stdout
+    machine("third")
+    there = {found.name for found in ObjectStore(url).list()}
+    assert CONTROL in there
+    assert not any(name.startswith("checkpoints/") for name in there)
+    runs = {name for name in there if name.startswith("tables/runs/")}
+    assert runs == {"tables/runs/gathered.parquet", "tables/runs/schema.parquet"}
+    assert "attempt 1" in call("logs", url, "finetune@B0-5tasks/0", code=0).stdout
+
+
+def test_two_commands_never_work_in_one_folder(bucket: str, machine: Machine, tmp_path: Path) -> None:
+    study, url = write(tmp_path), f"{bucket}/x"
+    with working_in(run_folder(url)):
+        assert "another run is working in" in refused("run", study, "--local", "--out", url)
+        machine("second")
+        assert f"another run is working in {url}" in refused("run", study, "--local", "--out", url)
+    call("run", study, "--local", "--out", url, code=0)
+
+
+def test_the_copy_of_a_killed_driver_counts_unless_another_machine_has_worked(
+    bucket: str, machine: Machine, tmp_path: Path
+) -> None:
+    url = f"{bucket}/x"
+    folder = run_folder(url)
+    with working_in(folder):
+        (folder / STUDY).write_text("sent")
+        (folder / "nodes.json").write_text("1")
+    copy = copy_of(url)
+    Lease(copy.store).acquire(copy.place, copy.line)  # a driver that is killed
+    (folder / STUDY).write_text("not sent")
+    with working_in(folder):
+        pass
+    machine("second")
+    second = run_folder(url)
+    assert (second / STUDY).read_text() == "not sent"
+    with working_in(second):
+        (second / STUDY).write_text("of another machine")
+        (second / "nodes.json").unlink()
+    (folder / STUDY).write_text("too late")
+    machine("first")
+    assert (run_folder(url) / STUDY).read_text() == "of another machine"
+    assert not (folder / "nodes.json").exists()
+
+
+def test_a_copy_that_lost_files_gets_them_again(bucket: str, machine: Machine) -> None:
+    url = f"{bucket}/x"
+    folder = run_folder(url)
+    with working_in(folder):
+        (folder / STUDY).write_text("1")
+    (folder / STUDY).unlink()  # such as by a cleaner of temporary files
+    with working_in(folder):
+        assert (folder / STUDY).read_text() == "1"
+    shutil.rmtree(folder)
+    assert (run_folder(url) / STUDY).read_text() == "1"
+    assert (folder / MARK).exists()
+
+
+def test_base_checkpoints_in_a_store_serve_two_studies(
+    bucket: str, machine: Machine, tmp_path: Path, finished: Path
+) -> None:
+    study, shared = write(tmp_path), f"storage.checkpoints={bucket}/checkpoints"
+    run_study(str(study), tmp_path / "a", [shared], local=True)
+    machine("second")
+    run_study(str(study), tmp_path / "b", [shared], local=True)
+    assert equal(tmp_path / "a", finished)
+    assert equal(tmp_path / "b", finished)
+    assert len(ObjectStore(f"{bucket}/checkpoints").list()) == 1
+
+
+def test_a_store_that_goes_away_ends_the_command_in_one_line(
+    bucket: str, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.remote.object_store.REPEATED", 0.2)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    url = f"{bucket}/gone-for-now"
+    done = call("run", write(tmp_path), "--local", "--out", url, code=1)
+    assert done.stderr.count("\n") == 1
+    assert f"{url} must answer" in done.stderr
