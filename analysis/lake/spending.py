@@ -17,7 +17,7 @@ from analysis.lake.amounts import size
 from analysis.lake.results import Results
 from analysis.lake.run_folder import CHECKPOINTS, PLAN, SPENT, bytes_below, tables_of
 from cl_core.errors import BadRequest
-from cl_core.records import SEARCHING
+from cl_core.records import REUSED, SEARCHING
 
 QUANTITIES: dict[str, str] = {
     "runs": "runs",
@@ -112,7 +112,7 @@ def in_words(title: str, value: float | None) -> str:
 
 
 def _saved(runs: pd.DataFrame) -> float:
-    stopped = runs[runs["status"] == "stopped"]
+    stopped = runs[(runs["status"] == "stopped") & (runs["trial"] < REUSED)]
     return float((stopped["tasks"] - stopped["tasks_done"]).sum())
 
 
