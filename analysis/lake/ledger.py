@@ -15,9 +15,10 @@ from analysis.lake.run_folder import LEDGER
 
 
 def openings(folder: Path) -> list[dict[str, Any]]:
-    """Every opening: time, what (evaluate | oracle-test | train --unsealed), study, cells, runs, versions.
+    """Every opening: time, what, study, cells, runs, versions.
 
-    Empty where the test set was never opened. A damaged line has `what` "a damaged line" alone.
+    `what` is evaluate, oracle-test, fixed or train --unsealed. Empty where the test set was never opened. A
+    damaged line has `what` "a damaged line" alone.
     """
     try:
         text = (folder / LEDGER).read_text(encoding="utf-8", errors="replace")

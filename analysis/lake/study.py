@@ -37,12 +37,34 @@ class ProtocolRecord:
 
     @property
     def split(self) -> str:
-        """The split that trials are selected on."""
-        return "test" if self.label else "val"
+        """The split that trials are selected on, or measured on where nothing is selected."""
+        return "test" if self.label or self.select_on == "fixed" else "val"
 
     def over_runs(self, direction: str) -> str:
         """Name the statistic of a trial's runs: mean, or the worst by a metric's direction: min or max."""
         return "mean" if not self.worst else "min" if direction == "max" else "max"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One published figure; None: every scenario or label of the study, or the method's own classifier."""
+
+    metric: str
+    value: float
+    spread: float | None  # half of the published range
+    scenario: str | None
+    label: str | None
+    classifier: str | None
+    source: str
+
+
+@dataclass(frozen=True)
+class PublishedRecord:
+    """Published figures, and what the study sets otherwise than their setting."""
+
+    figures: tuple[Figure, ...]
+    data: str  # the data set of the figures
+    differs: tuple[str, ...]  # as key value (published: value)
 
 
 @dataclass(frozen=True)
@@ -88,6 +110,7 @@ class StudyRecord:
     start_from: tuple[str, ...] = ("paper",)
     protocol: ProtocolRecord = ProtocolRecord()
     gpu: float | None = None  # GPUs of one run
+    published: PublishedRecord | None = None
     resolved: Resolution = Resolution()
     plain: Mapping[str, Any] = field(default_factory=dict)
 
@@ -156,6 +179,7 @@ def study_record(plain: Mapping[str, Any]) -> StudyRecord:
         start_from=tuple(map(str, [start] if isinstance(start, str) else start or ())),
         protocol=_protocol(_mapping(plain.get("protocol"))),
         gpu=float(share) if isinstance(share, int | float) and share > 0 else None,
+        published=_published(_mapping(plain.get("published")), _mapping(plain.get("resolved"))),
         resolved=_resolution(_mapping(plain.get("resolved"))),
         plain=plain,
     )
@@ -171,6 +195,26 @@ def _protocol(plain: Mapping[str, Any]) -> ProtocolRecord:
         turns=turns if isinstance(turns := plain.get("spread"), int) else 1,
         keep_default=float(keep) if isinstance(keep := plain.get("keep_default"), int | float) else 0.7,
     )
+
+
+def _published(plain: Mapping[str, Any], resolved: Mapping[str, Any]) -> PublishedRecord | None:
+    if not plain:
+        return None
+    figures = [_figure(item) for item in _list(plain.get("figures")) if isinstance(item, Mapping)]
+    differs = tuple(map(str, _list(resolved.get("differs"))))
+    return PublishedRecord(tuple(filter(None, figures)), str(plain.get("data") or ""), differs)
+
+
+def _figure(plain: Mapping[str, Any]) -> Figure | None:
+    value, spread = plain.get("value"), plain.get("spread")
+    if plain.get("metric") not in OBJECTIVES or not isinstance(value, int | float):
+        return None
+    scenario, label, classifier = (
+        None if plain.get(key) is None else str(plain[key]) for key in ("scenario", "label", "classifier")
+    )
+    known = float(spread) if isinstance(spread, int | float) else None
+    source = str(plain.get("source") or "")
+    return Figure(str(plain["metric"]), float(value), known, scenario, label, classifier, source)
 
 
 def _objectives(named: object) -> Mapping[str, str]:

@@ -27,7 +27,7 @@ ENOUGH_ORDERS = 5  # class orders of an evaluation
 MOST_STEPS = 6  # steps shown
 EDGES = 2  # ranges named
 REFERENCE_NAMES = {"finetune": "fine-tuning", "joint": "joint training"}
-NEVER_CONFIRMED = ("chf", "adaptive", "oracle-test")
+NEVER_CONFIRMED = ("chf", "adaptive", "oracle-test", "fixed")
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,8 @@ def _unconfirmed(results: Results, selected: Sequence[Cell]) -> Iterable[Step]:
 
 
 def _evaluation(results: Results, selected: Sequence[Cell]) -> Iterable[Step]:
+    if results.study.protocol.select_on == "fixed":  # its runs are those of an evaluation
+        return
     command = ["evaluate", str(results.folder)]
     lacking = [cell for cell in selected if cell.final.empty]
     if lacking:

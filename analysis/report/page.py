@@ -35,6 +35,7 @@ from cl_core.aside import aside
 from cl_core.errors import BadRequest, defined_at, located, source_of
 
 ORDER = (
+    "published",
     "selected_trials",
     "leaderboard",
     "final",

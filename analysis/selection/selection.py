@@ -207,7 +207,7 @@ def split_of(results: Results, shown: list[Cell]) -> str:
 
 def rows_selected_on(results: Results) -> str:
     """The rows that decided, in words."""
-    return "test rows" if results.study.protocol.label else "validation rows"
+    return "test rows" if results.study.protocol.split == "test" else "validation rows"
 
 
 def split_selected_on(results: Results) -> str:
@@ -258,6 +258,8 @@ def split_sentence(results: Results, split: str) -> str:
         again = " They are final runs, trained on training and validation rows."
     elif _any_of(shown, CONFIRM):
         again = " They are the runs on the fresh class orders."
+    if protocol.select_on == "fixed":
+        return f"Measured on {rows}. Every value is fixed, and nothing was selected."
     return f"Measured on {rows}.{again} {how}{caution if split == selected else ''}."
 
 

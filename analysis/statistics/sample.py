@@ -101,12 +101,22 @@ class Sample:
         return intervals.outcomes(self.values.values(), claimed, smallest, self.error)
 
 
-def measured(results: Results, runs: pd.DataFrame, split: str, tasks: int | None = None) -> dict[str, Pairs]:
-    """Every metric of runs by the primary classifier on `split`, over their first `tasks` tasks or all."""
+def measured(
+    results: Results,
+    runs: pd.DataFrame,
+    split: str,
+    tasks: int | None = None,
+    classifier: str | None = None,
+) -> dict[str, Pairs]:
+    """Every metric of runs on `split`, over their first `tasks` tasks or all.
+
+    The answers are those of the primary classifier, or of the one that is named. Raises BadRequest for one
+    that a run does not have.
+    """
     out: dict[str, Pairs] = {name: [] for name in METRICS}
     results.fetch(runs["run"])
     for run, order in zip(runs["run"], runs["class_order"], strict=True):
-        counts = results.confusions(run, split)[:tasks]
+        counts = results.confusions(run, split, classifier)[:tasks]
         known = counted(counts, results.sizes(run)) if counts else {}
         for name, found in out.items():
             found.append((str(order), known.get(name, Counted(None))))

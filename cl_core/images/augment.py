@@ -17,11 +17,12 @@ from cl_core.rng import Streams
 
 
 class Draws(NamedTuple):
-    """The random numbers of n images: offsets of the crop and whether to flip; None where not augmented."""
+    """The random numbers of n images; None where they are not augmented so."""
 
-    top: Tensor | None  # [n] int64 in 0..2 crop
-    left: Tensor | None  # [n]
-    flip: Tensor | None  # [n] bool
+    top: Tensor | None = None  # [n] int64 in 0..2 crop, the crop's offset
+    left: Tensor | None = None  # [n]
+    flip: Tensor | None = None  # [n] bool
+    factor: Tensor | None = None  # [n] float32 in 1 - brightness..1 + brightness
 
     def at(self, start: int, stop: int) -> Draws:
         """The draws of images [start, stop)."""
@@ -30,19 +31,29 @@ class Draws(NamedTuple):
 
 def draw(augment: Augment, n: int, g: Streams, purpose: tuple[str | int, ...], device: torch.device) -> Draws:
     """The draws of `n` images for `purpose`."""
-    top = left = flip = None
+    top = left = flip = factor = None
     if augment.crop:
         offsets = torch.randint(0, 2 * augment.crop + 1, (2, n), generator=g(*purpose, "crop")).to(device)
         top, left = offsets[0], offsets[1]
     if augment.flip:
         flip = (torch.rand(n, generator=g(*purpose, "flip")) < 0.5).to(device)
-    return Draws(top, left, flip)
+    if augment.brightness:
+        spread = 2 * torch.rand(n, generator=g(*purpose, "brightness")) - 1
+        factor = (1 + augment.brightness * spread).to(device)
+    return Draws(top, left, flip, factor)
 
 
 def apply(images: Tensor, augment: Augment, draws: Draws) -> Tensor:
-    """Random crop from the zero-padded image and horizontal flip, uint8 [B, H, W, C] to the same."""
-    if draws.top is None and draws.flip is None:
+    """Random crop from the zero-padded image, flip and brightness, uint8 [B, H, W, C] to the same."""
+    if draws.top is not None or draws.flip is not None:
+        images = _moved(images, augment, draws)
+    if draws.factor is None:
         return images
+    # Cut off, not rounded, as Pillow does it for torchvision's ColorJitter.
+    return (images * draws.factor[:, None, None, None]).clamp(max=255).to(torch.uint8)
+
+
+def _moved(images: Tensor, augment: Augment, draws: Draws) -> Tensor:
     b, height, width, channels = images.shape
     device = images.device
     rows = torch.arange(height, device=device)[None]  # [b or 1, height]

@@ -9,6 +9,7 @@ from typing import Any
 
 from cl_core.errors import BadRequest, unknown
 from cl_core.hparams import Int
+from cl_core.images.dataset import Augment
 
 HALVES = ("tune", "evaluate")
 
@@ -21,7 +22,8 @@ class DataSpec:
     the side of the square images in pixels; `classes` keeps the first N classes in the data set's order;
     `per_class` keeps at most that many training images of each class, evenly spaced in file order (the test
     split is not cut); `half` keeps one of two halves of the classes, "tune" or "evaluate" (see
-    `half_of_classes`); `download` allows fetching what is missing. Raises BadRequest on values out of range.
+    `half_of_classes`); `download` allows fetching what is missing. `augment`, `mean` and `std` (of x / 255,
+    a value a channel) replace the data set's own. Raises BadRequest on values out of range.
     """
 
     name: str
@@ -31,8 +33,16 @@ class DataSpec:
     per_class: int | None = None
     download: bool = False
     half: str | None = None
+    augment: Augment | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.augment, Mapping):
+            object.__setattr__(self, "augment", _augment(self.augment))
+        for key in ("mean", "std"):
+            if (values := getattr(self, key)) is not None:
+                object.__setattr__(self, key, tuple(map(float, values)))
         if not isinstance(self.name, str) or not self.name:
             raise BadRequest(
                 f"data.name must name a data set, not {self.name!r}: see `cl-search list datasets`"
@@ -70,8 +80,18 @@ class DataSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values without those that are not set."""
         out = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        out["augment"] = None if self.augment is None else dataclasses.asdict(self.augment)
+        out |= {key: list(out[key]) for key in ("mean", "std") if out[key] is not None}
         return {key: value for key, value in out.items() if value is not None and value is not False}
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the data, for digests: not `root` and `download`, which name their place."""
         return {key: value for key, value in self.to_dict().items() if key not in ("root", "download")}
+
+
+def _augment(plain: Mapping[str, Any]) -> Augment:
+    known = [f.name for f in dataclasses.fields(Augment)]
+    for key in plain:
+        if key not in known:
+            raise unknown("key of data.augment", key, known)
+    return Augment(**plain)

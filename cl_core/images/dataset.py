@@ -35,10 +35,12 @@ class Augment:
 
     `crop`: pixels of zero padding on each side, from which a window of the old size is cut at random.
     `flip`: mirror left and right with probability one half.
+    `brightness`: multiply pixels by a factor drawn from [1 - brightness, 1 + brightness], cut at white.
     """
 
     crop: int = 0
     flip: bool = False
+    brightness: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

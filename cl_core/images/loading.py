@@ -46,6 +46,10 @@ def load(spec: DataSpec | str) -> Data:
     test split, the latter perhaps None. Raises BadRequest.
     """
     spec = DataSpec(spec) if isinstance(spec, str) else spec
+    return _dressed(_loaded(spec), spec)
+
+
+def _loaded(spec: DataSpec) -> Data:
     made, where = _made(DATASETS[spec.name], spec)
     if isinstance(made, Data):
         return _fitted(made, spec)
@@ -69,6 +73,12 @@ def load(spec: DataSpec | str) -> Data:
         return data
     mean, std = statistics(data.train.x)
     return dataclasses.replace(data, mean=mean, std=std)
+
+
+def _dressed(data: Data, spec: DataSpec) -> Data:
+    """Return the data with the augmentation and the normalisation that `spec` asks for. Raises BadRequest."""
+    asked = {key: value for key in ("augment", "mean", "std") if (value := getattr(spec, key)) is not None}
+    return dataclasses.replace(data, **asked) if asked else data
 
 
 def _made(loader: Loader, spec: DataSpec) -> tuple[Any, str]:

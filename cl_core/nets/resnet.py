@@ -79,6 +79,12 @@ def resnet32(shape: Shape, last_relu: bool) -> nn.Module:
     return ResNet(_stem(shape[0], 16), (16, 32, 64), 5, project=False, last_relu=last_relu)
 
 
+@NETS.register("resnet32-projection")
+def resnet32_projection(shape: Shape, last_relu: bool) -> nn.Module:
+    """ResNet-32 whose shortcuts between stages are 1x1 convolutions, as LUCIR's official one; 64 features."""
+    return ResNet(_stem(shape[0], 16), (16, 32, 64), 5, project=True, last_relu=last_relu)
+
+
 @NETS.register("resnet18")
 def resnet18(shape: Shape, last_relu: bool) -> nn.Module:
     """ResNet-18, 512 features; a 3x3 stem up to 64 pixels, the standard 7x7 one with pooling above."""

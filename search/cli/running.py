@@ -232,6 +232,9 @@ def _end(summary: Summary, again: str) -> None:
         console = terminal()
         for part in outcome.shown(console.width, console.height):
             console.print(part, highlight=False, markup=False)
+        if (beside := summary.published) is not None:
+            for part in beside.shown(console.width):
+                console.print(part, highlight=False, markup=False)
     for line in summary.labels:
         typer.echo(line)
     if summary.report is not None:  # else the command had no time left

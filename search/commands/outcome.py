@@ -63,7 +63,7 @@ def outcome(folder: Path) -> Outcome:
     name, direction = results.study.objective
     found = cells(results)
     final = any((cell.best["purpose"] == "final").any() for cell in found)
-    split = "test" if final or results.study.protocol.label else "validation"
+    split = "test" if final or results.study.protocol.split == "test" else "validation"
     rows = [_row(results, cell, name, final) for cell in found if len(cell.best)]
     rows, columns = _without_empty([["trial", "selected", "default", "finetune", "joint"], *rows])
     confirmed = [cell for cell in found if cell.confirmation is not None and not final]
@@ -96,7 +96,7 @@ def _unconfirmed(results: Results, found: Sequence[Cell]) -> str:
     Empty where there are none, where the protocol confirms nothing, and for a cost, no share of rows.
     """
     study = results.study
-    if study.protocol.select_on in ("chf", "adaptive", "oracle-test") or study.protocol.worst:
+    if study.protocol.select_on in ("chf", "adaptive", "oracle-test", "fixed") or study.protocol.worst:
         return ""
     records = {cell.name: cell for cell in study.resolved.cells}
     open_ = [cell for cell in found if len(cell.ranking) > 1]
@@ -135,7 +135,8 @@ def next_command(folder: Path) -> str | None:
     found = [cell for cell in cells(open_results(folder)) if len(cell.selected)]
     if not found:
         return None
-    verb = "export" if all(len(cell.final) for cell in found) else "evaluate"
+    measured = open_results(folder).study.protocol.select_on == "fixed"
+    verb = "export" if measured or all(len(cell.final) for cell in found) else "evaluate"
     why = {
         "evaluate": "train the selected trials again and open the test set",
         "export": "write each cell's study file, and its model trained on all rows",

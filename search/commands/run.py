@@ -89,8 +89,8 @@ def run_study(
             worked = not queue.finished
             if worked:
                 warn(prepared.warnings)  # now that nothing can be refused any more
-                if prepared.study.study.protocol.split == "test":
-                    _note_oracle(prepared)
+                if prepared.study.study.protocol.opens_test:
+                    _note_opening(prepared)
                 what = f"{prepared.study.name}: {len(prepared.study.cells)} cells"
                 with at_work(prepared, queue, what, local, console, warn) as carry_out:
                     carry_out()
@@ -134,12 +134,13 @@ def _queue(prepared: Prepared, local: bool, retry_failed: bool, began: float) ->
     )
 
 
-def _note_oracle(prepared: Prepared) -> None:
-    """Write down that a search opens the test set, before it does."""
+def _note_opening(prepared: Prepared) -> None:
+    """Write down that the runs of a study open the test set, before they do."""
     study = prepared.study
+    what = study.study.protocol.select_on
     runs = sum(cell.budget * len(study.runs(cell)) for cell in study.cells)
     cells = [cell.name for cell in study.cells]
-    note_opening(prepared.folder, "oracle-test", study.identity, cells, runs, versions())
+    note_opening(prepared.folder, what, study.identity, cells, runs, versions())
 
 
 def _summary(

@@ -11,6 +11,7 @@ from analysis.lake.run_folder import REPORT, table_folder
 from analysis.report.page import write_report
 from cl_core.errors import BadRequest, ClSearchError
 from search.commands.outcome import Outcome, next_command, outcome
+from search.commands.published import Beside, published
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Summary:
     def outcome(self) -> Outcome | None:
         """Return the table of cells to end with; None where no run has completed."""
         return outcome(self.folder) if self.completed else None
+
+    @property
+    def published(self) -> Beside | None:
+        """Return the table of published figures; None where the study names none, or no run has completed."""
+        return published(self.folder) if self.completed else None
 
     @property
     def next_command(self) -> str | None:

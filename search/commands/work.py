@@ -53,7 +53,7 @@ def at_work(
         stack.callback(dispatcher.close)
         if console is not None:
             _announce(console, prepared, what, local)
-            split = "test rows" if study.study.protocol.label else "validation rows"
+            split = "test rows" if study.study.protocol.opens_test else "validation rows"
             best = meaning_of_best(study.objective, split)
             live = Live(jobs.progress, prepared.folder, study.direction, console, unit, best)
             dispatcher.watch = stack.enter_context(live).update

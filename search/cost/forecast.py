@@ -180,14 +180,15 @@ def _cell(prepared: Prepared, cell: Cell, paces: tuple[Pace, Pace], known: set[s
     held = study.data.shape
     seen = sum(cell.sizes[: cell.tasks])
     kept = [counts[-1].exemplars * math.prod(held) + pace.kept_bytes * seen for counts in counted]
-    splits = 2 if study.study.protocol.split == "test" else 1  # validation rows are measured as well
+    protocol = study.study.protocol
+    splits = 2 if protocol.opens_test and protocol.held_out else 1  # validation rows are measured as well
     a_run = float(np.mean([own.sum(axis=1).mean() for own in by_pace]))
     same = cell.budget == 1 and not cell.adapted.searched
-    final, reference = (0, 0) if cell.seeks else counts(study, same)
-    whole = len(cell.sizes) / cell.tasks / (1 - study.study.protocol.validation)
+    final, reference = (0, 0) if cell.seeks or protocol.select_on == "fixed" else counts(study, same)
+    whole = len(cell.sizes) / cell.tasks / (1 - protocol.held_out)
     return CellForecast(
         evaluation_runs=final + reference,
-        evaluation_seconds=a_run * whole * (final + reference * (1 - study.study.protocol.validation)),
+        evaluation_seconds=a_run * whole * (final + reference * (1 - protocol.held_out)),
         cell=cell.name,
         trials=cell.budget,
         runs=runs,

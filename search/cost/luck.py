@@ -20,7 +20,7 @@ def lucky(study: ResolvedStudy) -> list[str]:
     at p = 1/2. Cells that are confirmed, or have nothing to select, get no warning.
     """
     protocol = study.study.protocol
-    if protocol.select_on in ("chf", "adaptive", "oracle-test") or study.objective not in METRICS:
+    if protocol.select_on in ("chf", "adaptive", "oracle-test", "fixed") or study.objective not in METRICS:
         return []
     found: dict[str, list[str]] = {}
     for cell in study.cells:

@@ -101,6 +101,11 @@ def prepare_evaluation(
 
 def _prepare(folder: Path, overrides: Sequence[str], local: bool, accept_code: bool) -> PreparedEvaluation:
     before, asked = state_of(folder), evaluation_request(folder, overrides)
+    if asked.protocol.select_on == "fixed":
+        raise BadRequest(
+            "evaluate trains selected trials again, but under protocol.select_on fixed nothing is selected "
+            f"and test rows are measured already: see the report (cl-search report {folder})"
+        )
     check_folder(folder)
     nodes = None if local else cluster_nodes()
     planned = allocate(asked.resources, nodes)

@@ -53,7 +53,7 @@ def recorded_spec(folder: Path, row: Mapping[str, Any]) -> RunSpec:
         net=row["net"],
         class_order=row["class_order"],
         seed=row["seed"],
-        validation=study.protocol.validation,
+        validation=study.protocol.held_out,
         device=row["device"] or "auto",
         precision=row["precision"] or "auto",
         threads=row["threads"],

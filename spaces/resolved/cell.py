@@ -117,10 +117,11 @@ def cell_of(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data
     answers: tuple[Parameter, ...] = ()
     if protocol.adaptive is not None and not seeks(scenario):
         adapted = task_space(entry.method, space)
-    if protocol.inside_runs:
-        fixed = tuple(p.fixed() for p in space.parameters)
-        space = dataclasses.replace(space, parameters=fixed, displaced=tuple(space.moved))
-        budget, note = 1, "chosen task by task"
+    if protocol.select_on == "fixed":
+        _check_fixed(label, entry, space, scenario)
+        space, budget, note = _fixed(space), 1, "nothing is selected"
+    elif protocol.inside_runs:
+        space, budget, note = _fixed(space), 1, "chosen task by task"
     elif size == 1:
         budget, note, confirm = 1, "nothing to search", _alone(protocol)
     else:
@@ -146,6 +147,24 @@ def cell_of(study: Study, label: str, entry: Entry, scenario: ScenarioSpec, data
         adapted,
         answers,
     )
+
+
+def _fixed(space: Space) -> Space:
+    """Return the space with every parameter at its default."""
+    fixed = tuple(p.fixed() for p in space.parameters)
+    return dataclasses.replace(space, parameters=fixed, displaced=tuple(space.moved))
+
+
+def _check_fixed(label: str, entry: Entry, space: Space, scenario: ScenarioSpec) -> None:
+    """Raise BadRequest where a label or its scenario has something to search, but nothing is selected."""
+    ranges = [name for name, given in entry.hp.items() if isinstance(given, Mapping)]
+    ranges += [p.name for p in space.searched if p.name.startswith("recipe.")]
+    ranges += ["class_order"] if seeks(scenario) else []
+    if ranges:
+        raise BadRequest(
+            f"{label}: protocol.select_on fixed selects nothing, but {ranges[0]} is to be searched: fix it, "
+            "or set protocol.select_on to validation"
+        )
 
 
 def _with_confirmation(

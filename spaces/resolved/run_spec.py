@@ -68,7 +68,7 @@ def searched(
         shared_base=protocol.select_on == "shared-base",
         chf=to_dict(protocol.chf) if protocol.chf else None,
         adaptive=adaptive if proposer else None,
-        unsealed=protocol.select_on == "oracle-test",
+        unsealed=protocol.opens_test,
     )
 
 

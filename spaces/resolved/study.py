@@ -160,7 +160,7 @@ class ResolvedStudy:
             net=net,
             class_order=order,
             seed=seed,
-            validation=self.study.protocol.validation,
+            validation=self.study.protocol.held_out,
             device=self.device,
             precision=self.precision,
             threads=self.threads,

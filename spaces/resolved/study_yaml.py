@@ -9,6 +9,7 @@ from typing import Any
 from cl_core.yaml_text import write_yaml
 from spaces.resolved.cell import Cell
 from spaces.resolved.environment import hardware, now, versions
+from spaces.resolved.published import deviations
 from spaces.resolved.study import ResolvedStudy
 from spaces.resolved.warnings import notes_of, warnings_of
 from spaces.space.plain import plain_parameters
@@ -35,6 +36,7 @@ def study_yaml(study: ResolvedStudy, existing: Mapping[str, Any] | None = None) 
         "direction": study.direction,
         "warnings": [*notes_of(study.data), *warnings_of(study)],
         "causal": study.study.protocol.causal,
+        "differs": deviations(study.study),
         "cells": [_cell(study, cell) for cell in study.cells],
     }
     return write_yaml({**study.study.to_plain(), RESOLVED: found})

@@ -8,6 +8,20 @@ from cl_core.images.data_spec import DataSpec
 from spaces.study.part import Part
 
 
+class AugmentPart(Part):
+    """The augmentation of training images, in place of the data set's own."""
+
+    crop: int = Field(default=0, ge=0, description="pixels of zero padding, from which a window is cut")
+    flip: bool = Field(default=False, description="mirror left and right with probability one half")
+    brightness: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="multiply pixels by a factor from 1 - brightness to 1 + brightness, as in torchvision's "
+        "ColorJitter",
+    )
+
+
 class DataPart(Part):
     """The images of a study, and how many of them."""
 
@@ -25,6 +39,13 @@ class DataPart(Part):
     )
     per_class: int | None = Field(default=None, ge=2, description="keep only N training images of each class")
     download: bool = Field(default=False, description="download the data set if it is missing")
+    augment: AugmentPart | None = Field(
+        default=None, description="augmentation in place of the data set's own"
+    )
+    mean: list[float] | None = Field(
+        default=None, description="mean of pixels / 255, a value a channel; by default the data set's own"
+    )
+    std: list[float] | None = Field(default=None, description="standard deviation of pixels / 255, as mean")
 
     def spec(self, half: str | None = None) -> DataSpec:
         """Return what `cl_core.load` takes; `half` is one of two fixed halves of the classes."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -38,9 +39,11 @@ def known_keys(model: type[BaseModel], plain: Mapping[str, Any], prefix: str = "
     for key, inner in plain.items():
         if key not in model.model_fields:
             raise unknown("study key", f"{prefix}{key}", [f"{prefix}{name}" for name in model.model_fields])
-        part = model.model_fields[key].annotation
-        if isinstance(part, type) and issubclass(part, BaseModel) and isinstance(inner, Mapping):
-            known_keys(part, inner, f"{prefix}{key}.")
+        annotation = model.model_fields[key].annotation
+        union = get_origin(annotation) in (Union, UnionType)
+        for part in get_args(annotation) if union else (annotation,):
+            if isinstance(part, type) and issubclass(part, BaseModel) and isinstance(inner, Mapping):
+                known_keys(part, inner, f"{prefix}{key}.")
 
 
 def one_line(error: ValidationError) -> str:

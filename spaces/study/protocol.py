@@ -11,6 +11,8 @@ adaptive     as chf, but every task is learnt several times with values that Opt
              2303.13113)
 oracle-test  on the test split; an upper bound, labelled wherever its numbers are shown
 shared-base  as validation, with one first task for all methods
+fixed        nothing is selected: every value is fixed, runs train on all training rows, and the test split
+             measures them, as papers report it
 """
 
 from __future__ import annotations
@@ -52,6 +54,8 @@ def unconfirmed(select_on: str, aggregate: str) -> str:
         return f"under select_on {select_on} a cell has one trial, which chooses inside its runs"
     if select_on == "oracle-test":
         return "under select_on oracle-test the test split itself selects, as an upper bound"
+    if select_on == "fixed":
+        return "under select_on fixed nothing is selected"
     if aggregate == "worst":
         return "it compares means over class orders, but protocol.aggregate is worst"
     return ""
@@ -85,14 +89,14 @@ def _evaluate_on(value: object) -> object:
 class ProtocolPart(Part):
     """The rows, class orders and seeds on which trials are judged."""
 
-    select_on: Literal["validation", "first-k", "gtep", "chf", "adaptive", "oracle-test", "shared-base"] = (
-        Field(
-            default="validation",
-            description="how trials are selected: on held-out training rows (validation), on the first k "
-            "tasks (first-k), on half of the classes (gtep), task by task (chf), by a search at every task "
-            "(adaptive), on the test split (oracle-test), or as validation with one first task for all "
-            "methods (shared-base)",
-        )
+    select_on: Literal[
+        "validation", "first-k", "gtep", "chf", "adaptive", "oracle-test", "shared-base", "fixed"
+    ] = Field(
+        default="validation",
+        description="how trials are selected: on held-out training rows (validation), on the first k tasks "
+        "(first-k), on half of the classes (gtep), task by task (chf), by a search at every task (adaptive), "
+        "on the test split (oracle-test), as validation with one first task for all methods (shared-base), "
+        "or not at all, with every value fixed and no row held out (fixed)",
     )
     first: int | None = Field(default=None, ge=2, description="for first-k: the number of tasks k")
     evaluate_on: Annotated[DataPart | None, BeforeValidator(_evaluate_on)] = Field(
@@ -186,9 +190,19 @@ class ProtocolPart(Part):
         return self.select_on in INSIDE_RUNS
 
     @property
+    def held_out(self) -> float:
+        """The share of each class's training rows that no run of the search trains on."""
+        return 0.0 if self.select_on == "fixed" else self.validation
+
+    @property
+    def opens_test(self) -> bool:
+        """True if the runs of the search are measured on the test split."""
+        return self.select_on in ("oracle-test", "fixed")
+
+    @property
     def split(self) -> str:
-        """The split that decides the selection."""
-        return "test" if self.select_on == "oracle-test" else "val"
+        """The split that decides the selection, or that measures where nothing is selected."""
+        return "test" if self.opens_test else "val"
 
     @property
     def causal(self) -> str:
@@ -203,6 +217,7 @@ class ProtocolPart(Part):
             "adaptive": "causal: past data only, task by task",
             "oracle-test": "non-causal: trials are judged after all tasks, on the test split itself",
             "shared-base": "non-causal: trials are judged after all tasks; one first task for all methods",
+            "fixed": "nothing is selected: runs train on all training rows and are measured on test rows",
         }[self.select_on]
 
     @property

@@ -17,6 +17,7 @@ from spaces.study.budget import BudgetPart
 from spaces.study.data import DataPart, data_from_name
 from spaces.study.part import Part
 from spaces.study.protocol import FinalPart, ProtocolPart
+from spaces.study.published import PublishedPart, check_labels
 from spaces.study.search import MOST_TRIALS, SearchPart
 from spaces.study.storage import StoragePart
 
@@ -147,6 +148,9 @@ class Study(Part):
         description="resources of one run; --address or RAY_ADDRESS names the cluster",
     )
     storage: StoragePart = Field(default=StoragePart(), description="where the run folder is kept")
+    published: PublishedPart | None = Field(
+        default=None, description="published figures that the study is compared with at its end"
+    )
 
     @field_validator("study")
     @classmethod
@@ -174,6 +178,11 @@ class Study(Part):
     @model_validator(mode="after")
     def _scenarios_differ(self) -> Study:
         self.specs()
+        return self
+
+    @model_validator(mode="after")
+    def _figures_of_labels(self) -> Study:
+        check_labels(self.published.figures if self.published else (), list(self.methods))
         return self
 
     @model_validator(mode="after")

@@ -17,13 +17,22 @@ from cl_core.method import METHODS
 from cl_core.training.checkpoint_keys import base_identity
 from spaces import presets
 from spaces.resolved.cell import Cell
+from spaces.resolved.published import deviations
 from spaces.resolved.resolve import resolve
 from spaces.resolved.study import ResolvedStudy
 from spaces.resolved.warnings import warnings_of
 from spaces.study.study_file import load_study
 
-CLASSES = {"digits": (10, 8), "cifar10": (10, 32), "cifar100": (100, 32), "tiny-imagenet": (200, 64)}
+CLASSES = {
+    "digits": (10, 8),
+    "cifar10": (10, 32),
+    "cifar100": (100, 32),
+    "tiny-imagenet": (200, 64),
+    "image-folder": (100, 32),
+}
 SURVEYS = [name for name in presets.names() if name.startswith("survey-")]
+PUBLISHED = [name for name in presets.names() if name.startswith("published-")]
+SEARCHES = [name for name in presets.names() if name not in PUBLISHED]
 TEN = ("lwf", "lwm", "icarl", "eeil", "bic", "lucir", "ss_il", "il2a", "pass", "praka")
 REFERENCES = ("finetune", "replay", "joint")
 OWN_FIRST_TASK = ("lucir", "il2a", "pass", "praka")  # what no plain cross-entropy can train
@@ -35,7 +44,7 @@ def stand_in(name: str) -> Data:
     classes, side = CLASSES[name]
     y = np.repeat(np.arange(classes), 20)
     x = np.random.default_rng(0).integers(0, 256, (len(y), side, side, 3), dtype=np.uint8)
-    return Data.from_arrays(x, y, name=name)
+    return Data.from_arrays(x, y, test=(x[::20], y[::20]), name=name)
 
 
 @cache
@@ -69,7 +78,7 @@ def test_a_preset_resolves_and_is_named_as_its_file(name: str) -> None:
     assert len(study.cells) == len(study.study.methods) * len(study.study.scenarios)
 
 
-@pytest.mark.parametrize("name", presets.names())
+@pytest.mark.parametrize("name", SEARCHES)
 def test_every_cell_of_a_preset_that_has_something_to_search_has_the_same_budget(name: str) -> None:
     study = resolved(name)
     searched = [cell for cell in study.cells if cell.space.searched]
@@ -275,3 +284,30 @@ def test_a_label_that_is_changed_alone_leaves_those_that_share_its_recipe() -> N
     assert study.methods["lwf-common"].recipe["lr"] == 0.5
     others = [label for label in study.methods if label != "lwf-common"]
     assert all(study.methods[label] == before.methods[label] for label in others)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_preset_fixes_every_value_and_says_where_each_comes_from(name: str) -> None:
+    study = resolved(name)
+    assert study.study.protocol.select_on == "fixed"
+    ((label, entry),) = study.study.methods.items()
+    assert name == f"published-{label}".replace("ss_il", "ss-il")
+    for cell in study.cells:
+        values = given(study, cell)
+        active = {n for n, p in hparams(METHODS[cell.method].HP).items() if p.searched and p.active(values)}
+        assert active <= {*entry.hp, "distill"}  # the method as it is distils
+        run = study.run_specs(cell, 0, cell.space.defaults())[0]
+        assert (run.configuration.validation, run.configuration.unsealed, run.measured) == (0.0, True, "test")
+    body = presets.text(name).partition("\nmethods:")[2].partition("\nprotocol:")[0]
+    plain = [line for line in body.splitlines() if re.match(r" +[a-z_0-9]+: [^{]", line)]
+    assert [line for line in plain if "#" not in line and not re.match("  *(schedule|budget): ", line)] == []
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_command_in_a_published_presets_header_resolves_on_ten_classes(name: str) -> None:
+    header = presets.text(name).split("study:")[0]
+    sets = re.findall(r"--set (?:'([^']+)'|(\S+))", header.partition("On other images")[2])
+    study = load_study(name, [quoted or plain for quoted, plain in sets])
+    assert study.data.name == "image-folder"
+    assert resolve(study, stand_in("cifar10")).cells
+    assert any(line.startswith("data.name") for line in deviations(study))

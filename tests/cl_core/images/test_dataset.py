@@ -30,6 +30,25 @@ def test_a_spec_survives_plain_values() -> None:
     assert DataSpec("digits").to_dict() == {"name": "digits"}
 
 
+def test_a_spec_replaces_augmentation_and_normalisation_and_no_pixel() -> None:
+    plain = {"augment": {"crop": 1, "brightness": 0.25}, "mean": [0.5], "std": [2.0]}
+    spec = DataSpec.from_dict({"name": "digits", **plain})
+    assert spec.to_dict() == {
+        "name": "digits",
+        "augment": {"crop": 1, "flip": False, "brightness": 0.25},
+        "mean": [0.5],
+        "std": [2.0],
+    }
+    assert {DataSpec.from_dict(spec.to_dict())} == {spec}
+    own, usual = load(spec), load("digits")
+    assert (own.augment, own.mean, own.std) == (Augment(1, False, 0.25), (0.5,), (2.0,))
+    assert own.fingerprint == usual.fingerprint
+    with pytest.raises(BadRequest, match=r"unknown key of data\.augment 'bright'"):
+        DataSpec.from_dict({"name": "digits", "augment": {"bright": 0.2}})
+    with pytest.raises(BadRequest, match="mean and std need 1 values"):
+        load(DataSpec("digits", mean=(0.5, 0.5, 0.5)))
+
+
 def test_where_the_files_lie_is_no_part_of_a_specs_identity() -> None:
     here, there = (
         DataSpec("cifar10", root="/a", size=16),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from cl_core.errors import BadRequest
@@ -189,6 +190,20 @@ def test_crop_and_flip_equal_the_slow_ones(
     result = apply(images, augment, draws)
     assert result.dtype == torch.uint8
     assert torch.equal(result, _slow(images, crop, top, left, flip))
+
+
+def test_brightness_equals_pillows_by_any_factor() -> None:
+    g = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (40, 4, 5, 3), dtype=torch.uint8, generator=g)
+    draws = draw(Augment(brightness=63 / 255), 40, Streams(3, 0), ("x",), CPU)
+    assert draws.factor is not None
+    assert 1 - 63 / 255 <= draws.factor.min() < 0.8
+    assert 1.2 < draws.factor.max() <= 1 + 63 / 255
+    theirs = [
+        np.asarray(ImageEnhance.Brightness(Image.fromarray(x.numpy())).enhance(float(factor)))
+        for x, factor in zip(images, draws.factor, strict=True)
+    ]
+    assert np.array_equal(apply(images, Augment(brightness=63 / 255), draws).numpy(), np.stack(theirs))
 
 
 def test_draws_reach_every_offset_and_both_sides() -> None:

@@ -19,7 +19,7 @@ from spaces.resolved.study_yaml import study_yaml
 from spaces.resolved.warnings import warnings_of
 from spaces.study.study_file import load_study
 
-SELECTS = ("validation", "first-k", "gtep", "chf", "adaptive", "oracle-test", "shared-base")
+SELECTS = ("validation", "first-k", "gtep", "chf", "adaptive", "oracle-test", "shared-base", "fixed")
 
 
 def data(classes: int = 10) -> Data:
