@@ -31,9 +31,10 @@ from search.backends.ray_trainable import TaskTrainable
 from search.backends.shipping import runtime_environment
 from search.jobs.dispatcher import Dispatcher
 from search.jobs.interrupts import raise_interrupt, terminable
+from search.remote.token import token
 from search.storage.places import ray_temporary
 from search.storage.scratch import scratch
-from search.storage.token import token
+from search.worker.node_folder import at_stores
 
 NODE_PATIENCE = 600.0  # seconds a cluster has to bring a node
 NODE_DEATHS = 20  # nodes that may die under one run, besides
@@ -160,6 +161,8 @@ def run_tune(
     BadRequest if the resources cannot be given. Leaves the environment, and a Ray that ran before, as
     they were.
     """
+    if ray.is_initialized() or cluster_address() is not None:  # workers may be on other machines
+        dispatcher.space = at_stores(dispatcher.space)
     with (
         ray_environment(),
         _ray(allocation, own_files or {}) as patience,

@@ -25,6 +25,7 @@ from search.lake.receipts import lost_rows
 from search.lake.writer import drop_run
 from search.remote.working_copy import check_sent, folder_trouble
 from search.worker.job import NO_MEMORY, NO_STORAGE, UNFIT_NODE, Answer, Job, Node, Workspace
+from search.worker.node_folder import fetch_rows
 from search.worker.worker import end_run
 
 HERE = Node("", "of this command")
@@ -94,6 +95,7 @@ class Dispatcher:
     def lost(self, job: str, reason: str) -> None:
         """Fail a job that ended without an answer."""
         with self._guard():
+            fetch_rows(self._open[job], self.space)
             end_run(self._open.pop(job), self.space, "failed", reason)
             self.queue.done(Answer(job, -1, 0, (), "failed", reason))
         self.watch()
@@ -138,6 +140,7 @@ class Dispatcher:
 
     def _arrived(self, answer: Answer) -> bool:
         """Tell whether the rows of a run are here as its worker wrote them; if not, it is trained again."""
+        fetch_rows(self._open[answer.job], self.space)
         lost = lost_rows(self.space.folder, answer.job, answer.receipt)
         if not lost:
             return True

@@ -59,6 +59,7 @@ class RemoteFolder:
         self.store: ObjectStore = object_store(url)
         self.guard: Callable[[], None] = lambda: None  # called before each file: it keeps the lease
         self._lock = threading.Lock()
+        self._sending = threading.Lock()
         self.read_mark()
 
     def read_mark(self) -> None:
@@ -106,6 +107,7 @@ class RemoteFolder:
         continues from any moment finds no trial without its rows. Raises StoreError, OSError.
         """
         with contextlib.ExitStack() as stack:
+            stack.enter_context(self._sending)
             copies = {
                 name: stack.enter_context(_copied(self.folder / name))
                 for name in _STUDIES
@@ -117,7 +119,8 @@ class RemoteFolder:
                 if tables_of(self.folder).is_dir():
                     settle_tables(self.folder)
                 names = self._names()
-            gone = [name for name in self._known if name not in names and not name.startswith(_RUNNING)]
+            lost = set(self._known) - set(names)
+            gone = sorted(name for name in lost if not name.startswith(_RUNNING))  # those are not sent here
             if STUDY in gone:
                 raise StoreError(
                     f"the copy of {self.url} in {self.folder} was removed while a command worked"
@@ -136,10 +139,8 @@ class RemoteFolder:
         if all(whole):  # else a file was merged meanwhile: next time
             self.store.delete(gone)
             with self._lock:
-                for name in gone:
+                for name in lost:
                     del self._known[name]
-        if changed or copies or gone:
-            self.write_mark()
 
     def send_free(self) -> None:
         """Send what a command without the lease may have written, such as a report. Raises StoreError."""

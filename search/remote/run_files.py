@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from analysis.lake.run_folder import log_file
+from analysis.lake.run_folder import SCHEMA, log_file, table_folder
 from cl_core.records import TABLES
 from search.lake.writer import run_files
 from search.remote.remote_folder import remote_at
@@ -38,7 +38,7 @@ def withdraw_run(folder: Path, run: str, tables: Iterable[str] = tuple(TABLES)) 
 
 
 def fetch_run(folder: Path, run: str) -> None:
-    """Bring the rows and the log of a run, and the schemas of the tables. Raises StoreError."""
+    """Bring the rows and the log of a run; files that the store does not have go. Raises StoreError."""
     if (remote := remote_at(folder)) is None:
         return
     shown, running = _names(folder, run)
@@ -46,6 +46,12 @@ def fetch_run(folder: Path, run: str) -> None:
     found = remote.take(wanted)
     for name in set(wanted) - set(found):
         (folder / name).unlink(missing_ok=True)
+
+
+def fetch_schemas(folder: Path) -> None:
+    """Bring the schemas of the tables. Raises StoreError."""
+    if (remote := remote_at(folder)) is not None:
+        remote.take((table_folder(folder, table) / SCHEMA).relative_to(folder).as_posix() for table in TABLES)
 
 
 def send_log(folder: Path, run: str) -> None:

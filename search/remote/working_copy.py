@@ -72,6 +72,12 @@ def working_in(folder: Path) -> Iterator[None]:
             sender.end()
 
 
+def send_now(folder: Path) -> None:
+    """Send what the command that works in a folder has changed so far. Raises StoreError."""
+    if folder in _AT_WORK and (remote := remote_at(folder)) is not None:
+        remote.send()
+
+
 def send_free(folder: Path) -> None:
     """Send what a command without the lease wrote in a run folder, such as a report. Raises StoreError."""
     if (remote := remote_at(folder)) is not None:
@@ -147,6 +153,7 @@ class _Sender:
                 raise self.error
             self._lease.renew(0.0)
             self._remote.send()
+            self._remote.write_mark()
             self._lease.release()
         finally:
             self._remote.guard = _nothing

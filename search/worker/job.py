@@ -47,8 +47,9 @@ class Workspace:
 
     With `share` the first task comes from the store, and goes there; the store holds `checkpoint_bytes` at
     most. With `reuse` later tasks do the same, in a store of the run folder. `token` names the file that both
-    folders have while workers on other nodes may work there (`search.storage.token`). `sources` is the digest
-    of the driver's trainer.
+    folders have while workers on other nodes may work there (`search.remote.token`). `sources` is the digest
+    of the driver's trainer. The URLs are set where a folder is in an object store, and workers may be on
+    other machines, where its copy has another path.
     """
 
     folder: Path
@@ -57,6 +58,8 @@ class Workspace:
     token: str = ""
     sources: str = ""
     checkpoint_bytes: int | None = None
+    folder_url: str = ""
+    checkpoints_url: str = ""
     reuse: bool = False
 
 

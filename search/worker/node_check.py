@@ -13,7 +13,8 @@ from cl_core.nets.network import NETS
 from cl_core.training.checkpoint_keys import sources_digest
 from cl_core.training.device import gpu_is_full
 from cl_core.training.weights import file_digest
-from search.storage.token import not_seen
+from search.remote.remote_folder import remote_at
+from search.remote.token import not_seen
 from search.worker.job import Job, Workspace
 from search.worker.runner import cached_data
 
@@ -25,6 +26,8 @@ def unseen_folder(space: Workspace) -> str | None:
     folder = not_seen(space.token, space.folder, space.checkpoints)
     if folder is None:
         return None
+    if (remote := remote_at(folder)) is not None:
+        return f"it does not see the driver's folder {remote.url}: set the same AWS_ENDPOINT_URL there"
     return f"it does not see the driver's folder {folder}: mount that folder there under the same path"
 
 

@@ -23,6 +23,7 @@ from search.worker.base_checkpoint import train_base
 from search.worker.job import NO_MEMORY, NO_STORAGE, UNFIT_NODE, Answer, Job, Workspace
 from search.worker.logs import logged, stamp
 from search.worker.node_check import unfit_for, unseen_folder
+from search.worker.node_folder import leave, on_node, send_output, take_up
 from search.worker.progress import remove_progress
 from search.worker.runner import Runner, end_from_rows
 
@@ -32,7 +33,6 @@ class Worker:
 
     def __init__(self, job: Job, space: Workspace, attempt: int = 0) -> None:
         self.job, self.space, self.attempt = job, space, attempt
-        self._log = log_file(space.folder, job.id)
         self._runner: Runner | None = None
         self._checked = False
 
@@ -42,9 +42,15 @@ class Worker:
         The first step of a run that resumes trains nothing. It answers for the last finished task, because
         that answer may have been lost. A node that cannot train the job answers so, and writes nothing.
         """
-        if not self._checked and (reason := unseen_folder(self.space)):
-            return self._unfit(reason)
-        with logged(self._log):
+        if not self._checked:
+            try:
+                self.space = on_node(self.space)
+                if reason := unseen_folder(self.space):
+                    return self._unfit(reason)
+                take_up(self.job, self.space)
+            except ClSearchError as error:
+                return self._unfit(str(error))
+        with logged(log_file(self.space.folder, self.job.id)):
             if not self._checked and (reason := unfit_for(self.job, self.space)):
                 stamp(f"{self.job.id}: not trained on this node: {reason}")
                 return self._unfit(reason)
@@ -71,6 +77,7 @@ class Worker:
                 answer = Answer(answer.job, answer.task, answer.tasks, (), NO_STORAGE, trouble)
             value = "" if answer.value is None else f", objective {answer.value:.4f}"
             stamp(f"{answer.status}, {answer.task + 1} of {answer.tasks} tasks{value}")
+        send_output(self.job, self.space)
         if self.space.token and self.job.kind == "run":
             return replace(answer, receipt=receipt(self.space.folder, self.job.id))
         return answer
@@ -80,6 +87,7 @@ class Worker:
         self._runner = None
         if self._checked:
             remove_progress(self.space.folder, self.job.id)
+            leave(self.job, self.space)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -13,7 +13,7 @@ from analysis.lake.run_rows import run_rows
 from cl_core.training.trainer import Training
 from search.backends.local import run_local
 from search.jobs.dispatcher import Dispatcher
-from search.storage.token import token
+from search.remote.token import token
 from search.worker.job import NO_MEMORY, Job
 from search.worker.node_check import unfit_for
 from search.worker.worker import Worker

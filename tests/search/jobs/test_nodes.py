@@ -12,7 +12,7 @@ from analysis.lake.run_folder import run_file
 from analysis.lake.run_rows import run_rows
 from search.jobs.dispatcher import Dispatcher
 from search.jobs.nodes import NoNodeLeft, left_out_nodes
-from search.storage.token import token
+from search.remote.token import token
 from search.worker.job import UNFIT_NODE, Answer, Job, Node
 from search.worker.worker import Worker
 from tests.search.jobs_by_hand import StandIn, dispatching, jobs, one_job, workspace

@@ -7,6 +7,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from search.remote.object_store import StoreError
+from search.remote.remote_folder import remote_at
+
 _PREFIX = ".driver-"
 
 
@@ -25,6 +28,8 @@ def token(folder: Path, *others: Path) -> Iterator[str]:
         for place in places:
             place.mkdir(parents=True, exist_ok=True)
             (place / name).touch()
+            if (remote := remote_at(place)) is not None:
+                remote.store.put(name, b"")
         yield name
     finally:
         _remove(places, name)
@@ -32,10 +37,20 @@ def token(folder: Path, *others: Path) -> Iterator[str]:
 
 def not_seen(name: str, *folders: Path) -> Path | None:
     """Return the first folder that does not hold the token here; None if all do. Nothing is made."""
-    return next((folder for folder in folders if not (folder / name).exists()), None)
+    return next((folder for folder in folders if not _is_seen(folder, name)), None)
+
+
+def _is_seen(folder: Path, name: str) -> bool:
+    """Tell whether a folder holds the token. Raises StoreError for one in an object store that is far."""
+    if (folder / name).exists():
+        return True
+    remote = remote_at(folder)
+    return remote is not None and remote.store.head(name) is not None
 
 
 def _remove(places: list[Path], name: str) -> None:
     for place in places:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StoreError):
             (place / name).unlink(missing_ok=True)
+            if (remote := remote_at(place)) is not None:
+                remote.store.delete([name])
