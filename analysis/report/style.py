@@ -46,31 +46,37 @@ def panels(
         specs=[
             [None if t is None else {} for t in places[r * columns : (r + 1) * columns]] for r in range(rows)
         ],
-        subplot_titles=[plain(title) for title in titles if title is not None],
+        subplot_titles=[plain(name) for name in titles if name is not None],
         vertical_spacing=gap / inner if rows > 1 else 0.0,
         horizontal_spacing=min(0.09, 0.27 / columns),
         shared_yaxes="all" if shared_y else False,
     )
-    figure.update_layout(
-        template="plotly_white",
-        height=inner + top + bottom,
-        margin={"l": 64, "r": 24, "t": top, "b": bottom},
-        font={"family": FONT, "size": 12.5, "color": INK},
-        paper_bgcolor="white",
-        plot_bgcolor="white",
-        showlegend=legend,
-        meta={
-            "titles": [title for title in titles if title is not None],
+    axis = {"gridcolor": GRID, "linecolor": EDGE, "ticks": "outside", "tickcolor": EDGE, "zeroline": False}
+    title = {"font": {"size": 12.5}, "standoff": 6}
+    layout = figure.layout.to_plotly_json()
+    for name in layout:
+        if name.startswith(("xaxis", "yaxis")):
+            layout[name] |= {**axis, "title": title}
+    for one in layout.get("annotations", ()):
+        one["font"] = {"size": 13, "color": INK, "family": FONT}
+    # All at once: plotly checks the whole figure at every update.
+    figure.layout = {
+        **layout,
+        "template": "plotly_white",
+        "height": inner + top + bottom,
+        "margin": {"l": 64, "r": 24, "t": top, "b": bottom},
+        "font": {"family": FONT, "size": 12.5, "color": INK},
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "showlegend": legend,
+        "meta": {
+            "titles": [name for name in titles if name is not None],
             "columns": columns,
             "height": height,
         },
-        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": -62 / inner, "yanchor": "top"},
-        hoverlabel={"font": {"family": FONT, "size": 12}},
-    )
-    figure.update_annotations(font={"size": 13, "color": INK, "family": FONT})
-    axis = {"gridcolor": GRID, "linecolor": EDGE, "ticks": "outside", "tickcolor": EDGE, "zeroline": False}
-    figure.update_xaxes(title_font_size=12.5, title_standoff=6, **axis)
-    figure.update_yaxes(title_font_size=12.5, title_standoff=6, **axis)
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": -62 / inner, "yanchor": "top"},
+        "hoverlabel": {"font": {"family": FONT, "size": 12}},
+    }
     return figure
 
 

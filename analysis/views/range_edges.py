@@ -133,8 +133,13 @@ def _figure(results: Results, found: Sequence[AtPosition]) -> go.Figure:
                 ),
                 **where,
             )
-        for low, high in ((0, EDGE), (1 - EDGE, 1)):  # skipped by plotly where nothing is drawn yet
-            figure.add_vrect(x0=low, x1=high, fillcolor="#f0cccc", layer="below", line_width=0, **where)
+    axes = dict.fromkeys((trace.xaxis, trace.yaxis) for trace in figure.data)
+    band = {"type": "rect", "y0": 0, "y1": 1, "fillcolor": "#f0cccc", "layer": "below", "line": {"width": 0}}
+    figure.layout.shapes = [
+        {**band, "xref": x, "yref": f"{y} domain", "x0": low, "x1": high}
+        for x, y in axes
+        for low, high in ((0, EDGE), (1 - EDGE, 1))
+    ]
     figure.update_xaxes(
         range=[-0.04, 1.04],
         tickvals=[0, 0.5, 1],
