@@ -84,7 +84,8 @@ def confirmation(results: Results, search: pd.DataFrame, ended: pd.DataFrame) ->
     digests = sorted(dict.fromkeys(runs["trial_digest"]), key=lambda digest: digest not in published)
     _, direction = results.study.objective
     sign = 1.0 if direction == "max" else -1.0
-    index = np.array([digests.index(d) for d in runs["trial_digest"]])
+    number_of = {digest: at for at, digest in enumerate(digests)}
+    index = np.array([number_of[digest] for digest in runs["trial_digest"]])
     known = posterior(
         index,
         np.unique(runs["class_order"].astype(str), return_inverse=True)[1],
@@ -93,10 +94,10 @@ def confirmation(results: Results, search: pd.DataFrame, ended: pd.DataFrame) ->
         _points(results, runs, index, len(digests)),
         default=0,
         training=_trainings(runs),
+        asked=np.array([number_of[digest] for digest in confirmed["trial_digest"].unique()]),
     )
     found = []
-    for digest, mine in confirmed.groupby("trial_digest", sort=False):
-        at = digests.index(str(digest))
+    for at, (digest, mine) in enumerate(confirmed.groupby("trial_digest", sort=False)):
         low, high = sorted((sign * float(known.low[at]), sign * float(known.high[at])))
         found.append(
             Candidate(

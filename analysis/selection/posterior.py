@@ -49,7 +49,7 @@ SHARED_NOISE = 0.5  # correlation of the noise of two runs with one training
 
 @dataclass(frozen=True)
 class Posterior:
-    """The difference of every trial from the default, [T] each; higher is better."""
+    """The difference of each trial asked for from the default, [A] each; higher is better."""
 
     difference: Floats  # posterior mean
     sd: Floats
@@ -57,12 +57,12 @@ class Posterior:
 
     @property
     def low(self) -> Floats:
-        """The lower end [T] of the 95 % interval."""
+        """The lower end [A] of the 95 % interval."""
         return self.difference - 1.96 * self.sd
 
     @property
     def high(self) -> Floats:
-        """The upper end [T] of the 95 % interval."""
+        """The upper end [A] of the 95 % interval."""
         return self.difference + 1.96 * self.sd
 
 
@@ -82,8 +82,9 @@ def posterior(
     points: Floats | None = None,
     default: int = 0,
     training: Index | None = None,
+    asked: Index | None = None,
 ) -> Posterior:
-    """Return the posterior of T trials, from n runs.
+    """Return the posterior of the trials `asked` [A] among T, or of all, from n runs.
 
     `trial`, `order` and `value` are [n]; `error` [n, n] is the covariance of the error that finitely many
     rows leave in the values, without it none. `points` [T, D] are the trials' values in the unit cube;
@@ -93,23 +94,23 @@ def posterior(
     if not len(value) or not np.isfinite(value).all():
         raise ValueError("a posterior needs values, all of them finite")
     count = int(trial.max()) + 1 if points is None else len(points)
+    asked = np.arange(count) if asked is None else asked
     value = value - value.mean()
     error = np.zeros((len(value), len(value))) if error is None else error
     scale = max(_variance_within(order, value), float(np.diag(error).mean()))
     if scale == 0.0:  # equal values, and nothing else tells how far another run would differ
-        return Posterior(*np.zeros((3, count)))
+        return Posterior(*np.zeros((3, len(asked))))
     known = error + (order[:, None] == order[None, :]) * ORDER_AMPLITUDE**2 * scale
     noise_of = np.eye(len(value))
     if training is not None:
         shares = training[:, None] == training[None, :]
         noise_of = np.where(noise_of, 1.0, SHARED_NOISE * shares)
     grid = [Amplitudes(np.zeros((count, count)), np.zeros((count, count))), *_grid(points, count, scale)]
-    noises = [share**2 * scale for share in NOISE]
-    found = [
-        given(trial, order, value, known, noise * noise_of, some, default)
-        for some in grid
-        for noise in noises
-    ]
+    noises = [share**2 * scale * noise_of for share in NOISE]
+    found = []
+    for some in grid:
+        without = _covariance(trial, order, known, some)
+        found += [_given(trial, value, without + noise, some.trials, default, asked) for noise in noises]
     weights, means, variances = (np.array(part) for part in zip(*found, strict=True))
     weights[: len(NOISE)] += np.log((len(grid) - 1) * P_EQUAL / (1 - P_EQUAL))
     share = np.exp(weights - weights.max())
@@ -117,7 +118,7 @@ def posterior(
     difference = share @ means
     sd = np.sqrt(share @ (variances + (means - difference) ** 2))
     better = share @ norm.cdf(means / np.sqrt(np.maximum(variances, 1e-300)))
-    better[default] = 0.0
+    better[asked == default] = 0.0
     return Posterior(difference, sd, better)
 
 
@@ -134,20 +135,33 @@ def given(
 
     `known` [n, n] is the covariance of what class orders and rows add, `noise` [n, n] that of the noise.
     """
-    prior, runs = amplitudes.trials, np.ix_(trial, trial)
-    same = order[:, None] == order[None, :]
-    covariance = prior[runs] + same * amplitudes.per_order[runs] + noise + known
-    root = cholesky(covariance, lower=True)
-    to_runs = (prior[:, trial] - prior[default, trial]).T  # [n, T]: of the differences with the runs
-    solved = solve_triangular(root, np.column_stack([np.ones(len(value)), value, to_runs]), lower=True)
+    prior, whole = amplitudes.trials, _covariance(trial, order, known, amplitudes) + noise
+    return _given(trial, value, whole, prior, default, np.arange(len(prior)))
+
+
+def _covariance(trial: Index, order: Index, known: Floats, amplitudes: Amplitudes) -> Floats:
+    """Return the covariance [n, n] of the runs' values, without noise."""
+    runs, same = np.ix_(trial, trial), order[:, None] == order[None, :]
+    out: Floats = amplitudes.trials[runs] + same * amplitudes.per_order[runs] + known
+    return out
+
+
+def _given(
+    trial: Index, value: Floats, covariance: Floats, prior: Floats, default: int, asked: Index
+) -> tuple[float, Floats, Floats]:
+    """As `given`, of the trials `asked` [A]. `covariance` is that of the runs, and is overwritten."""
+    root = cholesky(covariance, lower=True, overwrite_a=True, check_finite=False)
+    to_runs = (prior[np.ix_(asked, trial)] - prior[default, trial]).T  # [n, A]: of the differences, the runs
+    sides = np.column_stack([np.ones(len(value)), value, to_runs])
+    solved = solve_triangular(root, sides, lower=True, check_finite=False)
     one, y, cross = solved[:, 0], solved[:, 1], solved[:, 2:]
     weight = one @ one
     rest = y - (one @ y / weight) * one
     logs = 2 * np.log(np.diag(root)).sum() + np.log(weight) + float(rest @ rest)
-    own = np.diag(prior) + prior[default, default] - 2 * prior[:, default]
+    own = np.diag(prior)[asked] + prior[default, default] - 2 * prior[asked, default]
     spread = own - (cross**2).sum(axis=0) + (cross.T @ one) ** 2 / weight  # the mean is not known either
     spread = np.maximum(spread, 0.0)
-    spread[default] = 0.0
+    spread[asked == default] = 0.0
     return float(-0.5 * logs), cross.T @ rest, spread
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,11 +94,19 @@ def _smooth(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     third = np.searchsorted(upto, total * 3 // 4, side="right")
     quartiles = found[min(len(found) - 1, int(third))] - found[int(first)]
     width = max(1.059 * min(quartiles / 1.34, spread) * total**-0.2, NARROWEST)
-    centres = np.append(found, (size - 1) / 2)[:, None]
-    widths = np.append(np.full(len(found), width), size)[:, None]
-    below = ndtr((np.arange(size + 1) - 0.5 - centres) / widths)
-    kernels = np.diff(below, axis=1) / (below[:, -1:] - below[:, :1])
-    out: NDArray[np.float64] = np.append(weight, 1) @ kernels / (total + 1)
+    below = ndtr((np.arange(-size, size + 1) - 0.5) / width)  # of a kernel, by the distance from its centre
+    inside = below[2 * size - found] - below[size - found]  # the share of each kernel within the grid
+    parts = np.zeros(size)
+    parts[found] = weight / inside
+    kernels: NDArray[np.float64] = np.convolve(parts, np.diff(below))[size : 2 * size]
+    return (kernels + _flat(size)) / (total + 1)
+
+
+@cache
+def _flat(size: int) -> NDArray[np.float64]:
+    """Return the kernel [size] in the middle that is as wide as the grid."""
+    below = ndtr((np.arange(size + 1) - 0.5 - (size - 1) / 2) / size)
+    out: NDArray[np.float64] = np.diff(below) / (below[-1] - below[0])
     return out
 
 
