@@ -1,4 +1,7 @@
-"""The accuracy matrices of many runs, from rows of the table `accuracy_matrix`."""
+"""The accuracy matrices of many runs, from the right answers of the table `classes`.
+
+They are those of the table `accuracy_matrix`, which is made of the confusion counts: eight times the rows.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cl_core.metrics import Matrix
+
+ACCURACIES = """
+    select run, split, after_task, task, sum(n)::bigint as n, sum(correct) / nullif(sum(n), 0) as accuracy
+    from classes where "primary" group by all"""
+"""The query of every R[t][k], over n rows."""
 
 
 @dataclass(frozen=True)

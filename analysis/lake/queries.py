@@ -24,20 +24,28 @@ _METRICS = re.compile(rf"\b({'|'.join(QUERIES)})\b", re.IGNORECASE)
 
 
 class Database:
-    """The tables of a lake and QUERIES in DuckDB. The counts of tasks are made once, when first needed.
+    """The tables of a lake and QUERIES in DuckDB.
 
-    `scan` gives the rows of a table in a database; `places` are the folders that the counts are read from.
+    Task counts and run metrics are made once, when first needed. `scan` gives the rows of a table in a
+    database; `places` are the folders that the counts are read from.
     """
 
     def __init__(self, scan: Scan, splits: Splits, places: Sequence[Path] = ()) -> None:
-        self._scan, self._splits, self._places, self._counted = scan, splits, places, False
+        self._scan, self._splits, self._places = scan, splits, places
+        self._kept: set[str] = set()
         self._at = self._listed(connect())
 
     def query(self, sql: str) -> Relation:
         """The rows of a query in SQL, not read yet. Raises BadRequest where it is none over the tables."""
         try:
-            if not self._counted and _METRICS.search(sql):
+            asked = set(map(str.lower, _METRICS.findall(sql)))
+            if asked and not self._kept:
                 steadily(self._places, self._count)
+            if "run_metrics" in asked - self._kept:
+                self._at.execute(
+                    f"drop view run_metrics; create table run_metrics as {QUERIES['run_metrics']}"
+                )
+                self._kept.add("run_metrics")
             rows = self._rows(sql)
         except duckdb.Error as error:
             known = ", ".join([*TABLES, *QUERIES])
@@ -65,7 +73,7 @@ class Database:
             if name == "task_counts":  # a name of a run is long, so the table keeps its number
                 text = f"select * replace (run::run_name as run) from ({text})"
             at.execute(f"create {'table' if name == 'task_counts' else 'view'} {name} as {text}")
-        self._at, self._counted = at, True
+        self._at, self._kept = at, {"task_counts"}
 
 
 def _homes(splits: Splits) -> pa.Table:

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.lake.accuracies import Accuracies, accuracies_by_run
+from analysis.lake.accuracies import ACCURACIES, Accuracies, accuracies_by_run
 from analysis.lake.confusion_counts import COUNTS, KEYS, ConfusionCounts, counts_by_run
 from analysis.lake.queries import Database
 from analysis.lake.relation import Relation, connect, frame
@@ -260,10 +260,13 @@ class Results:
         """Read the accuracies of runs that will be asked for, together; those of all for more than a few."""
         wanted = [run for run in dict.fromkeys(map(str, runs)) if run not in self._measured]
         if wanted:
-            names = ("run", "split", "after_task", "task", "n", "accuracy")
-            rows = self.table("accuracy_matrix", wanted if len(wanted) <= READ_ALONE else None)
-            self._accuracies.update(accuracies_by_run(rows.where('"primary"').select(*names).arrow()))
-            self._measured.update(wanted if len(wanted) <= READ_ALONE else self.runs["run"])
+            some = wanted if len(wanted) <= READ_ALONE else None
+
+            def read() -> pa.Table:
+                return self.query(ACCURACIES, some).arrow()
+
+            self._accuracies.update(accuracies_by_run(steadily(self.folders_of("classes"), read)))
+            self._measured.update(self.runs["run"] if some is None else some)
 
     def _confusion(self, wanted: Sequence[str]) -> pa.Table:
         def read() -> pa.Table:

@@ -5,7 +5,7 @@ Levels are thirds of the searched range, in logarithms where it is searched in t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -14,6 +14,7 @@ from analysis.lake.results import Results
 from analysis.lake.searched_space import Parameter, spaces
 from analysis.selection.selection import Cell, cells
 from analysis.selection.trials import proposed, whole
+from analysis.statistics.counting_error import Counted
 from analysis.statistics.sample import Sample, recorded
 
 FACTORS: Mapping[str, tuple[str, ...]] = {
@@ -65,14 +66,19 @@ def leveled(results: Results) -> list[Leveled]:
 def _rows(results: Results, cell: Cell, searched: Mapping[str, Parameter]) -> pd.DataFrame:
     runs = proposed(cell.runs)
     done = whole(runs[(runs["status"] == "completed") & runs[METRIC].notna()])
-    pairs = dict(zip(done["run"], recorded(results, done, METRIC), strict=True))
+    by_trial: dict[int, list[tuple[Hashable, Counted]]] = {}
+    for trial, one in zip(done["trial"], recorded(results, done, METRIC), strict=True):
+        by_trial.setdefault(trial, []).append(one)
+    kept = done["kept_bytes"].astype(float).groupby(done["trial"]).mean()
+    names = {parameter.column for parameter in searched.values()}
+    first = done.drop_duplicates("trial").set_index("trial")[list(names)].to_dict("index")
     rows = []
-    for _, mine in done.groupby("trial"):
-        sample = Sample.of([pairs[run] for run in mine["run"]])
+    for trial in sorted(by_trial):
+        sample = Sample.of(by_trial[trial])
         row = {"split": cell.scenario, "value": sum(sample.values.values()) / len(sample)}
-        row |= {"variance": sample.error**2, "kept_bytes": float(mine["kept_bytes"].astype(float).mean())}
+        row |= {"variance": sample.error**2, "kept_bytes": float(kept[trial])}
         for factor, parameter in searched.items():
-            value = mine[parameter.column].iloc[0]
+            value = first[trial][parameter.column]
             place = None if pd.isna(value) else parameter.position(value)
             row[factor] = None if place is None else THIRDS[min(2, int(3 * place + 1e-9))]
             row[f"{factor}: value"] = value

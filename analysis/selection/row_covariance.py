@@ -9,15 +9,30 @@ that between rows; rows of different classes are independent.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from analysis.lake.results import Results
 from analysis.selection.posterior import Floats, Index
 
 COLUMNS = ("run", "split", "primary", "after_task", "class_name", "n", "correct_rows")
 AT_ONCE = 64  # runs whose right answers are unpacked together
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Rows of the table `classes`: classes seen after a task."""
+
+    run: Index
+    after: Index
+    n: Index
+    start: Index  # where the rows of the class begin
+    bits: NDArray[np.object_]  # its right answers, packed
+
 
 WEIGHTS: Mapping[str, Callable[[int], Floats]] = {
     "average_incremental_accuracy": lambda tasks: np.full(tasks, 1 / tasks),
@@ -37,24 +52,27 @@ def row_covariance(results: Results, runs: Sequence[str], split: str, metric: st
     """
     if metric not in WEIGHTS:
         return None
-    frame = results.read("classes", runs, COLUMNS)
-    frame = frame[(frame["split"] == split) & frame["primary"]]
-    if frame["correct_rows"].isna().any() or not set(runs) <= set(frame["run"].unique()):
+    found = results.rows("classes", runs, COLUMNS)
+    found = found.filter(pc.and_(pc.equal(found["split"], split), found["primary"]))
+    codes, seen = _encoded(found["run"])
+    if found["correct_rows"].null_count or not set(runs) <= set(seen):
         return None
-    names, known = pd.factorize(frame["class_name"], sort=True)
-    counts = frame["n"].to_numpy()
+    names, known = _encoded(found["class_name"])
+    after, counts = (found[name].to_numpy() for name in ("after_task", "n"))
     rows = np.zeros(len(known), dtype=np.int64)
     rows[names] = counts
     if (counts != rows[names]).any():
         return None
     ends = np.cumsum(rows)
     starts = (ends - rows)[names]
-    codes, found = pd.factorize(frame["run"])
-    number = np.array([runs.index(run) for run in found])[codes]
+    places = {run: at for at, run in enumerate(runs)}
+    number = np.array([places[run] for run in seen])[codes]
+    bits = found["correct_rows"].to_numpy()
     shares = np.zeros((len(runs), int(ends[-1])))
     for first in range(0, len(runs), AT_ONCE):
         mine, some = (number >= first) & (number < first + AT_ONCE), shares[first : first + AT_ONCE]
-        some[:] = _shares(frame[mine], number[mine] - first, starts[mine], metric, some.shape)
+        classes = Classes(number[mine] - first, after[mine], counts[mine], starts[mine], bits[mine])
+        some[:] = _shares(classes, metric, some.shape)
     return covariance(shares, [slice(end - n, end) for n, end in zip(rows, ends, strict=True)])
 
 
@@ -69,23 +87,28 @@ def covariance(shares: Floats, classes: Iterable[slice]) -> Floats:
     return out
 
 
-def _shares(classes: pd.DataFrame, run: Index, start: Index, metric: str, shape: tuple[int, int]) -> Floats:
-    """Return [n, rows], what each row adds to the metric of a run: zero after a task that answers it wrong.
+def _encoded(column: pa.ChunkedArray) -> tuple[Index, list[str]]:
+    """Return each value of a column as its place among the distinct ones, and these."""
+    found = pc.dictionary_encode(column.combine_chunks())
+    return found.indices.to_numpy().astype(np.int64), found.dictionary.to_pylist()
 
-    `run` and `start` tell the run of each row of `classes`, and where the rows of its class begin.
-    """
-    after = classes.groupby([run, classes["after_task"].to_numpy()])["n"].transform("sum").to_numpy()
-    tasks = classes.groupby(run)["after_task"].transform("max").to_numpy() + 1
-    table = np.zeros((tasks.max() + 1, tasks.max()))
-    for many in np.unique(tasks):
+
+def _shares(classes: Classes, metric: str, shape: tuple[int, int]) -> Floats:
+    """Return [n, rows], what each row adds to the metric of a run: zero after a task that got it wrong."""
+    run, after = classes.run, classes.after
+    tasks = int(after.max()) + 1
+    asked = np.bincount(run * tasks + after, classes.n, shape[0] * tasks).reshape(-1, tasks)
+    done = np.zeros(shape[0], dtype=np.int64)
+    np.maximum.at(done, run, after + 1)
+    table = np.zeros((tasks + 1, tasks))
+    for many in np.unique(done[run]):
         table[many, :many] = WEIGHTS[metric](int(many))
-    weight = table[tasks, classes["after_task"]]
-    counts, bits = classes["n"].to_numpy(), classes["correct_rows"].to_numpy()
+    weight = table[done[run], after] / asked[run, after]
     out = np.zeros(shape[0] * shape[1])
-    for n in np.unique(counts):
-        mine = counts == n
-        right = np.unpackbits(np.frombuffer(b"".join(bits[mine]), np.uint8).reshape(mine.sum(), -1), axis=1)
-        places = (run[mine] * shape[1] + start[mine])[:, None] + np.arange(n)
-        adds = right[:, :n] * (weight / after)[mine, None]
-        out += np.bincount(places.ravel(), adds.ravel(), len(out))
+    for n in np.unique(classes.n):
+        mine = classes.n == n
+        packed = np.frombuffer(b"".join(classes.bits[mine]), np.uint8).reshape(mine.sum(), -1)
+        right = np.unpackbits(packed, axis=1, count=n)
+        places = (run[mine] * shape[1] + classes.start[mine])[:, None] + np.arange(n)
+        out += np.bincount(places.ravel(), (right * weight[mine, None]).ravel(), len(out))
     return out.reshape(shape)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.lake.results import Results
 from analysis.selection.selection import Cell, split_selected_on
-from analysis.statistics.counting_error import error_of
+from analysis.statistics.counting_error import errors_of
 from analysis.statistics.redraws import Array
 from cl_core.metrics import METRICS
 
@@ -46,5 +46,5 @@ def row_errors(
 
 def _error(results: Results, run: str, metric: str, tasks: int | None) -> float | None:
     known = results.accuracies(run, split_selected_on(results))
-    error = 0.0 if known is None else error_of(metric, known.first(tasks))
+    error = errors_of(metric, [known and known.first(tasks)])[0]
     return error or None  # counts always leave some; a metric that needs two tasks has none after one

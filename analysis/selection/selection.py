@@ -128,6 +128,8 @@ def _cells(results: Results) -> list[Cell]:
     rows = dict(iter(runs.groupby(["scenario", "label"], sort=False)))
     searched = results.study.seeks
     adapted = {cell.name for cell in results.study.resolved.cells if cell.adapted}
+    confirming = runs[(runs["purpose"] == CONFIRM) & (runs["status"] == "completed")]
+    results.fetch(confirming.drop_duplicates("cell")["run"])
     out = []
     for scenario in results.scenarios:
         for label in results.labels:
@@ -296,9 +298,8 @@ def _ranking(results: Results, done: pd.DataFrame, direction: str, turned: bool 
 
     Drawn twice, the same values are two trials: runs are budget.
     """
-    table = done.groupby("trial", as_index=False).agg(
-        trial_digest=("trial_digest", "first"), runs=("run", "count")
-    )
+    first = done[["trial", "trial_digest"]].drop_duplicates("trial")
+    table = first.assign(runs=first["trial"].map(done["trial"].value_counts()))
     table = table.merge(over_runs(results, done, {"objective": direction}), on="trial")
     table = table[table["runs"] == table["runs"].max()]
     return best_first(table, direction, turned)

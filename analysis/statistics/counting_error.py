@@ -18,6 +18,8 @@ import numpy as np
 from analysis.lake.accuracies import Accuracies
 from cl_core.metrics import METRICS, Counts, Matrix, accuracy_matrix, summary
 
+AT_ONCE = 256  # runs whose errors are worked out together
+
 
 @dataclass(frozen=True)
 class Counted:
@@ -55,49 +57,73 @@ def errors(confusions: Sequence[Counts], sizes: Sequence[int]) -> dict[str, floa
     last = np.asarray(confusions[-1]).sum(axis=1)
     ends = np.cumsum(sizes)[: len(matrix)]
     rows = np.array([group.sum() for group in np.split(last, ends[:-1])], dtype=np.float64)
-    return _errors(matrix, rows, (*METRICS, "plasticity"))
+    if not _known(matrix):
+        return dict.fromkeys((*METRICS, "plasticity"), 0.0)
+    return {name: float(error[0]) for name, error in _errors(matrix[None], rows[None]).items()}
 
 
-def error_of(metric: str, known: Accuracies) -> float:
-    """The standard error of one metric of METRICS, as in `errors`, from the accuracies of a run."""
-    return _errors(known.matrix, known.rows[-1], (metric,))[metric]
+def errors_of(metric: str, known: Sequence[Accuracies | None]) -> list[float]:
+    """The standard error of one metric of METRICS, as in `errors`, in n runs by their accuracies.
+
+    0 where a run has none.
+    """
+    out = [0.0] * len(known)
+    alike: dict[int, list[int]] = {}
+    for at, one in enumerate(known):
+        if one is not None and _known(one.matrix):
+            alike.setdefault(len(one.matrix), []).append(at)
+    for many in alike.values():
+        for first in range(0, len(many), AT_ONCE):
+            some = many[first : first + AT_ONCE]
+            chosen = [one for at in some if (one := known[at]) is not None]
+            found = _errors(
+                np.stack([one.matrix for one in chosen]), np.stack([one.rows[-1] for one in chosen]), metric
+            )
+            for at, error in zip(some, found[metric], strict=True):
+                out[at] = float(error)
+    return out
 
 
-def _errors(matrix: Matrix, rows: Matrix, names: Sequence[str]) -> dict[str, float]:
-    """The standard error of some metrics, from R [T, T] and the rows of each task [T]."""
-    if not np.isfinite(matrix[np.tril_indices(len(matrix))]).all():
-        return dict.fromkeys(names, 0.0)
+def _known(matrix: Matrix) -> bool:
+    """Tell whether every accuracy of a run is known."""
+    return bool(np.isfinite(matrix[np.tril_indices(len(matrix))]).all())
+
+
+def _errors(matrix: Matrix, rows: Matrix, only: str = "") -> dict[str, Matrix]:
+    """The standard error [n] of every metric or one, from R [n, T, T] and the rows of each task [n, T]."""
     weight = weights(matrix, rows)
-    together = _together(matrix, rows, np.cumsum(rows)[:, None])
-    out = {name: _error(weight[name], together) for name in names}
-    if "old_new_gap" in out:
-        old = np.full(len(matrix) - 1, rows[:-1].sum())  # the gap's two shares are of other rows
-        out["old_new_gap"] = _error(weight["old_new_gap"], _together(matrix, rows, np.append(old, rows[-1])))
+    together = _together(matrix, rows, np.cumsum(rows, axis=1)[:, :, None])
+    out = {name: _error(weight[name], together) for name in ([only] if only else weight)}
+    if "old_new_gap" in out:  # its two shares are of other rows
+        asked = np.broadcast_to(rows[:, :-1].sum(axis=1, keepdims=True), rows[:, :-1].shape)
+        own = _together(matrix, rows, np.concatenate([asked, rows[:, -1:]], axis=1)[:, None])
+        out["old_new_gap"] = _error(weight["old_new_gap"], own)
     return out
 
 
 def _together(matrix: Matrix, rows: Matrix, asked: Matrix) -> Matrix:
-    """The covariances [task, after, after] of each task's accuracies, a part of a share of `asked` rows."""
-    p = ((np.nan_to_num(matrix) * asked + 1) / (asked + 2)).T  # [task, after]
-    out: Matrix = np.minimum(p[:, :, None], p[:, None, :]) - p[:, :, None] * p[:, None]
-    return out / rows[:, None, None]
+    """The covariances [n, task, after, after] of each task's accuracies, parts of shares of `asked` rows."""
+    p = np.swapaxes((np.nan_to_num(matrix) * asked + 1) / (asked + 2), 1, 2)  # [n, task, after]
+    out: Matrix = np.minimum(p[..., :, None], p[..., None, :]) - p[..., :, None] * p[..., None, :]
+    return out / rows[:, :, None, None]
 
 
-def _error(weight: Matrix, together: Matrix) -> float:
-    """Of a sum of accuracies, by `_together`."""
-    w = weight.T
-    return float(np.sqrt((np.maximum(w[:, :, None] * w[:, None, :], 0.0) * together).sum()))
+def _error(weight: Matrix, together: Matrix) -> Matrix:
+    """The error [n] of sums of accuracies, by `_together`."""
+    w = np.swapaxes(weight, 1, 2)
+    out: Matrix = np.sqrt((np.maximum(w[..., :, None] * w[..., None, :], 0.0) * together).sum(axis=(1, 2, 3)))
+    return out
 
 
 def weights(matrix: Matrix, rows: Matrix) -> dict[str, Matrix]:
-    """The weight [T, T] of each accuracy R[t][k] in every metric, which is the sum of their products.
+    """The weight [n, T, T] of each accuracy R[t][k] in every metric, which is the sum of their products.
 
-    `matrix` is R [T, T], `rows` [T] the rows of each task. A metric that needs two tasks weighs nothing with
-    one.
+    `matrix` is R [n, T, T], `rows` [n, T] the rows of each task. A metric that needs two tasks weighs nothing
+    with one.
     """
-    n = len(matrix)
-    pooled = np.tril(np.broadcast_to(rows, (n, n)))
-    pooled = pooled / pooled.sum(axis=1, keepdims=True)
+    runs, n = rows.shape
+    pooled = np.tril(np.broadcast_to(rows[:, None], (runs, n, n)))
+    pooled = pooled / pooled.sum(axis=2, keepdims=True)
     even = np.tril(np.ones((n, n))) / np.arange(1, n + 1)[:, None]
     right_after, later = np.eye(n), max(1, n - 1)
     newer = np.arange(n)[:, None] > 0
@@ -106,17 +132,17 @@ def weights(matrix: Matrix, rows: Matrix) -> dict[str, Matrix]:
     first[0, 0] = 1.0
     old = np.zeros((n, n))  # the accuracies on older tasks at the end, each weighing the same
     old[-1, :-1] = 1.0 / later
-    best = np.zeros((n, n))
+    best, every = np.zeros((runs, n, n)), np.arange(runs)
     for task in range(n - 1):
-        best[task + int(np.argmax(matrix[task : n - 1, task])), task] = 1.0 / later
+        best[every, task + np.argmax(matrix[:, task : n - 1, task], axis=1), task] = 1.0 / later
     before = np.where(right_after > 0, 1.0 / later, 0.0)
     before[-1, -1] = 0.0
-    gap = np.zeros((n, n))
+    gap = np.zeros((runs, n, n))
     if n > 1:
-        gap[-1, -1] = 1.0
-        gap[-1, :-1] = -rows[:-1] / rows[:-1].sum()
-        gap *= 1.0 if np.nansum(gap * matrix) >= 0 else -1.0
-    return {
+        gap[:, -1, -1] = 1.0
+        gap[:, -1, :-1] = -rows[:, :-1] / rows[:, :-1].sum(axis=1, keepdims=True)
+        gap *= np.where(np.nansum(gap * matrix, axis=(1, 2)) >= 0, 1.0, -1.0)[:, None, None]
+    found = {
         "average_incremental_accuracy": pooled / n,
         "average_incremental_accuracy_without_first": newer * pooled / later,
         "average_incremental_accuracy_task_mean": even / n,
@@ -128,3 +154,4 @@ def weights(matrix: Matrix, rows: Matrix) -> dict[str, Matrix]:
         "old_new_gap": gap,
         "plasticity": newer * right_after / later,
     }
+    return {name: np.broadcast_to(weight, (runs, n, n)) for name, weight in found.items()}

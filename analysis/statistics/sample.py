@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.lake.results import Results
 from analysis.statistics import intervals
-from analysis.statistics.counting_error import Counted, counted, error_of
+from analysis.statistics.counting_error import Counted, counted, errors_of
 from analysis.statistics.intervals import SMALLEST, Mean, Outcomes
 from cl_core.metrics import METRICS
 
@@ -132,14 +132,13 @@ def recorded(
     none.
     """
     metric = metric or column
-    error = dict.fromkeys(runs["run"], 0.0)
+    error = [0.0] * len(runs)
     if metric in METRICS:
         results.measure(runs["run"])
-        for run, split in zip(runs["run"], runs["split"], strict=True):
-            known = results.accuracies(run, split)
-            error[run] = 0.0 if known is None else error_of(metric, known.first(tasks))
-    names = (runs["run"], runs["class_order"], runs[column])
+        found = map(results.accuracies, runs["run"], runs["split"])
+        error = errors_of(metric, [known and known.first(tasks) for known in found])
+    names = (runs["class_order"], runs[column], error)
     return [
-        (str(order), Counted(None if pd.isna(value) else float(value), error[run]))
-        for run, order, value in zip(*names, strict=True)
+        (str(order), Counted(None if pd.isna(value) else float(value), deviation))
+        for order, value, deviation in zip(*names, strict=True)
     ]

@@ -56,6 +56,7 @@ def leaderboard(results: Results) -> Section:
             return Section("Leaderboard", f"No run of a cell that compares methods has ended yet. {APART}")
         return Section("Leaderboard", "No run has ended yet, so there is nothing to rank.")
     split = split_of(results, compared)
+    results.fetch(run for cell in compared for run in cell.default["run"])
     shown = [_shown(results, cell, split, name) for cell in compared]
     table = pd.DataFrame([_row(results, one, shown) for one in shown])
     optional = [c for c in table.columns if c.endswith(" ±") or c == "luck"]

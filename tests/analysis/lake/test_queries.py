@@ -76,6 +76,11 @@ def test_every_metric_of_all_runs_equals_that_of_the_counts_of_each(lake):
     recorded = results.runs.set_index("run")
     for name in metrics.METRICS:
         assert (frame[name] - recorded[name]).abs().max() < 1e-12
+    for run in runs:
+        known = results.accuracies(run, "val")
+        assert known is not None
+        np.testing.assert_allclose(known.matrix, metrics.accuracy_matrix(counts[run], sizes[run]), atol=1e-12)
+        assert known.rows[-1].sum() == counts[run][-1].sum()
 
 
 @settings(max_examples=15, deadline=None)

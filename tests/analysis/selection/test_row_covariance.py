@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from analysis.lake.results import Results
@@ -24,9 +25,7 @@ class Answers(Results):
     folder: Path = Path("unused")
     answers: dict[str, list[dict[str, str]]] = field(default_factory=dict)
 
-    def read(
-        self, table: str, runs: Iterable[str] | None = None, columns: Sequence[str] = ()
-    ) -> pd.DataFrame:
+    def rows(self, table: str, runs: Iterable[str] | None = None, columns: Sequence[str] = ()) -> pa.Table:
         assert table == "classes"
         rows = []
         for run in runs or ():
@@ -36,7 +35,7 @@ class Answers(Results):
                     rows.append((run, "val", task, True, name, len(right), bits))
                     rows.append((run, "test", task, True, name, len(right), None))
         names = ["run", "split", "after_task", "primary", "class_name", "n", "correct_rows"]
-        return pd.DataFrame(rows, columns=names)
+        return pa.Table.from_pandas(pd.DataFrame(rows, columns=names))
 
 
 def test_two_runs_vary_together_as_far_as_they_answer_the_same_rows_right() -> None:

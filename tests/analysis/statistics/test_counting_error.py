@@ -88,13 +88,13 @@ def test_every_metric_is_the_weighted_sum_of_accuracies_and_has_an_error(run):
     ends = np.cumsum(sizes)
     rows = np.array([g.sum() for g in np.split(counts[-1].sum(axis=1), ends[:-1])], dtype=float)
     matrix = accuracy_matrix(counts, sizes)
-    weight, found = weights(matrix, rows), errors(counts, sizes)
+    weight, found = weights(matrix[None], rows[None]), errors(counts, sizes)
     for name, value in summary(counts, sizes).items():
         assert name in METRICS
         if value is None:
             assert found[name] == 0
             continue
-        assert np.nansum(weight[name] * np.nan_to_num(matrix)) == pytest.approx(value, abs=1e-12)
+        assert np.nansum(weight[name][0] * np.nan_to_num(matrix)) == pytest.approx(value, abs=1e-12)
         assert 0 < found[name] < 1.5
 
 

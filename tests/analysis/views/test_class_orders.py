@@ -214,7 +214,7 @@ def test_one_order_alone_says_nothing(tmp_path: Path) -> None:
 def test_seeds_that_agree_do_not_make_every_difference_one_of_class_orders(tmp_path: Path) -> None:
     plan = Plan(labels=("lwf",), scenarios=(("B0-2tasks", SIZES),), trials=1, orders=3)
     results = open_results(write(tmp_path / "run", plan))
-    for table in ("runs", "confusion"):
+    for table in ("runs", "classes", "confusion"):
         frame = getattr(results, table)
         again = frame.assign(run=frame["run"] + "/again")
         again = again.assign(seed=1) if table == "runs" else again
