@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.lake.results import Results
 from analysis.lake.study import study_record
+from tests.analysis.hand_counts import class_rows
 
 ROWS = 143
 TASKS = (72, 71)  # rows of the two tasks of a class each
@@ -69,6 +70,7 @@ def lake(counts: NDArray[np.int64], seed: int) -> Results:
     results = Results(Path("simulated"))
     results.__dict__["runs"] = pd.DataFrame(runs)
     results.__dict__["confusion"] = pd.DataFrame(confusion)
+    results.__dict__["classes"] = class_rows(results.confusion, [0, 1])
     results.__dict__["study"] = study_record(
         {
             "study": "simulated",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import yaml
 
 from analysis.lake.open import open_results
@@ -148,3 +149,14 @@ def _rows(run: Hand) -> dict[str, list[dict[str, Any]]]:
         "classes": classes,
         "confusion": confusion,
     }
+
+
+def class_rows(confusion: pd.DataFrame, home: Sequence[int]) -> pd.DataFrame:
+    """Rows and right answers of every class, as the table `classes` has them; `home`: the task of each."""
+    right = confusion["true_class"] == confusion["predicted_class"]
+    mine = confusion.assign(correct=confusion["count"].where(right, 0))
+    keys = ["run", "split", "classifier", "primary", "after_task", "true_class"]
+    found = mine.groupby(keys, as_index=False).agg(n=("count", "sum"), correct=("correct", "sum"))
+    found = found.rename(columns={"true_class": "class"})
+    bits = pd.Series(None, index=found.index, dtype=object)
+    return found.assign(task=[home[c] for c in found["class"]], class_name=found["class"], correct_rows=bits)

@@ -13,7 +13,7 @@ import yaml
 
 from analysis.lake.run_folder import STUDY
 from cl_core.metrics import summary
-from cl_core.records import TABLES, ConfusionRow, RunRow, TaskRow, as_dict
+from cl_core.records import TABLES, ClassRow, ConfusionRow, RunRow, TaskRow, as_dict
 from tests.analysis.planted_tables import merged, place
 
 
@@ -91,7 +91,8 @@ def _planted(one, scenario, sizes, order, shift, noise, dataset, device, rows, d
     own = int(hashlib.sha256(run.encode()).hexdigest()[:8], 16) / 2**32 - 0.5
     shift += 2 * noise * own if draw is None else draw.normal(0, noise)
     hp = {f"hp.{name}": value for name, value in one.hp.items()}
-    confusions, confusion, task_rows = [], [], []
+    confusions, confusion, classes, task_rows = [], [], [], []
+    home = np.repeat(np.arange(len(sizes)), sizes)
     for task in range(len(sizes)):
         seen = sum(sizes[: task + 1])
         first = seen - sizes[task]
@@ -109,6 +110,18 @@ def _planted(one, scenario, sizes, order, shift, noise, dataset, device, rows, d
         for c, p in zip(*np.nonzero(counts), strict=True):
             pair = ConfusionRow(**at, true_class=int(c), predicted_class=int(p), count=int(counts[c, p]))
             confusion.append(as_dict(pair))
+        for c in range(seen):
+            within = int(counts[c, home[:seen] == home[c]].sum())
+            asked = {"n": int(counts[c].sum()), "correct": int(counts[c, c]), "correct_within_task": within}
+            row = ClassRow(
+                **at,
+                **asked,
+                class_=c,
+                class_name=str(c),
+                task=int(home[c]),
+                predicted=int(counts[:, c].sum()),
+            )
+            classes.append(as_dict(row))
         task_row = TaskRow(
             **identity,
             task=task,
@@ -141,4 +154,5 @@ def _planted(one, scenario, sizes, order, shift, noise, dataset, device, rows, d
         **values,
     )
     recipe = {f"recipe.{name}": value for name, value in one.recipe.items()}
-    return {"runs": [{**as_dict(ended), **hp, **recipe}], "tasks": task_rows, "confusion": confusion}
+    runs = [{**as_dict(ended), **hp, **recipe}]
+    return {"runs": runs, "tasks": task_rows, "classes": classes, "confusion": confusion}

@@ -16,6 +16,7 @@ from analysis.report.section import VIEWS
 from analysis.selection.front import half_width, on_front
 from analysis.statistics.counting_error import Counted
 from analysis.statistics.sample import Sample
+from tests.analysis.hand_counts import class_rows
 from tests.analysis.planted_search import search
 
 OBJECTIVE = {"last_accuracy": "max", "kept_bytes": "min"}
@@ -45,7 +46,8 @@ def view(
         for trial, count in by_trial.items():
             add(trial, order, count, "confirm")
     results = open_results(search(folder, points, None, search={"objective": OBJECTIVE}))
-    results.__dict__["confusion"] = pd.concat([counts(run, answers) for run, answers in right.items()])
+    confusion = pd.concat([counts(run, answers) for run, answers in right.items()])
+    results.__dict__ |= {"confusion": confusion, "classes": class_rows(confusion, [0, 0, 1, 1, 2, 2])}
     return VIEWS["pareto_front"](results)
 
 

@@ -16,6 +16,7 @@ from analysis.lake.results import Results
 from analysis.report.section import VIEWS
 from analysis.selection.levels import leveled
 from analysis.selection.split_gains import BASE, LARGER, split_weights
+from tests.analysis.hand_counts import class_rows
 from tests.analysis.planted_search import chosen_from, ranged, search
 
 SPLITS = {"B0-inc2": (2, "2,2,2,2"), "B0-inc5": (5, "5"), "B4-inc2": (4, "2,2,2"), "B4-inc6": (4, "6")}
@@ -73,18 +74,9 @@ def planted(
         "resolved": {"cells": cells},
     }
     results = open_results(search(folder, points, None, **study))
-    results.__dict__["confusion"] = pd.DataFrame(
-        columns=[
-            "run",
-            "split",
-            "classifier",
-            "primary",
-            "after_task",
-            "true_class",
-            "predicted_class",
-            "count",
-        ]
-    )
+    names = ["run", "split", "classifier", "primary", "after_task", "true_class", "predicted_class", "count"]
+    results.__dict__["confusion"] = pd.DataFrame(columns=names).astype({"primary": bool})
+    results.__dict__["classes"] = class_rows(results.confusion, [])
     return results
 
 
