@@ -18,7 +18,7 @@ import numpy as np
 from analysis.lake.accuracies import Accuracies
 from cl_core.metrics import METRICS, Counts, Matrix, accuracy_matrix, summary
 
-AT_ONCE = 256  # runs whose errors are worked out together
+TOGETHER = 256  # runs whose errors are worked out together
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ def errors_of(metric: str, known: Sequence[Accuracies | None]) -> list[float]:
         if one is not None and _known(one.matrix):
             alike.setdefault(len(one.matrix), []).append(at)
     for many in alike.values():
-        for first in range(0, len(many), AT_ONCE):
-            some = many[first : first + AT_ONCE]
+        for first in range(0, len(many), TOGETHER):
+            some = many[first : first + TOGETHER]
             chosen = [one for at in some if (one := known[at]) is not None]
             found = _errors(
                 np.stack([one.matrix for one in chosen]), np.stack([one.rows[-1] for one in chosen]), metric
