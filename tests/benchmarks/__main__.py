@@ -17,6 +17,7 @@ from tests.benchmarks import (
     chance,
     lake,
     levels,
+    reuse,
     scale,
     search,
     search_quality,
@@ -28,7 +29,7 @@ from tests.benchmarks import (
 )
 
 BENCHMARKS = ("chance", "search", "search_quality", "steps", "terms", "tuning", "where", "work")
-BY_NAME = ("lake", "levels", "scale")  # minutes at thousands of trials, so they have to be asked for
+BY_NAME = ("lake", "levels", "reuse", "scale")  # minutes at thousands of trials, so they have to be asked for
 
 
 def main() -> None:
@@ -38,6 +39,7 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="JSON alone on stdout")
     steps.add_arguments(parser)
+    reuse.add_arguments(parser)
     parser.add_argument("--trials", type=int, default=500, help="lake: trials of the generated lake (500)")
     terms.add_arguments(parser)
     asked = parser.parse_args()
@@ -45,6 +47,7 @@ def main() -> None:
         "chance": chance.measure,
         "lake": lambda: lake.measure(asked.trials) if asked.json else lake.table(asked.trials),
         "levels": levels.measure,
+        "reuse": lambda: reuse.measure(asked),
         "scale": scale.measure,
         "search": search.measure,
         "search_quality": search_quality.measure,
