@@ -17,7 +17,7 @@ from analysis.lake.amounts import size
 from analysis.lake.results import Results
 from analysis.lake.run_folder import CHECKPOINTS, PLAN, SPENT, bytes_below, tables_of
 from cl_core.errors import BadRequest
-from cl_core.records import REUSED, SEARCHING
+from cl_core.records import CONFIRM, REUSED, SEARCHING
 
 QUANTITIES: dict[str, str] = {
     "runs": "runs",
@@ -57,7 +57,8 @@ def spent(results: Results) -> dict[str, float | None]:
     """Every quantity of QUANTITIES for what has ended so far; None where it is not known.
 
     A first task that nobody of the run trained itself was trained once for all that share it. A stopped run's
-    worker writes no time of its own, so its training seconds stand for it.
+    worker writes no time of its own, so its training seconds stand for it. Reused runs of the search are not
+    counted as runs, but their time is.
     """
     runs = results.runs[results.runs["purpose"].isin(SEARCHING)]
     tasks = results.tasks[results.tasks["run"].isin(runs["run"])]
@@ -75,7 +76,7 @@ def spent(results: Results) -> dict[str, float | None]:
     wall = (known["ended"].max() - begun.min()) / 3600 if len(begun) else None
     gpu = _gpu_hours(results.folder)
     return {
-        "runs": len(runs),
+        "runs": int(((runs["trial"] < REUSED) | (runs["purpose"] == CONFIRM)).sum()),
         "tasks_trained": len(later) - reused + len(own) + len(others),
         "tasks_shared": reused + len(first) - len(own) - len(others),
         "tasks_saved": int(_saved(runs)),

@@ -44,7 +44,7 @@ def prune(folder: Path, logs: bool = False, dry_run: bool = False) -> list[Prune
         return [
             _pruned_checkpoints("base checkpoints", folder / CHECKPOINTS, waits, dry_run),
             _pruned_checkpoints("resume checkpoints", folder / RESUME, waits, dry_run),
-            _pruned("reuse checkpoints", (folder / REUSE).glob("*.safetensors"), waits, dry_run),
+            _pruned_checkpoints("reuse checkpoints", folder / REUSE, waits, dry_run),
             _pruned("locks of checkpoints", (folder / CHECKPOINTS).rglob("*.lock"), waits, dry_run),
             _pruned("damaged files", _damaged(folder), "", dry_run),
             _pruned("logs of runs", ended, "" if logs else "--logs removes them", dry_run),

@@ -175,14 +175,16 @@ def _cell(prepared: Prepared, cell: Cell, paces: tuple[Pace, Pace], known: set[s
     counted = [rehearse(study.configuration(cell, config, order, seed), study.data) for config in drawn]
     first = base_tasks(study, cell, prepared.checkpoints, known) if study.study.storage.share else runs
     by_pace = [np.array([_seconds(pace, counts) for counts in counted]) for pace in paces]
-    seconds = [runs * (own[:, 1].mean()) + first * own[:, 0].mean() for own in by_pace]
+    reused = cell.reused * cell.budget * len(study.runs(cell))  # at most; they train nothing
+    seconds = [own.mean(axis=0) @ (first, runs, reused) for own in by_pace]
     pace = paces[0]
     held = study.data.shape
     seen = sum(cell.sizes[: cell.tasks])
     kept = [counts[-1].exemplars * math.prod(held) + pace.kept_bytes * seen for counts in counted]
     protocol = study.study.protocol
     splits = 2 if protocol.opens_test and protocol.held_out else 1  # validation rows are measured as well
-    a_run = float(np.mean([own.sum(axis=1).mean() for own in by_pace]))
+    a_run = float(np.mean([own[:, :2].sum(axis=1).mean() for own in by_pace]))
+    tables = [_table_bytes(pace, counts, cell, splits) for counts in counted]
     same = cell.budget == 1 and not cell.adapted.searched
     final, reference = (0, 0) if cell.seeks or protocol.select_on == "fixed" else counts(study, same)
     whole = len(cell.sizes) / cell.tasks / (1 - protocol.held_out)
@@ -196,20 +198,21 @@ def _cell(prepared: Prepared, cell: Cell, paces: tuple[Pace, Pace], known: set[s
         tasks=runs * cell.tasks,
         base_tasks=first,
         seconds=(float(seconds[0]), float(seconds[1])),
-        longest_run=float(max(own.sum(axis=1).max() for own in by_pace)),
+        longest_run=float(max(own[:, :2].sum(axis=1).max() for own in by_pace)),
         checkpoint_bytes=pace.checkpoint_bytes * first if study.study.storage.share else 0,
         resume_bytes=pace.resume_bytes,
-        table_bytes=round(runs * np.mean([_table_bytes(pace, counts, cell, splits) for counts in counted])),
+        table_bytes=round((runs + reused) * np.mean(tables)),
         kept_bytes=round(np.mean(kept)),
     )
 
 
-def _seconds(pace: Pace, counts: Sequence[TaskCount]) -> tuple[float, float]:
-    """Return the seconds of the shared part of the base task, and of the rest of a run."""
+def _seconds(pace: Pace, counts: Sequence[TaskCount]) -> tuple[float, float, float]:
+    """Return the seconds of the shared part of the base task, of the rest of a run, and of a reused run."""
     base = (counts[0].images - counts[0].own) * pace.image[0]
     later = counts[0].own * pace.image[0] + sum(count.images for count in counts[1:]) * pace.image[1]
     passed = sum(count.forwards + count.evaluated for count in counts)
-    return base, later + passed * pace.forward + len(counts) * pace.task + pace.run
+    reused = passed * pace.forward + len(counts) * pace.task + pace.run
+    return base, later + reused, reused
 
 
 def _table_bytes(pace: Pace, counts: Sequence[TaskCount], cell: Cell, splits: int) -> float:

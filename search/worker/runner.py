@@ -80,7 +80,7 @@ class Runner:
         self.store = None if checkpoints is None else checkpoint_store(checkpoints, most_bytes)
         self.reuse: CheckpointStore | None = None
         if reuse and folder is not None:
-            self.reuse = CheckpointStore(folder / REUSE, min(most_bytes or REUSE_BYTES, REUSE_BYTES))
+            self.reuse = checkpoint_store(folder / REUSE, min(most_bytes or REUSE_BYTES, REUSE_BYTES))
         self.training = self._training()
         self.started = time.time()
         self.results: list[TaskResult] = []
