@@ -43,6 +43,7 @@ METHOD_COLOURS = {
     "il2a": "slate",
     "pass": "green",
     "praka": "violet",
+    "gfr": "orange",
     "abd": "sand",
     "r_dfcil": "purple",
     "looking_back": "teal",

@@ -30,6 +30,7 @@ PARADIGMS: dict[str, tuple[str, ...]] = {
 
 FURTHER: dict[str, tuple[str, ...]] = {
     "data replay": ("gcr", "mnemonics"),
+    "feature replay": ("gfr",),
     "generated data": ("abd", "r_dfcil", "looking_back"),
     "architecture": ("foster",),
 }

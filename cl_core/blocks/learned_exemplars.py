@@ -109,7 +109,7 @@ def means_of(f: Tensor, labels: Tensor, classes: range) -> Tensor:
         return (member.T @ f) / member.sum(dim=0)[:, None]
 
 
-def keep(s: State, budget: Budget, data: View, task: Task, learned: Tensor, labels: Tensor) -> None:
+def keep_learned(s: State, budget: Budget, data: View, task: Task, learned: Tensor, labels: Tensor) -> None:
     """Keep learned images [n, C, H, W] as pixels, after those of old classes, which are cut to the budget."""
     pixels = data.pixels(learned)
     if "exemplars" in s.kept:

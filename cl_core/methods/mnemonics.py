@@ -15,17 +15,14 @@ from cl_core.blocks.learned_exemplars import (
     Learning,
     Stored,
     first_pixels,
-    keep,
+    keep_learned,
     means_of,
     nearest_mean_logits,
     stored_means,
 )
 from cl_core.hparams import Value, option
 from cl_core.images.view import View
-from cl_core.method import Base, Method, Phase, Rows, register
-from cl_core.methods.icarl import ICaRL
-from cl_core.methods.lucir import LUCIR
-from cl_core.methods.lwf import LwF
+from cl_core.method import METHODS, Base, Method, Phase, Rows, register
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
@@ -68,12 +65,13 @@ class Mnemonics(Method):
 
     def wrapped(self) -> Method:
         """The method that trains the network."""
-        w, distill = self.hp.kd_weight, self.hp.distill
-        if self.hp.wraps == "icarl":
-            return ICaRL({"distill": distill, "old_weight": w})
-        if self.hp.wraps == "lucir":
-            return LUCIR({"distill": distill, "kd_weight": 5 * w})
-        return LwF({"distill": distill, "kd_weight": 0.25 * w, "ce_scope": "all_seen"})
+        weight = self.hp.kd_weight
+        usual: dict[str, dict[str, Value]] = {
+            "icarl": {"old_weight": weight},
+            "lucir": {"kd_weight": 5 * weight},
+            "lwf": {"kd_weight": 0.25 * weight, "ce_scope": "all_seen"},
+        }
+        return METHODS[self.hp.wraps]({"distill": self.hp.distill, **usual[self.hp.wraps]})
 
     def base(self) -> Base:
         return self.wrapped().base()
@@ -111,7 +109,7 @@ class Mnemonics(Method):
             s.local["old means"] = nn.Parameter(old, requires_grad=False)
             recipe, params = self.hp.exemplar_recipe(task.recipe), (s.local["pixels"],)
             yield Phase("exemplars", (Rows(task.rows),), recipe, self.exemplar_loss, params, train_mode=False)
-        keep(s, self.hp, data, task, s.local["pixels"].detach(), labels)
+        keep_learned(s, self.hp, data, task, s.local["pixels"].detach(), labels)
 
     def exemplar_loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
         """The loss of the nearest-mean rule on the task's images, with a gradient in the exemplars alone."""
