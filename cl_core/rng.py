@@ -7,6 +7,9 @@ two methods of one base family must draw the same first task.
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +20,21 @@ from cl_core.seeds import seed_of
 def stream(seed: int, *names: str | int) -> torch.Generator:
     """A CPU generator for the purpose `names` under `seed`."""
     return torch.Generator().manual_seed(seed_of(seed, names))
+
+
+_GLOBAL = threading.Lock()
+
+
+@contextlib.contextmanager
+def global_stream(g: torch.Generator) -> Iterator[None]:
+    """Let torch's own initialisers draw from the seed of `g` within; the global generator is left as it was.
+
+    Runs of one process take turns.
+    """
+    with _GLOBAL, torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which would also move the generators of the GPUs.
+        torch.default_generator.manual_seed(g.initial_seed())
+        yield
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from cl_core.blocks.losses import fallback_note, logit_l1, new_only, relation_an
 from cl_core.hparams import Float, Value, hp
 from cl_core.images.view import View
 from cl_core.method import Method, Phase, Rows, register
-from cl_core.rng import Streams
+from cl_core.rng import Streams, global_stream
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
 
@@ -132,8 +132,7 @@ def class_weights(new: Tensor, made: Tensor, classes: int) -> Tensor:
 def _projections(s: State, g: Streams) -> list[nn.Parameter]:
     # Two linear maps D -> 2D, of the student's features and of the teacher's.
     dim = s.head.weight.shape[1]
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(g("projections").initial_seed())
+    with global_stream(g("projections")):
         pair = {name: nn.Linear(dim, 2 * dim) for name in ("projection", "old projection")}
     s.modules |= {name: linear.to(s.head.weight.device) for name, linear in pair.items()}
     return [p for linear in pair.values() for p in linear.parameters()]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cl_core.nets.network import Shape
+from cl_core.rng import global_stream
 
 LATENT = 1000  # numbers of the noise behind an image, as in the official codes
 SPREAD = 0.8  # added to the variances of the inner norms, as in the official codes
@@ -47,6 +48,5 @@ class Generator(nn.Module):
 
 def build_generator(shape: Shape, width: int, g: torch.Generator) -> Generator:
     """A fresh generator of images [C, H, W] on the CPU, drawn from the seed of `g`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(g.initial_seed())
+    with global_stream(g):
         return Generator(shape, width)

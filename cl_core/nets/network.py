@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from cl_core.errors import BadRequest, defined_at, located, source_of
 from cl_core.registry import Registry
-from cl_core.rng import stream
+from cl_core.rng import global_stream, stream
 from cl_core.task import Out
 
 Shape = tuple[int, int, int]
@@ -189,9 +189,7 @@ def build_network(
     images of `shape` [C, H, W].
     """
     make = NETS[net]
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which would also move the generators of the GPUs.
-        torch.default_generator.manual_seed(stream(seed, "init").initial_seed())
+    with global_stream(stream(seed, "init")):
         try:
             backbone = make(shape, last_relu)
             if isinstance(backbone, nn.Module):
