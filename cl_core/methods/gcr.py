@@ -79,23 +79,29 @@ class GCR(Method):
     def phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
         yield Phase("train", (Rows(task.rows), Rows(s.memory.ids())), task.recipe, self.loss)
 
+    def augment(self, s: State, b: Batch, task: Task, g: Streams) -> Batch:
+        """Add the place [B] of each exemplar among those in memory; new images get the first."""
+        if not task.index:
+            return b
+        ids, order = s.memory.ids().to(b.rows.device).sort()
+        place = order[torch.searchsorted(ids, b.rows).clamp_max(len(ids) - 1)]
+        return b._replace(drawn={"place": torch.where(b.y < task.old, place, 0)})
+
     def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
         z = s.net(b.x).logits  # [B, seen]; one forward for new images and exemplars
         ce, old = F.cross_entropy(z, b.y, reduction="none"), b.y < task.old
         if not task.index:
             return {"ce": Term(ce.mean())}
-        ids = s.memory.ids().to(b.rows.device)
-        order = ids.argsort()
-        at = order[torch.searchsorted(ids[order], b.rows[old])]  # places of the batch's exemplars
-        weights = s.kept["weights"][at]
+        place = b.drawn["place"]
+        weights = s.kept["weights"][place] * old  # [B], zero for new images
         weights = weights / weights.sum().clamp_min(TINY)
         terms = {
             "ce": Term((ce * ~old).sum() / (~old).sum().clamp_min(1)),
-            "replay": Term((weights * ce[old]).sum(), self.hp.beta),
+            "replay": Term((weights * ce).sum(), self.hp.beta),
         }
         if self.hp.distill:
-            known = _known(b.y[old], task)[:, : task.old]
-            apart = (z[old, : task.old] - s.kept["logits"][at]) * known
+            known = _known(b.y, task)[:, : task.old]
+            apart = (z[:, : task.old] - s.kept["logits"][place]) * known
             mean = apart.square().sum(dim=1) / known.sum(dim=1)
             terms["dark"] = Term((weights * mean).sum(), self.hp.alpha)
         return terms
@@ -139,5 +145,5 @@ class GCR(Method):
 
 def _known(y: Tensor, task: Task) -> Tensor:
     # [n, seen]: the classes that had a logit when an image of class y was stored, at the end of its own task.
-    ends = torch.tensor([end for start, end in task.groups for _ in range(start, end)], device=y.device)
-    return torch.arange(task.seen, device=y.device) < ends[y, None]
+    ends = torch.stack([(y >= start) * (end - start) for start, end in task.groups]).sum(dim=0)
+    return torch.arange(task.seen, device=y.device) < ends[:, None]

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from cl_core.blocks.coreset import matching_pursuit
 from cl_core.blocks.exemplars import outputs_of
 from cl_core.method import METHODS
+from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Term
 from cl_core.training.trainer import Training
@@ -30,7 +31,8 @@ def _state(z: Tensor, rows: dict[int, list[int]], logits: Tensor, weights: list[
 
 def _terms(state: State, labels: list[int], rows: list[int], *sizes: int, **hp: Any) -> dict[str, Term]:
     b = Batch(torch.zeros(len(labels), 3, 8, 8), torch.tensor(labels), rows=torch.tensor(rows))
-    return GCR(hp).loss(state, b, tiny.task(*sizes))
+    method, task = GCR(hp), tiny.task(*sizes)
+    return method.loss(state, method.augment(state, b, task, Streams(0, task.index)), task)
 
 
 # The loss
