@@ -25,6 +25,7 @@ from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Out, Task, Term
 
+CPU = torch.device("cpu")
 EPSILON = 1e-8  # added to every variance, as in the official codes
 
 
@@ -156,18 +157,19 @@ def normal_gap(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
 
 def roughness(x: Tensor) -> Tensor:
     """Return the mean square of the difference of images [B, C, H, W] and their blurred copies."""
-    down, right = (blur(n).to(x.device) for n in x.shape[2:])
+    down, right = (blur(n, x.device) for n in x.shape[2:])
     x = wide(x)
     with torch.autocast(x.device.type, enabled=False):
         return F.mse_loss(x, down @ x @ right.T)
 
 
 @cache
-def blur(n: int) -> Tensor:
+def blur(n: int, device: torch.device = CPU) -> Tensor:
     """The matrix [n, n] that blurs a line of n pixels: a Gaussian over 5 pixels, mirrored at the ends.
 
     Its weights are exp(-d^2/4), as in the official codes: a standard deviation of root 2, where the call says
-    1. A matrix has a gradient that is reproducible on a GPU; reflecting padding has not.
+    1. A matrix has a gradient that is reproducible on a GPU; reflecting padding has not. It is kept for each
+    device, so that no step copies it.
     """
     weights = torch.tensor([math.exp(-(d**2) / 4) for d in range(-2, 3)])
     out = torch.zeros(n, n)
@@ -176,4 +178,4 @@ def blur(n: int) -> Tensor:
         for d, weight in zip(range(-2, 3), weights / weights.sum(), strict=True):
             j = (i + d) % period
             out[i, min(j, period - j) if n > 1 else 0] += weight
-    return out
+    return out.to(device)

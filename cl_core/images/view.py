@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from cl_core.task import Batch
 
 EVALUATION_BATCH = 256
 GROUP_BYTES = 1 << 20  # of float images that are read and augmented together: steps of few small ones
+GPU_BYTES = 1 << 25  # of float images that a GPU reads together, for training and in an evaluation batch
 
 
 def rows_left(data: Data, validation: float) -> np.ndarray:
@@ -71,7 +74,7 @@ class Store:
             resident = device.type != "cuda" or self.x.nbytes < 0.4 * torch.cuda.mem_get_info(device)[0]
         self.resident = resident
         if device.type == "cuda" and self.resident:
-            self.x = self.x.to(device)
+            self.x = resident_images(images, device)
         self.y_there = self.y.to(device)
 
     def gather(self, rows: Tensor) -> Tensor:
@@ -99,6 +102,25 @@ class Store:
 
     def _pinned(self, rows: Tensor) -> Tensor:
         return self.x.index_select(0, rows.cpu()).pin_memory()
+
+
+_RESIDENT: WeakKeyDictionary[Images, WeakValueDictionary[torch.device, Tensor]] = WeakKeyDictionary()
+_RESIDENT_LOCK = threading.Lock()
+
+
+def resident_images(images: Images, device: torch.device) -> Tensor:
+    """Return the pixels on a device, [N, H, W, C] uint8: one copy for all runs of this process that use them.
+
+    The copy goes with the last tensor that this function returned.
+    """
+    with _RESIDENT_LOCK:
+        there = _RESIDENT.setdefault(images, WeakValueDictionary())
+        x = there.get(device)
+        if x is None:
+            x = there[device] = torch.from_numpy(images.x).to(device, copy=True)
+            if device.type == "cuda":  # other runs read it on streams of their own
+                torch.cuda.synchronize(device)
+        return x
 
 
 class View:
@@ -136,6 +158,13 @@ class View:
         """Bytes of one stored image."""
         channels, height, width = self.data.shape
         return channels * height * width
+
+    @property
+    def evaluation_batch(self) -> int:
+        """Images of an evaluation batch, more of small ones on a GPU."""
+        if self.device.type == "cpu":
+            return EVALUATION_BATCH
+        return max(EVALUATION_BATCH, GPU_BYTES // (4 * self.image_bytes))
 
     def _hold_out(self, validation: float) -> dict[str, dict[int, Tensor]]:
         # Drawn from the data's fingerprint alone: the same rows for every run, seed and class order.
@@ -188,7 +217,8 @@ class View:
     def epoch(self, steps: Sequence[Tensor], draws: Draws) -> Iterator[Batch]:
         """The augmented batches of training rows, [B] a step; `draws` are those of all images in order."""
         done = 0
-        groups = _grouped(steps, GROUP_BYTES // (4 * self.image_bytes))
+        together = GROUP_BYTES if self.device.type == "cpu" else GPU_BYTES
+        groups = _grouped(steps, together // (4 * self.image_bytes))
         for group, (images, y, rows) in zip(
             groups, self._train.stream([torch.cat(g) for g in groups]), strict=True
         ):
@@ -200,6 +230,6 @@ class View:
 
     def batches(self, rows: Tensor, split: str = "train") -> Iterator[Batch]:
         """Rows in order, in evaluation batches."""
-        for part in rows.split(EVALUATION_BATCH):
+        for part in rows.split(self.evaluation_batch):
             y = self.labels(part, split).to(self.device)
             yield Batch(self.images(part, split), y, rows=part.to(self.device))

@@ -15,7 +15,7 @@ from torch import Tensor
 from cl_core.errors import BadRequest
 from cl_core.images.augment import Draws, apply, draw, normalise
 from cl_core.images.dataset import Augment, Data
-from cl_core.images.view import EVALUATION_BATCH, Store, View
+from cl_core.images.view import EVALUATION_BATCH, Store, View, resident_images
 from cl_core.rng import Streams
 from tests import tiny
 
@@ -256,3 +256,12 @@ def test_images_that_do_not_fit_the_device_are_gathered_the_same(monkeypatch: py
         assert all(map(torch.equal, a, b))
         assert torch.equal(a[0], torch.from_numpy(images.x)[rows])
         assert torch.equal(resident.gather(rows), streamed.gather(rows))
+
+
+def test_runs_of_one_process_share_one_copy_of_the_pixels_on_a_device() -> None:
+    images = tiny.data().train
+    first, second = resident_images(images, CPU), resident_images(images, CPU)
+    assert first.data_ptr() == second.data_ptr() != torch.from_numpy(images.x).data_ptr()
+    assert torch.equal(first, torch.from_numpy(images.x))
+    other = resident_images(tiny.copied(tiny.data()).train, CPU)
+    assert other.data_ptr() != first.data_ptr()
