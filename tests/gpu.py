@@ -4,9 +4,10 @@ Prints one JSON object a line as it goes, so a run that is cut short still leave
 torch, torchvision, NumPy, Pillow, filelock and safetensors only: no Ray, Optuna or pydantic.
 
     device     what it ran on, with the measured peak of a matrix product and of a copy
-    contract   every method and option trains twice to equal bits and stays finite; with its defaults it is
-               also equal when resumed, and near the CPU in float32
-    steps      images a second of training by method and net, beside the bare step, eager and captured
+    contract   every method and option trains to equal bits with captured steps and with plain ones, and
+               stays finite; with its defaults it is also equal when resumed, and near the CPU in float32
+    steps      images a second of training by method and net, plain and captured, beside those of bare steps
+    together   images a second of several runs at a time in one process, each equal to a run alone
     cifar10    five tasks of two classes, ResNet-18, test split; `--cifar10` names a folder with train/ and
                test/ (`<class>/*`), several runs train at a time
 """
@@ -20,8 +21,9 @@ import math
 import statistics
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -39,12 +41,14 @@ from cl_core.nets.network import build_network
 from cl_core.scenarios.scenarios import parse_scenario
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.configuration import Configuration
+from cl_core.training.events import Event
 from cl_core.training.result import TaskResult
 from cl_core.training.trainer import Training
 from tests import tiny
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BATCH = 128
+SOME = ["finetune", "lwf", "icarl", "pass"]
 CIFAR10: list[tuple[str, dict[str, Any]]] = [
     ("joint", {}),
     ("bic", {"exemplars_total": 500, "budget": "total"}),
@@ -103,35 +107,54 @@ def contract(variants: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
     """Yield each method and option that breaks a promise, then the counts."""
     broken = 0
     worst = {"first task": (0.0, ""), "all tasks": (0.0, "")}
+    replayed: dict[str, list[str]] = {}
     for method, choices in variants:
         try:
-            faults, apart = _check(method, json.loads(choices))
-        except Exception as error:  # one that raises must not hide the others
-            faults, apart = [f"{type(error).__name__}: {error}"], {}
+            faults, apart, plain = _check(method, json.loads(choices))
+        except Exception:  # one that raises must not hide the others
+            faults, apart, plain = [traceback.format_exc()[-900:]], {}, []
         for where, value in apart.items():
             worst[where] = max(worst[where], (value, f"{method} {choices}"))
+        if plain:
+            replayed[f"{method} {choices}"] = plain
         if faults:
             broken += 1
             yield {"method": method, "hp": choices, "faults": faults}
+    yield {"phases without a captured step": replayed}
     yield {"checked": len(variants), "broken": broken, "largest_relative_difference_from_cpu": worst}
 
 
-def _check(method: str, hp: dict[str, Any]) -> tuple[list[str], dict[str, float]]:
-    there = dataclasses.replace(tiny.configuration(method, hp), device=DEVICE, precision="auto")
-    first, again = tiny.train(there), tiny.train(there)
-    faults = [] if again.traces == first.traces else ["two equal runs differ"]
+def _check(method: str, hp: dict[str, Any]) -> tuple[list[str], dict[str, float], list[str]]:
+    # Faults, differences from the CPU, and the phases in which no step was captured.
+    longer = {"epochs": 4}  # a shape's first steps are plain
+    there = dataclasses.replace(
+        tiny.configuration(method, hp, recipe=longer), device=DEVICE, precision="auto"
+    )
+    replays: dict[str, int] = {}
+
+    def note(event: Event) -> None:
+        if event.kind == "phase ends":
+            name = event.phase.name
+            replays[name] = replays.get(name, 0) + event.replays
+
+    first = tiny.train(there, watch=note)
+    refusals = getattr(first.training.learner.record, "refusals", [])
+    plain = tiny.train(there, capture=False)
+    faults = [] if plain.traces == first.traces else ["captured and plain steps differ"]
     for state in first.states:
         faults += [f"{name} is not finite" for name, t in state.items() if not t.isfinite().all()]
+    missing = [name for name, count in replays.items() if not count] + refusals[:1]
     if hp:
-        return faults, {}
+        return faults, {}, missing
     if _resumed(there) != first.traces[1:]:
         faults.append("a resumed run differs from the straight one")
     single = tiny.train(dataclasses.replace(there, precision="float32"))
-    cpu = tiny.run(method, hp)
-    return faults, {
+    cpu = tiny.run(method, hp, recipe=longer)
+    apart = {
         "first task": _apart(single.results[:1], cpu.results[:1]),
         "all tasks": _apart(single.results, cpu.results),
     }
+    return faults, apart, missing
 
 
 def _resumed(settings: Configuration) -> list[Any]:
@@ -160,46 +183,75 @@ def _apart(found: tuple[TaskResult, ...], known: tuple[TaskResult, ...]) -> floa
 # steps
 
 
-def steps(small: bool) -> Iterator[dict[str, Any]]:
+def steps(small: bool, methods: list[str]) -> Iterator[dict[str, Any]]:
     """Yield images a second of a second task by net, size and method, beside the bare step's."""
-    images = 4 * BATCH if small else 100 * BATCH
     nets = [("convnet-small", 8)] if small else [("resnet32", 32), ("resnet18", 32), ("resnet18", 64)]
     for net, size in nets:
-        rng = np.random.default_rng(0)
-        x = rng.integers(0, 256, (2 * images, size, size, 3), dtype=np.uint8)
-        data = Data.from_arrays(x, np.arange(len(x)) % 10, augment=Augment(crop=size // 8, flip=True))
+        data = _noise(size, small)
         bare = _bare(net, data)
         yield {"net": net, "pixels": size, **bare}
-        names = METHODS.names() if net == nets[0][0] else ["finetune", "lwf", "icarl", "pass"]
+        names = methods or (METHODS.names() if net == nets[0][0] else SOME)
         for method in names:
+            out: dict[str, Any] = {"net": net, "pixels": size, "method": method}
             try:
-                rate = _rate(method, net, data)
-            except Exception as error:  # one that raises must not hide the others
-                yield {
-                    "net": net,
-                    "pixels": size,
-                    "method": method,
-                    "error": f"{type(error).__name__}: {error}",
-                }
-                continue
-            ratio = round(rate / bare["bare_eager"], 3)
-            yield {"net": net, "pixels": size, "method": method, "images_per_second": rate, "of_bare": ratio}
+                for name, capture in (("plain", False), ("captured", True)):
+                    out[name] = _rate([_training(method, net, data, 0, capture)])
+                out["of_bare_captured"] = round(out["captured"] / bare.get("bare_captured", math.nan), 3)
+            except Exception:  # one that raises must not hide the others
+                out["error"] = traceback.format_exc()[-900:]
+            yield out
 
 
-def _rate(method: str, net: str, data: Data) -> float:
+def together(small: bool, methods: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield images a second of all runs that train at a time, and whether they agree."""
+    net, size = ("convnet-small", 8) if small else ("resnet32", 32)
+    data = _noise(size, small)
+    for method in methods or SOME:
+        for count in (1, 2) if small else (1, 2, 4, 8, 16):
+            out: dict[str, Any] = {"net": net, "pixels": size, "method": method, "runs": count}
+            try:
+                digests: list[str] = []
+                runs = [_training(method, net, data, 0, True) for _ in range(count)]
+                out["images_per_second"] = _rate(runs, digests)
+                out["equal"] = len(set(digests)) == 1
+            except Exception:
+                out["error"] = traceback.format_exc()[-900:]
+            yield out
+
+
+def _noise(size: int, small: bool) -> Data:
+    images = 4 * BATCH if small else 50 * BATCH
+    x = np.random.default_rng(0).integers(0, 256, (2 * images, size, size, 3), dtype=np.uint8)
+    return Data.from_arrays(x, np.arange(len(x)) % 10, augment=Augment(crop=size // 8, flip=True))
+
+
+def _training(method: str, net: str, data: Data, seed: int, capture: bool) -> Training:
+    # Before its second task, of a few epochs.
     configuration = Configuration(
         method,
         DataSpec(data.name),
         parse_scenario("B0-2tasks"),
-        recipe={"epochs": 1, "batch": BATCH, "lr": 0.001, "increment": {"epochs": 2}},
+        recipe={"epochs": 1, "batch": BATCH, "lr": 0.001, "increment": {"epochs": 4}},
         net=net,
+        seed=seed,
         validation=0.01,
         device=DEVICE,
     )
-    training = Training(configuration, data, measure=False)
+    training = Training(configuration, data, measure=False, capture=capture)
     training.next_task()
-    second = training.next_task()
-    return round(second.images / second.seconds, 1)
+    return training
+
+
+def _rate(runs: list[Training], digests: list[str] | None = None) -> float:
+    started = time.perf_counter()
+    with ThreadPoolExecutor(len(runs)) as pool:
+        results = list(pool.map(Training.next_task, runs))
+    seconds = time.perf_counter() - started
+    if digests is not None:
+        digests += [result.network for result in results]
+    if len(runs) == 1:
+        seconds = results[0].seconds
+    return round(sum(result.images for result in results) / seconds, 1)
 
 
 def _bare(net: str, data: Data) -> dict[str, float]:
@@ -287,17 +339,21 @@ def _cifar10(spec: DataSpec, method: str, hp: dict[str, Any], epochs: int, small
 def main() -> None:
     """Run the parts in turn."""
     parser = argparse.ArgumentParser(prog="python -m tests.gpu", description=__doc__)
-    parser.add_argument("part", nargs="*", help="device, contract, steps, cifar10; all without")
+    parser.add_argument("part", nargs="*", help="device, contract, steps, together, cifar10; all without")
     parser.add_argument("--cifar10", type=Path, help="folder with train/ and test/; left out without it")
     parser.add_argument("--epochs", type=int, default=50, help="of each CIFAR-10 task (default 50)")
     parser.add_argument("--together", type=int, default=4, help="CIFAR-10 runs at a time (default 4)")
+    parser.add_argument("--methods", nargs="*", default=[], help="of steps and together")
+    parser.add_argument("--defaults", action="store_true", help="no further options of the methods")
     parser.add_argument("--tiny", action="store_true", help="the shortest form, to try the script on a CPU")
     asked = parser.parse_args()
-    variants = [v for v in tiny.variants() if v[1] == "{}"] if asked.tiny else tiny.variants()
+    few = asked.tiny or asked.defaults
+    variants = [v for v in tiny.variants() if v[1] == "{}"] if few else tiny.variants()
     parts: list[tuple[str, Callable[[], Iterator[dict[str, Any]]]]] = [
         ("device", device),
         ("contract", lambda: contract(variants)),
-        ("steps", lambda: steps(asked.tiny)),
+        ("steps", lambda: steps(asked.tiny, asked.methods)),
+        ("together", lambda: together(asked.tiny, asked.methods)),
     ]
     if asked.cifar10 is not None:
         parts.append(("cifar10", lambda: cifar10(asked.cifar10, asked.epochs, asked.together, asked.tiny)))

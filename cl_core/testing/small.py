@@ -125,10 +125,20 @@ def train(
     watch: Watch = ignore,
     proposer: Proposer | None = None,
     reuse: CheckpointStore | None = None,
+    capture: bool = True,
 ) -> Run:
     """Train to the end and return the run. With `resume`, keep resume checkpoints in `store`."""
     own = ResumeCheckpoints(store) if store is not None and resume else None
-    training = Training(settings, source or data(), store, own, watch=watch, proposer=proposer, reuse=reuse)
+    training = Training(
+        settings,
+        source or data(),
+        store,
+        own,
+        watch=watch,
+        proposer=proposer,
+        reuse=reuse,
+        capture=capture,
+    )
     results, states = [], []
     while not training.finished:
         results.append(training.next_task())

@@ -24,6 +24,7 @@ class Event(NamedTuple):
     epoch: int  # finished epochs of the phase, 0 to `epochs`
     state: State
     view: View
+    replays: int = 0  # when the phase ends: its steps that were replayed from a CUDA graph
 
     @property
     def epochs(self) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cl_core.errors import NonFiniteLoss
 from cl_core.images.augment import draw
@@ -22,13 +23,13 @@ from cl_core.records import PhaseValue
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Task
+from cl_core.training.captured import CapturedStep, Recorder
 from cl_core.training.configuration import Configuration
 from cl_core.training.events import Event, Watch
 from cl_core.training.fixed_inputs import FixedInputs
-from cl_core.training.optimisation import epoch_of, rows_to_keep
-from cl_core.training.optimiser import make_optimiser
+from cl_core.training.optimisation import epoch_of
 from cl_core.training.result import Trained
-from cl_core.training.terms import objective
+from cl_core.training.step import Step
 from cl_core.training.weights import load_init
 
 Adapt = Callable[[Phase], Phase | None]
@@ -47,21 +48,26 @@ class Learner:
     method: Method
     state: State
     view: View
-    precision: str  # float32 | bfloat16
+    precision: str  # float32 | tf32 | bfloat16
     tasks: int  # of the run, for events
     watch: Watch
     adapt: Adapt = unchanged
+    record: Recorder | None = None  # of steps, on a GPU; None: every step is launched kernel by kernel
 
     def train(self, task: Task, g: Streams) -> Trained:
         """Train the phases of a task that `Method.begin` has opened. Raises RunError."""
+        return self.train_phases(self.method.phases(self.state, task, self.view, g), task, g)
+
+    def train_phases(self, phases: Iterable[Phase], task: Task, g: Streams) -> Trained:
+        """Train phases in turn, each as `adapt` changes it. Raises RunError."""
         started = time.perf_counter()
         values: list[PhaseValue] = []
         images = 0
-        for whole in self.method.phases(self.state, task, self.view, g):
+        for whole in phases:
             phase = self.adapt(whole)
             if phase is not None:
                 images += self.train_phase(phase, task, g, values)
-        return Trained(tuple(values), images, time.perf_counter() - started)
+        return Trained(tuple(values), images, time.perf_counter() - started if values else 0.0)
 
     def train_phase(self, phase: Phase, task: Task, g: Streams, values: list[PhaseValue]) -> int:
         """Train one phase, append its means to `values`, and return the number of images.
@@ -70,8 +76,6 @@ class Learner:
         """
         net, recipe = self.state.net, phase.recipe
         params = list(phase.params) if phase.params is not None else list(net.parameters())
-        optimiser = make_optimiser(params, recipe)
-        kept_rows = rows_to_keep(net, phase.head_rows)
         augment = self.view.data.augment if phase.augment else Augment()
         with self.autocast():
             fixed = FixedInputs(phase, net, self.view) if phase.fixed else None
@@ -81,47 +85,44 @@ class Learner:
             module.train(any(id(p) in trained for p in module.parameters()))
         event = Event("phase begins", task, self.tasks, phase, 0, self.state, self.view)
         self.watch(event)
+        step = Step(phase, self.state, task, params, self.autocast)
+        record = self.record if phase.on_grad is None else None
+        captured = CapturedStep(step, record) if record is not None else None
         images = 0
         for epoch in range(recipe.epochs):
             purpose = (phase.name, epoch)
             rows_of = epoch_of(phase, g, epoch)
             draws = draw(augment, sum(map(len, rows_of.steps)), g, purpose, self.view.device)
             rate = recipe.learning_rate(epoch)
-            total: Tensor | None = None
+            step.begin_epoch(rate)
             steps = self.view.epoch(rows_of.steps, draws) if fixed is None else fixed.batches(rows_of.steps)
-            for step, batch in enumerate(steps):
-                width = rows_of.widths[step]
+            for i, batch in enumerate(steps):
+                width = rows_of.widths[i]
                 if phase.augment:
-                    batch = self.method.augment(self.state, batch, task, g.at(*purpose, step))
-                with self.autocast():
-                    terms = phase.loss(self.state, batch, task)
-                loss = objective(terms, phase.loss)
-                for p in params:
-                    p.grad = None
-                loss.backward()
-                if phase.on_grad is not None:
-                    phase.on_grad(params, epoch, width, g(*purpose, step, "gradient"))
-                optimiser.step(rate)
-                for rows, before, start, stop in kept_rows:
-                    with torch.no_grad():
-                        rows[:start] = before[:start]
-                        rows[stop:] = before[stop:]
-                seen = width * torch.stack([t.value.detach().float() for t in terms.values()])
-                total = seen if total is None else total + seen
-            assert total is not None
+                    batch = self.method.augment(self.state, batch, task, g.at(*purpose, i))
+                if captured is not None:
+                    captured(batch, width)
+                elif phase.on_grad is not None:
+                    noise = g(*purpose, i, "gradient")
+                    step(batch, width, partial(phase.on_grad, params, epoch, width, noise))
+                else:
+                    step(batch, width)
+            assert step.sums is not None
             images += rows_of.images
-            for (name, term), mean in zip(terms.items(), (total / sum(rows_of.widths)).tolist(), strict=True):
+            means = (step.sums / sum(rows_of.widths)).tolist()
+            for (name, weight), mean in zip(step.weights.items(), means, strict=True):
                 _check_loss(mean, name, task, phase, epoch)
-                values.append(PhaseValue(phase.name, epoch, name, mean, float(term.weight), rate))
+                values.append(PhaseValue(phase.name, epoch, name, mean, float(weight), rate))
             self.watch(event._replace(kind="epoch ends", epoch=epoch + 1))
         for module in (net, *self.state.modules.values()):
             _check_weights(module, task, phase)
-        self.watch(event._replace(kind="phase ends", epoch=recipe.epochs))
+        replays = captured.replays if captured is not None else 0
+        self.watch(event._replace(kind="phase ends", epoch=recipe.epochs, replays=replays))
         return images
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which networks and losses compute with the precision of the run."""
-        if self.precision == "float32":
+        if self.precision != "bfloat16":
             return contextlib.nullcontext()
         return torch.autocast(self.view.device.type, dtype=torch.bfloat16)
 

@@ -17,6 +17,7 @@ from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from cl_core.recipe import Recipe
+from cl_core.rng import global_stream, stream
 
 Parameters = Sequence[nn.Parameter]
 
@@ -24,7 +25,7 @@ Parameters = Sequence[nn.Parameter]
 class Optimiser(Protocol):
     """Moves the parameters of a phase along their gradients."""
 
-    def step(self, rate: float) -> None:
+    def step(self, rate: float | Tensor) -> None:
         """Move every parameter that has a gradient, at this learning rate."""
 
 
@@ -40,7 +41,7 @@ class SGD:
         self._params, self._recipe = params, recipe
         self._velocities: dict[nn.Parameter, Tensor | None] = {}
 
-    def step(self, rate: float) -> None:
+    def step(self, rate: float | Tensor) -> None:
         """Move every parameter that has a gradient, at this learning rate."""
         moved = [p for p in self._params if p.grad is not None]
         begun = [p for p in moved if p in self._velocities]
@@ -69,7 +70,7 @@ class Adam:
         self._params, self._recipe = params, recipe
         self._moments: dict[nn.Parameter, tuple[Tensor, Tensor, Tensor]] = {}  # mean, mean square, steps
 
-    def step(self, rate: float) -> None:
+    def step(self, rate: float | Tensor) -> None:
         """Move every parameter that has a gradient, at this learning rate."""
         params = [p for p in self._params if p.grad is not None]
         for p in params:
@@ -113,7 +114,7 @@ def warm_up(device: torch.device) -> None:
 
     A first step on a GPU loads its libraries.
     """
-    with torch.random.fork_rng(devices=[]):
+    with global_stream(stream(0, "warm-up")):
         net = nn.Sequential(nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(4, 1)).to(device)
     params = list(net.parameters())
     optimiser = make_optimiser(params, Recipe())

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 
 from cl_core.method import END, Phase
-from cl_core.records import PhaseValue
 from cl_core.rng import Streams
 from cl_core.task import Task
 from cl_core.training.learner import Learner
@@ -15,14 +13,8 @@ from cl_core.training.result import Trained
 
 def end_task(learner: Learner, task: Task, g: Streams) -> Trained:
     """Train the phases of `Method.end_phases` and end the task. Raises RunError."""
-    started = time.perf_counter()
-    values: list[PhaseValue] = []
-    images = 0
-    for whole in learner.method.end_phases(learner.state, task, learner.view, g):
-        phase = learner.adapt(end_phase(whole))
-        if phase is not None:
-            images += learner.train_phase(phase, task, g, values)
-    trained = Trained(tuple(values), images, time.perf_counter() - started)
+    phases = learner.method.end_phases(learner.state, task, learner.view, g)
+    trained = learner.train_phases(map(end_phase, phases), task, g)
     learner.method.end(learner.state, task, learner.view, g)
     return trained
 

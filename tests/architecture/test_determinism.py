@@ -29,6 +29,6 @@ def test_draws_take_a_generator_from_a_named_stream() -> None:
                 assert call.rsplit(".", 1)[1] in NUMPY, f"{name(path)}:{line}"
 
 
-def test_the_learner_owns_the_only_backward() -> None:
+def test_the_step_owns_the_only_backward() -> None:
     found = [name(p) for p in RUN_FILES for _, call in calls(p) if call.endswith(".backward")]
-    assert found == ["cl_core/training/learner.py"]
+    assert found == ["cl_core/training/step.py"]
