@@ -36,6 +36,8 @@ class BiC(Method):
     Every seen class has as many validation images, part of its exemplar budget. Those of new classes are
     drawn before stage 1, which leaves them out. Those of the first task's classes are drawn after it, from
     rows that were trained on, so that the first task is the plain one. The correction is then biased low.
+    Herding reads normalised features and ranks a class once; the official code takes features as they are and
+    ranks old exemplars again at every task.
     """
 
     name, title = "bic", "BiC"
@@ -68,9 +70,7 @@ class BiC(Method):
         beta_l2: float = hp(
             0.1, Float(0.0, 1.0), searched=False, doc="weight of beta^2/2 in stage 2 (official code)"
         )
-        bias_layers: str = option(
-            "single_last", "per_task", acts_from=2, doc="groups of classes with a correction"
-        )
+        bias_layers: str = option("single_last", "per_task", acts_from=2, doc="classes with a correction")
 
     def check(self, sizes: tuple[int, ...], shape: tuple[int, int, int]) -> None:
         self.hp.check_budget(sum(sizes), math.prod(shape), at_least=2)

@@ -32,7 +32,8 @@ class EEIL(Method):
     Stage 1 trains on new data and exemplars; then its network is frozen and herds the new classes. Stage 2
     trains on equally many images per class and distils the new head from the frozen network. `kd` carries
     T^2, so the paper's weight 1 at T = 2 is 0.25 here. The paper stores twelve variants of each image; here
-    the data set's augmentation replaces them, with longer stages (90 + 40 epochs, not 40 + 30).
+    the data set's augmentation replaces them, with longer stages (90 + 40 epochs, not 40 + 30). A shrinking
+    memory drops the last of its ranking, as in the paper; the official code drops at random.
     """
 
     name, title = "eeil", "End-to-End Incremental Learning"

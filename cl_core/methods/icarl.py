@@ -40,6 +40,9 @@ class ICaRL(Method):
     In the BCE form (the paper) the old outputs learn from the teacher, not from an exemplar's label, unless
     `distill` is off. The CE form is a common variant: cross-entropy over all seen classes, and softened
     distillation. The official CIFAR net has no ReLU before the pooling, so the sigmoid family has none.
+    Weight decay acts on all parameters, officially on the weights of layers alone. A class has no output
+    before its task; the official code trains those of future classes towards zero. Herding picks no image
+    twice.
     """
 
     name, title = "icarl", "iCaRL"

@@ -39,7 +39,8 @@ class IL2A(Method):
     The head rows of the pairs last for one task, and pairs never answer. L_sem draws as many old classes as
     a batch has images, and trains the head alone. Tau divides after the variance is added, as in the official
     code, so L_sem is no upper bound of the expected cross-entropy. The official student forwards twice per
-    step from the second task on, here once.
+    step from the second task on, here once. Its covariances are mixed up from the third task on, and its
+    prototypes lack the last incomplete batch; here neither.
     """
 
     name, title = "il2a", "IL2A"

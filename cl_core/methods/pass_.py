@@ -36,7 +36,8 @@ class PASS(Method):
     Output 4c + r is class c turned r times. The head that answers holds r = 0, the side head "rotated" the
     others. A prototype stays as it was at the end of its own task, and its loss trains the heads alone.
     Student and teacher see the same 4B views in one forward each. The official student forwards twice from
-    the second task on: the same loss, but BatchNorm's statistics move twice per step.
+    the second task on: the same loss, but BatchNorm's statistics move twice per step. Every image counts in a
+    prototype; the official code drops the last incomplete batch.
     """
 
     name, title = "pass", "PASS"

@@ -32,7 +32,8 @@ class PRAKA(Method):
     The side head "rotated" has 4n outputs, 4c + r for class c turned r times. The head that answers sees
     unrotated images alone. The target of both KL terms has no gradient, and temperature 1. A prototype mixes
     with the feature of any of the 4B views, without gradient. The official schedule, T_max 32 in 100 epochs,
-    is `recipe.period: 0.32`; by default the rate falls once.
+    is `recipe.period: 0.32`; by default the rate falls once. Every image counts in a prototype; the official
+    code drops the last incomplete batch.
     """
 
     name, title = "praka", "PRAKA"

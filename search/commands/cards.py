@@ -89,6 +89,7 @@ def method_card(name: str) -> dict[str, Any]:
         "title": cls.title,
         "paper": cls.paper,
         "equation": cls.equation,
+        "says": " ".join((inspect.getdoc(cls) or "").split()),
         "paradigm": cls.paradigm,
         "level": cls.level,
         "kind": cls.kind,
