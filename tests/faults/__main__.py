@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -26,6 +27,7 @@ def main() -> None:
     def say(line: dict[str, Any]) -> None:
         print(json.dumps(line), flush=True)
 
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # nodes and disks have to go
     began = time.monotonic()
     place = Path(tempfile.mkdtemp(prefix="faults-"))
     campaign = Campaign(place, asked.seed, say, asked.way or ["local", "ray", "cluster"], asked.most)

@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.disk import Disk
-from tests.faults.kinds import FAULTS, REFUSED, Fault, Scene, restore
+from tests.faults.kinds import FAULTS, Fault, Scene, restore
 from tests.faults.nodes import Nodes
-from tests.faults.sweep import WAYS, Sweep
+from tests.faults.sweep import WAYS, Ended, Sweep
 
 Say = Callable[[dict[str, Any]], None]
+REFUSALS = ("must be writable", "is damaged")  # a full disk, and what a command that works finds damaged
 TRIES = 8  # commands until a sweep without further faults must have ended
 
 
 class Campaign:
     """Faults drawn from `seed`; `say` gets a line for each fault and each sweep. `place` is a short path.
 
-    A sweep gets up to `most` faults, then ends undisturbed.
+    A sweep gets up to `most` faults, then ends undisturbed. `short` ones have few trials.
     """
 
     def __init__(
@@ -34,8 +35,10 @@ class Campaign:
         say: Say,
         ways: Sequence[str] = tuple(WAYS),
         most: int = 8,
+        short: bool = False,
     ) -> None:
         self.place, self.seed, self.say, self.ways, self.most = place, seed, say, ways, most
+        self.short = short
         self.losses: list[str] = []
         self.faults = 0
         self._whole: dict[str, Path] = {}
@@ -61,7 +64,7 @@ class Campaign:
         place = self.place / f"sweep-{number}"
         disk, began = Disk(place / "run"), time.monotonic()
         nodes = self._nodes if way == "cluster" else None
-        sweep = Sweep(place, way, nodes.address if nodes else None)
+        sweep = Sweep(place, way, nodes.address if nodes else None, self.short)
         scene = Scene(sweep, disk, draw, nodes)
         loss: str | None = None
         inflicted = 0
@@ -103,14 +106,12 @@ class Campaign:
                 return None
         return f"it has not ended after {TRIES} commands"
 
-    def _judged(self, scene: Scene, end: Any) -> bool:
+    def _judged(self, scene: Scene, end: Ended) -> bool:
         """Note a loss in the end of a command; tell whether the sweep has ended."""
         loss = end.loss
-        if end.code == 2 and loss is None:
-            allowed = any(path.name in REFUSED for path in scene.damaged)
-            if not allowed and not restore(scene) and "is damaged" not in end.last:
-                loss = f"it was refused: {end.last}"
-            restore(scene)
+        if end.code == 2 and loss is None and not restore(scene):
+            known = any(text in end.last for text in REFUSALS)
+            loss = None if known else f"it was refused: {end.last}"
         if loss is not None:
             self.losses.append(loss)
             self.say({"loss": loss, "way": scene.sweep.way, "output": end.output[-3000:]})
@@ -120,7 +121,7 @@ class Campaign:
         """Return the folder of an undisturbed run in one process, which is made once for each study."""
         study = "local" if way == "local" else "ray"
         if study not in self._whole:
-            sweep = Sweep(self.place / f"whole-{study}", way)
+            sweep = Sweep(self.place / f"whole-{study}", way, short=self.short)
             sweep.start("run", str(sweep.file), "--out", str(sweep.folder), "--local")
             end = sweep.end()
             if end.code:
@@ -148,18 +149,10 @@ def _moment(sweep: Sweep, draw: random.Random) -> str:
 @contextlib.contextmanager
 def _ended(sweep: Sweep, disk: Disk) -> Iterator[None]:
     """End what a sweep has started, and give its disk back."""
-    groups: set[int] = set()
-    start = sweep.start
-
-    def noted(*words: str) -> None:
-        start(*words)
-        groups.add(sweep.pid)
-
-    sweep.start = noted  # type: ignore[method-assign]
     try:
         yield
     finally:
-        for group in groups:
+        for group in sweep.groups:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)
         disk.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -213,11 +212,6 @@ def restore(scene: Scene) -> list[str]:
             names.append(path.name)
     scene.damaged.clear()
     return names
-
-
-def swept(path: Path) -> None:
-    """Remove a sweep that was equal."""
-    shutil.rmtree(path, ignore_errors=True)
 
 
 RAY = ("ray", "cluster")

@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.faults.processes import descendants, end_tree, named, send
 
 STARTING = 90.0  # seconds
+ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "token"}
 
 
 class Nodes:
@@ -35,7 +36,7 @@ class Nodes:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words]
         return subprocess.Popen(
             [*before, *command, "--object-store-memory=80000000"],
-            env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"},
+            env={**os.environ, **ENVIRONMENT},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

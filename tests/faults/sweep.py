@@ -26,8 +26,8 @@ ROOT = Path(__file__).parents[2]
 WAYS: dict[str, list[str]] = {"local": ["--local"], "ray": [], "cluster": []}
 
 
-def study(way: str) -> dict[str, Any]:
-    """Two cells of five trials, two of which confirm; a few seconds of training.
+def study(way: str, short: bool = False) -> dict[str, Any]:
+    """Two cells of seven trials, two of which confirm; with `short`, of two. Seconds of training.
 
     In one process every number is the same again, so there trials are learnt from and stopped. At two at a
     time only a random search is.
@@ -39,8 +39,8 @@ def study(way: str) -> dict[str, Any]:
         "scenarios": ["B0-5tasks"],
         "methods": {"lwf": None, "icarl": {"loss": "ce", "exemplars_per_class": 3}},
         "recipe": {"epochs": 2, "increment": {"lr": {"float": [0.01, 0.2], "log": True}}},
-        "search": {"trials": 7, **(learnt if way == "local" else {"sampler": "random"})},
-        "protocol": {"confirm": {"top": 1, "orders": 1}, "spread": 1},
+        "search": {"trials": 2 if short else 7, **(learnt if way == "local" else {"sampler": "random"})},
+        "protocol": {"confirm": None if short else {"top": 1, "orders": 1}, "spread": 1},
         "resources": {"cpu": 1, "gpu": 0, "concurrent": 1 if way == "local" else 2},
         "budget": {"grace": "2s"},
     }
@@ -68,15 +68,17 @@ class Sweep:
     place: Path
     way: str
     address: str | None = None
+    short: bool = False
     process: subprocess.Popen[bytes] | None = None
     commands: int = 0
     failed: bool = False  # the last command named failed runs
+    groups: list[int] = field(default_factory=list)  # of the processes that its commands have started
     _begun: float = field(default=0.0, repr=False)
 
     def __post_init__(self) -> None:
         self.place.mkdir(parents=True, exist_ok=True)
         self.file = self.place / "storm.yaml"
-        self.file.write_text(yaml.safe_dump(study(self.way)))
+        self.file.write_text(yaml.safe_dump(study(self.way, self.short)))
 
     @property
     def folder(self) -> Path:
@@ -90,7 +92,7 @@ class Sweep:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         environment.pop("RAY_ADDRESS", None)
         if self.address is not None and self.way == "cluster":
-            environment["RAY_ADDRESS"] = self.address
+            environment |= {"RAY_ADDRESS": self.address, "RAY_AUTH_MODE": "token"}
         self.output = self.place / f"output-{self.commands}"
         self.commands += 1
         with self.output.open("wb") as file:
@@ -103,6 +105,7 @@ class Sweep:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self.groups.append(self.process.pid)
         self._begun = time.monotonic()
 
     @property

@@ -1,0 +1,26 @@
+"""The short form of the campaign: a few faults, and the tables of an undisturbed run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.campaign import Campaign
+
+KINDS = {
+    "local": ["driver killed", "part damaged", "journal torn", "file size limited"],
+    "ray": ["worker killed", "driver killed"],
+}
+
+
+@pytest.mark.parametrize(("way", "count"), [("local", 4), ("ray", 2)])
+def test_a_sweep_with_faults_has_the_tables_of_an_undisturbed_one(
+    way: str, count: int, tmp_path: Path
+) -> None:
+    lines: list[dict[str, Any]] = []
+    campaign = Campaign(tmp_path, seed=5, say=lines.append, ways=[way], most=count, short=True)
+    campaign.run(count, KINDS[way])
+    assert campaign.losses == [], lines
+    assert campaign.faults == count
