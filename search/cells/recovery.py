@@ -25,6 +25,7 @@ from search.storage.repair import set_aside
 from search.storage.studies import Studies, open_studies
 from search.worker.job import Answer
 from spaces.resolved.cell import Cell
+from spaces.resolved.run_spec import RunSpec
 from spaces.resolved.study import ResolvedStudy
 from spaces.space.space import Values
 
@@ -95,8 +96,8 @@ class Recovery:
             if status == "failed" and (self.retry_failed or (row["ended"] or 0.0) < begun):
                 continue  # the failure that is being retried
             values = [row[name] for name in self.study.objectives]
-            self._report(cell, trial, run, row)
-            tasks, known = row["tasks_done"] or 0, row[INCREMENTS]
+            tasks, known = int(row["tasks_done"] or 0), row[INCREMENTS]
+            self.catch_up(cell, trial, run, tasks, status)
             answer = Answer(spec.run, tasks - 1, cell.cell.tasks, values, status, row["error"], known)
             cell.end_run(trial, run, answer)
             task = cell.audited_task(trial, run)
@@ -115,19 +116,19 @@ class Recovery:
             for row in rows
         )
 
-    def _report(self, cell: CellStudy, trial: Trial, run: int, row: Mapping[str, Any]) -> None:
-        """Report the values of an ended run that the studies do not have, from its rows."""
-        if trial.status != "running":
+    def catch_up(self, cell: CellStudy, trial: Trial, run: int, done: int, ended: str = "") -> None:
+        """Report the values of a run's first `done` tasks that the studies do not have, from its rows.
+
+        They were lost with the studies, perhaps before the run ended as `ended`; later trials are compared
+        with them.
+        """
+        first = run * cell.cell.tasks
+        missing = [task for task in range(1, done) if first + task not in trial.course.values]
+        if trial.status != "running" or not missing:
             return
-        last = int(row["tasks_done"] or 0) - 1
-        missing = [t for t in range(1, last + 1) if run * cell.cell.tasks + t not in trial.course.values]
-        if not missing:
-            return
-        known = increments_of(self.folder, row, cell.cell.sizes)
+        known = increments_of(self.folder, trial.specs[run], cell.cell.sizes)
         for task in missing:
-            if task >= len(known):
-                return
-            if cell.report(trial, run, task, known[task]) and row["status"] == "stopped":
+            if task >= len(known) or (cell.report(trial, run, task, known[task]) and ended == "stopped"):
                 return
 
 
@@ -147,11 +148,11 @@ def trials_in_rows(
     return found
 
 
-def increments_of(folder: Path, row: Mapping[str, Any], sizes: Sequence[int]) -> list[float | None]:
+def increments_of(folder: Path, spec: RunSpec, sizes: Sequence[int]) -> list[float | None]:
     """Return the accuracy over the increments after each task; an empty list if the run's rows are gone.
 
-    `row` is the run's row of the table `runs`, `sizes` are the classes of each task.
+    `sizes` are the classes of each task.
     """
-    rows = {table: read_rows(folder, table, row["run"], merged=True) for table in ("tasks", "confusion")}
-    confusions = primary_confusions(rows, tuple(sizes), str(row["split"]))
+    rows = {table: read_rows(folder, table, spec.run, merged=True) for table in ("tasks", "confusion")}
+    confusions = primary_confusions(rows, tuple(sizes), spec.measured)
     return [summary(confusions[: t + 1], sizes[: t + 1])[INCREMENTS] for t in range(len(confusions))]

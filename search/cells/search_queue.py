@@ -176,6 +176,7 @@ class SearchQueue:
         cell = self.cells[trial.cell]
         if trial.lost:  # it ends where it ended before
             return trial.running * cell.cell.tasks + task >= max(trial.course.values)
+        self._recovery.catch_up(cell, trial, trial.running, done=task)
         return trial.status == "running" and cell.report(trial, trial.running, task, increments)
 
     def done(self, answer: Answer) -> None:

@@ -49,7 +49,11 @@ class _SealedFile(JournalFileBackend):
             size = 0
         if size < self._size:
             raise DamagedStudies(self._path, f"{self._size - size} bytes were lost while a command worked")
-        super().append_logs([_sealed(log) for log in logs])
+        try:
+            super().append_logs([_sealed(log) for log in logs])
+        except RuntimeError as error:  # its lock could not be freed, which hides what the disk said
+            hidden = error.__context__
+            raise (hidden if isinstance(hidden, OSError) else error) from error
         self._size = self._path.stat().st_size
 
 

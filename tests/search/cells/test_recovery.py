@@ -82,6 +82,29 @@ def test_a_run_goes_on_bit_for_bit_without_its_journal(
         assert sum("optuna.journal was damaged (line" in note for note in notes) == 1
 
 
+def test_a_run_under_way_has_all_its_values_in_a_journal_made_anew(
+    straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, keep, seen = tmp_path / "run", SearchQueue.report, list[int]()
+
+    def report(queue: SearchQueue, run: str, task: int, increments: float | None) -> bool:
+        seen.append(task)
+        stop = keep(queue, run, task, increments)
+        if len(seen) == 8:
+            raise KeyboardInterrupt
+        return stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SearchQueue, "report", report)
+        with pytest.raises(KeyboardInterrupt):
+            run_study(REAL, folder, ["search.trials=7"], local=True)
+    assert seen[-1] == 3  # it resumes there, so its trainer has no more to say of the tasks before
+    (folder / JOURNAL).unlink()
+    run_study(REAL, folder, ["search.trials=7"], local=True)
+    assert [told_by(t) for t in trials_in(folder, LWF)] == [told_by(t) for t in trials_in(straight, LWF)]
+    assert equal(straight, folder), equal(straight, folder)
+
+
 def test_a_stopped_run_whose_rows_are_damaged_ends_where_it_ended(straight: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(straight, tmp_path / "run")
     stopped = [trial for trial, row in run_rows(folder).items() if row["status"] == "stopped"]

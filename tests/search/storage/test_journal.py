@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -92,6 +93,20 @@ def test_a_journal_that_loses_lines_while_it_is_written_to_is_damaged(tmp_path: 
     study.ask(PARAMS)
     path.write_bytes(whole[:100])
     with pytest.raises(DamagedStudies, match="bytes were lost while a command worked"):
+        study.ask(PARAMS)
+
+
+def test_a_disk_that_keeps_the_lock_is_named_and_not_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = journal_with_trials(tmp_path, 1)
+    study = optuna.load_study(study_name="cell", storage=open_file(path), sampler=_random())
+
+    def refuse(source: str, target: str) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(OSError, match="Read-only file system"):
         study.ask(PARAMS)
 
 

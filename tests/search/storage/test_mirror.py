@@ -16,9 +16,10 @@ from search.cells.search_queue import SearchQueue
 from search.storage import file_systems, mirror
 from search.storage.file_systems import network_type, own_place
 from search.storage.studies import check_storage
+from spaces.resolved.run_spec import RunSpec
 from spaces.study.storage import StoragePart
 from tests.search.jobs.test_steering import begun
-from tests.search.simulation import TASKS, Driver, told
+from tests.search.simulation import TASKS, Driver, told, worth
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
 
@@ -94,8 +95,8 @@ def kept(study: Any, folder: Path, optuna: str, **search: Any) -> Any:
 def test_a_run_goes_on_here_and_on_another_machine(
     optuna: str, name: str, study: Any, tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def simulated(folder: Path, row: dict[str, Any], sizes: Sequence[int]) -> list[float | None]:
-        value = row["objective"]
+    def simulated(folder: Path, spec: RunSpec, sizes: Sequence[int]) -> list[float | None]:
+        value = worth(spec)
         return [None, *(value * (1 - 0.1 * (TASKS - 1 - task) / TASKS) for task in range(1, TASKS))]
 
     monkeypatch.setattr("search.cells.recovery.increments_of", simulated)  # simulated runs leave no counts
