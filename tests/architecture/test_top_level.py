@@ -39,7 +39,7 @@ def test_the_tests_mirror_the_packages() -> None:
     folders = {
         p.relative_to(ROOT / "tests").parts[0] for p in TESTS if len(p.relative_to(ROOT / "tests").parts) > 1
     }
-    assert folders <= {*PACKAGES, "contracts", "architecture", "benchmarks", "faults"}
+    assert folders <= {*PACKAGES, "contracts", "architecture", "benchmarks", "faults", "fuzz"}
     names = [p.name for p in TESTS if p.name.startswith("test_")]
     assert len(names) == len(set(names)), "two test files of one name"
 
