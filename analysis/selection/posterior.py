@@ -127,15 +127,18 @@ def given(
     order: Index,
     value: Floats,
     known: Floats,
-    noise: Floats,
+    noise: float,
     amplitudes: Amplitudes,
     default: int,
+    correlation: Floats | None = None,
 ) -> tuple[float, Floats, Floats]:
     """Return the restricted log-likelihood, and mean and variance [T] of the differences.
 
-    `known` [n, n] is the covariance of what class orders and rows add, `noise` [n, n] that of the noise.
+    `known` [n, n] is the covariance of what class orders and rows add, `noise` the variance of the noise. The
+    noise of two runs is independent without a `correlation` [n, n].
     """
-    prior, whole = amplitudes.trials, _covariance(trial, order, known, amplitudes) + noise
+    correlation = np.eye(len(value)) if correlation is None else correlation
+    prior, whole = amplitudes.trials, _covariance(trial, order, known, amplitudes) + noise * correlation
     return _given(trial, value, whole, prior, default, np.arange(len(prior)))
 
 

@@ -1,9 +1,10 @@
-"""Reuse of trainings by iCaRL: four buffer sizes and two classifiers, on digits or on an image folder.
+"""Reuse of trainings: four buffer sizes and two classifiers, on digits or on an image folder.
 
-Image-steps: a grid of buffers and classifiers, each trial trained alone, with shared base checkpoints, and
-with `search.reuse`. Quality: random searches in a record of trainings, each judged on test rows, that train
-equally much. One keeps the published classifier, one draws it, one evaluates both on every network. Noise:
-how far the accuracies of the two classifiers vary together when the same values are trained with other seeds.
+Image-steps: iCaRL on a grid of buffers and classifiers, each trial trained alone, with shared base
+checkpoints, and with `search.reuse`. Quality: random searches in a record of trainings, each judged on test
+rows, that train equally much. One keeps the published classifier, one draws it, one evaluates both on every
+network. Noise: how far the accuracies of the two classifiers vary together when the same values are trained
+with other seeds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import tempfile
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,22 @@ from cl_core.training.trainer import Training
 
 METRIC = "average_incremental_accuracy"
 BUFFERS, CLASSIFIERS = (5, 10, 20, 50), ("nearest-mean", "head")
-LOSSES = ("bce", "ce")
+
+
+class Variant(NamedTuple):
+    """A method with fixed values, its searched weight and the place of its published classifier."""
+
+    method: str
+    hp: Mapping[str, Value]
+    weight: str
+    published: int
+
+
+VARIANTS = {
+    "iCaRL": Variant("icarl", {"loss": "bce"}, "old_weight", 0),
+    "iCaRL, cross-entropy": Variant("icarl", {"loss": "ce"}, "kd_weight", 0),
+    "LUCIR": Variant("lucir", {}, "margin_weight", 1),
+}
 SCENARIOS = ("B0-5tasks", "B5-5tasks")  # five equal tasks, and half of the classes first
 DRAWN = 10  # trainings of a record, the published values among them
 TRAINED = (2, 4, 8)  # trainings of a search
@@ -48,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class Trainer:
-    """Trains iCaRL on one data set; counts the image-steps of what it trains."""
+    """Trains on one data set; counts the image-steps of what it trains."""
 
     def __init__(self, spec: DataSpec, folder: Path) -> None:
         self.spec, self.data, self.store = spec, load(spec), CheckpointStore(folder)
@@ -56,6 +72,7 @@ class Trainer:
 
     def train(
         self,
+        variant: Variant,
         hp: Mapping[str, Value],
         scenario: str = SCENARIOS[0],
         lr: float = LR,
@@ -65,10 +82,10 @@ class Trainer:
     ) -> Values:
         """Train a trial; return the metric of both classifiers on validation and on test rows."""
         configuration = Configuration(
-            method="icarl",
+            method=variant.method,
             data=self.spec,
             scenario=parse_scenario(scenario),
-            hp=hp,
+            hp={**variant.hp, **hp},
             recipe={**RECIPE, "increment": {"lr": lr}},
             net=NET,
             seed=seed,
@@ -96,29 +113,28 @@ def image_steps(spec: DataSpec, scenario: str) -> Figures:
             trainer = Trainer(spec, Path(folder))
             for exemplars, classifier in product(BUFFERS, CLASSIFIERS):
                 hp = {"exemplars_per_class": exemplars, "classifier": classifier}
-                trainer.train(hp, scenario, share=share, reuse=reuse)
+                trainer.train(VARIANTS["iCaRL"], hp, scenario, share=share, reuse=reuse)
             out[name] = trainer.images
     out["shared_base_over_reuse"] = round(out["shared_base"] / out["reuse"], 3)
     out["alone_over_reuse"] = round(out["alone"] / out["reuse"], 3)
     return out
 
 
-def record(trainer: Trainer, loss: str, exemplars: int) -> Values:
+def record(trainer: Trainer, variant: Variant, exemplars: int) -> Values:
     """Return the metric [trainings, classifiers] by split of random values; the first are the published."""
     rng = np.random.default_rng(exemplars)
-    weight = "old_weight" if loss == "bce" else "kd_weight"
     found = []
     for number in range(DRAWN):
-        hp: dict[str, Value] = {"loss": loss, "exemplars_per_class": exemplars}
+        hp: dict[str, Value] = {"exemplars_per_class": exemplars}
         lr = LR
         if number:
-            hp[weight] = float(np.exp(rng.uniform(np.log(0.1), np.log(10))))
+            hp[variant.weight] = float(np.exp(rng.uniform(np.log(0.1), np.log(10))))
             lr = float(np.exp(rng.uniform(np.log(2e-4), np.log(2e-2))))
-        found.append(trainer.train(hp, lr=lr))
+        found.append(trainer.train(variant, hp, lr=lr))
     return {split: np.array([one[split] for one in found]) for split in ("val", "test")}
 
 
-def searches(known: Values, trained: int, rng: np.random.Generator) -> dict[str, float]:
+def searches(known: Values, published: int, trained: int, rng: np.random.Generator) -> dict[str, float]:
     """Return the mean metric on test rows of what searches of `trained` trainings select."""
     out: dict[str, list[float]] = {"fixed": [], "drawn": [], "reused": []}
     for _ in range(REDRAWS):
@@ -126,18 +142,18 @@ def searches(known: Values, trained: int, rng: np.random.Generator) -> dict[str,
         drawn = rng.integers(len(CLASSIFIERS), size=trained)
         val, test = known["val"][some], known["test"][some]
         rows = np.arange(trained)
-        out["fixed"].append(test[val[:, 0].argmax(), 0])
+        out["fixed"].append(test[val[:, published].argmax(), published])
         out["drawn"].append(test[rows, drawn][val[rows, drawn].argmax()])
         out["reused"].append(test.ravel()[val.ravel().argmax()])
     return {name: float(np.mean(values)) for name, values in out.items()}
 
 
 def shared_noise(trainer: Trainer) -> float:
-    """Return the correlation of both classifiers' accuracies over seeds, pooled over losses and buffers."""
+    """Return the correlation of both classifiers' accuracies over seeds, pooled over methods and buffers."""
     apart = []
-    for loss, exemplars in product(LOSSES, BUFFERS[1:3]):
-        hp: dict[str, Value] = {"loss": loss, "exemplars_per_class": exemplars}
-        values = np.array([trainer.train(hp, seed=seed)["test"] for seed in range(SEEDS)])
+    for variant, exemplars in product(VARIANTS.values(), BUFFERS[1:3]):
+        hp: dict[str, Value] = {"exemplars_per_class": exemplars}
+        values = np.array([trainer.train(variant, hp, seed=seed)["test"] for seed in range(SEEDS)])
         apart.append(values - values.mean(axis=0))
     return float(np.corrcoef(np.concatenate(apart).T)[0, 1])
 
@@ -152,13 +168,13 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(spec, Path(folder))
         out["quality"] = {}
-        for loss in LOSSES:
-            records = [record(trainer, loss, exemplars) for exemplars in BUFFERS]
+        for name, variant in VARIANTS.items():
+            records = [record(trainer, variant, exemplars) for exemplars in BUFFERS]
             rng = np.random.default_rng(0)
             for trained in TRAINED:
-                found = [searches(known, trained, rng) for known in records]
-                means = {name: round(float(np.mean([one[name] for one in found])), 4) for name in found[0]}
-                out["quality"][f"{loss}, {trained} trainings"] = means
-                print(f"reuse: {loss}, {trained} trainings: {means}", file=sys.stderr)
+                found = [searches(known, variant.published, trained, rng) for known in records]
+                means = {way: round(float(np.mean([one[way] for one in found])), 4) for way in found[0]}
+                out["quality"][f"{name}, {trained} trainings"] = means
+                print(f"reuse: {name}, {trained} trainings: {means}", file=sys.stderr)
         out["shared_noise"] = round(shared_noise(trainer), 3)
     return out

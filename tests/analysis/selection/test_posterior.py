@@ -21,7 +21,7 @@ def test_given_the_amplitudes_the_difference_of_two_trials_is_the_shrunk_mean_di
     trial, order = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
     value = np.array([1.0, 3.0, 1.0, 5.0])
     two, orders = Amplitudes(np.eye(2), np.zeros((2, 2))), 1e4 * (order[:, None] == order)
-    _, mean, spread = given(trial, order, value, orders, np.eye(len(value)), two, 0)
+    _, mean, spread = given(trial, order, value, orders, 1.0, two, 0)
     assert mean == pytest.approx([0.0, 2.0], abs=0.01)
     assert spread == pytest.approx([0.0, 2 / 3], rel=0.01)
 
@@ -36,7 +36,7 @@ def test_an_error_of_the_rows_is_not_lessened_by_more_class_orders() -> None:
         trial, order = np.tile([0, 1], orders), np.repeat(np.arange(orders), 2)
         known = 1.0 * np.outer(trial, trial) + 1e4 * (order[:, None] == order)
         two = Amplitudes(np.eye(2), np.zeros((2, 2)))
-        _, mean, spread = given(trial, order, 3.0 * trial, known, 1e-8 * np.eye(len(trial)), two, 0)
+        _, mean, spread = given(trial, order, 3.0 * trial, known, 1e-8, two, 0)
         assert mean == pytest.approx([0.0, 2.0], rel=0.01)
         assert spread == pytest.approx([0.0, 2 / 3], rel=0.01)
 
@@ -48,7 +48,7 @@ def test_two_trials_of_one_training_differ_by_less_noise() -> None:
     """
     pair, two = np.arange(2), Amplitudes(np.eye(2), np.zeros((2, 2)))
     for noise, expected in ((np.array([[1, 0.5], [0.5, 1]]), (2, 2 / 3)), (np.eye(2), (1.5, 1))):
-        _, mean, spread = given(pair, 0 * pair, 3.0 * pair, np.zeros((2, 2)), noise, two, 0)
+        _, mean, spread = given(pair, 0 * pair, 3.0 * pair, np.zeros((2, 2)), 1.0, two, 0, noise)
         assert (mean[1], spread[1]) == pytest.approx(expected)
     value = np.array([0.0, 0.1, 0.3, 0.2])
     apart = posterior(np.arange(4), np.zeros(4, int), value)
@@ -69,7 +69,7 @@ def test_the_restricted_likelihood_is_that_of_contrasts() -> None:
                 np.zeros(3, int),
                 value,
                 np.zeros((3, 3)),
-                0.5 * np.eye(3),
+                0.5,
                 Amplitudes(a**2 * np.eye(3), np.zeros((3, 3))),
                 0,
             )[0]
