@@ -1,4 +1,4 @@
-"""The verbs for run folders: report, gather, prune, compare, advise, export."""
+"""The verbs for run folders: report, track, gather, prune, compare, advise, export."""
 
 from __future__ import annotations
 
@@ -53,6 +53,28 @@ def report(
             if out is None:
                 return
         typer.echo(f"report: {write_report(folders[0] if len(folders) == 1 else folders, out)}")
+
+
+@app.command()
+def track(
+    folder: Folder,
+    to: Annotated[str, typer.Option("--to", metavar="TOOL", help="The tool: tensorboard, mlflow or wandb.")],
+    into: Annotated[
+        str | None,
+        typer.Option(
+            "--into",
+            metavar="PLACE",
+            help="A folder, for mlflow also a tracking URI (default: tracking/TOOL in the run folder).",
+        ),
+    ] = None,
+) -> None:
+    """Show ended runs in TensorBoard, MLflow or Weights & Biases. Repeat it to add new ones."""
+    with errors():
+        from analysis.tracking.track import track as verb
+
+        found = verb(folder, to, into, typer.echo)
+        typer.echo(f"{found.written} runs written, {found.known} there before: {found.place}")
+        typer.echo(found.look)
 
 
 @app.command()

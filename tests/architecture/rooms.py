@@ -58,6 +58,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         "report",
         "views",
         "paper",
+        "tracking",
         "__init__.py",
         "testing.py",
         "examples",

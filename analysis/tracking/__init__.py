@@ -1,0 +1,1 @@
+"""Runs of a lake in the tools that people watch experiments with: TensorBoard, MLflow, Weights & Biases."""
