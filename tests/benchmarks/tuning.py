@@ -17,11 +17,13 @@ selection is more than .005 below the default. On the few class orders that are 
 differ as well. So `worse_on_all` counts the same on the test rows of all recorded class orders.
 `standardised_error_sd_at_30` is the standard deviation of the errors of confirmed trials, each the posterior
 mean minus the gain on all class orders, in posterior standard deviations. It is 1 where intervals hold.
+`work_for_our_gain_at_30` is the budget with which `today` gains as much as `ours` at 30, over 30. It is
+between the least and the largest budget over 30, also where `today` would need less, or more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from itertools import product
 from typing import NamedTuple
@@ -89,7 +91,15 @@ def of_cell(cell: Recorded, seeds: int, budgets: tuple[int, ...]) -> Figures:
         out[figure] = out[f"{OURS}_{figure}"]
     out["oracle_gain"] = out[f"{OURS}_oracle_gain_at_30"]
     out["standardised_error_sd_at_30"] = standardised_error(cell, 30, seeds)
+    gains = {budget: out[f"today_gain_at_{budget}"] for budget in budgets}
+    out["work_for_our_gain_at_30"] = budget_for(out["gain_at_30"], gains) / 30
     return out
+
+
+def budget_for(gain: float, gains: Mapping[int, float]) -> float:
+    """Return the budget for a gain, between the budgets of `gains` that are nearest to it."""
+    best = np.maximum.accumulate(list(gains.values()))  # a smaller budget that gains more is enough
+    return float(np.interp(gain, best, list(gains)))
 
 
 def judged(cell: Recorded, selected: int, orders: Index) -> tuple[float, float, float]:

@@ -44,3 +44,11 @@ def test_a_budget_too_small_to_confirm_is_searched_as_today(design: str) -> None
     draws = [tuning.DESIGNS[name](cell, 5, np.random.default_rng(3)) for name in ("today", design)]
     assert draws[0][0] == draws[1][0]
     assert draws[0][1].tolist() == draws[1][1].tolist()
+
+
+def test_the_budget_for_a_gain_lies_between_those_that_were_replayed() -> None:
+    gains = {10: 0.01, 30: 0.02, 60: 0.015, 100: 0.03}  # 60 gains less than 30, which is enough for .02
+    assert tuning.budget_for(0.015, gains) == pytest.approx(20)
+    assert tuning.budget_for(0.025, gains) == pytest.approx(80)
+    assert tuning.budget_for(0.05, gains) == 100
+    assert tuning.budget_for(0.0, gains) == 10
