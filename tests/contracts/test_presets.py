@@ -22,6 +22,7 @@ from spaces.resolved.resolve import resolve
 from spaces.resolved.study import ResolvedStudy
 from spaces.resolved.warnings import warnings_of
 from spaces.study.study_file import load_study
+from tests import costs_table
 
 CLASSES = {
     "digits": (10, 8),
@@ -336,3 +337,8 @@ def test_the_command_in_a_published_presets_header_resolves_on_ten_classes(name:
     assert study.data.name == "image-folder"
     assert resolve(study, stand_in("cifar10")).cells
     assert any(line.startswith("data.name") for line in deviations(study))
+
+
+def test_the_table_of_costs_has_every_method_of_the_survey_of_all() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", costs_table.written(), re.MULTILINE)
+    assert sorted(rows) == sorted(load_study(ALL).methods)
