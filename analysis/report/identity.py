@@ -47,6 +47,7 @@ METHOD_COLOURS = {
     "abd": "sand",
     "r_dfcil": "purple",
     "looking_back": "teal",
+    "mergan": "brown",
     "foster": "blue",
     "replay": "pink",
 }

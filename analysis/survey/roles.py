@@ -31,7 +31,7 @@ PARADIGMS: dict[str, tuple[str, ...]] = {
 FURTHER: dict[str, tuple[str, ...]] = {
     "data replay": ("gcr", "mnemonics"),
     "feature replay": ("gfr",),
-    "generated data": ("abd", "r_dfcil", "looking_back"),
+    "generated data": ("abd", "r_dfcil", "looking_back", "mergan"),
     "architecture": ("foster",),
 }
 """Other methods of the survey by paradigm. The survey's claims are about the ten."""

@@ -68,7 +68,7 @@ class GFR(Method):
             doc="epochs of the generator for one of training; official 501 for 201",
         )
         gan_width: int = hp(
-            512, Int(8, 4096), at_boundary=True, searched=False, doc="of hidden layers of both; official 512"
+            512, Int(4, 4096), at_boundary=True, searched=False, doc="of hidden layers of both; official 512"
         )
 
     def recipe(self) -> Mapping[str, Value]:

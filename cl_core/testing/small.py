@@ -37,7 +37,7 @@ BUDGET: dict[str, int] = {
     "exemplars_bytes": 48 * 192,
     "generator_width": 16,
     "recovered_per_class": 6,
-    "gan_width": 16,
+    "gan_width": 8,
 }
 
 

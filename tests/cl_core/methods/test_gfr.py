@@ -190,7 +190,7 @@ def test_each_term_trains_its_own_part_and_the_generator_moves_in_one_step_of_n(
 def test_generator_and_critic_are_kept_and_counted_and_go_on_from_there() -> None:
     finished = tiny.run("gfr")
     dim = finished.states[0]["net.head.weight"].shape[1]
-    generator, critic = build_feature_gan(dim, tiny.CLASSES, 16, torch.Generator())
+    generator, critic = build_feature_gan(dim, tiny.CLASSES, 8, torch.Generator())
     numbers = sum(p.numel() for p in (*generator.parameters(), *critic.parameters()))
     kept = [name for name in finished.states[0] if name.startswith("kept.")]
     assert {name.split(".")[1] for name in kept} == {"generator", "critic"}
