@@ -14,6 +14,7 @@ import typer
 from cl_core.errors import BadRequest, ClSearchError
 from search.cli import complete
 from search.jobs.interrupts import interrupted
+from search.remote.remote_folder import with_urls
 from search.remote.working_copy import run_folder, send_free
 from search.storage.places import is_url, local_folder
 from search.storage.trouble import is_storage
@@ -156,14 +157,15 @@ def errors(again: str | None = None) -> Iterator[None]:
 
 def fail(message: str, code: int) -> None:
     """Print an error on stderr, in one line without passwords, and exit."""
-    typer.echo(f"error: {without_passwords(' '.join(message.split()))}", err=True)
+    line = with_urls(" ".join(message.split()))
+    typer.echo(f"error: {without_passwords(line)}", err=True)
     raise typer.Exit(code)
 
 
 def note(lines: Sequence[str]) -> None:
     """Print notes on stderr."""
     for line in lines:
-        typer.echo(f"note: {line}", err=True)
+        typer.echo(f"note: {with_urls(line)}", err=True)
 
 
 def say_json(value: Any) -> None:

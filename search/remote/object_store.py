@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import random
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,14 +27,21 @@ if TYPE_CHECKING:
 _EXTRA = 'pip install "cl-search[remote]"'
 SCHEMES = ("s3", "gs", "az")
 REPEATED = 180.0  # seconds to repeat a request that the store does not answer
+FIRST = 15.0  # seconds to repeat the first one of a command
 REQUEST = 30.0  # seconds until one request counts as unanswered
 REQUESTS = 8  # requests at a time
+LONGEST = 5.0  # seconds between two requests of which the first is not answered, at most
+_REFUSED = re.compile(r"status code: 4(?!08|29)\d\d")
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
 class StoreError(ClSearchError):
     """The object store does not answer, or refuses. What was written there stays."""
+
+
+class _Unanswered(StoreError):
+    """The store may answer when it is asked again."""
 
 
 class Conflict(Exception):
@@ -81,11 +90,13 @@ def checked_url(given: object) -> str:
 class ObjectStore:
     """The objects below one URL, by name. Every method raises StoreError.
 
-    Objects may be read and written by several threads.
+    Objects may be read and written by several threads. A request that is not answered is repeated for
+    `seconds` (default: REPEATED).
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, seconds: float | None = None) -> None:
         self.url = checked_url(url)
+        self._seconds = REPEATED if seconds is None else seconds
         self._obstore = _library()
         self._store = _opened(self._obstore, self.url)
 
@@ -144,6 +155,17 @@ class ObjectStore:
         return _tag(self._do(put))
 
     def _do(self, request: Callable[[], _R]) -> _R:
+        end, wait = time.monotonic() + self._seconds, 0.1
+        while True:
+            try:
+                return self._once(request)
+            except _Unanswered as error:
+                if time.monotonic() + wait > end:
+                    raise StoreError(str(error)) from None
+            time.sleep(wait * random.uniform(0.5, 1.0))
+            wait = min(2 * wait, LONGEST)
+
+    def _once(self, request: Callable[[], _R]) -> _R:
         errors = self._obstore.exceptions
         try:
             return request()
@@ -156,7 +178,8 @@ class ObjectStore:
         except (errors.AlreadyExistsError, errors.PreconditionError):
             raise Conflict from None
         except (errors.BaseError, OSError, ValueError) as error:
-            raise StoreError(
+            kind = StoreError if _REFUSED.search(str(error)) else _Unanswered
+            raise kind(
                 f"{self.url} must answer and allow reading and writing ({_reason(error)}): see to the store, "
                 "the network and the credentials in the environment, and give the command again"
             ) from None
@@ -184,15 +207,8 @@ def _library() -> Any:
 
 
 def _opened(obstore: Any, url: str) -> Any:
-    retry = {
-        "max_retries": 1000,
-        "retry_timeout": timedelta(seconds=REPEATED),
-        "backoff": {
-            "init_backoff": timedelta(milliseconds=100),
-            "max_backoff": timedelta(seconds=10),
-            "base": 2,
-        },
-    }
+    # It repeats only requests that are idempotent by themselves; ours all are, so they are repeated here.
+    retry = {"max_retries": 1, "retry_timeout": timedelta(seconds=1)}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     options: Any = {"timeout": timedelta(seconds=REQUEST), "allow_http": endpoint.startswith("http://")}
     try:

@@ -276,6 +276,13 @@ def shown(folder: Path) -> str:
     return str(folder) if found is None or found.folder != folder else found.url
 
 
+def with_urls(text: str) -> str:
+    """Return a text for people, with the URL of a folder in place of the path of its copy."""
+    for folder, remote in _OPEN.items():
+        text = text.replace(str(folder), remote.url)
+    return text
+
+
 _OPEN: dict[Path, RemoteFolder] = {}  # one object a copy and process, since it knows what it has sent
 
 

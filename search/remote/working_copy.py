@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cl_core.errors import BadRequest
 from search.remote.lease import LEASE, RENEWED, Lease, is_held, read_lease
-from search.remote.object_store import StoreError
+from search.remote.object_store import FIRST, REPEATED, ObjectStore, StoreError
 from search.remote.remote_folder import RemoteFolder, copy_of, remote_at
 from search.storage.lock import held, is_active
 from search.storage.places import is_url
@@ -32,6 +32,7 @@ def run_folder(given: str | Path) -> Path:
     if not is_url(given):
         return Path(given).expanduser()
     copy = copy_of(given)
+    ObjectStore(copy.url, min(FIRST, REPEATED)).head(LEASE)  # a person waits: no long patience
     if not is_active(copy.folder):
         copy.read_mark()
         found = read_lease(copy.store)
