@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,6 @@ from search.worker.job import NO_STORAGE, UNFIT_NODE
 from search.worker.node_folder import at_stores, on_node
 from search.worker.worker import Worker
 from tests.search.jobs_by_hand import StandIn, dispatching, jobs, one_job, workspace
-
-Machine = object
 
 
 @pytest.mark.usefixtures("machine")
@@ -52,9 +51,7 @@ def test_a_run_is_continued_on_another_node_where_its_worker_died(bucket: str, t
             pass
 
 
-def test_a_node_that_does_not_reach_the_store_is_unfit(
-    bucket: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_node_that_does_not_reach_the_store_is_unfit(bucket: str, machine: Callable[[str], Path]) -> None:
     folder = run_folder(f"{bucket}/x")
     space = replace(at_stores(workspace(folder)), token=".driver-never-written")
     answer = Worker(one_job(), space).step()
@@ -63,20 +60,20 @@ def test_a_node_that_does_not_reach_the_store_is_unfit(
 
 
 def test_a_store_that_goes_away_is_no_failure_of_a_run(
-    bucket: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    bucket: str, machine: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = run_folder(f"{bucket}/x")
-    with working_in(folder):
-        worker = Worker(one_job(), workspace(folder))
-        assert worker.step().status == "running"
+    monkeypatch.setattr("search.remote.object_store.REPEATED", 0.3)
+    space = workspace(run_folder(f"{bucket}/x"))
+    worker = Worker(one_job(), space)
+    assert worker.step().status == "running"
 
-        def away(*given: object, **named: object) -> object:
-            raise OSError("it is away")
+    def away(*given: object, **named: object) -> object:
+        raise OSError("it is away")
 
-        with monkeypatch.context() as patched:
-            patched.setattr("obstore.put", away)
-            assert worker.step().status == NO_STORAGE
-        again = Worker(one_job(), workspace(folder))
-        assert again.step().task == 0
-        while not again.step().done:
-            pass
+    with monkeypatch.context() as patched:
+        patched.setattr("obstore.put", away)
+        assert worker.step().status == NO_STORAGE
+    again = Worker(one_job(), space)
+    assert again.step().task == 0
+    while not again.step().done:
+        pass
