@@ -10,6 +10,7 @@ over that task's share of the rows: 1 is unbiased.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pandas as pd
 
@@ -31,5 +32,7 @@ def bias_before_and_after_correction(results: Results, split: str = "val") -> pd
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(f"name a run folder: python -m analysis.examples.{Path(__file__).stem} runs/quickstart")
     found = bias_before_and_after_correction(open_results(sys.argv[1]))
     print("No label answers by another rule than its head." if found.empty else found.round(3).to_string())

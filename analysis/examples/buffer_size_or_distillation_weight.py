@@ -10,6 +10,7 @@ effect is the change of last accuracy per standard deviation of the logarithm. T
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -53,5 +54,7 @@ def _effects(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(f"name a run folder: python -m analysis.examples.{Path(__file__).stem} runs/quickstart")
     found = buffer_size_or_distillation_weight(open_results(sys.argv[1]))
     print("No label has searched both." if found.empty else found.round(3).to_string(index=False))

@@ -10,6 +10,7 @@ runs.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pandas as pd
 
@@ -36,4 +37,6 @@ def forgetting_by_class_age(results: Results, split: str = "val") -> pd.DataFram
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(f"name a run folder: python -m analysis.examples.{Path(__file__).stem} runs/quickstart")
     print(forgetting_by_class_age(open_results(sys.argv[1])).round(3).to_string())

@@ -35,7 +35,7 @@ def made() -> str:
         title, _, rest = str(ast.get_docstring(ast.parse(source))).partition("\n")
         told = "\n".join(line for line in rest.splitlines() if not line.startswith("    python -m")).strip()
         code = source.split('"""', 2)[2].partition("\n\nif __name__")[0]
-        for line in ("from __future__ import annotations\n\n", "import sys\n\n"):
+        for line in ("from __future__ import annotations\n\n", "import sys\nfrom pathlib import Path\n\n"):
             code = code.replace(line, "", 1)
         call = f"{path.stem}(open_results(FOLDER)).round(3)"
         cells.append(cell("markdown", f"## {title}\n\n{told}", f"{path.stem}-text"[:64]))

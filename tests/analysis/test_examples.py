@@ -58,6 +58,15 @@ def test_a_script_prints_its_table(script, kept_lake, monkeypatch, capsys):
     assert capsys.readouterr().out.strip()
 
 
+@pytest.mark.parametrize("script", scripts(), ids=lambda path: path.stem)
+def test_a_script_without_a_folder_says_in_one_line_what_it_needs(script, monkeypatch):
+    monkeypatch.setattr("sys.argv", [script.name])
+    with pytest.raises(
+        SystemExit, match=f"^name a run folder: python -m analysis.examples.{script.stem} runs/"
+    ):
+        runpy.run_path(str(script), run_name="__main__")
+
+
 def test_the_notebook_is_made_of_the_scripts_and_runs(kept_lake):
     text = NOTEBOOK.read_text(encoding="utf-8")
     assert text == made(), "renew it: python -m tests.analysis.notebook --write"
