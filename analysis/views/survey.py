@@ -8,16 +8,16 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.lake.results import Results
+from analysis.report.claim_tables import claim_tables
 from analysis.report.dots import dot
 from analysis.report.identity import REFERENCE_COLOURS, identities
 from analysis.report.section import VIEWS, Section, Table
 from analysis.report.style import panels, place
 from analysis.selection.selection import orders_sentence, split_sentence
 from analysis.statistics.intervals import CLEAR, INTERVAL, SMALLEST, TOO_FEW, mean
-from analysis.survey.contrasts import NOT_MEASURED, signed
 from analysis.survey.references import recipe_remarks, reference_warnings
 from analysis.survey.roles import FURTHER, LEVELS, PARADIGMS, TEN, WEAK_CE, Place, Roles, Subject
-from analysis.survey.verdict import Judged, everywhere, judge
+from analysis.survey.verdict import Judged, judge
 from cl_core.metrics import FORMULAS
 
 TITLE = "The survey's tables and claims"
@@ -98,7 +98,7 @@ def survey(results: Results) -> Section:
         [*(f"{METRICS.get(name, name.replace('_', ' '))}: {FORMULAS[name]}" for name in names), *RULES],
         orders_sentence([s.cell for s in shown.values()]),
         figure=_figure(roles, list(shown.values())),
-        tables=[*(table for table, _ in tables), *_claims(judged)],
+        tables=[*(table for table, _ in tables), *claim_tables(judged)],
         optional=True,
         split=roles.split,
         question="Do the survey's tables and claims hold here?",
@@ -244,95 +244,6 @@ def _unit(subjects: Sequence[Subject]) -> str:
     devices = {str(d).split(":")[0] for s in subjects for d in s.runs["device"].dropna()}
     known = {"cuda": "GPU-seconds", "cpu": "CPU-seconds"}
     return known.get(devices.pop(), "seconds") if len(devices) == 1 else "seconds"
-
-
-def _claims(judged: Sequence[Judged]) -> list[Table]:
-    """The verdicts; every contrast behind them; and the claims of which nothing was measured."""
-    known = [j for j in judged if j.data]
-    overall = everywhere(judged)
-    rows: list[dict[str, object]] = []
-    for j in known:
-        rows.append(
-            {
-                **_words(j),
-                "data set": j.data,
-                "recipe": j.recipe,
-                "verdict": j.verdict.name,
-                "difference": j.deciding.said if j.deciding else "",
-                "of": j.deciding.contrast.text if j.deciding else "",
-                "n": "–".join(map(str, j.n)),
-                "p (Holm)": _p(j),
-                "remark": "; ".join(filter(None, (j.remark, _lacking(j.missing)))),
-            }
-        )
-        last = j is [k for k in known if (k.claim.id, k.recipe) == (j.claim.id, j.recipe)][-1]
-        if last and (j.claim.id, j.recipe) in overall:
-            rest = {"difference": "", "of": "", "n": "", "p (Holm)": "", "remark": "over the data sets"}
-            row = {**_words(j), "data set": "all", "recipe": j.recipe, **rest}
-            rows.append({**row, "verdict": overall[j.claim.id, j.recipe]})
-    out = []
-    if rows:
-        frame = pd.DataFrame(rows)
-        frame = frame.drop(columns=[c for c in ("recipe",) if (frame[c] == "").all()])
-        out.append(Table("Claims", frame, group="claim", heading=HEADINGS))
-        out.append(Table("Every contrast", _contrasts(known), group="claim", folded=True, text=UNCORRECTED))
-    absent = [j for j in judged if not j.data]
-    if absent:
-        lines = [{**_words(j), NOT_MEASURED: _lacking(j.missing)} for j in absent]
-        title = f"Claims of which nothing is measured here ({len(absent)})"
-        out.append(Table(title, pd.DataFrame(lines), group="claim", heading=HEADINGS, folded=True))
-    return out
-
-
-HEADINGS = ("claim", "sentence", "the survey's words", "contrast")
-
-
-def _words(j: Judged) -> dict[str, object]:
-    said = (j.claim.id, j.claim.english, j.claim.sentence, j.claim.contrast)
-    return dict(zip(HEADINGS, said, strict=True))
-
-
-def _p(j: Judged) -> str:
-    if j.verdict.name == NOT_MEASURED or j.verdict.name.startswith(TOO_FEW):
-        return ""
-    return "< 0.001" if j.verdict.p < 0.001 else f"{j.verdict.p:.3f}"
-
-
-UNCORRECTED = (
-    "Each by its own plain 95 % interval, without correction: many are expected to be decided by chance. "
-    "Last accuracy stands beside where the contrast is in another metric."
-)
-
-
-def _contrasts(judged: Sequence[Judged]) -> pd.DataFrame:
-    rows = []
-    for j in judged:
-        for s in j.shown:
-            if s.missing:
-                continue
-            rows.append(
-                {
-                    "claim": j.claim.id,
-                    "data set": j.data,
-                    "recipe": j.recipe,
-                    "contrast": s.contrast.text,
-                    "claimed": f"> {s.contrast.claimed:g}",
-                    "difference": s.said,
-                    "n": s.difference.n,
-                    "plain interval": s.verdict,
-                    "last accuracy": signed(s.last) if s.last else "",
-                    "apart": s.contrast.extra,
-                }
-            )
-    frame = pd.DataFrame(rows)
-    return frame.drop(columns=[c for c in ("recipe", "apart") if (frame[c] == "").all()])
-
-
-def _lacking(missing: Sequence[str]) -> str:
-    if not missing:
-        return ""
-    more = f" and {len(missing) - 6} more" if len(missing) > 6 else ""
-    return f"missing: {', '.join(missing[:6])}{more}"
 
 
 def _figure(roles: Roles, subjects: Sequence[Subject]) -> go.Figure:
