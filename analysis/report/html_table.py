@@ -26,6 +26,10 @@ FACETS = {"scenario": ("scenario", "split"), "label": ("label",), "classifier": 
 """Filters of the page, each with the columns that hold it."""
 
 
+P_VALUES = ("p", "p, Holm")
+"""Columns of p-values."""
+
+
 @dataclass(frozen=True)
 class GridCell:
     """One cell: text, its kind (num, text, text long), a badge's colour, a half width, and its extent."""
@@ -114,6 +118,7 @@ def grid(frame: pd.DataFrame, group: str = "scenario", heading: Sequence[str] = 
     key = ("", group) if spread else group
     hidden = {*inside, *heading, ("", "group")}
     names = [c for c in frame.columns if c not in hidden]
+    chances = {c for c in names if (c[-1] if spread else str(c)) in P_VALUES}
     numeric = {c for c in names if pd.api.types.is_numeric_dtype(frame[c]) or frame[c].isna().all()}
     kinds = {c: "num" if c in numeric else _text_kind(frame[c]) for c in names}
     digits = {c: _digits(frame[c]) for c in numeric}
@@ -125,7 +130,11 @@ def grid(frame: pd.DataFrame, group: str = "scenario", heading: Sequence[str] = 
             width = row.get(half[c])
             cells.append(
                 GridCell(
-                    _number(row[c], digits[c]) if c in numeric else _text(row[c]),
+                    "< .001"
+                    if c in chances and _small(row[c])
+                    else _number(row[c], digits[c])
+                    if c in numeric
+                    else _text(row[c]),
                     kinds[c],
                     "" if c in numeric else _badge(row[c]),
                     "" if width is None or pd.isna(width) else _number(width, digits[c]),
@@ -195,6 +204,11 @@ def _number(value: Any, digits: int) -> str:
     if value is None or pd.isna(value):
         return MISSING
     return f"{value:z,.{digits}f}".replace("-", "−")  # z: no minus before a zero
+
+
+def _small(value: Any) -> bool:
+    """Tell whether a p-value would be written as 0.000."""
+    return not isinstance(value, str) and value is not None and not pd.isna(value) and value < 0.0005
 
 
 def _float(value: Any) -> float | None:
