@@ -22,7 +22,7 @@ from markupsafe import Markup, escape
 from analysis.lake.ledger import openings, told
 from analysis.lake.open import open_results
 from analysis.lake.results import Results
-from analysis.lake.run_folder import REPORT
+from analysis.lake.run_folder import CODE, REPORT
 from analysis.lake.several_runs import Runs
 from analysis.report.figure import LARGE, POLICY, SEALED, embedded, library, packed
 from analysis.report.first_screen import FirstScreen, Lead, first_screen
@@ -220,6 +220,7 @@ def _facts(results: Results) -> dict[str, str]:
         "versions": _versions(results),
         "machine": _machine(results),
         "code": ", ".join(sorted({str(c) for c in runs["code"].dropna()})),
+        "commit": _commit(results),
         "begun": str(_resolved(results).get("created") or ""),
         "devices": ", ".join(sorted({str(d) for d in runs["device"].dropna()})),
         "study digest": results.study.resolved.identity,
@@ -247,6 +248,15 @@ def _machine(results: Results) -> str:
         return ""
     gpus = ", ".join(map(str, found.get("gpus") or ()))
     return gpus or (f"{found['cpus']} CPU cores" if found.get("cpus") else "")
+
+
+def _commit(results: Results) -> str:
+    """The git commits of the folders that the runs were started from, as in `code.json`."""
+    found = []
+    for part in results.parts if isinstance(results, Runs) else [results]:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            found.append(str(json.loads((part.folder / CODE).read_text(encoding="utf-8")).get("commit", "")))
+    return ", ".join(dict.fromkeys(filter(None, found)))
 
 
 def _protocol(results: Results) -> str:

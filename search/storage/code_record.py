@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from cl_core.aside import aside
 from cl_core.errors import BadRequest
 from cl_core.training.code import code_digest, code_of, versions
 from cl_core.training.weights import file_digest
-from spaces.resolved.environment import now
+from spaces.resolved.environment import commit, now
 
 ACCEPT = "use another --out, or continue with --accept-code, which notes the code of each run"
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Code:
     files: Mapping[str, str]
     versions: Mapping[str, str] = field(default_factory=versions)
     accepted: Sequence[Mapping[str, Any]] = ()
+    commit: str = ""  # of the folder where the command was given: see `environment.commit`
 
     def changed_since(self, before: Code) -> list[str]:
         """Return the changes since `before`, each in a few words.
@@ -72,7 +73,12 @@ def read_code(folder: Path) -> Code | None:
     path = folder / CODE
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        return Code(dict(plain["files"]), dict(plain["versions"]), list(plain["accepted"]))
+        return Code(
+            dict(plain["files"]),
+            dict(plain["versions"]),
+            list(plain["accepted"]),
+            str(plain.get("commit", "")),
+        )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -100,8 +106,9 @@ def write_code(folder: Path, code: Code) -> None:
     before = read_code(folder) or Code({})
     found = code.changed_since(before)
     accepted = [*before.accepted, *([{"time": now(), "changed": found}] if found else [])]
-    plain = {"files": {**before.files, **code.files}, "versions": code.versions, "accepted": accepted}
-    if plain != {"files": before.files, "versions": before.versions, "accepted": before.accepted}:
+    now_here = Code({**before.files, **code.files}, code.versions, accepted, commit())
+    if now_here != before:
+        plain = asdict(now_here)
         with aside(folder / CODE) as hidden:
             hidden.write_text(json.dumps(plain, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 

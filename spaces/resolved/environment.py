@@ -6,6 +6,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import subprocess
 from functools import cache
 from typing import Any
 
@@ -32,6 +33,20 @@ def hardware() -> dict[str, Any]:
         else []
     )
     return {"cpus": os.cpu_count() or 1, "gpus": gpus}
+
+
+def commit() -> str:
+    """Return the git commit of the current folder, with a word where its files differ; empty without one."""
+    try:
+        head, changed = (
+            subprocess.run(
+                ["git", *words], capture_output=True, text=True, timeout=10, check=True
+            ).stdout.strip()
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return f"{head} (changed files)" if changed else head
 
 
 def now() -> str:
