@@ -124,7 +124,10 @@ def matrices(groups: Mapping[str, Sequence[tuple[str, Sequence[Sequence[float]]]
                 xgap=1,
                 ygap=1,
                 texttemplate="%{z:.2f}" if len(tasks) <= 6 else None,
-                textfont={"size": 10.5},
+                textfont={
+                    "size": 10.5,
+                    "shadow": "auto",
+                },  # else numbers on the middle of the scale are faint
                 hovertemplate=hover,
                 hoverongaps=False,
             ),
