@@ -73,8 +73,16 @@ def study_schemas(methods: Iterable[str]) -> dict[str, pa.Schema]:
 
 
 def read_schemas(folder: Path) -> dict[str, pa.Schema]:
-    """Return the schemas with which the tables of a run folder were started."""
-    return {table: pq.read_schema(table_folder(folder, table) / SCHEMA) for table in TABLES}
+    """Return the schemas with which the tables of a run folder were started. Raises Damaged."""
+    return {table: _schema(table_folder(folder, table)) for table in TABLES}
+
+
+def _schema(place: Path) -> pa.Schema:
+    try:
+        check_sealed(place / SCHEMA)
+        return pq.read_schema(place / SCHEMA)
+    except FileNotFoundError as error:
+        raise Damaged(place / SCHEMA, "it is gone") from error
 
 
 def start_tables(folder: Path, schemas: Schemas) -> None:
@@ -213,7 +221,7 @@ def _merge(
 
     `files` hold no other run. Of a run in several, the first one counts.
     """
-    schema = read_sealed(place / SCHEMA).schema
+    schema = _schema(place)
     rows = scan(database, place.parents[1], place.name, runs, _ignored)
     have = set(rows.columns)
     chosen = [quoted(n) if n in have else f"null as {quoted(n)}" for n in schema.names]

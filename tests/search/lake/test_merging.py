@@ -125,7 +125,7 @@ def test_rows_that_move_between_listing_and_reading_are_read_once(
         return columns(name)
 
     def killed(place: Path) -> None:
-        if place.name == table:
+        if place.name == table and workplace(place).exists():  # not before the merge
             raise Killed
         settle(place)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis.lake.run_folder import log_file
+from analysis.lake.checksums import Damaged
+from analysis.lake.run_folder import SCHEMA, log_file, table_folder
 from analysis.lake.run_rows import run_rows
 from cl_core.images.data_spec import DataSpec
 from search.worker import worker as worker_module
@@ -63,6 +64,22 @@ def test_an_unexpected_error_is_a_failed_run_with_a_row_and_a_traceback(
     row = run_rows(tmp_path)[RUN]
     assert (row["status"], row["error"]) == ("failed", answer.error)
     assert "Traceback" in log_file(tmp_path, RUN).read_text()
+
+
+@pytest.mark.parametrize("how", ["flipped", "gone"])
+def test_a_damaged_list_of_columns_is_no_failure_of_a_run(how: str, tmp_path: Path) -> None:
+    space = workspace(tmp_path)
+    path = table_folder(tmp_path, "phases") / SCHEMA
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()
+    if how == "flipped":
+        path.write_bytes(content)
+    with pytest.raises(Damaged, match=r"schema\.parquet is damaged .*: give the command that made"):
+        Worker(one_job(), space).step()
+    with pytest.raises(Damaged):
+        end_run(one_job(), space, "failed", "its worker died")
+    assert run_rows(tmp_path) == {}
 
 
 def test_a_row_is_written_even_for_a_run_that_cannot_begin(tmp_path: Path) -> None:
