@@ -29,6 +29,7 @@ from search.backends.ray_address import bootstrap_address, cluster_address
 from search.backends.ray_environment import ray_environment
 from search.backends.ray_trainable import TaskTrainable
 from search.backends.shipping import runtime_environment
+from search.backends.tune_credentials import credentials_kept
 from search.jobs.dispatcher import Dispatcher
 from search.jobs.interrupts import raise_interrupt, terminable
 from search.remote.token import token
@@ -165,6 +166,7 @@ def run_tune(
         dispatcher.space = at_stores(dispatcher.space)
     with (
         ray_environment(),
+        credentials_kept(),
         _ray(allocation, own_files or {}) as patience,
         scratch() as place,
         token(dispatcher.space.folder, dispatcher.space.checkpoints) as name,
