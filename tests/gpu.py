@@ -4,12 +4,14 @@ Prints one JSON object a line as it goes, so a run that is cut short still leave
 torch, torchvision, NumPy, Pillow, filelock and safetensors only: no Ray, Optuna or pydantic.
 
     device     what it ran on, with the measured peak of a matrix product and of a copy
+    layouts    images a second of a bare captured step by precision, memory format and choice of kernels,
+               and where the time of the default goes
+    steps      images a second of training by method and net, plain and captured, beside those of bare steps
+    together   images a second of several runs at a time, in threads of one process and in processes
     contract   every method and option trains to equal bits with captured steps and with plain ones, and
                stays finite; with its defaults it is also equal when resumed, and near the CPU in float32
-    steps      images a second of training by method and net, plain and captured, beside those of bare steps
-    together   images a second of several runs at a time in one process, each equal to a run alone
     cifar10    five tasks of two classes, ResNet-18, test split; `--cifar10` names a folder with train/ and
-               test/ (`<class>/*`), several runs train at a time
+               test/ (`<class>/*`), all runs train at a time
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from cl_core.images.dataset import Augment, Data
 from cl_core.images.loading import load
 from cl_core.method import METHODS
 from cl_core.metrics import summary
-from cl_core.nets.network import build_network
+from cl_core.nets.network import Frozen, build_network
 from cl_core.scenarios.scenarios import parse_scenario
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.configuration import Configuration
@@ -48,18 +50,18 @@ from tests import tiny
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BATCH = 128
-SOME = ["finetune", "lwf", "icarl", "pass"]
+PROCESSES = 4
+_BARRIER: Any = None
 CIFAR10: list[tuple[str, dict[str, Any]]] = [
-    ("joint", {}),
-    ("bic", {"exemplars_total": 500, "budget": "total"}),
     ("icarl", {"exemplars_total": 500, "budget": "total"}),
-    ("replay", {"exemplars_total": 500, "budget": "total"}),
     ("icarl", {"exemplars_total": 200, "budget": "total"}),
-    ("replay", {"exemplars_total": 200, "budget": "total"}),
-    ("lwf", {}),
-    ("finetune", {}),
+    # A replay of random exemplars, as many a step as new images.
+    (
+        "gcr",
+        {"exemplars_total": 500, "budget": "total", "selection": "random", "distill": False, "beta": 1.0},
+    ),
 ]
-"""The runs of `cifar10`; the longest first."""
+"""The runs of `cifar10`."""
 
 
 def say(part: str, **values: Any) -> None:
@@ -108,18 +110,21 @@ def contract(variants: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
     broken = 0
     worst = {"first task": (0.0, ""), "all tasks": (0.0, "")}
     replayed: dict[str, list[str]] = {}
-    for method, choices in variants:
-        try:
-            faults, apart, plain = _check(method, json.loads(choices))
-        except Exception:  # one that raises must not hide the others
-            faults, apart, plain = [traceback.format_exc()[-900:]], {}, []
-        for where, value in apart.items():
-            worst[where] = max(worst[where], (value, f"{method} {choices}"))
-        if plain:
-            replayed[f"{method} {choices}"] = plain
-        if faults:
-            broken += 1
-            yield {"method": method, "hp": choices, "faults": faults}
+    with ProcessPoolExecutor(PROCESSES, get_context("spawn")) as pool:
+        checks = {pool.submit(_check, method, json.loads(hp)): f"{method} {hp}" for method, hp in variants}
+        for check in as_completed(checks):
+            name = checks[check]
+            try:
+                faults, apart, plain = check.result()
+            except Exception:  # one that raises must not hide the others
+                faults, apart, plain = [traceback.format_exc()[-900:]], {}, []
+            for where, value in apart.items():
+                worst[where] = max(worst[where], (value, name))
+            if plain:
+                replayed[name] = plain
+            if faults:
+                broken += 1
+                yield {"variant": name, "faults": faults}
     yield {"phases without a captured step": replayed}
     yield {"checked": len(variants), "broken": broken, "largest_relative_difference_from_cpu": worst}
 
@@ -188,35 +193,56 @@ def steps(small: bool, methods: list[str]) -> Iterator[dict[str, Any]]:
     nets = [("convnet-small", 8)] if small else [("resnet32", 32), ("resnet18", 32), ("resnet18", 64)]
     for net, size in nets:
         data = _noise(size, small)
-        bare = _bare(net, data)
+        bare = _bare(net, data) | {f"{k}_with_teacher": v for k, v in _bare(net, data, teacher=True).items()}
         yield {"net": net, "pixels": size, **bare}
-        names = methods or (METHODS.names() if net == nets[0][0] else SOME)
+        names = methods or (METHODS.names() if net == nets[0][0] else ["finetune", "lwf"])
         for method in names:
             out: dict[str, Any] = {"net": net, "pixels": size, "method": method}
             try:
-                for name, capture in (("plain", False), ("captured", True)):
-                    out[name] = _rate([_training(method, net, data, 0, capture)])
-                out["of_bare_captured"] = round(out["captured"] / bare.get("bare_captured", math.nan), 3)
+                for name, capture, epochs in (("plain", False, 2), ("captured", True, 8)):
+                    training = _training(method, net, data, capture, 1 if small else epochs)
+                    result = training.next_task()
+                    out[name] = round(result.images / result.seconds, 1)
             except Exception:  # one that raises must not hide the others
                 out["error"] = traceback.format_exc()[-900:]
             yield out
 
 
 def together(small: bool, methods: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield images a second of all runs that train at a time, and whether they agree."""
+    """Yield images a second of all runs that train at a time, and whether they end with the same network."""
     net, size = ("convnet-small", 8) if small else ("resnet32", 32)
     data = _noise(size, small)
-    for method in methods or SOME:
-        for count in (1, 2) if small else (1, 2, 4, 8, 16):
-            out: dict[str, Any] = {"net": net, "pixels": size, "method": method, "runs": count}
-            try:
-                digests: list[str] = []
-                runs = [_training(method, net, data, 0, True) for _ in range(count)]
-                out["images_per_second"] = _rate(runs, digests)
-                out["equal"] = len(set(digests)) == 1
-            except Exception:
-                out["error"] = traceback.format_exc()[-900:]
-            yield out
+    for method in methods or ["lwf", "icarl"]:
+        for count in (1, 2) if small else (1, 4, 8, 16):
+            runs = [_training(method, net, data, True, 8) for _ in range(count)]
+            started = time.perf_counter()
+            with ThreadPoolExecutor(count) as pool:
+                results = list(pool.map(Training.next_task, runs))
+            seconds = time.perf_counter() - started
+            rate = round(sum(result.images for result in results) / seconds, 1)
+            equal = len({result.network for result in results}) == 1
+            yield {"method": method, "threads": count, "images_per_second": rate, "equal": equal}
+    count = 2 if small else PROCESSES
+    context = get_context("spawn")
+    barrier = context.Barrier(count)
+    with ProcessPoolExecutor(count, context, initializer=_wait_for, initargs=(barrier,)) as pool:
+        spans = list(pool.map(_alone, [net] * count, [size] * count, [small] * count))
+    seconds = max(end for _, end, _ in spans) - min(begin for begin, _, _ in spans)
+    rate = round(sum(images for _, _, images in spans) / seconds, 1)
+    yield {"method": "lwf", "processes": count, "images_per_second": rate}
+
+
+def _wait_for(barrier: Any) -> None:
+    global _BARRIER
+    _BARRIER = barrier
+
+
+def _alone(net: str, size: int, small: bool) -> tuple[float, float, int]:
+    # Begin and end of a second task in this process, and its images.
+    training = _training("lwf", net, _noise(size, small), True, 8)
+    _BARRIER.wait(60)
+    started = time.time()
+    return started, started + (result := training.next_task()).seconds, result.images
 
 
 def _noise(size: int, small: bool) -> Data:
@@ -225,15 +251,14 @@ def _noise(size: int, small: bool) -> Data:
     return Data.from_arrays(x, np.arange(len(x)) % 10, augment=Augment(crop=size // 8, flip=True))
 
 
-def _training(method: str, net: str, data: Data, seed: int, capture: bool) -> Training:
-    # Before its second task, of a few epochs.
+def _training(method: str, net: str, data: Data, capture: bool, epochs: int) -> Training:
+    # Before its second task.
     configuration = Configuration(
         method,
         DataSpec(data.name),
         parse_scenario("B0-2tasks"),
-        recipe={"epochs": 1, "batch": BATCH, "lr": 0.001, "increment": {"epochs": 4}},
+        recipe={"epochs": 1, "batch": BATCH, "lr": 0.001, "increment": {"epochs": epochs}},
         net=net,
-        seed=seed,
         validation=0.01,
         device=DEVICE,
     )
@@ -242,96 +267,158 @@ def _training(method: str, net: str, data: Data, seed: int, capture: bool) -> Tr
     return training
 
 
-def _rate(runs: list[Training], digests: list[str] | None = None) -> float:
-    started = time.perf_counter()
-    with ThreadPoolExecutor(len(runs)) as pool:
-        results = list(pool.map(Training.next_task, runs))
-    seconds = time.perf_counter() - started
-    if digests is not None:
-        digests += [result.network for result in results]
-    if len(runs) == 1:
-        seconds = results[0].seconds
-    return round(sum(result.images for result in results) / seconds, 1)
+def _bare(net: str, data: Data, teacher: bool = False) -> dict[str, float]:
+    # Forward, backward and SGD on ready tensors, and the forward of a frozen network with `teacher`.
+    step = _bare_step(net, data, teacher=teacher)
+    return {
+        "bare_plain": _many(step),
+        "bare_captured": _many(_captured(step)) if DEVICE == "cuda" else math.nan,
+    }
 
 
-def _bare(net: str, data: Data) -> dict[str, float]:
-    # Forward, backward and SGD on ready tensors; captured as one CUDA graph where there is a GPU.
-    made = build_network(net, data.shape, 10, "linear", True, 0).to(memory_format=torch.channels_last)
-    made = made.to(DEVICE).train()
+def _bare_step(
+    net: str, data: Data, precision: str = "bf16", channels_last: bool = True, teacher: bool = False
+) -> Callable[[], None]:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    made = build_network(net, data.shape, 10, "linear", True, 0).to(DEVICE).to(memory_format=layout).train()
     made.head.seen = 10  # type: ignore[assignment]
+    frozen = Frozen(made)
     optimizer = torch.optim.SGD(made.parameters(), lr=0.001, momentum=0.9, weight_decay=5e-4, fused=True)
-    x = torch.randn(BATCH, *data.shape, device=DEVICE).to(memory_format=torch.channels_last)
+    x = torch.randn(BATCH, *data.shape, device=DEVICE).to(memory_format=layout)
     y = torch.randint(0, 10, (BATCH,), device=DEVICE)
+    half = DEVICE == "cuda" and precision == "bf16"
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         # A cache of casts must not outlive a captured step.
-        with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda", cache_enabled=False):
-            loss = F.cross_entropy(made(x).logits, y)
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=half, cache_enabled=False):
+            out = made(x)
+            loss = F.cross_entropy(out.logits, y)
+            if teacher:
+                loss = loss + F.mse_loss(out.logits, frozen(x).logits)
         loss.backward()
         optimizer.step()
 
-    def many(one: Callable[[], object], count: int = 20) -> float:
-        return round(count * BATCH / _seconds(lambda: [one() for _ in range(count)], 5), 1)
+    return step
 
-    out = {"bare_eager": many(step)}
-    if DEVICE == "cuda":
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                step()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+
+def _captured(step: Callable[[], None]) -> Callable[[], None]:
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
             step()
-        out["bare_captured"] = many(graph.replay)
-    return out
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def _many(one: Callable[[], object], count: int = 20) -> float:
+    # Images a second.
+    return round(count * BATCH / _seconds(lambda: [one() for _ in range(count)], 5), 1)
+
+
+# layouts
+
+
+def layouts() -> Iterator[dict[str, Any]]:
+    """Yield images a second of bare captured steps in each layout, and the kernels that take most time."""
+    if DEVICE != "cuda":
+        return
+    nets = [("resnet32", 32), ("resnet18", 32)]
+    for net, size in nets:
+        data = _noise(size, True)
+        for precision in ("bf16", "tf32", "float32"):
+            torch.backends.cudnn.allow_tf32 = precision == "tf32"
+            torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+            for channels_last in (True, False):
+                for kernels in ("deterministic", "timed"):
+                    torch.backends.cudnn.deterministic = kernels == "deterministic"
+                    torch.backends.cudnn.benchmark = kernels == "timed"
+                    rate = _many(_captured(_bare_step(net, data, precision, channels_last)))
+                    layout = "channels last" if channels_last else "contiguous"
+                    yield {
+                        "net": net,
+                        "precision": precision,
+                        "layout": layout,
+                        "kernels": kernels,
+                        "rate": rate,
+                    }
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        step = _bare_step(net, data)
+        step()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            for _ in range(5):
+                step()
+            torch.cuda.synchronize()
+        for row in sorted(profile.key_averages(), key=lambda r: -r.device_time_total)[:14]:
+            micro = round(row.device_time_total / 5)
+            yield {"net": net, "kernel": row.key[:90], "calls": row.count // 5, "microseconds_a_step": micro}
 
 
 # cifar10
 
 
-def cifar10(root: Path, epochs: int, together: int, small: bool) -> Iterator[dict[str, Any]]:
-    """Yield the test metrics of each run, as they end; `together` processes train at a time."""
+def cifar10(root: Path, epochs: int, small: bool) -> Iterator[dict[str, Any]]:
+    """Yield the test metrics of each run; all train at a time, in threads, and say what each task brought."""
     spec = DataSpec("image-folder", root=str(root), size=32, per_class=20 if small else None)
-    load(spec)  # decodes the images once, for all processes
-    chosen = CIFAR10[:2] if small else CIFAR10
-    with ProcessPoolExecutor(together, get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(_cifar10, spec, *run, epochs, small) for run in chosen]):
-            yield done.result()
+    started = time.perf_counter()
+    data = load(spec)
+    say("cifar10", loaded_in_seconds=round(time.perf_counter() - started, 1))
+    trainings = [_cifar10(spec, data, *run, epochs, small) for run in CIFAR10]
+    with ThreadPoolExecutor(len(CIFAR10)) as pool:
+        done = [
+            pool.submit(_to_the_end, *run, training) for run, training in zip(CIFAR10, trainings, strict=True)
+        ]
+        for each in as_completed(done):
+            yield each.result()
 
 
-def _cifar10(spec: DataSpec, method: str, hp: dict[str, Any], epochs: int, small: bool) -> dict[str, Any]:
+def _cifar10(
+    spec: DataSpec, data: Data, method: str, hp: dict[str, Any], epochs: int, small: bool
+) -> Training:
     configuration = Configuration(
         method,
         spec,
         parse_scenario("B0-5tasks"),
         hp=hp,
-        recipe={"epochs": epochs, "batch": BATCH, "lr": 0.05, "schedule": "cosine"},
+        recipe={
+            "epochs": epochs,
+            "batch": BATCH,
+            "lr": 0.05,
+            "schedule": "cosine",
+            "momentum": 0.9,
+            "weight_decay": 5e-4,
+        },
         net="convnet-small" if small else "resnet18",
         validation=0.0,
         unsealed=True,
         device=DEVICE,
         threads=1,
     )
+    return Training(configuration, data)
+
+
+def _to_the_end(method: str, hp: dict[str, Any], training: Training) -> dict[str, Any]:
     started = time.perf_counter()
-    training = Training(configuration, load(spec))
-    results = []
+    results: list[TaskResult] = []
+    name = f"{method} {hp['exemplars_total']}"
     while not training.finished:
         results.append(training.next_task())
-    confusions = [e.confusion for r in results for e in r.evaluations if e.primary and e.split == "test"]
+        confusions = [e.confusion for r in results for e in r.evaluations if e.primary and e.split == "test"]
+        now = confusions[-1]
+        say("cifar10", run=name, task=len(results), accuracy=round(float(now.trace() / now.sum()), 4))
     metrics = {k: round(v, 4) for k, v in summary(confusions, training.sizes).items() if v is not None}
-    steps_, seconds = sum(r.images for r in results), sum(r.seconds for r in results)
+    images = sum(r.images for r in results)
     return {
-        "method": method,
+        "run": name,
         "hp": hp,
-        "epochs": epochs,
         **{name: metrics[name] for name in ("first_task_accuracy", "average_incremental_accuracy")},
         **{name: metrics[name] for name in ("last_accuracy", "forgetting")},
-        "image_steps": steps_,
-        "images_per_second": round(steps_ / seconds, 1),
-        "peak_megabytes": max(r.peak_memory_bytes for r in results) >> 20,
+        "image_steps": images,
+        "images_per_second": round(images / sum(r.seconds for r in results), 1),
         "wall_seconds": round(time.perf_counter() - started, 1),
     }
 
@@ -339,10 +426,11 @@ def _cifar10(spec: DataSpec, method: str, hp: dict[str, Any], epochs: int, small
 def main() -> None:
     """Run the parts in turn."""
     parser = argparse.ArgumentParser(prog="python -m tests.gpu", description=__doc__)
-    parser.add_argument("part", nargs="*", help="device, contract, steps, together, cifar10; all without")
+    parser.add_argument(
+        "part", nargs="*", help="device, layouts, steps, together, contract, cifar10; all without"
+    )
     parser.add_argument("--cifar10", type=Path, help="folder with train/ and test/; left out without it")
     parser.add_argument("--epochs", type=int, default=50, help="of each CIFAR-10 task (default 50)")
-    parser.add_argument("--together", type=int, default=4, help="CIFAR-10 runs at a time (default 4)")
     parser.add_argument("--methods", nargs="*", default=[], help="of steps and together")
     parser.add_argument("--defaults", action="store_true", help="no further options of the methods")
     parser.add_argument("--tiny", action="store_true", help="the shortest form, to try the script on a CPU")
@@ -351,12 +439,13 @@ def main() -> None:
     variants = [v for v in tiny.variants() if v[1] == "{}"] if few else tiny.variants()
     parts: list[tuple[str, Callable[[], Iterator[dict[str, Any]]]]] = [
         ("device", device),
-        ("contract", lambda: contract(variants)),
+        ("layouts", layouts),
         ("steps", lambda: steps(asked.tiny, asked.methods)),
         ("together", lambda: together(asked.tiny, asked.methods)),
+        ("contract", lambda: contract(variants)),
     ]
     if asked.cifar10 is not None:
-        parts.append(("cifar10", lambda: cifar10(asked.cifar10, asked.epochs, asked.together, asked.tiny)))
+        parts.append(("cifar10", lambda: cifar10(asked.cifar10, asked.epochs, asked.tiny)))
     for name in asked.part:
         if name not in dict(parts):
             need = "needs --cifar10 FOLDER" if name == "cifar10" else "is none of the parts"
