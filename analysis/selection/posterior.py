@@ -176,9 +176,11 @@ def _grid(points: Floats | None, count: int, scale: float) -> Iterator[Amplitude
     if points is None:
         return
     apart = np.sqrt(((points[:, None, :] - points[None, :, :]) ** 2).sum(axis=2))
-    for length, smooth, per_order in product(LENGTH_SCALES, SMOOTH_AMPLITUDES, PER_ORDER):
-        likeness = scale * smooth**2 * matern(apart / length)
-        yield Amplitudes(likeness + TRIAL_AMPLITUDE**2 * alone, per_order**2 * likeness)
+    for length in LENGTH_SCALES:
+        alike = scale * matern(apart / length)
+        for smooth, per_order in product(SMOOTH_AMPLITUDES, PER_ORDER):
+            likeness = smooth**2 * alike
+            yield Amplitudes(likeness + TRIAL_AMPLITUDE**2 * alone, per_order**2 * likeness)
 
 
 def matern(distance: Floats) -> Floats:

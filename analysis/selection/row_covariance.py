@@ -78,12 +78,12 @@ def row_covariance(results: Results, runs: Sequence[str], split: str, metric: st
 
 def covariance(shares: Floats, classes: Iterable[slice]) -> Floats:
     """Return [n, n], the covariance of n sums over rows. `shares` is [n, rows]: what a row adds to each."""
-    out = np.zeros((len(shares), len(shares)))
+    apart = np.zeros_like(shares)
     for rows in classes:
         mine = shares[:, rows]
-        apart = mine - mine.mean(axis=1, keepdims=True)
         count = mine.shape[1]
-        out += apart @ apart.T * (count / max(count - 1, 1))
+        apart[:, rows] = (mine - mine.mean(axis=1, keepdims=True)) * np.sqrt(count / max(count - 1, 1))
+    out: Floats = apart @ apart.T
     return out
 
 
