@@ -50,5 +50,5 @@ def compact_left(folder: Path) -> None:
     own = {path.stem for path in own_files(table_folder(folder, "runs"))}
     if len(own) < SEGMENT:
         return
-    ended = [run for run, row in run_rows(folder).items() if row["status"] != "failed"]
+    ended = [run for run, row in run_rows(folder, columns=["status"]).items() if row["status"] != "failed"]
     compact(folder, ended)

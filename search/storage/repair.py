@@ -84,7 +84,7 @@ def _mend_tables(folder: Path) -> list[str]:
                 bad.update(_runs_beside(folder, path.name))
                 set_aside(folder, path)
                 lines.append(f"{_told(folder, path, error)}, and its runs are trained again")
-    rows = run_rows(folder, damaged=lambda error: None)
+    rows = run_rows(folder, damaged=lambda error: None, columns=["status"])
     ended = {file_stem(run) for run, row in rows.items() if row["status"] != "failed"} - bad
     for table, place in places.items():
         held = {path.stem for path in own_files(place)} | set(merged.get(table, ()))
