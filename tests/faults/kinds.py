@@ -132,13 +132,10 @@ def _damage(files: Callable[[Path], Iterator[Path]]) -> Callable[[Scene], None]:
             scene.notes.append("no file yet")
             return
         path = scene.random.choice(found)
-        how = scene.random.choice([_flip, _flip, _cut, _empty, Path.unlink])
-        with contextlib.suppress(FileNotFoundError):
+        how = scene.random.choice([_flip, _flip, _cut, _empty, _remove])
+        with contextlib.suppress(FileNotFoundError):  # the command has moved it meanwhile
             scene.damaged[path] = path.read_bytes()
-            if how in (_flip, _cut):
-                how(path, scene.random)  # type: ignore[call-arg]
-            else:
-                how(path)  # type: ignore[call-arg]
+            how(path, scene.random)
         place = path.relative_to(scene.sweep.folder)
         scene.notes.append(f"{how.__name__.strip('_')} {place}{'' if scene.sweep.runs else ' at rest'}")
 
@@ -170,8 +167,12 @@ def _cut(path: Path, draw: random.Random) -> None:
     _replace(path, content[: draw.randrange(len(content))])
 
 
-def _empty(path: Path) -> None:
+def _empty(path: Path, draw: random.Random) -> None:
     _replace(path, b"")
+
+
+def _remove(path: Path, draw: random.Random) -> None:
+    path.unlink()
 
 
 def _replace(path: Path, content: bytes) -> None:

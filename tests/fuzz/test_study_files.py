@@ -70,28 +70,31 @@ def studies(draw: st.DrawFn) -> Any:
     """The study with one to three values replaced, removed, or put under another key."""
     study = copy.deepcopy(STUDY)
     for _ in range(draw(st.integers(1, 3))):
-        place = draw(st.sampled_from(PLACES))
-        at: Any = study
-        for key in place[:-1]:
-            at = at[key] if isinstance(at, dict) and key in at else at[key] if _has(at, key) else None
-            if not isinstance(at, dict | list):
-                break
-        if not isinstance(at, dict | list) or not _has(at, place[-1]):
+        *before, last = draw(st.sampled_from(PLACES))
+        at = _at(study, before)
+        if _at(at, [last]) is _NOTHING:  # an earlier change took it away
             continue
         how = draw(st.sampled_from(["value", "value", "value", "remove", "key"]))
         if how == "remove":
-            del at[place[-1]]
+            del at[last]
         elif how == "key" and isinstance(at, dict):
-            at[draw(SCALARS)] = at.pop(place[-1])
+            at[draw(SCALARS)] = at.pop(last)
         else:
-            at[place[-1]] = draw(VALUES)
+            at[last] = draw(VALUES)
     return study
 
 
-def _has(at: Any, key: Any) -> bool:
-    return (
-        key in at if isinstance(at, dict) else isinstance(at, list) and isinstance(key, int) and key < len(at)
-    )
+_NOTHING = object()
+
+
+def _at(value: Any, path: list[Any]) -> Any:
+    """Return what lies at a path in a study; `_NOTHING` where it ends before."""
+    for key in path:
+        try:
+            value = value[key] if isinstance(value, dict | list) else _NOTHING
+        except (LookupError, TypeError):
+            return _NOTHING
+    return value
 
 
 @given(plain=studies())
