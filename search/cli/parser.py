@@ -14,7 +14,7 @@ import typer
 from cl_core.errors import BadRequest, ClSearchError
 from search.cli import complete
 from search.jobs.interrupts import interrupted
-from search.remote.remote_folder import with_urls
+from search.remote.copies import with_urls
 from search.remote.working_copy import run_folder, send_free
 from search.storage.places import is_url, local_folder
 from search.storage.trouble import is_storage

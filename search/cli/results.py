@@ -13,7 +13,7 @@ from analysis.lake.amounts import size
 from search.cli import complete
 from search.cli.parser import AsJson, Folder, OwnCode, app, errors, local, placed, say_json
 from search.cli.printing import print_table
-from search.remote.remote_folder import shown
+from search.remote.copies import shown
 from search.remote.working_copy import sole_copy
 
 

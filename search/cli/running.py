@@ -28,7 +28,7 @@ from search.cli.parser import (
 )
 from search.cli.printing import print_evaluation, print_forecast, print_plan, print_table, terminal
 from search.preparation.evaluation_request import evaluation_request
-from search.remote.remote_folder import shown
+from search.remote.copies import shown
 from spaces.study.storage_url import without_passwords
 
 if TYPE_CHECKING:

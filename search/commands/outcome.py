@@ -23,7 +23,7 @@ from analysis.statistics.intervals import Mean
 from analysis.statistics.sample import Sample, recorded
 from cl_core.metrics import METRICS
 from search.display.named_table import named_table
-from search.remote.remote_folder import shown
+from search.remote.copies import shown
 from spaces.study.confirmation import ConfirmPart
 
 NAMED = 3  # cells that a line lists

@@ -25,7 +25,7 @@ from search.display.runs import run_lines
 from search.jobs.nodes import left_out_nodes
 from search.jobs.progress import CellProgress
 from search.remote.checkpoint_copies import checkpoint_bytes
-from search.remote.remote_folder import shown
+from search.remote.copies import shown
 from search.remote.working_copy import is_worked_in
 from search.worker.progress import RunProgress, read_progress_files
 

@@ -18,7 +18,7 @@ from search.jobs.dispatcher import Dispatcher
 from search.jobs.interrupts import drainable
 from search.jobs.queue import JobQueue
 from search.preparation.prepared import Prepared
-from search.remote.remote_folder import shown
+from search.remote.copies import shown
 from search.worker.job import Workspace
 from spaces.resolved.study import ResolvedStudy
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from analysis.lake.run_folder import CHECKPOINTS, bytes_below
 from cl_core.aside import aside
+from search.remote.copies import remote_at
 from search.remote.object_store import ObjectStore
-from search.remote.remote_folder import remote_at
 
 ENDING = ".safetensors"
 

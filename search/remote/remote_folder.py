@@ -34,11 +34,8 @@ from analysis.lake.run_folder import (
     tables_of,
 )
 from cl_core.aside import aside
-from cl_core.errors import BadRequest
-from cl_core.hparams import digest
 from search.lake.merging import settle_tables, while_gathering
-from search.remote.object_store import ObjectStore, Stored, StoreError, at_once, checked_url, object_store
-from search.storage.file_systems import own_place
+from search.remote.object_store import ObjectStore, Stored, StoreError, at_once, object_store
 from search.storage.mirror import copy_between_changes
 
 MARK = ".store.json"  # in a copy: the URL of its store, and what both had when they were last compared
@@ -64,7 +61,7 @@ class RemoteFolder:
 
     def read_mark(self) -> None:
         """Read the hidden file again: another process may have worked with this copy."""
-        plain = _read_mark(self.folder)
+        plain = read_mark_of(self.folder)
         self.place = str(plain.get("place") or uuid.uuid4().hex)
         self.line: str | None = plain.get("line")
         # Name -> tag in the store, state here, when both were compared.
@@ -244,58 +241,8 @@ def is_exchanged(name: str) -> bool:
     return not name.startswith((f"{JOURNAL}.", f"{SQLITE_FILE}-", f"{SQLITE_FILE}."))
 
 
-def copy_of(url: object, node: str = "") -> RemoteFolder:
-    """Return the copy of a URL's folder on this machine, or on one of its nodes. Raises BadRequest."""
-    checked = checked_url(url)
-    own = own_place()
-    if own is None:
-        raise BadRequest(
-            f"{checked} needs a folder for its copy on this machine's disk: set XDG_STATE_HOME to one"
-        )
-    name = checked.rpartition("/")[2]
-    folder = own / "stores" / f"{name}-{digest([checked, node], 12)}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if (found := _open(folder)) is not None:
-        return found
-    made = RemoteFolder(folder, checked)
-    made.write_mark()
-    return made
-
-
-def remote_at(path: Path) -> RemoteFolder | None:
-    """Return the copy in which a folder lies, or which it is; None for a folder of this machine alone."""
-    for place in (path, *list(path.parents)[:2]):  # a store of checkpoints lies two below at most
-        if (found := _open(place)) is not None:
-            return found
-    return None
-
-
-def shown(folder: Path) -> str:
-    """Return the name of a run folder for people: its URL, or its path."""
-    found = remote_at(folder)
-    return str(folder) if found is None or found.folder != folder else found.url
-
-
-def with_urls(text: str) -> str:
-    """Return a text for people, with the URL of a folder in place of the path of its copy."""
-    for folder, remote in _OPEN.items():
-        text = text.replace(str(folder), remote.url)
-    return text
-
-
-_OPEN: dict[Path, RemoteFolder] = {}  # one object a copy and process, since it knows what it has sent
-
-
-def _open(folder: Path) -> RemoteFolder | None:
-    if folder in _OPEN and (folder / MARK).exists():
-        return _OPEN[folder]
-    url = _read_mark(folder).get("url")
-    if url is None:
-        return None
-    return _OPEN.setdefault(folder, RemoteFolder(folder, url))
-
-
-def _read_mark(folder: Path) -> dict[str, Any]:
+def read_mark_of(folder: Path) -> dict[str, Any]:
+    """Return the hidden file of a copy; empty where a folder is none."""
     with contextlib.suppress(OSError, ValueError):
         plain = json.loads((folder / MARK).read_text(encoding="utf-8"))
         if isinstance(plain, dict):

@@ -11,7 +11,7 @@ from pathlib import Path
 from analysis.lake.run_folder import SCHEMA, log_file, table_folder
 from cl_core.records import TABLES
 from search.lake.writer import run_files
-from search.remote.remote_folder import remote_at
+from search.remote.copies import remote_at
 
 
 def send_run(folder: Path, run: str) -> None:

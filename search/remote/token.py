@@ -7,8 +7,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from search.remote.copies import remote_at
 from search.remote.object_store import StoreError
-from search.remote.remote_folder import remote_at
 
 _PREFIX = ".driver-"
 

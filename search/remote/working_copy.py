@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cl_core.errors import BadRequest
+from search.remote.copies import copy_of, remote_at
 from search.remote.lease import LEASE, RENEWED, Lease, is_held, read_lease
 from search.remote.object_store import FIRST, REPEATED, ObjectStore, StoreError
-from search.remote.remote_folder import RemoteFolder, copy_of, remote_at
+from search.remote.remote_folder import RemoteFolder
 from search.storage.lock import held, is_active
 from search.storage.places import is_url
 from search.storage.trouble import storage_trouble

@@ -13,7 +13,7 @@ from cl_core.nets.network import NETS
 from cl_core.training.checkpoint_keys import sources_digest
 from cl_core.training.device import gpu_is_full
 from cl_core.training.weights import file_digest
-from search.remote.remote_folder import remote_at
+from search.remote.copies import remote_at
 from search.remote.token import not_seen
 from search.worker.job import Job, Workspace
 from search.worker.runner import cached_data

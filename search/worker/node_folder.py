@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from analysis.lake.run_folder import CHECKPOINTS, log_file
 from search.lake.writer import drop_run
+from search.remote.copies import copy_of, remote_at
 from search.remote.object_store import StoreError
-from search.remote.remote_folder import copy_of, remote_at
 from search.remote.run_files import fetch_run, fetch_schemas, send_log
 from search.remote.working_copy import send_now
 from search.worker.job import Job, Workspace

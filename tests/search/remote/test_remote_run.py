@@ -12,9 +12,10 @@ from analysis import equal
 from analysis.lake.run_folder import CONTROL, JOURNAL, REPORT, STUDY
 from search.commands.run import run_study
 from search.commands.status import status
+from search.remote.copies import copy_of
 from search.remote.lease import Lease
 from search.remote.object_store import ObjectStore
-from search.remote.remote_folder import MARK, copy_of
+from search.remote.remote_folder import MARK
 from search.remote.working_copy import run_folder, working_in
 from tests.search.remote.conftest import SECRET
 from tests.search.terminal import call, refused, write
