@@ -97,7 +97,7 @@ def test_labels_of_equal_value_do_not_follow_each_other(tmp_path):
     folder = write(tmp_path / "run", Plan(labels=("lwf", "icarl"), scenarios=SMALL, trials=1))
     results = open_results(folder)
     known = results.confusions
-    results.confusions = lambda run, split: known(run.replace("icarl", "lwf"), split)
+    results.confusions = lambda run, *of: known(run.replace("icarl", "lwf"), *of)
     (lead,) = first_screen(results).leads
     assert "icarl has the same value, over 1 class order: fewer than 3 decide nothing." in lead.text
 
