@@ -238,6 +238,14 @@ class Method:
         """The networks that `primary()` reads. A saved model has no others of `State.nets`."""
         return (s.net,)
 
+    def pictures(self, s: State, task: Task, n: int, g: Streams) -> tuple[Tensor, Tensor] | None:
+        """Return n images [n, C, H, W] that this method has made of old classes, and their classes [n].
+
+        They are normalised, as the network takes them. None where the method makes none. Training goes on as
+        if nothing had been asked.
+        """
+        return None
+
     def reading(self, scores: Tensor) -> Reading:
         """The scores [B, K] of `primary()` as a reader takes them: probabilities, from logits."""
         return probability(scores)

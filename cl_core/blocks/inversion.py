@@ -83,6 +83,15 @@ class Inversion:
             torch.cat([b.x, x]), torch.cat([b.y, y]), rows=torch.cat([b.rows, torch.full_like(y, -1)])
         )
 
+    def pictures(self, s: State, n: int, g: Streams) -> tuple[Tensor, Tensor] | None:
+        """Return n made images [n, C, H, W] and their labels [n]; None before a generator is there."""
+        if "generator" not in s.modules:
+            return None
+        s.modules["generator"].eval()
+        noise = torch.randn(n, LATENT, generator=g("noise")).to(s.head.weight.device)
+        parts = [made(s, part) for part in noise.split(EVALUATION_BATCH)]
+        return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
+
     def inversion_loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
         """The four terms of the generator, for the noise of a step."""
         assert s.teacher is not None

@@ -66,6 +66,9 @@ class ABD(Method):
             yield Phase("invert", (), recipe, self.hp.inversion_loss, params, train_mode=False, steps=steps)
         yield Phase("train", (Rows(task.rows),), task.recipe, self.loss)
 
+    def pictures(self, s: State, task: Task, n: int, g: Streams) -> tuple[Tensor, Tensor] | None:
+        return self.hp.pictures(s, n, g)
+
     def augment(self, s: State, b: Batch, task: Task, g: Streams) -> Batch:
         return self.hp.make_images(s, b, task, g) if task.index else b
 

@@ -87,6 +87,9 @@ class RDFCIL(Method):
             last = recipe.stage(self.hp.head_epochs, lr=self.hp.head_lr * recipe.lr, schedule="constant")
             yield Phase("head", rows, last, self.head_loss, tuple(s.head.rows()), train_mode=False)
 
+    def pictures(self, s: State, task: Task, n: int, g: Streams) -> tuple[Tensor, Tensor] | None:
+        return self.hp.pictures(s, n, g)
+
     def augment(self, s: State, b: Batch, task: Task, g: Streams) -> Batch:
         return self.hp.make_images(s, b, task, g) if task.index else b
 

@@ -119,6 +119,16 @@ def predict(
 
 
 @app.command()
+def pictures(folder: Folder, run: RunName, own_code: OwnCode = False) -> None:
+    """Train a recorded run again, and draw the images that its method makes as contact sheets."""
+    with errors():
+        from search.commands.pictures import pictures as verb
+
+        for sheet in verb(folder, run, say=typer.echo, own_code=own_code):
+            typer.echo(f"pictures: {sheet}")
+
+
+@app.command()
 def rerun(folder: Folder, run: RunName, own_code: OwnCode = False) -> None:
     """Train a recorded run again and compare the rows. The exit code is 1 where they differ."""
     with errors():
