@@ -29,7 +29,7 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import cho_factor, solve_triangular
 from scipy.stats import norm
 
 Floats = NDArray[np.float64]
@@ -153,7 +153,8 @@ def _given(
     trial: Index, value: Floats, covariance: Floats, prior: Floats, default: int, asked: Index
 ) -> tuple[float, Floats, Floats]:
     """As `given`, of the trials `asked` [A]. `covariance` is that of the runs, and is overwritten."""
-    root = cholesky(covariance, lower=True, overwrite_a=True, check_finite=False)
+    # The transpose of a symmetric matrix is itself, in the layout that LAPACK takes without a copy.
+    root, _ = cho_factor(covariance.T, lower=True, overwrite_a=True, check_finite=False)
     to_runs = (prior[np.ix_(asked, trial)] - prior[default, trial]).T  # [n, A]: of the differences, the runs
     sides = np.column_stack([np.ones(len(value)), value, to_runs])
     solved = solve_triangular(root, sides, lower=True, check_finite=False)
