@@ -61,8 +61,14 @@ def commands(text: str) -> Iterator[list[str]]:
                 yield words[1 : words.index(">")] if ">" in words else words[1:]
 
 
+def here(words: list[str]) -> list[str]:
+    """Return the words with a local folder in place of one in an object store, which would have to answer."""
+    return [word.replace("s3://", "") for word in words]
+
+
 def parse(words: list[str]) -> None:
     """Read the words as the command line does, without doing anything."""
+    words = here(words)
     with typer.Context(COMMAND, info_name="cl-search") as outer:
         _, verb, rest = COMMAND.resolve_command(outer, words)
         verb.make_context(words[0], list(rest), parent=outer)
@@ -174,7 +180,7 @@ def dry_run(words: list[str], data: dict[str, object]) -> str:
     instead = {"name": "synthetic", "root": "null", "download": "false", "per_class": 20, **data}
     settings = [*(f"data.{key}={value}" for key, value in instead.items()), "resources.gpu=0"]
     sets = [word for setting in settings for word in ("--set", setting)]
-    result = CliRunner().invoke(app, [*words, *sets, "--dry-run"])
+    result = CliRunner().invoke(app, [*here(words), *sets, "--dry-run"])
     assert result.exit_code == 0, result.output
     return result.stdout
 

@@ -39,6 +39,7 @@ class Allocation:
     custom: Mapping[str, float] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     limit: int | None = None
+    together: bool = False  # runs on one GPU, or on one node without GPUs, train in one process
 
     @property
     def bundle(self) -> dict[str, float]:
@@ -73,7 +74,16 @@ def allocate(wanted: ResourcesPart, nodes: Sequence[NodeResources] | None = None
     """
     cpus, gpus = machine_cpus(), machine_gpus()
     cpu = 1.0 if wanted.cpu is None else float(wanted.cpu)
-    least = Allocation(cpu, float(wanted.gpu or 0.0), 0, cpus, gpus, wanted.custom, wanted.labels)
+    least = Allocation(
+        cpu,
+        float(wanted.gpu or 0.0),
+        0,
+        cpus,
+        gpus,
+        wanted.custom,
+        wanted.labels,
+        together=wanted.together,
+    )
     if nodes is None:
         _at_most("cpu", cpu, cpus, "CPUs")
         _at_most("gpu", least.gpu, gpus, "GPUs")

@@ -1,5 +1,7 @@
 """The class trainable for Ray Tune: one step is one task, and one worker process serves many jobs.
 
+Where runs train together, the process hands its job to one that several runs share (`ray_shared`).
+
 There are no Tune checkpoints. Finished tasks are in the checkpoint store, from which the run of a killed
 worker continues.
 """
@@ -14,6 +16,7 @@ import ray
 from ray.tune import PlacementGroupFactory, Trainable
 
 from search.backends.orphan import end_with_raylet
+from search.backends.ray_shared import SharedWorker
 from search.worker.job import Node
 from search.worker.worker import Worker
 
@@ -37,13 +40,20 @@ class TaskTrainable(Trainable):
         """Begin the first job of this process."""
         end_with_raylet()
         self._node = _node()
-        self._worker = _worker(config)
+        self._worker = self._begun(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another job in this process."""
         self._worker.close()
-        self._worker = _worker(new_config)
+        self._worker = self._begun(new_config)
         return True
+
+    def _begun(self, config: dict[str, Any]) -> Worker | SharedWorker:
+        # After a worker has died a run trains in a process of its own: the next death is its own, too.
+        job, space, attempt = config["job"], config["space"], config["attempt"]
+        if config["processes"] is None or attempt:
+            return Worker(job, space, attempt)
+        return SharedWorker(config["processes"], self._node.id, job, space, attempt)
 
     def step(self) -> dict[str, Any]:
         """Train one task; return the answer, and `done` as Tune reads it."""
@@ -60,10 +70,6 @@ class TaskTrainable(Trainable):
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Load nothing: the checkpoint store has it."""
-
-
-def _worker(config: dict[str, Any]) -> Worker:
-    return Worker(config["job"], config["space"], config["attempt"])
 
 
 def _node() -> Node:

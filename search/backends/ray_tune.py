@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cl_core.errors import ClSearchError, named_line
 from cl_core.training.checkpoint_keys import sources_digest
@@ -27,6 +29,7 @@ from search.backends.cluster_nodes import joined_nodes
 from search.backends.guest_node import guest_node
 from search.backends.ray_address import bootstrap_address, cluster_address
 from search.backends.ray_environment import ray_environment
+from search.backends.ray_shared import SHARED_DIED, SharedProcesses
 from search.backends.ray_trainable import TaskTrainable
 from search.backends.shipping import runtime_environment
 from search.backends.tune_credentials import credentials_kept
@@ -39,7 +42,8 @@ from search.worker.node_folder import at_stores
 
 NODE_PATIENCE = 600.0  # seconds a cluster has to bring a node
 NODE_DEATHS = 20  # nodes that may die under one run, besides
-_LOST_NODE = ("its node has died", "is unavailable:")  # Ray says no more: of a node, and of the way to it
+# Ray says no more: of a node, and of the way to it. A shared process may die through another run.
+_LOST_NODE = ("its node has died", "is unavailable:", SHARED_DIED)
 MAX_FAILURES = 2  # times a worker may die under one run before the run counts as failed
 
 _DISPATCHERS: dict[str, Dispatcher] = {}
@@ -59,9 +63,9 @@ def shared(dispatcher: Dispatcher) -> Iterator[str]:
 class JobSearcher(Searcher):
     """Hands out the dispatcher's jobs, one after another."""
 
-    def __init__(self, key: str, allocation: Allocation) -> None:
+    def __init__(self, key: str, allocation: Allocation, processes: str | None = None) -> None:
         super().__init__(metric="value", mode="max")
-        self._key, self._allocation = key, allocation
+        self._key, self._allocation, self._processes = key, allocation, processes
         self._jobs: dict[str, str] = {}  # Tune's id of a live trial -> job
 
     def suggest(self, trial_id: str) -> Any:
@@ -83,6 +87,7 @@ class JobSearcher(Searcher):
             "bundle": replace(self._allocation, gpu=job.gpu).bundle,
             "labels": dict(self._allocation.labels),
             "avoid": nodes,
+            "processes": self._processes,
         }
 
     def on_trial_complete(
@@ -171,6 +176,7 @@ def run_tune(
         scratch() as place,
         token(dispatcher.space.folder, dispatcher.space.checkpoints) as name,
         shared(dispatcher) as key,
+        _processes(allocation) as processes,
     ):
         dispatcher.space = replace(dispatcher.space, token=name, sources=sources_digest())
         dispatcher.nodes.alive = partial(_holders, allocation)
@@ -181,7 +187,7 @@ def run_tune(
             tuner = tune.Tuner(
                 TaskTrainable,
                 tune_config=tune.TuneConfig(
-                    search_alg=JobSearcher(key, allocation),
+                    search_alg=JobSearcher(key, allocation, processes),
                     scheduler=JobScheduler(key),
                     num_samples=-1,
                     reuse_actors=True,
@@ -201,6 +207,22 @@ def run_tune(
                 raise
     if dispatcher.aborted is not None:
         raise dispatcher.aborted
+
+
+@contextlib.contextmanager
+def _processes(allocation: Allocation) -> Iterator[str | None]:
+    """Provide the name under which trainables find the processes that runs share; None: each has its own."""
+    if not allocation.together:
+        yield None
+        return
+    name = f"cl-search shared processes {secrets.token_hex(8)}"
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    shared_processes: Any = SharedProcesses
+    owner = shared_processes.options(name=name, scheduling_strategy=here, max_concurrency=8).remote()
+    try:
+        yield name
+    finally:
+        ray.kill(owner)  # with all that it owns
 
 
 def _node_lost(path: str | None) -> bool:

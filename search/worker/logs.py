@@ -6,10 +6,13 @@ import contextlib
 import difflib
 import io
 import re
+import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from cl_core.errors import BadRequest
 
@@ -73,17 +76,59 @@ class _Log(io.TextIOBase):
         return True
 
 
+class _Routed(io.TextIOBase):
+    """Standard output while logs are open: what a run prints goes to its log, all else where it went."""
+
+    def __init__(self, before: TextIO) -> None:
+        self.before = before
+
+    def _target(self) -> TextIO | _Log:
+        return _LOG.get() or self.before
+
+    def write(self, text: str) -> int:
+        return self._target().write(text)
+
+    def flush(self) -> None:
+        self._target().flush()
+
+    def fileno(self) -> int:
+        return self._target().fileno()
+
+    def writable(self) -> bool:
+        return True
+
+
+_LOG: ContextVar[_Log | None] = ContextVar("log", default=None)  # of the run that this thread trains
+_OPEN: list[tuple[TextIO, TextIO]] = []  # standard output and errors as they were, for each open log
+_ROUTING = threading.Lock()
+
+
 @contextlib.contextmanager
 def logged(path: Path) -> Iterator[None]:
-    """Append all output to `path` while the block runs."""
+    """Append all output of this thread to `path` while the block runs."""
     with contextlib.ExitStack() as stack:
         # A log that cannot be written is no reason for a run to fail.
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             log = _Log(stack.enter_context(path.open("ab", buffering=0)))
-            stack.enter_context(contextlib.redirect_stdout(log))
-            stack.enter_context(contextlib.redirect_stderr(log))
+            stack.enter_context(_routed())
+            stack.callback(_LOG.reset, _LOG.set(log))
         yield
+
+
+@contextlib.contextmanager
+def _routed() -> Iterator[None]:
+    with _ROUTING:
+        _OPEN.append(_OPEN[0] if _OPEN else (sys.stdout, sys.stderr))
+        if len(_OPEN) == 1:
+            sys.stdout, sys.stderr = _Routed(sys.stdout), _Routed(sys.stderr)
+    try:
+        yield
+    finally:
+        with _ROUTING:
+            before = _OPEN.pop()
+            if not _OPEN:
+                sys.stdout, sys.stderr = before
 
 
 def stamp(text: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 import traceback
 from functools import lru_cache
@@ -285,6 +286,9 @@ def resume_checkpoints(folder: Path, spec: RunSpec) -> ResumeCheckpoints:
     return ResumeCheckpoints(checkpoint_store(folder / RESUME, alone=True), spec.run)
 
 
+_LOADING = threading.Lock()
+
+
 @lru_cache(maxsize=2)
 def _cached(spec: DataSpec) -> Data:
     return load(spec)
@@ -293,4 +297,5 @@ def _cached(spec: DataSpec) -> Data:
 def cached_data(spec: DataSpec) -> Data:
     """Return the data set, kept for the next run of this process. Raises BadRequest for code not allowed."""
     check_own_code(DATASETS.kind, spec.name)
-    return _cached(spec)
+    with _LOADING:  # runs of one process read the images once
+        return _cached(spec)

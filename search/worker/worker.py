@@ -12,6 +12,7 @@ import torch
 
 from analysis.lake.run_folder import log_file
 from cl_core.errors import ClSearchError, named_line
+from cl_core.training.captured import RECORDING
 from cl_core.training.device import gpu_is_full
 from search.lake.receipts import receipt
 from search.lake.rows import unbegun_row
@@ -89,7 +90,8 @@ class Worker:
             remove_progress(self.space.folder, self.job.id)
             leave(self.job, self.space)
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+            with RECORDING:
+                torch.cuda.empty_cache()
 
     def _unfit(self, reason: str) -> Answer:
         return Answer(self.job.id, -1, 0, (), UNFIT_NODE, reason)

@@ -63,6 +63,10 @@ class ResourcesPart(Part):
     concurrent: int | None = Field(
         default=None, ge=1, le=10_000, description="runs at a time; by default as many as fit"
     )
+    together: bool = Field(
+        default=False,
+        description="runs on one GPU, or on one node without GPUs, train in threads of one process (on Ray)",
+    )
     custom: dict[str, float] = Field(
         default={}, description="custom resources of one run on a cluster, such as {a100: 0.25}"
     )

@@ -159,6 +159,22 @@ def test_a_killed_worker_costs_an_attempt_and_nothing_else(place: Path, tmp_path
     assert len(list((place / "marks").iterdir())) == int((place / "deaths").read_text())
 
 
+def test_runs_together_in_a_process_that_dies_go_on_alone_and_equal_runs_that_never_shared_one(
+    place: Path, tmp_path: Path
+) -> None:
+    marks, seen = place / "marks", len(list((place / "marks").iterdir()))
+    (place / "deaths").write_text(str(seen + 1))
+    plain = study(search={"trials": 2, "sampler": "random"}, resources={"concurrent": 2, "together": True})
+    plain["recipe"] = {**plain["recipe"], "net": "own_nets:deadly"}
+    together = run_study(plain, tmp_path / "together")
+    assert len(list(marks.iterdir())) == seen + 1
+    assert (together.completed, together.failed) == (4, 0)
+    attempts = [row["attempt"] for row in run_rows(together.folder).values()]
+    assert max(attempts) <= 1
+    alone = run_study(plain, tmp_path / "alone", local=True)
+    assert equal(together.folder, alone.folder), equal(together.folder, alone.folder)
+
+
 @pytest.mark.slow
 def test_a_worker_that_dies_again_and_again_is_a_failed_run_and_the_study_goes_on(
     place: Path, tmp_path: Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,24 @@ def test_a_log_that_cannot_be_written_harms_no_run(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file where the folder should be")
     with logged(tmp_path / "logs" / "x.log"):
         pass
+
+
+def test_threads_write_each_into_the_log_of_its_own_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = threading.Barrier(2)
+
+    def run(name: str) -> None:
+        with logged(tmp_path / name):
+            both.wait(10)
+            print(f"of {name}")
+            both.wait(10)
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print("of neither")
+    assert [(tmp_path / name).read_text() for name in ("a", "b")] == ["of a\n", "of b\n"]
+    assert capsys.readouterr().out == "of neither\n"

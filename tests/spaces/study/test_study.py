@@ -105,6 +105,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "stopper_args": {},
         "audit": 0.0,
         "start_from": ["paper"],
+        "reuse": False,
     }
     assert plain["protocol"] == {
         "select_on": "validation",
