@@ -31,7 +31,7 @@ FIRST = 15.0  # seconds to repeat the first one of a command
 REQUEST = 30.0  # seconds until one request counts as unanswered
 REQUESTS = 8  # requests at a time
 LONGEST = 5.0  # seconds between two requests of which the first is not answered, at most
-_REFUSED = re.compile(r"status code: 4(?!08|29)\d\d")
+_REFUSED = re.compile(r"status code: 4(?!08|09|29)\d\d")  # 409: two puts at one moment
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
