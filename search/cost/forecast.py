@@ -249,6 +249,8 @@ def _notes(study: ResolvedStudy, resources: Allocation, paces: Mapping[str, tupl
             f"a run was probed alone: {resources.concurrent} at a time share memory and "
             f"{'GPUs' if resources.gpu else 'caches'} and take longer, and starting workers is not counted"
         )
+    if reused := sum(cell.reused * cell.budget for cell in study.cells):
+        out.append(f"search.reuse adds {reused} trials at most, which train nothing: evaluation is counted")
     if study.study.search.stopper != "none":
         out.append(
             f"savings of search.stopper {study.study.search.stopper} are not predicted: an upper bound"

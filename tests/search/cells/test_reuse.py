@@ -99,9 +99,14 @@ def test_a_reused_trial_whose_rows_are_lost_is_made_again(folder: Path) -> None:
 
 
 def test_reuse_needs_a_searched_choice_that_only_answers() -> None:
-    def cell(**change: Any) -> Any:
+    def resolved(**change: Any) -> Any:
         study = parse_study({**STUDY, "protocol": {"validation": 0.2, "confirm": "none"}, **change})
-        return resolve(study, tiny.data()).cells[0]
+        return resolve(study, tiny.data())
+
+    def cell(**change: Any) -> Any:
+        return resolved(**change).cells[0]
+
+    assert resolved().table()[0]["budget"] == "3, 1 reused beside each"
 
     assert cell().reused == 1
     assert cell(search={"trials": 3, "reuse": False}).reused == 0
