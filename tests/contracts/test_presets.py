@@ -339,6 +339,7 @@ def test_the_command_in_a_published_presets_header_resolves_on_ten_classes(name:
     assert any(line.startswith("data.name") for line in deviations(study))
 
 
-def test_the_table_of_costs_has_every_method_of_the_survey_of_all() -> None:
+def test_the_table_of_costs_has_methods_of_the_survey_of_all_in_its_order() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", costs_table.written(), re.MULTILINE)
-    assert sorted(rows) == sorted(load_study(ALL).methods)
+    assert "lwf" in rows
+    assert rows == [label for label in load_study(ALL).methods if label in rows]
