@@ -66,28 +66,9 @@ class Campaign:
         nodes = self._nodes if way == "cluster" else None
         sweep = Sweep(place, way, nodes.address if nodes else None, self.short)
         scene = Scene(sweep, disk, draw, nodes)
-        loss: str | None = None
-        inflicted = 0
         with _ended(sweep, disk):
-            while inflicted < faults:
-                if not sweep.runs:
-                    if sweep.process is not None and self._judged(scene, scene.end()):
-                        break  # the sweep has ended by itself
-                    sweep.start()
-                at = _moment(sweep, draw)
-                if not sweep.runs:
-                    continue
-                fault = _drawn(draw, way, disk, kinds)
-                scene.notes, scene.ends, start = [], [], time.monotonic()
-                fault.inflict(scene)
-                inflicted, self.faults = inflicted + 1, self.faults + 1
-                line = {"fault": fault.name, "way": way, "sweep": number, "number": self.faults, "at": at}
-                for end in scene.ends:
-                    self._judged(scene, end)
-                    line |= {"exit": end.code, "last": end.last[-160:]}
-                self.say({**line, "notes": scene.notes, "seconds": round(time.monotonic() - start, 1)})
-            loss = self._finished(scene)
-            loss = loss or sweep.differences(whole)
+            inflicted = self._storm(scene, number, faults, kinds)
+            loss = self._finished(scene) or sweep.differences(whole)
             if loss is not None:
                 self.losses.append(f"sweep {number}: {loss}")
                 shutil.copytree(sweep.folder, place / "lost", symlinks=True, dirs_exist_ok=True)
@@ -95,6 +76,28 @@ class Campaign:
         self.say({**line, "seconds": round(time.monotonic() - began, 1)})
         if loss is None:
             shutil.rmtree(place, ignore_errors=True)
+
+    def _storm(self, scene: Scene, number: int, faults: int, kinds: Sequence[str]) -> int:
+        """Inflict faults on a sweep until it has ended by itself; return how many."""
+        sweep, inflicted = scene.sweep, 0
+        while inflicted < faults and sweep.commands < 2 * self.most + TRIES:
+            if not sweep.runs:
+                if sweep.process is not None and self._judged(scene, scene.end()):
+                    break
+                sweep.start()
+            at = _moment(sweep, scene.random)
+            if not sweep.runs:
+                continue
+            fault = _drawn(scene.random, sweep.way, scene.disk, kinds)
+            scene.notes, scene.ends, start = [], [], time.monotonic()
+            fault.inflict(scene)
+            inflicted, self.faults = inflicted + 1, self.faults + 1
+            line = {"fault": fault.name, "way": sweep.way, "sweep": number, "number": self.faults, "at": at}
+            for end in scene.ends:
+                self._judged(scene, end)
+                line |= {"exit": end.code, "last": end.last[-160:]}
+            self.say({**line, "notes": scene.notes, "seconds": round(time.monotonic() - start, 1)})
+        return inflicted
 
     def _finished(self, scene: Scene) -> str | None:
         """Continue without further faults until the sweep has ended; return why it has not."""
