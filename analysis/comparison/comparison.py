@@ -312,4 +312,4 @@ def _signed(value: Mean) -> str:
 
 
 def _p(value: float | None) -> str:
-    return "–" if value is None else "< .001" if value < 0.0005 else f"{value:.3f}"
+    return "–" if value is None else "< .001" if value < 0.001 else f"{value:.3f}"

@@ -64,7 +64,7 @@ def _words(j: Judged) -> dict[str, object]:
 def _p(j: Judged) -> str:
     if j.verdict.name == NOT_MEASURED or j.verdict.name.startswith(TOO_FEW):
         return ""
-    return "< .001" if j.verdict.p < 0.0005 else f"{j.verdict.p:.3f}"
+    return "< .001" if j.verdict.p < 0.001 else f"{j.verdict.p:.3f}"
 
 
 def _contrasts(judged: Sequence[Judged]) -> pd.DataFrame:

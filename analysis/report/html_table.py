@@ -207,8 +207,8 @@ def _number(value: Any, digits: int) -> str:
 
 
 def _small(value: Any) -> bool:
-    """Tell whether a p-value would be written as 0.000."""
-    return not isinstance(value, str) and value is not None and not pd.isna(value) and value < 0.0005
+    """Tell whether a p-value is below the last digit that is written."""
+    return not isinstance(value, str) and value is not None and not pd.isna(value) and value < 0.001
 
 
 def _float(value: Any) -> float | None:

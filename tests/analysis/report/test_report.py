@@ -182,9 +182,9 @@ def test_a_table_puts_numbers_right_and_intervals_in_their_column():
 
 
 def test_a_p_value_is_never_written_as_nought():
-    found = grid(pd.DataFrame({"p": [0.0002, 0.0316, None]}))
+    found = grid(pd.DataFrame({"p": [0.0008, 0.0316, None]}))
     assert [row.cells[0].text for row in found.rows] == ["< .001", "0.032", "–"]
-    assert found.rows[0].cells[0].value == 0.0002
+    assert found.rows[0].cells[0].value == 0.0008
 
 
 def test_a_number_that_is_rounded_to_nothing_has_no_sign():
