@@ -112,6 +112,18 @@ def test_alignment_trains_the_new_generator_alone() -> None:
     assert all(p.grad is None for p in state.modules["critic"].parameters())
 
 
+def test_the_terms_of_the_generator_do_not_train_the_critic_nor_those_of_the_critic_the_generator() -> None:
+    task = tiny.task(3, 2)
+    state = _state(task)
+    _, terms = _terms(state, task, [3, 4])
+    for name, term in terms.items():
+        for part in ("generator", "critic"):
+            params = list(state.modules[part].parameters())
+            found = torch.autograd.grad(term.value, params, retain_graph=True, allow_unused=True)
+            own = part == ("generator" if name in ("generator", "made classes") else "critic")
+            assert any(g is not None for g in found) == own, f"{name} trains the {part}"
+
+
 def test_without_distillation_nothing_old_is_in_the_generator_s_training() -> None:
     task = tiny.task(3, 2)
     b, terms = _terms(_state(task), task, [3, 4], distill=False)
