@@ -215,7 +215,11 @@ class Method:
         return batch
 
     def loss(self, s: State, batch: Batch, task: Task) -> dict[str, Term]:
-        """The named terms of the objective: deterministic arithmetic, no draw, no change of state."""
+        """The named terms of the objective: deterministic arithmetic, no draw, no change of state.
+
+        On a GPU its kernels are recorded and replayed: all that changes from step to step comes in `batch`.
+        Code that waits for the GPU, such as `.item()`, makes every step a plain one.
+        """
         raise TypeError(f"{type(self).__name__} must define loss")
 
     def end_phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
