@@ -26,7 +26,7 @@ from cl_core.errors import BadRequest, first_line, unknown
 from cl_core.records import SCHEMA_VERSION, SORT, TABLES, columns
 
 LATER = {
-    "runs": ("old_new_gap", "kept_bytes", "parameters", "audited_after"),
+    "runs": ("old_new_gap", "kept_bytes", "parameters", "audited_after", "reuses"),
     "tasks": ("parameters", "teacher_agreement", "attempts"),
     "classes": ("correct_rows",),
 }  # columns that runs of an earlier version lack; missing values then

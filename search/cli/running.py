@@ -76,11 +76,8 @@ def run(
                 more = int(trials)
             else:
                 overrides.append(f"search.trials={trials}")
-        from spaces.study.study_file import load_study
-
-        load_study(study, overrides)  # most faults are refused here, before torch is loaded
+        _refuse_early(study, overrides)
         from search.commands import run as verb
-        from search.cost.luck import lucky
 
         if dry_run:
             prepared = verb.prepare(
@@ -92,7 +89,7 @@ def run(
                 own_code=own_code,
                 accept_code=accept_code,
             )
-            note([*prepared.warnings, *lucky(prepared.study), *([] if local else check_ray())])
+            note([*verb.said_before(prepared), *([] if local else check_ray())])
             print_plan(prepared)
             return
         summary = verb.run_study(
@@ -174,9 +171,7 @@ def plan(
         _use(address, False)
         place = located(study)
         if not place.is_dir():
-            from spaces.study.study_file import load_study
-
-            load_study(study, sets or [])  # as in `run`
+            _refuse_early(study, sets or [])
         from search.commands import plan as verb
 
         if place.is_dir():
@@ -211,6 +206,13 @@ def _use(address: str | None, local: bool) -> None:
     if local:
         raise BadRequest("--local works without Ray, and --address names a cluster: give one of them")
     os.environ[ADDRESS] = address
+
+
+def _refuse_early(study: str | Path, overrides: list[str]) -> None:
+    """Raise BadRequest for most faults of a study, before torch is loaded."""
+    from spaces.study.study_file import load_study
+
+    load_study(study, overrides)
 
 
 def _command(verb: str, target: str, sets: list[str] | None, local: bool, own_code: bool, *more: str) -> str:

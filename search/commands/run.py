@@ -18,6 +18,7 @@ from search.backends.ray_address import check_ray
 from search.cells.search_queue import SearchQueue
 from search.commands.summary import Summary, report_of
 from search.commands.work import Warn, at_work
+from search.cost.luck import lucky
 from search.jobs.interrupts import draining, terminable
 from search.jobs.spending import Spending
 from search.lake.compaction import compact_left
@@ -32,6 +33,11 @@ from spaces.resolved.environment import versions
 from spaces.resolved.study_yaml import study_yaml
 from spaces.study.study import Study
 from spaces.study.study_file import existing_study
+
+
+def said_before(prepared: Prepared) -> list[str]:
+    """Return what a dry run says before its plan: warnings, and where a choice would be luck."""
+    return [*prepared.warnings, *lucky(prepared.study)]
 
 
 def run_study(
