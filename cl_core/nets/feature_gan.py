@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cl_core.rng import global_stream
+
 FEATURE_NOISE = 200  # numbers of the noise behind a feature, as in the official code
 
 
@@ -56,8 +58,7 @@ def build_feature_gan(
 
     The projection begins as linear layers do, as in the official code.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(g.initial_seed())
+    with global_stream(g):
         generator, critic = FeatureGenerator(dim, classes, width), FeatureCritic(dim, classes, width)
         for part in (*generator.layers, *critic.layers, critic.score):
             if isinstance(part, nn.Linear):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cl_core.nets.network import Shape
+from cl_core.rng import global_stream
 
 IMAGE_NOISE = 128  # numbers of the noise behind an image, as in the official code
 
@@ -112,6 +113,5 @@ def build_image_gan(
     g: torch.Generator,
 ) -> tuple[ImageGenerator, ImageCritic]:
     """A fresh generator and critic of images [C, H, W] on the CPU, drawn from the seed of `g`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(g.initial_seed())
+    with global_stream(g):
         return ImageGenerator(shape, classes, width, mean, std), ImageCritic(shape, classes, width)

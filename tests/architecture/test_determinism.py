@@ -29,6 +29,12 @@ def test_draws_take_a_generator_from_a_named_stream() -> None:
                 assert call.rsplit(".", 1)[1] in NUMPY, f"{name(path)}:{line}"
 
 
+def test_torch_s_global_generator_is_seeded_in_one_place_where_runs_of_a_process_take_turns() -> None:
+    seeding = ("torch.random.fork_rng", "torch.default_generator.manual_seed")
+    found = {name(p) for p in RUN_FILES for _, call in calls(p) if call in seeding}
+    assert found == {"cl_core/rng.py"}
+
+
 def test_the_step_owns_the_only_backward() -> None:
     found = [name(p) for p in RUN_FILES for _, call in calls(p) if call.endswith(".backward")]
     assert found == ["cl_core/training/step.py"]
