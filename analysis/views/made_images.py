@@ -30,9 +30,12 @@ def made_images(results: Results) -> Section:
     rows = [_row(sheet) for sheet in sheets]
     return Section(
         TITLE,
-        "A row is an old class, by the class that the previous network sees in each image: the first ones of "
-        "256 drawn. No image of an old task was read to make them. The run was trained again for them.",
-        ["class of an image: argmax of the previous network's logits"],
+        "A row is an old class: the first of 256 images drawn. No image of an old task was read for them; "
+        "exemplars of Mnemonics began as real images of their own task. The run was trained again.",
+        [
+            "class of an image: argmax of the previous network's logits; with MeRGAN the class that the "
+            "generator was given, with Mnemonics that of the exemplar"
+        ],
         f"n = {len(rows)} sheets of {len(last)} runs; the figure shows the last task of each run",
         pd.DataFrame(rows),
         _figure(results, list(last.values())),
@@ -67,7 +70,8 @@ def _row(sheet: Mapping[str, Any]) -> dict[str, object]:
 def _answer(rows: Sequence[Mapping[str, object]]) -> str:
     last = rows[-1]
     seen = last["classes seen in images"]
-    return f"In task {last['task']}, images of {last['label']} show {seen} old classes."
+    classes = "class" if seen == 1 else "classes"
+    return f"In task {last['task']}, images of {last['label']} show {seen} old {classes}."
 
 
 def _figure(results: Results, sheets: Sequence[Mapping[str, Any]]) -> go.Figure:

@@ -84,6 +84,11 @@ class Stored(nn.Module):
         x, y = torch.cat([b.x, self._view.normalised(pixels)]), torch.cat([b.y, self.labels[chosen]])
         return Batch(x, y, rows=torch.cat([b.rows, torch.full_like(chosen, -1)]))
 
+    def some(self, n: int, g: Streams) -> tuple[Tensor, Tensor]:
+        """Return n stored images at most, [n, C, H, W], not augmented, and their classes [n]."""
+        chosen = torch.randperm(len(self.labels), generator=g("shown"))[:n].to(self.labels.device)
+        return self._view.normalised(self.pixels[chosen]), self.labels[chosen]
+
 
 def first_pixels(budget: Budget, net: Network, data: View, task: Task, g: Streams) -> tuple[Tensor, Tensor]:
     """Return images [n, C, H, W] and classes [n] of the new classes' exemplars before they are learned."""

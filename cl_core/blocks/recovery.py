@@ -59,3 +59,9 @@ def soft_targets(rows: Tensor, per_class: int, g: torch.Generator) -> Tensor:
 def recovery(z: Tensor, target: Tensor, temperature: float) -> Tensor:
     """Return the cross-entropy of softmax(z/T), [n, K], with the target [n, K], the mean over images."""
     return F.cross_entropy(wide(z) / temperature, target)
+
+
+def some(images: Tensor, labels: Tensor, n: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw n of the images [N, C, H, W] at most, without repetition, and their labels [N]."""
+    chosen = torch.randperm(len(labels), generator=g)[:n].to(labels.device)
+    return images[chosen], labels[chosen]

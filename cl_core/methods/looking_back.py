@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from cl_core.blocks import fields
 from cl_core.blocks.losses import fallback_note, kd, logit_l2, new_only
-from cl_core.blocks.recovery import Recovered, recovery, soft_targets
+from cl_core.blocks.recovery import Recovered, recovery, soft_targets, some
 from cl_core.hparams import Float, Int, hp, option
 from cl_core.images.view import View
 from cl_core.method import Method, Phase, Rows, register
@@ -111,6 +111,10 @@ class LookingBack(Method):
         del s.modules["recovered"]
         for name, value in (("recovered", torch.cat([*found])), ("labels", labels)):
             s.local[name] = nn.Parameter(value, requires_grad=False)
+
+    def pictures(self, s: State, task: Task, n: int, g: Streams) -> tuple[Tensor, Tensor] | None:
+        labels = s.local.get("labels")
+        return None if labels is None else some(s.local["recovered"], labels, n, g("shown"))
 
     def augment(self, s: State, b: Batch, task: Task, g: Streams) -> Batch:
         if not task.index:

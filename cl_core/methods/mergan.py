@@ -14,7 +14,7 @@ from cl_core.blocks.wgan import Adversarial, fixed, keep_modules, revive
 from cl_core.hparams import Float, Int, hp, option
 from cl_core.images.view import View
 from cl_core.method import Method, Phase, Rows, register
-from cl_core.nets.image_gan import IMAGE_NOISE, apart, build_image_gan
+from cl_core.nets.image_gan import IMAGE_NOISE, apart, build_image_gan, images_of
 from cl_core.rng import Streams
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
@@ -89,12 +89,15 @@ class MeRGAN(Method):
             s.modules["old generator"], _ = self._pair(s, data, g)
         yield Phase("train", (Rows(task.rows),), task.recipe, self.loss)
 
-    def _pair(self, s: State, data: View, g: Streams) -> tuple[nn.Module, nn.Module]:
-        # Generator and critic, as they were kept or fresh.
+    def _pair(self, s: State, data: View, g: Streams) -> tuple[nn.Module, nn.Module]:  # as kept, or fresh
         spec, classes = data.data, data.num_classes
         pair = build_image_gan(spec.shape, classes, self.hp.gan_width, spec.mean, spec.std, g("gan"))
         revive(s, generator=pair[0], critic=pair[1])
         return pair[0].to(data.device), pair[1].to(data.device)
+
+    def pictures(self, s: State, task: Task, n: int, g: Streams) -> tuple[Tensor, Tensor] | None:
+        old = s.modules.get("old generator")
+        return None if old is None else images_of(old, n, task.old, g("noise"), g("classes"))
 
     def augment(self, s: State, b: Batch, task: Task, g: Streams) -> Batch:
         learning = "critic" in s.modules  # generator and critic train, not the network
@@ -102,8 +105,7 @@ class MeRGAN(Method):
             b = self._with_old(s, b, task, g)
         if not learning:
             return b
-        n = len(b.y)
-        drawn = {"noise": torch.randn(n, IMAGE_NOISE, generator=g("noise"))}
+        n, drawn = len(b.y), {"noise": torch.randn(len(b.y), IMAGE_NOISE, generator=g("noise"))}
         drawn |= {"mix": torch.rand(n, generator=g("mix")), **self.hp.turn(g)}
         if task.index:
             drawn["old"] = torch.randint(0, task.old, (n,), generator=g("old classes"))
@@ -112,10 +114,9 @@ class MeRGAN(Method):
     @torch.no_grad()
     def _with_old(self, s: State, b: Batch, task: Task, g: Streams) -> Batch:
         n = max(1, round(self.hp.replay_ratio * len(b.y)))
-        noise = torch.randn(n, IMAGE_NOISE, generator=g("old noise")).to(b.x.device)
-        y = torch.randint(0, task.old, (n,), generator=g("made classes")).to(b.x.device)
-        x = torch.cat([b.x, s.modules["old generator"](noise, y)])
-        return Batch(x, torch.cat([b.y, y]), rows=torch.cat([b.rows, torch.full_like(y, -1)]))
+        x, y = images_of(s.modules["old generator"], n, task.old, g("old noise"), g("made classes"))
+        rows = torch.cat([b.rows, torch.full_like(y, -1)])
+        return Batch(torch.cat([b.x, x]), torch.cat([b.y, y]), rows=rows)
 
     def loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
         return {"ce": Term(F.cross_entropy(s.net(b.x).logits, b.y))}

@@ -90,6 +90,10 @@ class Mnemonics(Method):
             s.modules["stored"] = Stored(s.kept["exemplars"], s.kept["labels"], data)
         yield from self.wrapped().phases(s, task, data, g)
 
+    def pictures(self, s: State, task: Task, n: int, g: Streams) -> tuple[Tensor, Tensor] | None:
+        stored = s.modules.get("stored")
+        return None if stored is None else stored.some(n, g)  # type: ignore[operator]
+
     def augment(self, s: State, b: Batch, task: Task, g: Streams) -> Batch:
         stored = s.modules.get("stored")
         if stored is None or "pixels" in s.local:

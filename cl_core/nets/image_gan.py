@@ -104,6 +104,16 @@ def apart(generator: nn.Module, other: nn.Module, noise: Tensor, y: Tensor) -> T
     return 0.5 * (new - old).square().sum()
 
 
+def images_of(
+    generator: nn.Module, n: int, classes: int, of_noise: torch.Generator, of_classes: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return n images [n, C, H, W] of classes drawn from the first `classes` ones, and their classes [n]."""
+    device = next(generator.parameters()).device
+    noise = torch.randn(n, IMAGE_NOISE, generator=of_noise).to(device)
+    y = torch.randint(0, classes, (n,), generator=of_classes).to(device)
+    return generator(noise, y), y
+
+
 def build_image_gan(
     shape: Shape,
     classes: int,
