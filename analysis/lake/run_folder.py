@@ -27,6 +27,7 @@ REUSE = "checkpoints/reuse"  # of later tasks that several runs train alike
 LOGS = "logs"
 PICTURES = "pictures"  # contact sheets of images that methods have made
 SHEETS = "pictures/sheets.json"  # the list of them, in the order in which they were drawn
+TRACKING = "tracking"  # what `cl-search track` writes for other tools
 PROGRESS = "progress"  # small files of runs that train now
 DAMAGED = "damaged"  # files set aside by a repair
 TABLES_FOLDER = "tables"

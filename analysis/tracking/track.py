@@ -12,13 +12,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from analysis.lake.open import open_results
+from analysis.lake.run_folder import TRACKING
 from analysis.tracking.to_mlflow import MLflow
 from analysis.tracking.to_tensorboard import TensorBoard
 from analysis.tracking.to_wandb import WeightsAndBiases
 from analysis.tracking.tracked_run import tracked_runs
 from cl_core.errors import BadRequest, unknown
 
-FOLDER = "tracking"  # in the run folder
 TOOLS: Mapping[str, type[TensorBoard] | type[MLflow] | type[WeightsAndBiases]] = {
     "tensorboard": TensorBoard,
     "mlflow": MLflow,
@@ -46,7 +46,7 @@ def track(
     if to not in TOOLS:
         raise unknown("tool", to, TOOLS)
     results = open_results(folder)
-    own = results.folder / FOLDER
+    own = results.folder / TRACKING
     try:
         own.mkdir(exist_ok=True)
     except OSError as error:

@@ -24,6 +24,7 @@ from analysis.lake.run_folder import (
     CHECKPOINTS,
     CONTROL,
     JOURNAL,
+    PICTURES,
     PLAN,
     PROGRESS,
     REPORT,
@@ -31,6 +32,7 @@ from analysis.lake.run_folder import (
     SQLITE_FILE,
     STUDY,
     TABLES_FOLDER,
+    TRACKING,
     tables_of,
 )
 from cl_core.aside import aside
@@ -40,7 +42,8 @@ from search.storage.mirror import copy_between_changes
 
 MARK = ".store.json"  # in a copy: the URL of its store, and what both had when they were last compared
 _STUDIES = (JOURNAL, SQLITE_FILE)
-_FREE = (REPORT, CONTROL, PLAN, "export/")  # also written by commands that hold no lease
+# Also written by commands that hold no lease.
+_FREE = (REPORT, CONTROL, PLAN, "export/", f"{PICTURES}/", f"{TRACKING}/")
 _RUNNING = f"{TABLES_FOLDER}/{RUNNING}/"
 _RUNS = f"{TABLES_FOLDER}/runs/"
 _CHANGES = 3  # times to list the store again where files go while they are fetched

@@ -16,7 +16,7 @@ from search.remote.copies import copy_of
 from search.remote.lease import Lease
 from search.remote.object_store import ObjectStore
 from search.remote.remote_folder import MARK
-from search.remote.working_copy import run_folder, working_in
+from search.remote.working_copy import run_folder, send_free, working_in
 from tests.search.remote.conftest import SECRET
 from tests.search.terminal import call, refused, write
 
@@ -60,6 +60,25 @@ def test_the_verbs_of_a_run_folder_work_from_any_machine(
     runs = {name for name in there if name.startswith("tables/runs/")}
     assert runs == {"tables/runs/gathered.parquet", "tables/runs/schema.parquet"}
     assert "attempt 1" in call("logs", url, "finetune@B0-5tasks/0", code=0).stdout
+
+
+@pytest.mark.parametrize(
+    "name", ["pictures/sheets.json", "tracking/tensorboard/events.1", "export/x/best.yaml"]
+)
+def test_what_a_reading_command_makes_reaches_the_store_and_stays(
+    bucket: str, machine: Machine, name: str
+) -> None:
+    url = f"{bucket}/x"
+    with working_in(run_folder(url)):
+        (run_folder(url) / STUDY).write_text("1")
+    machine("second")
+    made = run_folder(url) / name
+    made.parent.mkdir(parents=True)
+    made.write_text("1")
+    send_free(run_folder(url))
+    assert made.exists()
+    machine("third")
+    assert (run_folder(url) / name).read_text() == "1"
 
 
 def test_two_commands_never_work_in_one_folder(bucket: str, machine: Machine, tmp_path: Path) -> None:
