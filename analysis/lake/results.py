@@ -5,6 +5,8 @@ Nothing here needs torch or Ray.
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +24,7 @@ from analysis.lake.accuracies import ACCURACIES, Accuracies, accuracies_by_run
 from analysis.lake.confusion_counts import COUNTS, KEYS, ConfusionCounts, counts_by_run
 from analysis.lake.queries import Database
 from analysis.lake.relation import Relation, connect, frame
-from analysis.lake.run_folder import table_folder
+from analysis.lake.run_folder import COPY_OF, table_folder
 from analysis.lake.study import StudyRecord, read_study
 from analysis.lake.tables import among, read_table, scan, steadily
 from cl_core.errors import BadRequest, unknown
@@ -77,6 +79,13 @@ class Results:
     def confusion(self) -> pd.DataFrame:
         """One row a run, split, task, classifier, true class and answer; can be large: see `confusions`."""
         return self.read("confusion")
+
+    @cached_property
+    def place(self) -> str:
+        """The run folder as commands take it: its path; of a copy, the URL in an object store."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return str(json.loads((self.folder / COPY_OF).read_text(encoding="utf-8"))["url"])
+        return str(self.folder)
 
     @cached_property
     def study(self) -> StudyRecord:

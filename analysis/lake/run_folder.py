@@ -29,6 +29,7 @@ PICTURES = "pictures"  # contact sheets of images that methods have made
 SHEETS = "pictures/sheets.json"  # the list of them, in the order in which they were drawn
 TRACKING = "tracking"  # what `cl-search track` writes for other tools
 PROGRESS = "progress"  # small files of runs that train now
+COPY_OF = ".store.json"  # in a copy of an object store: its URL, and what both had when they were compared
 DAMAGED = "damaged"  # files set aside by a repair
 TABLES_FOLDER = "tables"
 

@@ -56,8 +56,7 @@ def next_steps(results: Results) -> list[Step]:
 
 def _run(results: Results, *words: str, out: str = "") -> str:
     """The command that continues the study; with `out`, begins it again in that folder."""
-    folder = str(results.folder)
-    return _command(results, "run", f"{folder}/{STUDY}", "--out", out or folder, *words)
+    return _command(results, "run", str(results.folder / STUDY), "--out", out or results.place, *words)
 
 
 def _command(results: Results, *words: str) -> str:
@@ -95,14 +94,14 @@ def _failed(results: Results) -> Iterable[Step]:
     failed = results.runs[results.runs["status"] == "failed"]
     if failed.empty:
         return
-    read = ["cl-search", "logs", str(results.folder), str(failed["run"].iloc[0])]
+    read = ["cl-search", "logs", results.place, str(failed["run"].iloc[0])]
     yield Step(f"{len(failed)} run{'s' if len(failed) > 1 else ''} failed. Read why.", shlex.join(read))
     searching = failed["purpose"].isin(SEARCHING)
     if searching.any():
         yield Step("Then train them again.", _run(results, "--retry-failed"))
     if not searching.all():
         text = "Then train those of the evaluation again."
-        yield Step(text, _command(results, "evaluate", str(results.folder), "--retry-failed"))
+        yield Step(text, _command(results, "evaluate", results.place, "--retry-failed"))
 
 
 def _references(results: Results, found: Sequence[Cell]) -> Iterable[Step]:
@@ -141,7 +140,7 @@ def _unconfirmed(results: Results, selected: Sequence[Cell]) -> Iterable[Step]:
 def _evaluation(results: Results, selected: Sequence[Cell]) -> Iterable[Step]:
     if results.study.protocol.select_on == "fixed":  # its runs are those of an evaluation
         return
-    command = ["evaluate", str(results.folder)]
+    command = ["evaluate", results.place]
     lacking = [cell for cell in selected if cell.final.empty]
     if lacking:
         what = "been measured on test rows"
@@ -156,7 +155,7 @@ def _evaluation(results: Results, selected: Sequence[Cell]) -> Iterable[Step]:
         yield Step(text, _command(results, *command, "--set", f"final.orders={2 * ENOUGH_ORDERS}"))
     else:
         text = "The selected trials have been measured on test rows. Export them, with their models."
-        yield Step(text, _command(results, "export", str(results.folder)))
+        yield Step(text, _command(results, "export", results.place))
 
 
 def _edges(results: Results, selected: Sequence[Cell]) -> Iterable[Step]:
@@ -174,7 +173,7 @@ def _edges(results: Results, selected: Sequence[Cell]) -> Iterable[Step]:
     for key, (one, domain) in list(wide.items())[:EDGES]:
         p = one.parameter
         value = f"{p.short} {one.values[0]:.3g} at the {one.edge} end of {p.domain}"
-        command = _run(results, "--set", f"{key}={domain}", out=f"{results.folder}-wide")
+        command = _run(results, "--set", f"{key}={domain}", out=f"{results.place}-wide")
         yield Step(f"{one.cell.name} selected {value}. Search a wider range, in another folder.", command)
 
 

@@ -148,7 +148,7 @@ def render(results: Results, beside: bool = True) -> str:
                 "sections": sections,
                 "beside": "beside this page"
                 if beside and len(parts) == 1
-                else "of " + ", ".join(str(part.folder) for part in parts),
+                else "of " + ", ".join(part.place for part in parts),
             },
         )
     )

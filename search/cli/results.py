@@ -225,7 +225,7 @@ def export(
     own_code: OwnCode = False,
 ) -> None:
     """Export each cell's selected trial: a study file, and a model trained on all training rows."""
-    with errors(shlex.join(["cl-search", "export", str(folder)])):
+    with errors(shlex.join(["cl-search", "export", shown(folder)])):
         from search.commands.export import export as verb
 
         for done in verb(folder, cells or (), out, model, typer.echo, own_code, at or ()):

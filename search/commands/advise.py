@@ -142,7 +142,7 @@ def advise(folder: Path, wanted: Constraints) -> Advice:
     name, direction = results.study.objective
     shown = {one.scenario for one in found}
     lacking = dict.fromkeys(cell.scenario for cell in long_enough if cell.scenario not in shown)
-    return Advice(str(folder), name, direction, tuple(found), tuple(left_out), tuple(lacking))
+    return Advice(results.place, name, direction, tuple(found), tuple(left_out), tuple(lacking))
 
 
 def _scenario(
@@ -204,7 +204,7 @@ def _advised(
         (cell.confirming["status"] == "completed") & (cell.confirming["trial_digest"] == digest)
     ]
     runs = again if len(again) else cell.selected
-    words = ["cl-search", "export", str(results.folder), "--cell", cell.name]
+    words = ["cl-search", "export", results.place, "--cell", cell.name]
     for bound in bounds.values():
         words += ["--at", str(bound).replace(" ", "")]
     return Advised(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from analysis.lake.run_folder import COPY_OF
 from cl_core.errors import BadRequest
 from cl_core.hparams import digest
 from search.remote.object_store import checked_url
-from search.remote.remote_folder import MARK, RemoteFolder, read_mark_of
+from search.remote.remote_folder import RemoteFolder, read_mark_of
 from search.storage.file_systems import own_place
 
 
@@ -54,7 +55,7 @@ _OPEN: dict[Path, RemoteFolder] = {}  # one object a copy and process, since it 
 
 
 def _open(folder: Path) -> RemoteFolder | None:
-    if folder in _OPEN and (folder / MARK).exists():
+    if folder in _OPEN and (folder / COPY_OF).exists():
         return _OPEN[folder]
     url = read_mark_of(folder).get("url")
     if url is None:

@@ -23,6 +23,7 @@ from typing import Any
 from analysis.lake.run_folder import (
     CHECKPOINTS,
     CONTROL,
+    COPY_OF,
     JOURNAL,
     PICTURES,
     PLAN,
@@ -40,7 +41,6 @@ from search.lake.merging import settle_tables, while_gathering
 from search.remote.object_store import ObjectStore, Stored, StoreError, at_once, object_store
 from search.storage.mirror import copy_between_changes
 
-MARK = ".store.json"  # in a copy: the URL of its store, and what both had when they were last compared
 _STUDIES = (JOURNAL, SQLITE_FILE)
 # Also written by commands that hold no lease.
 _FREE = (REPORT, CONTROL, PLAN, "export/", f"{PICTURES}/", f"{TRACKING}/")
@@ -160,7 +160,7 @@ class RemoteFolder:
         with self._lock:
             files = {name: [tag, *state] for name, (tag, state) in sorted(self._known.items())}
         plain = {"url": self.url, "place": self.place, "line": self.line, "files": files}
-        with aside(self.folder / MARK) as hidden:
+        with aside(self.folder / COPY_OF) as hidden:
             hidden.write_text(json.dumps(plain), encoding="utf-8")
 
     def _names(self) -> list[str]:
@@ -247,7 +247,7 @@ def is_exchanged(name: str) -> bool:
 def read_mark_of(folder: Path) -> dict[str, Any]:
     """Return the hidden file of a copy; empty where a folder is none."""
     with contextlib.suppress(OSError, ValueError):
-        plain = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        plain = json.loads((folder / COPY_OF).read_text(encoding="utf-8"))
         if isinstance(plain, dict):
             return plain
     return {}

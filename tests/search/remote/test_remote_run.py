@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from analysis import equal
-from analysis.lake.run_folder import CONTROL, JOURNAL, REPORT, STUDY
+from analysis.lake.run_folder import CONTROL, COPY_OF, JOURNAL, REPORT, STUDY
 from search.commands.run import run_study
 from search.commands.status import status
 from search.remote.copies import copy_of
 from search.remote.lease import Lease
 from search.remote.object_store import ObjectStore
-from search.remote.remote_folder import MARK
 from search.remote.working_copy import run_folder, send_free, working_in
 from tests.search.remote.conftest import SECRET
 from tests.search.terminal import call, refused, write
@@ -49,6 +48,10 @@ def test_the_verbs_of_a_run_folder_work_from_any_machine(
     url = f"{bucket}/x"
     call("run", write(tmp_path), "--local", "--out", url, code=0)
     machine("second")
+    advice = call("advise", url, code=0).stdout
+    assert f"cl-search export {url} --cell finetune@B0-5tasks" in advice
+    page = Path(call("report", url, code=0).stdout.removeprefix("report: ").strip()).read_text()
+    assert f"cl-search evaluate {url}" in page
     call("pause", url, "finetune@B0-5tasks", code=0)
     call("gather", url, code=0)
     assert (run_folder(url) / "tables" / "runs" / "gathered.parquet").exists()
@@ -125,7 +128,7 @@ def test_a_copy_that_lost_files_gets_them_again(bucket: str, machine: Machine) -
         assert (folder / STUDY).read_text() == "1"
     shutil.rmtree(folder)
     assert (run_folder(url) / STUDY).read_text() == "1"
-    assert (folder / MARK).exists()
+    assert (folder / COPY_OF).exists()
 
 
 def test_base_checkpoints_in_a_store_serve_two_studies(
