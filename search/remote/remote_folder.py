@@ -119,7 +119,8 @@ class RemoteFolder:
                 if tables_of(self.folder).is_dir():
                     settle_tables(self.folder)
                 names = self._names()
-            lost = set(self._known) - set(names)
+            lost = set(self._known) - set(names)  # another thread may have sent some since they were listed
+            lost = {name for name in lost if not (self.folder / name).exists()}
             gone = sorted(name for name in lost if not name.startswith(_RUNNING))  # those are not sent here
             if STUDY in gone:
                 raise StoreError(

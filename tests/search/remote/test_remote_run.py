@@ -15,6 +15,7 @@ from search.commands.status import status
 from search.remote.copies import copy_of
 from search.remote.lease import Lease
 from search.remote.object_store import ObjectStore
+from search.remote.remote_folder import RemoteFolder
 from search.remote.working_copy import run_folder, send_free, working_in
 from tests.search.remote.conftest import SECRET
 from tests.search.terminal import call, refused, write
@@ -129,6 +130,27 @@ def test_a_copy_that_lost_files_gets_them_again(bucket: str, machine: Machine) -
     shutil.rmtree(folder)
     assert (run_folder(url) / STUDY).read_text() == "1"
     assert (folder / COPY_OF).exists()
+
+
+def test_rows_that_come_while_changes_are_looked_for_stay_in_the_store(
+    bucket: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, rows = f"{bucket}/x", "tables/runs/a.parquet"
+    folder = run_folder(url)
+    copy, names = copy_of(url), RemoteFolder._names
+
+    def listed(remote: RemoteFolder) -> list[str]:
+        found = names(remote)
+        if not (folder / rows).exists():
+            (folder / rows).parent.mkdir(parents=True)
+            (folder / rows).write_text("1")
+            remote.give([rows])
+        return found
+
+    with working_in(folder):
+        monkeypatch.setattr(RemoteFolder, "_names", listed)
+        copy.send()
+        assert copy.store.head(rows) is not None
 
 
 def test_base_checkpoints_in_a_store_serve_two_studies(
