@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock
+
 from cl_core.errors import BadRequest
 from search.remote.copies import copy_of, remote_at
 from search.remote.lease import LEASE, RENEWED, Lease, is_held, read_lease
@@ -34,10 +36,11 @@ def run_folder(given: str | Path) -> Path:
         return Path(given).expanduser()
     copy = copy_of(given)
     ObjectStore(copy.url, min(FIRST, REPEATED)).head(LEASE)  # a person waits: no long patience
-    if not is_active(copy.folder):
-        copy.read_mark()
-        found = read_lease(copy.store)
-        copy.fetch(young=found is not None and found[0].line == copy.line)
+    with _while_fetching(copy.folder):
+        if not is_active(copy.folder):
+            copy.read_mark()
+            found = read_lease(copy.store)
+            copy.fetch(young=found is not None and found[0].line == copy.line)
     return copy.folder
 
 
@@ -65,7 +68,8 @@ def working_in(folder: Path) -> Iterator[None]:
         )
     with held(folder):
         sender = _Sender(remote)
-        sender.begin()
+        with _while_fetching(folder):  # a command that reads may have begun to change the copy
+            sender.begin()
         _AT_WORK[folder] = sender
         try:
             yield
@@ -176,6 +180,11 @@ class _Sender:
                 return
             # A slow network is not kept busy, but the lease is kept.
             wait = min(RENEWED, max(SENT_EVERY, 9 * (time.monotonic() - began)))
+
+
+def _while_fetching(folder: Path) -> FileLock:
+    """Return the lock under which a copy is brought up to date."""
+    return FileLock(folder / ".fetch.lock")
 
 
 def _nothing() -> None:

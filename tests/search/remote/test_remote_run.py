@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread, current_thread
 
 import pytest
 
@@ -14,7 +15,7 @@ from search.commands.run import run_study
 from search.commands.status import status
 from search.remote.copies import copy_of
 from search.remote.lease import Lease
-from search.remote.object_store import ObjectStore
+from search.remote.object_store import ObjectStore, Stored
 from search.remote.remote_folder import RemoteFolder
 from search.remote.working_copy import run_folder, send_free, working_in
 from tests.search.remote.conftest import SECRET
@@ -92,6 +93,35 @@ def test_two_commands_never_work_in_one_folder(bucket: str, machine: Machine, tm
         machine("second")
         assert f"another run is working in {url}" in refused("run", study, "--local", "--out", url)
     call("run", study, "--local", "--out", url, code=0)
+
+
+def test_a_command_that_reads_takes_nothing_from_one_that_begins(
+    bucket: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{bucket}/x"
+    folder, listed, further, whole = copy_of(url).folder, Event(), Event(), ObjectStore.list
+
+    def slowly(store: ObjectStore, prefix: str = "") -> list[Stored]:
+        found = whole(store, prefix)
+        if current_thread() is reader:
+            listed.set()
+            further.wait(10)
+        return found
+
+    def work() -> None:
+        with working_in(folder):
+            (folder / STUDY).write_text("1")
+
+    monkeypatch.setattr(ObjectStore, "list", slowly)
+    reader, worker = Thread(target=run_folder, args=(url,)), Thread(target=work)
+    reader.start()
+    assert listed.wait(10)
+    worker.start()
+    worker.join(1.0)
+    further.set()
+    reader.join()
+    worker.join()
+    assert (folder / STUDY).read_text() == "1"
 
 
 def test_the_copy_of_a_killed_driver_counts_unless_another_machine_has_worked(
