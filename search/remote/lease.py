@@ -85,7 +85,7 @@ class Lease:
     def renew(self, every: float = RENEWED) -> None:
         """Give a sign of life, unless the last one is younger than `every` seconds. Raises Lost."""
         with self._lock:
-            if self._mine is None or time.monotonic() - self._renewed < every:
+            if self._mine is None or _seconds() - self._renewed < every:
                 return
             self._write(replace(self._mine, beats=self._mine.beats + 1), self._tag)
 
@@ -97,7 +97,7 @@ class Lease:
                 self._mine = None
 
     def _write(self, holder: Holder, before: Tag | None) -> None:
-        content, began = holder.to_bytes(), time.monotonic()
+        content, began = holder.to_bytes(), _seconds()
         try:
             self._tag = self._store.put_if(LEASE, content, before)
         except Conflict:
@@ -148,6 +148,13 @@ def _age(store: ObjectStore, lease: Stored) -> float:
         store.delete([probe])
     there = datetime.now(UTC) if now is None else now.time
     return max(0.0, (there - lease.time).total_seconds())
+
+
+def _seconds() -> float:
+    """Return the time of a clock that goes on while the machine sleeps, as `time.monotonic` does not."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
 
 
 def _held(url: str, holder: Holder, age: float) -> str:

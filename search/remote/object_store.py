@@ -112,9 +112,9 @@ class ObjectStore:
         except FileNotFoundError:
             return None
 
-    def put(self, name: str, content: bytes) -> Tag:
-        """Write an object; return its state."""
-        return self._put(name, content, "overwrite")
+    def put(self, name: str, content: bytes, guard: Callable[[], None] | None = None) -> Tag:
+        """Write an object; return its state. `guard` is called before each request: it may forbid it."""
+        return self._put(name, content, "overwrite", guard)
 
     def put_if(self, name: str, content: bytes, before: Tag | None) -> Tag:
         """Write an object if its state is `before`, with None if there is none; return its new state.
@@ -141,22 +141,24 @@ class ObjectStore:
 
         return self._do(found)
 
-    def delete(self, names: Iterable[str]) -> None:
-        """Remove objects, as far as they are there."""
+    def delete(self, names: Iterable[str], guard: Callable[[], None] | None = None) -> None:
+        """Remove objects, as far as they are there; `guard` as in `put`."""
         if gone := list(names):
             try:
-                self._do(partial(self._obstore.delete, self._store, gone))
+                self._do(partial(self._obstore.delete, self._store, gone), guard)
             except FileNotFoundError:
                 for name in gone if len(gone) > 1 else ():  # the others stay there at the first one
-                    self.delete([name])
+                    self.delete([name], guard)
 
-    def _put(self, name: str, content: bytes, mode: Any) -> Tag:
+    def _put(self, name: str, content: bytes, mode: Any, guard: Callable[[], None] | None = None) -> Tag:
         put = partial(self._obstore.put, self._store, name, content, mode=mode, use_multipart=False)
-        return _tag(self._do(put))
+        return _tag(self._do(put, guard))
 
-    def _do(self, request: Callable[[], _R]) -> _R:
+    def _do(self, request: Callable[[], _R], guard: Callable[[], None] | None = None) -> _R:
         end, wait = time.monotonic() + self._seconds, 0.1
         while True:
+            if guard is not None:
+                guard()
             try:
                 return self._once(request)
             except _Unanswered as error:

@@ -57,7 +57,7 @@ class RemoteFolder:
     def __init__(self, folder: Path, url: str) -> None:
         self.folder, self.url = folder, url
         self.store: ObjectStore = object_store(url)
-        self.guard: Callable[[], None] = lambda: None  # called before each file: it keeps the lease
+        self.guard: Callable[[], None] = lambda: None  # called before each request: it keeps the lease
         self._lock = threading.Lock()
         self._sending = threading.Lock()
         self.read_mark()
@@ -133,12 +133,10 @@ class RemoteFolder:
             whole = list(at_once(self._give, [name for name in changed if not name.startswith(_RUNS)]))
             whole += at_once(self._give, [name for name in changed if name.startswith(_RUNS)])
             for name, (copy, state) in copies.items():
-                self.guard()
-                tag = self.store.put(name, copy.read_bytes())
+                tag = self.store.put(name, copy.read_bytes(), self.guard)
                 self._note(name, tag.etag, state)
-        self.guard()
         if all(whole):  # else a file was merged meanwhile: next time
-            self.store.delete(gone)
+            self.store.delete(gone, self.guard)
             with self._lock:
                 for name in lost:
                     del self._known[name]
@@ -221,8 +219,7 @@ class RemoteFolder:
             state, content = _state(path), path.read_bytes()
         except FileNotFoundError:
             return False
-        self.guard()
-        tag = self.store.put(name, content)
+        tag = self.store.put(name, content, self.guard)
         if state is not None and state == _state(path):
             self._note(name, tag.etag, state)
         return True

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
+import obstore
 import pytest
 
 from cl_core.errors import BadRequest
 from search.remote import lease as lease_module
-from search.remote.lease import Lease, Lost, is_held
+from search.remote.lease import Lease, Lost, is_held, read_lease
 from search.remote.object_store import ObjectStore
 
 
@@ -32,6 +36,42 @@ def test_a_dead_holder_loses_its_lease_and_finds_out(bucket: str, monkeypatch: p
     with pytest.raises(Lost, match="another command has taken over"):
         dead.renew(0.0)
     second.renew(0.0)
+
+
+def test_a_put_that_is_repeated_asks_for_the_lease_again(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ObjectStore(f"{bucket}/a", 10.0)
+    first = Lease(store)
+    puts: list[str] = []
+    first.acquire("here", None)
+    put = obstore.put
+
+    def away_once(store: Any, name: str, content: bytes, **named: Any) -> Any:
+        if name == "x" and not puts:
+            puts.append(name)
+            monkeypatch.setattr(lease_module, "LASTS", 0.0)
+            Lease(ObjectStore(f"{bucket}/a")).acquire("there", None)
+            raise OSError("it is away")
+        return put(store, name, content, **named)
+
+    monkeypatch.setattr("obstore.put", away_once)
+    with pytest.raises(Lost):
+        store.put("x", b"of the first", lambda: first.renew(0.0))
+    assert store.head("x") is None
+
+
+def test_a_machine_that_slept_asks_for_its_lease(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ObjectStore(f"{bucket}/a")
+    held, clock = Lease(store), time.clock_gettime
+    held.acquire("here", None)
+    monkeypatch.setattr(
+        "time.clock_gettime", lambda which: clock(which) + 100
+    )  # `time.monotonic` stood still
+    held.renew()
+    found = read_lease(store)
+    assert found is not None
+    assert found[0].beats == 1
 
 
 def test_a_command_that_was_killed_is_followed_on_its_machine_at_once(bucket: str) -> None:
