@@ -10,6 +10,7 @@ import pytest
 from cl_core.errors import BadRequest
 from cl_core.images.dataset import Data
 from cl_core.yaml_text import read_yaml
+from spaces import presets
 from spaces.resolved.published import deviations
 from spaces.resolved.resolve import resolve
 from spaces.resolved.study_yaml import study_yaml
@@ -83,3 +84,22 @@ def test_every_changed_setting_of_a_preset_differs_and_no_place_of_files_does() 
         "recipe.epochs 2 (published: 70)",
         "protocol.orders 1 (published: 10)",
     ]
+
+
+def test_further_labels_and_fewer_scenarios_are_still_the_published_setting() -> None:
+    assert deviations(load_study("published-icarl", ["methods.finetune={}", "methods.joint={}"])) == []
+    one = "{name: B50-inc5, base: 50, increment: 5, class_order: natural}"
+    assert deviations(load_study("published-praka", [f"scenarios=[{one}]"])) == []
+
+
+def test_other_sizes_under_the_name_of_a_published_scenario_differ() -> None:
+    one = "{name: B50-inc5, base: 40, increment: 5, class_order: natural}"
+    (found,) = deviations(load_study("published-praka", [f"scenarios=[{one}]"]))
+    assert found.startswith("scenarios B50-inc5 (base 40, increment 5) in order natural (published: B50")
+
+
+@pytest.mark.parametrize("name", [name for name in presets.names() if name.startswith("published-")])
+def test_the_figures_of_a_preset_are_those_of_its_method_alone(name: str) -> None:
+    study = load_study(name, ["methods.joint={}"])
+    assert study.published is not None
+    assert {figure.label for figure in study.published.figures} <= set(study.methods) - {"joint"}
