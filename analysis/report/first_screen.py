@@ -123,7 +123,8 @@ def _sentence(results: Results, scenario: str, group: Sequence[_Standing], split
     if len(methods) > 1:
         text += f" {_distance(best, methods[1], name, 1 if direction == 'max' else -1)}"
     values, cost = _values(results, best.cell), _cost(best)
-    says = [f"has {values}"] if values else ["is selected"]
+    chosen = "has every value fixed" if results.study.protocol.select_on == "fixed" else "is selected"
+    says = [f"has {values}"] if values else [chosen]
     says += [f"it {cost}"] if cost else []
     return f"{text} {_upper(best.cell.selected_name)} {'; '.join(says)}."
 

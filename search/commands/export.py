@@ -178,7 +178,7 @@ def _model(
         "cell": cell.name,
         "trial": row["trial"],
         "trial_digest": row["trial_digest"],
-        f"{'test' if study.protocol.label else 'validation'} objective": row["objective"],
+        f"{'test' if study.protocol.split == 'test' else 'validation'} objective": row["objective"],
         **({"label": study.protocol.label} if study.protocol.label else {}),
         "trained on": "train" if configuration.validation else "train + validation",
         "class order": configuration.class_order,

@@ -88,7 +88,7 @@ def show(folder: Path, room: int = 100) -> list[RenderableType]:
     state = status(folder)
     training = [RunProgress(**run) for run in state["running"]]
     study = read_study(folder) or StudyRecord()
-    split = "test rows" if state["label"] else "validation rows"
+    split = "test rows" if study.protocol.split == "test" else "validation rows"
     out: list[RenderableType] = [meaning_of_best(study.objective[0], split)] if state["best"] else []
     out.append(cell_table([CellProgress(**cell) for cell in state["cells"]], room))
     out += run_lines(training, room)

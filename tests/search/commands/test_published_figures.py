@@ -66,6 +66,14 @@ def test_the_command_ends_with_the_table_and_the_report_begins_with_it(ended: Pa
     assert "Of 5 figures, 1 in the range, 1 outside, 1 no range published, 2 not measured." in page
 
 
+def test_a_fixed_study_is_said_to_be_measured_on_test_rows_everywhere(ended: Path) -> None:
+    assert "average incremental accuracy, test rows" in call("status", ended, code=0).stdout
+    assert "Trial 0 has every value fixed" in (ended / "report.html").read_text()
+    call("export", ended, "--out", ended.parent / "models", code=0)
+    (model,) = (ended.parent / "models").rglob("model.safetensors")
+    assert b"test objective" in model.read_bytes()
+
+
 def test_a_fixed_study_is_not_evaluated_again(ended: Path) -> None:
     assert "nothing is selected and test rows are measured already" in refused("evaluate", ended)
 
