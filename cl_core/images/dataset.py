@@ -103,7 +103,7 @@ class Data:
         if len(self.mean) != channels or len(self.std) != channels or not all(s > 0 for s in self.std):
             raise BadRequest(
                 f"mean and std need {channels} values and std above 0, not {self.mean} and {self.std}: "
-                "leave them out to have them computed"
+                "leave them out (in a study: data.mean=null and data.std=null) to have them computed"
             )
         if not self.fingerprint:
             object.__setattr__(self, "fingerprint", fingerprint(self.train, self.test, self.class_names))

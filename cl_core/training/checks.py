@@ -38,7 +38,7 @@ def check(run: Configuration, data: Data, measured: bool = True) -> None:
     if measured and not run.validation and not run.unsealed:
         raise BadRequest("validation 0 leaves nothing to measure: hold out 0.1, or open the test split")
     if run.unsealed and data.test is None:
-        raise BadRequest(f"data set {data.name!r} has no test split to open; leave it sealed")
+        raise BadRequest(f"data set {data.name!r} has no test split to open: add one, or leave it sealed")
     if run.threads is not None and run.threads < 1:
         raise BadRequest(f"threads must be at least 1, not {run.threads}")
     if run.seed < 0:
