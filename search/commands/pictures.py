@@ -94,7 +94,10 @@ def by_class(x: torch.Tensor, y: torch.Tensor, view: View) -> dict[str, np.ndarr
 def _note(folder: Path, sheets: list[dict[str, Any]]) -> None:
     """Write down the sheets of a run, in place of earlier ones of the same files."""
     path = folder / SHEETS
-    known: list[Mapping[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    try:
+        known: list[Mapping[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    except ValueError:  # damaged: what is drawn now is listed anew
+        known = []
     files = {sheet["file"] for sheet in sheets}
     kept = [sheet for sheet in known if sheet["file"] not in files]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -58,4 +58,7 @@ def test_a_run_is_drawn_from_its_own_networks_and_stands_in_the_report(tmp_path:
     last = {sheet["label"]: sheet["shown"] for sheet in json.loads((tmp_path / "run" / SHEETS).read_text())}
     assert set(last) == {"dreams", "looking_back", "mnemonics", "mergan"}
     assert last["mnemonics"] == last["mergan"] == {str(c): 8 for c in range(5)}
+    (tmp_path / "run" / SHEETS).write_text("[{")
+    pictures(tmp_path / "run", "mergan@B0-inc5/0")
+    assert [one["label"] for one in json.loads((tmp_path / "run" / SHEETS).read_text())] == ["mergan"]
     assert "lwf makes none: try abd" in refused("pictures", tmp_path / "run", "plain@B0-inc5/0")
