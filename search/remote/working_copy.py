@@ -125,12 +125,17 @@ def is_worked_in(folder: Path) -> bool:
 
 
 class _Sender:
-    """The thread of a command that holds the lease. `error` is why it has ended."""
+    """The threads of a command that holds the lease: one sends, one keeps the lease while that takes long.
+
+    `error` is why one of them has ended.
+    """
 
     def __init__(self, remote: RemoteFolder) -> None:
         self._remote, self._lease = remote, Lease(remote.store)
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._work, name="store", daemon=True)
+        self._sent = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="lease", daemon=True)
         self.error: Exception | None = None
 
     def begin(self) -> None:
@@ -139,19 +144,21 @@ class _Sender:
         remote.read_mark()
         line = self._lease.acquire(remote.place, remote.line)
         remote.guard = self._lease.renew
+        self._keeper.start()
         try:
             remote.fetch(young=line == remote.line)
             remote.line = line  # only now: a fetch that was cut short begins again
             remote.write_mark()
         except BaseException:
             remote.guard = _nothing
+            self._sent.set()
             with contextlib.suppress(StoreError):
                 self._lease.release()
             raise
         self._thread.start()
 
     def end(self) -> None:
-        """Send the rest, and give the lease back. Raises the thread's error, or that of the last sending."""
+        """Send the rest, and give the lease back. Raises a thread's error, or that of the last sending."""
         self._end.set()
         self._thread.join()
         try:
@@ -162,7 +169,17 @@ class _Sender:
             self._remote.write_mark()
             self._lease.release()
         finally:
+            self._sent.set()
             self._remote.guard = _nothing
+
+    def _keep(self) -> None:
+        """Give signs of life until all is sent, or the lease is lost."""
+        while not self._sent.wait(RENEWED / 3):
+            try:
+                self._lease.renew()
+            except Exception as error:  # the command has to know
+                self.error = self.error or error
+                return
 
     def _work(self) -> None:
         """Look for changes until the end, a lost lease, or a store that does not answer for long."""
@@ -170,7 +187,6 @@ class _Sender:
         while not self._end.wait(wait):
             began = time.monotonic()
             try:
-                self._lease.renew(RENEWED)
                 self._remote.take_steering()
                 self._remote.send()
             except (sqlite3.Error, FileNotFoundError):  # a file changed while it was copied: next time
@@ -178,7 +194,7 @@ class _Sender:
             except Exception as error:  # the command has to know
                 self.error = error
                 return
-            # A slow network is not kept busy, but the lease is kept.
+            # A slow network is not kept busy.
             wait = min(RENEWED, max(SENT_EVERY, 9 * (time.monotonic() - began)))
 
 

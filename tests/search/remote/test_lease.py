@@ -10,8 +10,10 @@ import pytest
 
 from cl_core.errors import BadRequest
 from search.remote import lease as lease_module
+from search.remote import working_copy
 from search.remote.lease import Lease, Lost, is_held, read_lease
 from search.remote.object_store import ObjectStore
+from search.remote.remote_folder import RemoteFolder
 
 
 def test_a_second_holder_is_refused_until_the_first_gives_it_back(bucket: str) -> None:
@@ -59,6 +61,28 @@ def test_a_put_that_is_repeated_asks_for_the_lease_again(
     with pytest.raises(Lost):
         store.put("x", b"of the first", lambda: first.renew(0.0))
     assert store.head("x") is None
+
+
+def test_a_command_keeps_its_lease_while_a_request_takes_long(
+    bucket: str, machine: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(working_copy, "RENEWED", 0.1)
+    folder = working_copy.run_folder(f"{bucket}/a")
+    take, renew = RemoteFolder.take_steering, Lease.renew
+    store = ObjectStore(f"{bucket}/a")
+    monkeypatch.setattr(Lease, "renew", lambda held, every=0.0: renew(held, 0.0))
+    monkeypatch.setattr(working_copy, "SENT_EVERY", 0.0)
+
+    def slowly(remote: RemoteFolder) -> None:
+        time.sleep(1.0)
+        take(remote)
+
+    monkeypatch.setattr(RemoteFolder, "take_steering", slowly)
+    with working_copy.working_in(folder):
+        time.sleep(0.5)
+        found = read_lease(store)
+    assert found is not None
+    assert found[0].beats > 2
 
 
 def test_a_machine_that_slept_asks_for_its_lease(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
