@@ -28,7 +28,8 @@ _EXTRA = 'pip install "cl-search[remote]"'
 SCHEMES = ("s3", "gs", "az")
 REPEATED = 180.0  # seconds to repeat a request that the store does not answer
 FIRST = 15.0  # seconds to repeat the first one of a command
-REQUEST = 30.0  # seconds until one request counts as unanswered
+REQUEST = 30.0  # seconds until one request counts as unanswered; a large object has more
+LARGE, SLOWEST = 4_000_000, 200_000  # bytes of a large object, and bytes a second of the slowest line
 REQUESTS = 8  # requests at a time
 LONGEST = 5.0  # seconds between two requests of which the first is not answered, at most
 _REFUSED = re.compile(r"status code: 4(?!08|09|29)\d\d")  # 409: two puts at one moment
@@ -98,13 +99,15 @@ class ObjectStore:
         self.url = checked_url(url)
         self._seconds = REPEATED if seconds is None else seconds
         self._obstore = _library()
-        self._store = _opened(self._obstore, self.url)
+        self._store = _opened(self._obstore, self.url, REQUEST)
 
     def get(self, name: str) -> tuple[bytes, Stored] | None:
         """Return the content of an object; None if there is none."""
 
         def content() -> tuple[bytes, Stored]:
             found = self._obstore.get(self._store, name)
+            if (size := found.meta["size"]) > LARGE:  # nothing of it has been read yet
+                found = self._obstore.get(self._patient(size), name)
             return bytes(found.bytes()), _stored(found.meta)
 
         try:
@@ -151,8 +154,13 @@ class ObjectStore:
                     self.delete([name], guard)
 
     def _put(self, name: str, content: bytes, mode: Any, guard: Callable[[], None] | None = None) -> Tag:
-        put = partial(self._obstore.put, self._store, name, content, mode=mode, use_multipart=False)
+        store = self._patient(len(content)) if len(content) > LARGE else self._store
+        put = partial(self._obstore.put, store, name, content, mode=mode, use_multipart=False)
         return _tag(self._do(put, guard))
+
+    def _patient(self, size: int) -> Any:
+        """Return the store, with time for a request of `size` bytes on a slow line."""
+        return _opened(self._obstore, self.url, REQUEST + size / SLOWEST)
 
     def _do(self, request: Callable[[], _R], guard: Callable[[], None] | None = None) -> _R:
         end, wait = time.monotonic() + self._seconds, 0.1
@@ -208,11 +216,11 @@ def _library() -> Any:
         raise BadRequest(f"a folder in an object store needs obstore: {_EXTRA}") from None
 
 
-def _opened(obstore: Any, url: str) -> Any:
+def _opened(obstore: Any, url: str, seconds: float) -> Any:
     # It repeats only requests that are idempotent by themselves; ours all are, so they are repeated here.
     retry = {"max_retries": 1, "retry_timeout": timedelta(seconds=1)}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    options: Any = {"timeout": timedelta(seconds=REQUEST), "allow_http": endpoint.startswith("http://")}
+    options: Any = {"timeout": timedelta(seconds=seconds), "allow_http": endpoint.startswith("http://")}
     try:
         return obstore.store.from_url(url, client_options=options, retry_config=retry)
     except Exception as error:

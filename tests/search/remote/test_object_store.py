@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 
@@ -42,6 +46,48 @@ def test_objects_are_listed_and_removed_by_name(bucket: str) -> None:
 def test_a_url_names_a_store_and_no_credentials(url: str) -> None:
     with pytest.raises(BadRequest):
         checked_url(url)
+
+
+class _Slow(BaseHTTPRequestHandler):
+    """An S3 server whose line carries a megabyte in a second."""
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        time.sleep(1.0)
+        self._answer(b"")
+
+    def do_GET(self) -> None:
+        self._answer(bytes(1_000_000))
+
+    def _answer(self, content: bytes) -> None:
+        self.send_response(200)
+        self.send_header("ETag", '"1"')
+        self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        with contextlib.suppress(OSError):  # nobody waits for it any more
+            self.wfile.write(content[:1000])
+            time.sleep(1.0 if content else 0.0)
+            self.wfile.write(content[1000:])
+
+    def log_message(self, *given: object) -> None:
+        pass
+
+
+def test_a_large_object_may_take_long(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Slow)
+    Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(object_store, "REQUEST", 0.4)
+    monkeypatch.setattr(object_store, "LARGE", 500_000)
+    store = ObjectStore(f"{bucket}/x", 0.1)
+    store.put("large", bytes(1_000_000))
+    content, _ = store.get("large") or (b"", None)
+    assert len(content) == 1_000_000
+    with pytest.raises(StoreError, match="does not answer in time"):
+        store.put("small", b"1")
+    server.shutdown()
+    server.server_close()
 
 
 def test_a_missing_bucket_is_one_line(bucket: str) -> None:
