@@ -124,7 +124,9 @@ class Learner:
         """Return the context in which networks and losses compute with the precision of the run."""
         if self.precision != "bfloat16":
             return contextlib.nullcontext()
-        return torch.autocast(self.view.device.type, dtype=torch.bfloat16)
+        # All threads have one cache of casts, and each empties it for the others. With it, the gradient of a
+        # weight that a loss uses twice would be summed in one precision or another.
+        return torch.autocast(self.view.device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
 def _check_loss(mean: float, term: str, task: Task, phase: Phase, epoch: int) -> None:

@@ -1,6 +1,9 @@
-"""The trainer: forgetting, agreement with the teacher, configurations as JSON."""
+"""The trainer: forgetting, agreement with the teacher, configurations as JSON, casts."""
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -66,3 +69,20 @@ def test_a_configuration_survives_json() -> None:
         assert again.digest(tiny.data()) == made.digest(tiny.data())
     with pytest.raises(BadRequest, match="unknown configuration key 'sed': did you mean 'seed'"):
         Configuration.from_dict({**made.to_dict(), "sed": 1})
+
+
+def test_gradients_do_not_depend_on_the_casts_of_other_runs_of_the_process() -> None:
+    settings = dataclasses.replace(tiny.configuration("finetune"), precision="bfloat16")
+    learner = Training(settings, tiny.data()).learner
+    g = torch.Generator().manual_seed(0)
+    weight = torch.randn(64, 64, generator=g).requires_grad_()
+    x, y = torch.randn(2, 32, 64, generator=g)
+
+    def gradient(between: Callable[[], None]) -> torch.Tensor:
+        with learner.autocast():
+            first = (x @ weight).float().square().mean()
+            between()  # another thread leaves its own context here
+            second = (y @ weight).float().square().mean()
+        return torch.autograd.grad(first + second, weight)[0]
+
+    assert torch.equal(gradient(lambda: None), gradient(torch.clear_autocast_cache))
