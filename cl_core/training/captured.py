@@ -13,6 +13,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.cuda.memory import _cuda_endAllocateToPool, _cuda_releasePool
 
 from cl_core.task import Batch
 from cl_core.training.step import Step
@@ -20,6 +21,8 @@ from cl_core.training.step import Step
 Again = Callable[[], None]
 RECORDING = threading.Lock()
 """Held while a graph is recorded: the memory of a GPU must not be freed meanwhile."""
+
+_FAILED: list[torch.cuda.CUDAGraph] = []  # torch's allocators may still point to them
 
 
 class Recorder(Protocol):
@@ -59,12 +62,25 @@ class Graphs:
         graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
         try:
             work()
-        except RuntimeError:
+        except BaseException:
             with contextlib.suppress(RuntimeError):
-                graph.capture_end()
+                self._end(graph)
             raise
-        graph.capture_end()
+        self._end(graph)
         return graph
+
+    def _end(self, graph: torch.cuda.CUDAGraph) -> None:
+        try:
+            graph.capture_end()
+        except RuntimeError:
+            # torch leaves a recording that failed open: no run of this process could free memory any more,
+            # nor this run record again.
+            _FAILED.append(graph)
+            device = torch.cuda.current_device()
+            with contextlib.suppress(RuntimeError):  # it is closed already
+                _cuda_endAllocateToPool(device, self._pool)
+                _cuda_releasePool(device, self._pool)
+            raise
 
 
 class CapturedStep:

@@ -17,7 +17,8 @@ import torch
 from cl_core.method import Phase
 from cl_core.recipe import Recipe
 from cl_core.task import Batch, Term
-from cl_core.training.captured import Again, CapturedStep
+from cl_core.training import captured
+from cl_core.training.captured import Again, CapturedStep, Graphs
 from cl_core.training.step import Step
 from cl_core.training.trainer import Training
 from tests import tiny
@@ -126,3 +127,58 @@ def test_a_batch_with_draws_on_another_device_is_never_recorded() -> None:
     for _ in range(4):
         steps(_batch(4, noise=torch.zeros(4, device="meta")), 4)
     assert recorder.made == 0
+
+
+class FakeGraph:
+    """A CUDA graph whose recording ends well, unless its work failed."""
+
+    failed = False
+    ended = 0
+
+    def capture_begin(self, pool: object, capture_error_mode: str) -> None:
+        """Begin."""
+
+    def capture_end(self) -> None:
+        """End, as torch does where the GPU has given the recording up."""
+        FakeGraph.ended += 1
+        if FakeGraph.failed:
+            raise RuntimeError("capture invalidated")
+
+    def replay(self) -> None:
+        """Do nothing."""
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was closed of the pools of recordings that failed, with graphs that need no GPU."""
+    calls: list[str] = []
+    monkeypatch.setattr(FakeGraph, "failed", False)
+    monkeypatch.setattr(FakeGraph, "ended", 0)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+        monkeypatch.setattr(captured, name, lambda device, pool, name=name: calls.append(name))
+    return calls
+
+
+def test_a_recording_that_fails_leaves_nothing_open_in_torchs_allocator(closed: list[str]) -> None:
+    def waits() -> None:
+        FakeGraph.failed = True
+        raise RuntimeError("operation not permitted when stream is capturing\nadvice")
+
+    record = Graphs(torch.device("cpu"))
+    assert record(lambda: None) is not None
+    assert closed == []
+    assert record(waits) is None
+    assert record.refusals == ["operation not permitted when stream is capturing"]
+    assert closed == ["_cuda_endAllocateToPool", "_cuda_releasePool"]
+
+
+def test_an_interrupt_ends_the_recording(closed: list[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Graphs(torch.device("cpu"))(interrupted)
+    assert FakeGraph.ended == 2  # of the pool's first graph, too
