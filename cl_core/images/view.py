@@ -119,7 +119,7 @@ def resident_images(images: Images, device: torch.device) -> Tensor:
         if x is None:
             x = there[device] = torch.from_numpy(images.x).to(device, copy=True)
             if device.type == "cuda":  # other runs read it on streams of their own
-                torch.cuda.synchronize(device)
+                torch.cuda.current_stream(device).synchronize()  # not the GPU, on which one may record
         return x
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import resource
 import sys
+import threading
 from collections.abc import Iterator
+from weakref import WeakValueDictionary
 
 import torch
 
-from cl_core.errors import BadRequest
+from cl_core.errors import BadRequest, RunError
+
+POOLED = 32  # streams of one priority on a GPU, in torch
 
 
 def resolve_device(device: str, precision: str) -> tuple[torch.device, str]:
@@ -33,6 +37,29 @@ def resolve_device(device: str, precision: str) -> tuple[torch.device, str]:
     return torch.device(device), precision
 
 
+_STREAMS: WeakValueDictionary[tuple[int, int], torch.cuda.Stream] = WeakValueDictionary()
+_TAKING = threading.Lock()
+
+
+def own_stream(device: torch.device) -> torch.cuda.Stream | None:
+    """Return a stream that no other run of this process has; None for a CPU. Raises RunError.
+
+    torch hands 32 streams of a priority out in turn. A graph that is captured on a stream of two runs would
+    take the kernels of the other one.
+    """
+    if device.type != "cuda":
+        return None
+    with _TAKING:
+        for priority in (0, -1):
+            for _ in range(POOLED):
+                stream = torch.cuda.Stream(device, priority=priority)
+                place = stream.device_index, stream.cuda_stream
+                if place not in _STREAMS:
+                    _STREAMS[place] = stream
+                    return stream
+    raise RunError(f"a process holds at most {2 * POOLED} runs on a GPU: raise resources.gpu")
+
+
 @contextlib.contextmanager
 def on_stream(stream: torch.cuda.Stream | None) -> Iterator[None]:
     """Work on a stream of its own within, after and before all work around it; None: a CPU has no streams.
@@ -44,9 +71,11 @@ def on_stream(stream: torch.cuda.Stream | None) -> Iterator[None]:
         return
     around = torch.cuda.current_stream(stream.device)
     stream.wait_stream(around)
-    with torch.cuda.stream(stream):
-        yield
-    around.wait_stream(stream)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:  # also of a run that failed: its memory goes to other runs
+        around.wait_stream(stream)
 
 
 def gpu_is_full(error: BaseException) -> bool:

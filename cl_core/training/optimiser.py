@@ -123,4 +123,4 @@ def warm_up(device: torch.device) -> None:
         p.grad = gradient
     optimiser.step(0.1)
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        torch.cuda.current_stream(device).synchronize()  # not the GPU, on which another run may record

@@ -33,7 +33,7 @@ from cl_core.training.checkpoint_keys import (
 from cl_core.training.checkpoints import Checkpoint, CheckpointStore, ResumeCheckpoints, network_digest
 from cl_core.training.checks import check
 from cl_core.training.configuration import Configuration
-from cl_core.training.device import on_stream, peak_memory, resolve_device
+from cl_core.training.device import on_stream, own_stream, peak_memory, resolve_device
 from cl_core.training.evaluation import Evaluation, evaluate, teacher_agreement
 from cl_core.training.events import Watch, ignore
 from cl_core.training.learner import Learner, first_state
@@ -85,7 +85,7 @@ class Training:
         if configuration.threads is not None:
             torch.set_num_threads(configuration.threads)
         warm_up(self.device)
-        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self._stream = own_stream(self.device)
         self.method = METHODS[configuration.method](configuration.hp)
         self.base_recipe, self.increment_recipe = configuration.recipes(data, self.method)
         self.sizes = configuration.scenario.sizes(data.num_classes)
