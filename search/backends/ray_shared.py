@@ -13,7 +13,7 @@ from collections import defaultdict
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.backends.orphan import end_with_raylet
@@ -69,16 +69,22 @@ class SharedProcesses:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], Any] = {}
+        self._turns: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
 
     def on(self, node: str, gpu: str) -> Any:
         """Return the process of a GPU of a node, a new one if it has died."""
-        known = self._known.get((node, gpu))
-        if known is None or not _lives(known):
-            place = NodeAffinitySchedulingStrategy(node, soft=False)
-            process: Any = SharedProcess
-            known = process.options(max_concurrency=THREADS, scheduling_strategy=place).remote(gpu)
-            self._known[node, gpu] = known
-        return known
+        with self._turns[node, gpu]:  # runs begin at the same time
+            known = self._known.get((node, gpu))
+            if known is None or not _lives(known):
+                place = NodeAffinitySchedulingStrategy(node, soft=False)
+                process: Any = SharedProcess
+                known = process.options(max_concurrency=THREADS, scheduling_strategy=place).remote(gpu)
+                self._known[node, gpu] = known
+            return known
+
+    def known(self) -> list[Any]:
+        """Return the processes so far, the last one of each GPU."""
+        return [*self._known.values()]
 
 
 class SharedWorker:
@@ -105,6 +111,18 @@ class SharedWorker:
             return ray.get(getattr(self._process, method).remote(*given))
         except RayActorError as error:
             raise TogetherError(f"{SHARED_DIED} ({type(error).__name__})") from None
+
+
+def close_shared(processes: str, job: str) -> None:
+    """Free what an earlier attempt at a job holds in shared processes, once the task it trains has ended.
+
+    Its trainable may have died alone. Then two attempts would train at once, and write the same files.
+    """
+    with contextlib.suppress(RayError, ValueError):  # the owner has gone, and all processes with it
+        known: list[Any] = ray.get(ray.get_actor(processes).known.remote())
+        for process in known:
+            with contextlib.suppress(RayError):
+                ray.get(process.close.remote(job))
 
 
 def _lives(process: Any) -> bool:

@@ -16,7 +16,7 @@ import ray
 from ray.tune import PlacementGroupFactory, Trainable
 
 from search.backends.orphan import end_with_raylet
-from search.backends.ray_shared import SharedWorker
+from search.backends.ray_shared import SharedWorker, close_shared
 from search.worker.job import Node
 from search.worker.worker import Worker
 
@@ -51,9 +51,12 @@ class TaskTrainable(Trainable):
     def _begun(self, config: dict[str, Any]) -> Worker | SharedWorker:
         # After a worker has died a run trains in a process of its own: the next death is its own, too.
         job, space, attempt = config["job"], config["space"], config["attempt"]
-        if config["processes"] is None or attempt:
-            return Worker(job, space, attempt)
-        return SharedWorker(config["processes"], self._node.id, job, space, attempt)
+        processes = config["processes"]
+        if processes is not None and not attempt:
+            return SharedWorker(processes, self._node.id, job, space, attempt)
+        if processes is not None:
+            close_shared(processes, job.id)
+        return Worker(job, space, attempt)
 
     def step(self) -> dict[str, Any]:
         """Train one task; return the answer, and `done` as Tune reads it."""
