@@ -133,8 +133,11 @@ class CellStudy:
     @property
     def reusable(self) -> tuple[int, Values] | None:
         """Number and values of the next trial that shares the training of one that has ended, if any."""
-        for number, trial in self.trials.items() if self.cell.answers else ():
-            if number < REUSED and not trial.unfinished and not trial.failed:
+        last = self.cell.reused * REUSED
+        for number, trial in self.trials.items() if last else ():
+            if number >= REUSED or number + last in self.trials:
+                continue
+            if not trial.unfinished and not trial.failed:
                 for index, values in enumerate(other_answers(self.cell.answers, trial.values), 1):
                     if (reused := number + index * REUSED) not in self.trials:
                         return reused, values

@@ -13,6 +13,7 @@ from analysis.lake.results import Results
 from analysis.selection.trials import best_of_trainings, proposed
 from cl_core.records import REUSED, columns, trained_by
 from search import run_study
+from search.cells import cell_study
 from search.cells.cell_progress import TrialStatus, best_trials, read_progress
 from search.cells.stoppers import Course, Stopper
 from search.lake.writer import drop_run
@@ -89,6 +90,15 @@ def test_progress_counts_reused_trials_and_a_finished_folder_does_nothing_more(f
     (cell,) = read_progress(folder)
     assert (cell.budget, cell.completed) == (6, 6)
     assert not run_study(STUDY, folder, local=True).worked
+
+
+def test_values_that_only_answer_are_listed_for_no_trial_that_has_them_all(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[object] = []
+    monkeypatch.setattr(cell_study, "other_answers", lambda *given: listed.append(given) or [])
+    run_study(STUDY, folder, local=True)
+    assert listed == []
 
 
 def test_a_reused_trial_whose_rows_are_lost_is_made_again(folder: Path) -> None:
