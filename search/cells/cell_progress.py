@@ -80,13 +80,12 @@ def cell_progress(
 ) -> CellProgress:
     """Count the trials of a cell. `direction` is that of the first objective in the cell's search.
 
-    `budget` counts the proposed ones; `reused` more share the training of each that does not fail.
+    `budget` counts the proposed ones; `reused` more share the training of each that does not fail first.
     """
-    failed = sum(trial.failed for trial in trials if trial.number < REUSED) if reused else 0
     values = [t.objective for t in trials if t.status == "completed" and t.objective is not None]
     return CellProgress(
         cell=cell,
-        budget=budget + reused * (budget - failed),
+        budget=budget + reused * (budget - _alone(trials)),
         started=len(trials),
         running=sum(trial.unfinished for trial in trials),
         completed=sum(trial.status == "completed" and not trial.failed for trial in trials),
@@ -98,6 +97,12 @@ def cell_progress(
         to_confirm=to_confirm,
         confirmed=confirmed,
     )
+
+
+def _alone(trials: Sequence[TrialStatus]) -> int:
+    """Count the trials that failed before any other shared their training."""
+    numbers = {trial.number for trial in trials}
+    return sum(t.failed and t.number < REUSED and t.number + REUSED not in numbers for t in trials)
 
 
 def read_progress(folder: Path, rows: Mapping[str, Mapping[str, Any]] | None = None) -> list[CellProgress]:
@@ -153,8 +158,7 @@ def _confirmation(
     """
     top, orders = cell.confirm or (0, 0)
     whole = (cell.budget or 0) * (1 + cell.reused)
-    failed = sum(trial.failed for trial in trials if trial.number < REUSED)
-    if len(trials) < whole - cell.reused * failed or any(trial.unfinished for trial in trials):
+    if len(trials) < whole - cell.reused * _alone(trials) or any(trial.unfinished for trial in trials):
         return (top + 1) * orders, 0
     digests = {trial.number: trial.digest for trial in trials}
     digests |= {row["trial"]: row["trial_digest"] for row in ended}  # of a default that is no trial, too

@@ -14,7 +14,7 @@ from analysis.selection.trials import best_of_trainings, proposed
 from cl_core.records import REUSED, columns, trained_by
 from search import run_study
 from search.cells import cell_study
-from search.cells.cell_progress import TrialStatus, best_trials, read_progress
+from search.cells.cell_progress import TrialStatus, best_trials, cell_progress, read_progress
 from search.cells.stoppers import Course, Stopper
 from search.lake.writer import drop_run
 from spaces.resolved.resolve import resolve
@@ -138,6 +138,14 @@ def test_reused_trials_are_no_rivals_and_end_only_where_a_task_would_be_trained(
     stopped = Course(3, {1: 0.1})
     late = Course(REUSED + 3, {1: 0.2})
     assert stopper.should_stop(late, 1, [*good, stopped, late])
+
+
+def test_a_trial_that_fails_in_a_run_that_was_added_keeps_its_reused_ones_in_the_count() -> None:
+    failed = TrialStatus(0, "a", "completed", 0.5, False, True)
+    other = TrialStatus(REUSED, "b", "completed", 0.6, False, False)
+    before = TrialStatus(1, "c", "failed", None, False, True)
+    found = cell_progress(CELL, 2, 1, [failed, other, before], "max", False)
+    assert (found.started, found.budget) == (3, 3)
 
 
 def test_a_training_is_confirmed_once_and_counts_once() -> None:
