@@ -13,7 +13,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.cuda.memory import _cuda_endAllocateToPool, _cuda_releasePool
 
 from cl_core.task import Batch
 from cl_core.training.step import Step
@@ -32,6 +31,18 @@ class Recorder(Protocol):
         """Return what does the work again; nothing is done yet. None where it cannot be recorded."""
 
 
+def close_pool(pool: tuple[int, int]) -> None:
+    """Close a pool of memory that torch leaves open where a recording has failed.
+
+    Otherwise no run of this process could free memory any more, nor this run record again. torch has no
+    public name for that.
+    """
+    device = torch.cuda.current_device()
+    with contextlib.suppress(RuntimeError, AttributeError):  # it is closed, or the names are gone
+        torch._C._cuda_endAllocateToPool(device, pool)
+        torch._C._cuda_releasePool(device, pool)
+
+
 class Graphs:
     """Records work as CUDA graphs on the current stream, all in one pool of memory.
 
@@ -39,8 +50,8 @@ class Graphs:
     of one process record in turn.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, device: torch.device, close: Callable[[tuple[int, int]], None] | None = None) -> None:
+        self._device, self._close = device, close or close_pool
         self._pool = torch.cuda.graph_pool_handle()
         self._first: torch.cuda.CUDAGraph | None = None  # a pool without a graph is gone
         self.refusals: list[str] = []  # why work could not be recorded
@@ -73,13 +84,8 @@ class Graphs:
         try:
             graph.capture_end()
         except RuntimeError:
-            # torch leaves a recording that failed open: no run of this process could free memory any more,
-            # nor this run record again.
             _FAILED.append(graph)
-            device = torch.cuda.current_device()
-            with contextlib.suppress(RuntimeError):  # it is closed already
-                _cuda_endAllocateToPool(device, self._pool)
-                _cuda_releasePool(device, self._pool)
+            self._close(self._pool)
             raise
 
 

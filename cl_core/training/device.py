@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import resource
 import sys
 import threading
@@ -50,13 +51,14 @@ def own_stream(device: torch.device) -> torch.cuda.Stream | None:
     if device.type != "cuda":
         return None
     with _TAKING:
-        for priority in (0, -1):
+        for priority in (0, -1, 0):
             for _ in range(POOLED):
                 stream = torch.cuda.Stream(device, priority=priority)
                 place = stream.device_index, stream.cuda_stream
                 if place not in _STREAMS:
                     _STREAMS[place] = stream
                     return stream
+            gc.collect()  # runs that ended may still hold theirs
     raise RunError(f"a process holds at most {2 * POOLED} runs on a GPU: raise resources.gpu")
 
 

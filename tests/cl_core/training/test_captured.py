@@ -17,7 +17,6 @@ import torch
 from cl_core.method import Phase
 from cl_core.recipe import Recipe
 from cl_core.task import Batch, Term
-from cl_core.training import captured
 from cl_core.training.captured import Again, CapturedStep, Graphs
 from cl_core.training.step import Step
 from cl_core.training.trainer import Training
@@ -149,36 +148,35 @@ class FakeGraph:
 
 
 @pytest.fixture
-def closed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was closed of the pools of recordings that failed, with graphs that need no GPU."""
-    calls: list[str] = []
+def closed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The pools that were closed after recordings that failed, with graphs that need no GPU."""
+    calls: list[tuple[int, int]] = []
     monkeypatch.setattr(FakeGraph, "failed", False)
     monkeypatch.setattr(FakeGraph, "ended", 0)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
-        monkeypatch.setattr(captured, name, lambda device, pool, name=name: calls.append(name))
     return calls
 
 
-def test_a_recording_that_fails_leaves_nothing_open_in_torchs_allocator(closed: list[str]) -> None:
+def test_a_recording_that_fails_leaves_nothing_open_in_torchs_allocator(
+    closed: list[tuple[int, int]],
+) -> None:
     def waits() -> None:
         FakeGraph.failed = True
         raise RuntimeError("operation not permitted when stream is capturing\nadvice")
 
-    record = Graphs(torch.device("cpu"))
+    record = Graphs(torch.device("cpu"), closed.append)
     assert record(lambda: None) is not None
     assert closed == []
     assert record(waits) is None
     assert record.refusals == ["operation not permitted when stream is capturing"]
-    assert closed == ["_cuda_endAllocateToPool", "_cuda_releasePool"]
+    assert closed == [(0, 1)]
 
 
-def test_an_interrupt_ends_the_recording(closed: list[str]) -> None:
+def test_an_interrupt_ends_the_recording(closed: list[tuple[int, int]]) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Graphs(torch.device("cpu"))(interrupted)
+        Graphs(torch.device("cpu"), closed.append)(interrupted)
     assert FakeGraph.ended == 2  # of the pool's first graph, too
