@@ -19,6 +19,7 @@ from search.jobs.interrupts import drainable
 from search.jobs.queue import JobQueue
 from search.preparation.prepared import Prepared
 from search.remote.copies import shown
+from search.remote.working_copy import send_now
 from search.worker.job import Workspace
 from spaces.resolved.study import ResolvedStudy
 
@@ -39,6 +40,7 @@ def at_work(
 
     `what` names the jobs there, `unit` what their cells count. `warn` gets lines that cannot wait.
     """
+    send_now(prepared.folder)  # before any row: rows without their study could not be continued elsewhere
     study = prepared.study
     storage = study.study.storage
     space = Workspace(

@@ -103,8 +103,9 @@ class RemoteFolder:
     def send(self) -> None:
         """Send what has changed here, and remove there what has gone. The caller holds the lease.
 
-        Rows that end a run come after its other rows, and Optuna's studies after all rows: a command that
-        continues from any moment finds no trial without its rows. Raises StoreError, OSError.
+        The study comes first, rows that end a run after its other rows, and Optuna's studies after all rows:
+        a command that continues from any moment finds no rows without their study and no trial without its
+        rows. Raises StoreError, OSError.
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._sending)
@@ -130,7 +131,9 @@ class RemoteFolder:
             changed = [
                 name for name in names if not name.startswith((_RUNNING, *_STUDIES)) and self._changed(name)
             ]
-            whole = list(at_once(self._give, [name for name in changed if not name.startswith(_RUNS)]))
+            whole = [self._give(name) for name in changed if name == STUDY]
+            others = [name for name in changed if name != STUDY and not name.startswith(_RUNS)]
+            whole += at_once(self._give, others)
             whole += at_once(self._give, [name for name in changed if name.startswith(_RUNS)])
             for name, (copy, state) in copies.items():
                 tag = self.store.put(name, copy.read_bytes(), self.guard)

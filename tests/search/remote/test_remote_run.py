@@ -7,11 +7,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread, current_thread
+from typing import Any
 
+import obstore
 import pytest
 
 from analysis import equal
 from analysis.lake.run_folder import CONTROL, COPY_OF, JOURNAL, REPORT, STUDY
+from cl_core.records import TABLES
 from search.commands.run import run_study
 from search.commands.status import status
 from search.remote.copies import copy_of
@@ -147,6 +150,24 @@ def test_the_copy_of_a_killed_driver_counts_unless_another_machine_has_worked(
     machine("first")
     assert (run_folder(url) / STUDY).read_text() == "of another machine"
     assert not (folder / "nodes.json").exists()
+
+
+def test_a_new_study_is_in_the_store_before_its_rows(
+    bucket: str, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+    put = obstore.put
+
+    def noted(store: Any, name: str, content: bytes, **named: Any) -> Any:
+        names.append(name)
+        return put(store, name, content, **named)
+
+    monkeypatch.setattr("obstore.put", noted)
+    call("run", write(tmp_path), "--local", "--out", f"{bucket}/x", code=0)
+    kept = [name for name in names if not name.startswith(".")]
+    assert kept[0] == STUDY
+    rows = [n for n, name in enumerate(kept) if name.startswith("tables/") and "schema" not in name]
+    assert max(kept.index(f"tables/{table}/schema.parquet") for table in TABLES) < rows[0]
 
 
 def test_a_copy_that_lost_files_gets_them_again(bucket: str, machine: Machine) -> None:
