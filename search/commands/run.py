@@ -109,6 +109,10 @@ def _begin(prepared: Prepared) -> list[str]:
     """Make the folder ready; return a line for each thing in it that was mended."""
     folder = prepared.folder
     mended = mend_folder(folder, prepared.checkpoints)
+    schemas = study_schemas(prepared.study.methods)
+    text = study_yaml(prepared.study, existing_study(folder / STUDY))
+    with aside(folder / STUDY) as hidden:  # first: a folder with other files and no study is refused
+        hidden.write_text(text, encoding="utf-8")
     for name in (LOGS, TABLES_FOLDER):
         (folder / name).mkdir(parents=True, exist_ok=True)
     try:
@@ -117,11 +121,8 @@ def _begin(prepared: Prepared) -> list[str]:
         raise BadRequest(
             f"storage.checkpoints must be writable: {prepared.checkpoints}: {error.strerror}"
         ) from error
-    existing = existing_study(folder / STUDY)
-    start_tables(folder, study_schemas(prepared.study.methods))
+    start_tables(folder, schemas)
     compact_left(folder)
-    with aside(folder / STUDY) as hidden:
-        hidden.write_text(study_yaml(prepared.study, existing), encoding="utf-8")
     write_code(folder, prepared.code)
     return mended
 
