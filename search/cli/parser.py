@@ -68,8 +68,8 @@ def placed(context: typer.Context, given: Any) -> Any:
     """
     if isinstance(given, list | tuple):
         return [placed(context, one) for one in given]
-    if given is None:
-        return None
+    if given is None or context.resilient_parsing:  # a shell completes words, and must not wait for a store
+        return given
     with errors():
         folder = located(given)
     if not is_url(given):

@@ -165,6 +165,15 @@ def test_the_shell_completes_names_and_folders_of_runs(
     assert done.stdout.split() == found
 
 
+def test_the_shell_asks_no_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("search.cli.parser.run_folder", asked.append)
+    line = "cl-search logs s3://bucket/x "
+    words = {"_CL_SEARCH_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": "3"}
+    CliRunner().invoke(app, [], env=words, prog_name="cl-search")
+    assert not asked
+
+
 def test_the_page_of_the_search_has_every_verb() -> None:
     page = (Path(__file__).parents[3] / "search" / "README.md").read_text(encoding="utf-8")
     shown = re.findall(r"`([a-z]+)[^`]*`", page.split("| verb | does |")[1].split("\n\n")[0])
