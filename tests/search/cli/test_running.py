@@ -302,7 +302,7 @@ def test_a_continued_run_resolves_its_study_again_only_where_the_folder_changed_
         return lock(folder)
 
     monkeypatch.setattr("search.preparation.prepared.resolve", counted)
-    monkeypatch.setattr("search.commands.run.held", held)
+    monkeypatch.setattr("search.remote.working_copy.held", held)
     result = call("run", finished.parent / "small.yaml", "--local", "--out", copy)
     assert "nothing to do" in result.stdout, result.output
     assert len(resolved) == times
