@@ -1,4 +1,4 @@
-"""What Ray's Tune would send to workers, and must not."""
+"""Credentials, which Ray Tune would send to workers, stay with the driver."""
 
 from __future__ import annotations
 
