@@ -16,7 +16,7 @@ from cl_core.hparams import Float, Int, hp
 from cl_core.recipe import Recipe
 from cl_core.rng import Streams
 from cl_core.state import State
-from cl_core.task import Term
+from cl_core.task import Task, Term
 
 Scores = Callable[[Tensor], Tensor]
 """A critic: [B, ...] -> [B]."""
@@ -78,6 +78,20 @@ def fixed(module: nn.Module) -> Callable[..., Tensor]:
     """The module as a function whose gradient passes to its inputs, and not to its parameters."""
     parameters = {name: p.detach() for name, p in module.named_parameters()}
     return lambda *inputs: torch.func.functional_call(module, parameters, inputs)
+
+
+def place_pair(
+    s: State, make: Callable[[], tuple[nn.Module, nn.Module]], task: Task
+) -> tuple[nn.Parameter, ...]:
+    """Put generator and critic into `s.modules`, and return their parameters; `make` gives a pair as kept.
+
+    In later tasks a second generator stays frozen beside them, as "old generator".
+    """
+    generator, critic = make()
+    s.modules |= {"generator": generator, "critic": critic}
+    if task.index:
+        s.modules["old generator"] = make()[0].requires_grad_(False)
+    return (*generator.parameters(), *critic.parameters())
 
 
 def keep_modules(s: State, **modules: nn.Module) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from cl_core.blocks import fields
 from cl_core.blocks.losses import feature_distance
-from cl_core.blocks.wgan import Adversarial, fixed, keep_modules, revive
+from cl_core.blocks.wgan import Adversarial, fixed, keep_modules, place_pair, revive
 from cl_core.hparams import Float, Int, Value, hp
 from cl_core.images.view import View
 from cl_core.method import Method, Phase, Rows, register
@@ -113,14 +113,10 @@ class GFR(Method):
         return terms
 
     def end_phases(self, s: State, task: Task, data: View, g: Streams) -> Iterator[Phase]:
-        generator, critic = self._pair(s, data, g)
-        s.modules |= {"generator": generator, "critic": critic}
-        if task.index:
-            s.modules["old generator"] = self._pair(s, data, g)[0].requires_grad_(False)
-        params = (*generator.parameters(), *critic.parameters())
+        params = place_pair(s, lambda: self._pair(s, data, g), task)
         recipe = self.hp.gan_recipe(task.recipe, self.hp.gan_epochs)
         yield Phase("generator", (Rows(task.rows),), recipe, self.gan_loss, params, train_mode=False)
-        keep_modules(s, generator=generator, critic=critic)
+        keep_modules(s, generator=s.modules["generator"], critic=s.modules["critic"])
 
     def gan_loss(self, s: State, b: Batch, task: Task) -> dict[str, Term]:
         """The terms of the critic, and those of the generator in the steps in which it moves."""
