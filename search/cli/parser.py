@@ -61,6 +61,14 @@ def located(given: str | Path) -> Path:
     return run_folder(given)
 
 
+def study_file(given: str) -> str:
+    """Return a study's file or preset as given; of a URL, such as s3://bucket/x/study.yaml, a copy here."""
+    if not is_url(given) or not given.endswith((".yaml", ".yml")):
+        return given
+    folder, _, name = given.rpartition("/")
+    return str(run_folder(folder) / name)
+
+
 def placed(context: typer.Context, given: Any) -> Any:
     """Return the path of a run folder, or of several, as `located` does.
 

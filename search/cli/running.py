@@ -25,6 +25,7 @@ from search.cli.parser import (
     located,
     note,
     say_json,
+    study_file,
 )
 from search.cli.printing import print_evaluation, print_forecast, print_plan, print_table, terminal
 from search.preparation.evaluation_request import evaluation_request
@@ -68,6 +69,7 @@ def run(
     again = _command("run", study, sets, local, own_code, *place)
     with errors(again):
         _use(address, local)
+        study = study_file(study)
         overrides, more = [*(sets or [])], 0
         if trials is not None:
             if not trials.removeprefix("+").isdecimal() or not int(trials):
@@ -169,6 +171,7 @@ def plan(
     """Forecast the cost of a study by a short probe. Of a run folder, show forecast against spent."""
     with errors():
         _use(address, False)
+        study = study_file(study)
         place = located(study)
         if not place.is_dir():
             _refuse_early(study, sets or [])

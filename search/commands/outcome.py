@@ -125,7 +125,7 @@ def _how_to_confirm(results: Results, found: Sequence[Cell]) -> str:
     if study.sampler == "grid" and any(c.name in names and c.budget == trials for c in study.resolved.cells):
         # More trials would go to the rest of the grid, which is searched first.
         return f"to confirm a grid, set search.trials to its size and {more} more, and {setting}"
-    words = ["cl-search", "run", str(results.folder / STUDY), "--out", shown(results.folder)]
+    words = ["cl-search", "run", f"{shown(results.folder)}/{STUDY}", "--out", shown(results.folder)]
     words += ["--trials", f"+{more}", "--set", setting]
     return f"to confirm: {shlex.join(words)}"
 

@@ -187,6 +187,11 @@ class ObjectStore:
             raise
         except (errors.AlreadyExistsError, errors.PreconditionError):
             raise Conflict from None
+        except errors.InvalidPathError as error:
+            raise StoreError(
+                f"{self.url} must hold no object whose name has an empty part, a '.' or '..', or a control "
+                f"character ({_key(error)}): remove this object, or name another folder"
+            ) from None
         except (errors.BaseError, OSError, ValueError) as error:
             kind = StoreError if _REFUSED.search(str(error)) else _Unanswered
             raise kind(
@@ -233,6 +238,13 @@ def _stored(meta: Any) -> Stored:
 
 def _tag(meta: Any) -> Tag:
     return Tag(str(meta["e_tag"]), meta.get("version"))
+
+
+def _key(error: BaseException) -> str:
+    """Return the name of the object, or the whole first line, of an error that refuses a name."""
+    first = str(error).splitlines()[0]
+    found = re.search(r'[Pp]ath "(.*?)"(?: contained|: )', first)
+    return ascii(found[1] if found else first)
 
 
 def _reason(error: BaseException) -> str:

@@ -77,11 +77,15 @@ class RemoteFolder:
 
         Without it, files that the store does not have are removed. Raises StoreError, OSError.
         """
+        markers: set[str] = set()  # empty objects of folders, as web consoles make them: listed, never found
         for _ in range(_CHANGES):
-            there = {found.name: found for found in self.store.list() if is_exchanged(found.name)}
+            listed = [found for found in self.store.list() if is_exchanged(found.name)]
+            there = {found.name: found for found in listed if found.size or found.name not in markers}
             wanted = [found for name, found in there.items() if self._is_old(name, found, young)]
-            if all(list(at_once(self._take, wanted))):
+            taken = list(at_once(self._take, wanted))
+            if all(taken):
                 break
+            markers |= {found.name for found, here in zip(wanted, taken, strict=True) if not here}
         else:
             raise StoreError(f"{self.url} changes while it is read: give the command again")
         for name in set(self._names()) - set(there):

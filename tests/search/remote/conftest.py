@@ -35,6 +35,11 @@ def bucket(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> st
     return f"s3://{name}"
 
 
+def put_plainly(url: str) -> None:
+    """Make an empty object, whose name may be one that obstore refuses."""
+    urllib.request.urlopen(urllib.request.Request(url, method="PUT", data=b"")).close()
+
+
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """Go to another machine: its copies of remote folders lie elsewhere."""

@@ -13,6 +13,7 @@ import pytest
 from cl_core.errors import BadRequest
 from search.remote import object_store
 from search.remote.object_store import Conflict, ObjectStore, StoreError, checked_url
+from tests.search.remote.conftest import put_plainly
 
 
 def test_a_put_on_condition_sees_the_puts_of_others(bucket: str) -> None:
@@ -88,6 +89,20 @@ def test_a_large_object_may_take_long(bucket: str, monkeypatch: pytest.MonkeyPat
         store.put("small", b"1")
     server.shutdown()
     server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"), [("a//b", "'x/a//b'"), ("../b", "'x/../b'"), ("a%01b", "'x/a\\\\x01b'")]
+)
+def test_an_object_with_an_odd_name_is_named_at_once(
+    bucket: str, endpoint: str, key: str, shown: str
+) -> None:
+    put_plainly(f"{endpoint}/{bucket.removeprefix('s3://')}/x/{key}")
+    began = time.monotonic()
+    with pytest.raises(StoreError, match=f"must hold no object whose name .*{shown}.*: remove") as caught:
+        ObjectStore(f"{bucket}/x").list()
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - began < 5
 
 
 def test_a_missing_bucket_is_one_line(bucket: str) -> None:

@@ -21,7 +21,7 @@ from search.remote.copies import copy_of
 from search.remote.lease import Lease
 from search.remote.object_store import ObjectStore, Stored
 from search.remote.working_copy import run_folder, send_free, working_in
-from tests.search.remote.conftest import SECRET
+from tests.search.remote.conftest import SECRET, put_plainly
 from tests.search.terminal import call, refused, write
 
 Machine = Callable[[str], Path]
@@ -51,12 +51,15 @@ def test_the_verbs_of_a_run_folder_work_from_any_machine(
     bucket: str, machine: Machine, tmp_path: Path
 ) -> None:
     url = f"{bucket}/x"
-    call("run", write(tmp_path), "--local", "--out", url, code=0)
+    said = call("run", write(tmp_path), "--local", "--out", url, code=0).stdout
+    study = f"{url}/{STUDY}"
+    assert f"to confirm: cl-search run {study} --out {url} --trials" in said.replace("\n", "")
     machine("second")
     advice = call("advise", url, code=0).stdout
     assert f"cl-search export {url} --cell finetune@B0-5tasks" in advice
     page = Path(call("report", url, code=0).stdout.removeprefix("report: ").strip()).read_text()
     assert f"cl-search evaluate {url}" in page
+    assert "1 cells" in call("run", study, "--local", "--out", url, "--dry-run", code=0).stdout
     call("pause", url, "finetune@B0-5tasks", code=0)
     call("gather", url, code=0)
     assert (run_folder(url) / "tables" / "runs" / "gathered.parquet").exists()
@@ -201,6 +204,18 @@ def test_rows_that_come_while_changes_are_looked_for_stay_in_the_store(
         monkeypatch.setattr("os.walk", walked)
         copy.send()
         assert copy.store.head(rows) is not None
+
+
+def test_an_empty_object_of_a_folder_is_no_file_of_a_run(
+    bucket: str, endpoint: str, machine: Machine
+) -> None:
+    url = f"{bucket}/x"
+    with working_in(run_folder(url)):
+        (run_folder(url) / STUDY).write_text("1")
+    for name in ("", "tables/", "empty/"):  # as the console of a cloud makes them
+        put_plainly(f"{endpoint}/{bucket.removeprefix('s3://')}/x/{name}")
+    machine("second")
+    assert [path.name for path in run_folder(url).glob("[!.]*")] == [STUDY]
 
 
 def test_base_checkpoints_in_a_store_serve_two_studies(
