@@ -146,6 +146,7 @@ class Method:
     teacher: ClassVar[bool] = False  # on: keep the previous network frozen during a task
     images_a_class: ClassVar[int] = 1  # training images that every class needs, without validation rows
     batch_norm: ClassVar[bool] = False  # on: the method reads the statistics of BatchNorm, so nets need it
+    grows: ClassVar[bool] = False  # on: the method sets modules beside the layers of a net
     restarts: ClassVar[bool] = False  # on: every task trains anew, with the first task's recipe
     # The names in `State.kept` that `scores` reads; None: all.
     answers_with: ClassVar[tuple[str, ...] | None] = None

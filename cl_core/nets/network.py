@@ -123,6 +123,7 @@ class Network(nn.Module):
     """Backbone and head; one forward gives features, logits of the seen classes and the maps of every stage.
 
     `head` answers, with one row a class. `side` holds further heads by name, which a loss calls on features.
+    `moving` names the parts of the backbone that alone enter training mode; None: all of it.
     """
 
     def __init__(
@@ -132,6 +133,16 @@ class Network(nn.Module):
         self.backbone = backbone
         self.head = head
         self.side = nn.ModuleDict(side or {})
+        self.moving: tuple[nn.Module, ...] | None = None
+
+    def train(self, mode: bool = True) -> Network:
+        """Enter training or evaluation mode; of the backbone only what is `moving` trains."""
+        super().train(mode)
+        if self.moving is not None:
+            self.backbone.eval()
+            for part in self.moving:
+                part.train(mode)
+        return self
 
     def heads(self) -> list[Head]:
         """The head that answers, then the others."""

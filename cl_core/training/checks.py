@@ -11,7 +11,8 @@ from cl_core.errors import BadRequest
 from cl_core.images.dataset import Data
 from cl_core.images.view import rows_left
 from cl_core.method import METHODS
-from cl_core.nets.network import build_network, sample
+from cl_core.nets.beside import layers_of
+from cl_core.nets.network import Network, build_network, sample
 from cl_core.recipe import Recipe
 from cl_core.training.configuration import Configuration
 
@@ -32,6 +33,11 @@ def check(run: Configuration, data: Data, measured: bool = True) -> None:
         raise BadRequest(
             f"{run.method} reads the statistics of BatchNorm, and net {run.net or data.net!r} has none: use "
             "convnet, resnet32 or resnet18"
+        )
+    if method.grows and not layers_of(_network(run, data)):
+        raise BadRequest(
+            f"{run.method} sets modules beside the layers of a net, and net {run.net or data.net!r} takes "
+            "none: use convnet, resnet32 or resnet18, or give yours a cl_core.nets.beside.Beside a layer"
         )
     if not 0.0 <= run.validation < 1.0:
         raise BadRequest(f"validation must lie in [0, 1), not {run.validation:g}; 0.1 is usual")
@@ -70,9 +76,12 @@ def check(run: Configuration, data: Data, measured: bool = True) -> None:
     _check_batches(run, data, recipes, sizes, left[list(order)])
 
 
+def _network(run: Configuration, data: Data) -> Network:
+    return build_network(run.net or data.net, data.shape, data.num_classes, "linear", True, run.seed)
+
+
 def _has_batch_norm(run: Configuration, data: Data) -> bool:
-    net = build_network(run.net or data.net, data.shape, data.num_classes, "linear", True, run.seed)
-    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules())
+    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in _network(run, data).modules())
 
 
 def _check_batches(
