@@ -49,6 +49,7 @@ METHOD_COLOURS = {
     "looking_back": "teal",
     "mergan": "brown",
     "foster": "blue",
+    "rps_net": "orange",
     "replay": "pink",
 }
 REFERENCE_COLOURS = {"finetune": "#8d939b", "joint": "#20262e"}  # neutral: methods are measured against them

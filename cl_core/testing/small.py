@@ -30,7 +30,7 @@ SPEC = DataSpec("synthetic", classes=7, per_class=16)
 CLASSES, SIZES = 7, (3, 2, 2)
 TRAIN, VAL, TEST = 14, 2, 20  # rows a class
 RECIPE: dict[str, Any] = {"epochs": 2, "batch": 16, "lr": 0.05}
-# Budgets that bind at these sizes, a narrow generator, few made images; an image has 192 bytes.
+# Budgets that bind at these sizes, narrow generators, few made images, a path a task; an image has 192 bytes.
 BUDGET: dict[str, int] = {
     "exemplars_per_class": 10,
     "exemplars_total": 48,
@@ -38,6 +38,7 @@ BUDGET: dict[str, int] = {
     "generator_width": 16,
     "recovered_per_class": 6,
     "gan_width": 8,
+    "jump": 1,
 }
 
 
@@ -179,7 +180,7 @@ def training_phases(result: TaskResult) -> list[PhaseValue]:
 def other_values(param: HParam, now: Value) -> list[Value]:
     """Return values of a hyperparameter that differ from `now`."""
     if param.name in BUDGET:
-        found: list[Value] = [int(now) // 2]
+        found: list[Value] = [int(now) // 2 or 2]
     elif isinstance(param.domain, Choice):
         found = list(param.domain.options)
     else:
