@@ -209,9 +209,14 @@ def drop_gathered(folder: Path, table: str, runs: Iterable[str]) -> None:
     gone = set(runs)
     for path in merged_files(table_folder(folder, table)):
         if gone & runs_in(path):
-            rows = read_sealed(path)
-            keep = pc.invert(pc.is_in(rows["run"], value_set=pa.array(sorted(gone), pa.string())))
-            _write(path, rows.filter(keep))
+            drop_from(path, gone)
+
+
+def drop_from(path: Path, runs: Iterable[str]) -> None:
+    """Remove runs from a merged file."""
+    rows = read_sealed(path)
+    keep = pc.invert(pc.is_in(rows["run"], value_set=pa.array(sorted(runs), pa.string())))
+    _write(path, rows.filter(keep))
 
 
 def _merge(

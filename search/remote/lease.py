@@ -82,8 +82,12 @@ class Lease:
         self._write(mine, None if before is None else before[1].tag)
         return mine.line
 
-    def renew(self, every: float = RENEWED) -> None:
-        """Give a sign of life, unless the last one is younger than `every` seconds. Raises Lost."""
+    def renew(self, every: float | None = None) -> None:
+        """Give a sign of life, unless the last one is younger than `every` seconds (default: RENEWED).
+
+        Raises Lost.
+        """
+        every = RENEWED if every is None else every
         with self._lock:
             if self._mine is None or _seconds() - self._renewed < every:
                 return

@@ -29,15 +29,15 @@ from analysis.lake.run_rows import run_rows
 from cl_core.aside import sweep
 from cl_core.records import TABLES
 from search.lake.merging import settle_tables, while_gathering
-from search.lake.writer import drop_gathered
+from search.lake.writer import drop_from, drop_gathered
 
 
 def mend_folder(folder: Path, *others: Path) -> list[str]:
     """Mend a run folder; return a line for each file that was damaged or lost.
 
-    Files of a run are set aside if one of them is damaged or lost. Files that a killed process was writing,
-    here and in `others`, are removed. The caller holds the lock of the folder. Raises Damaged for a gathered
-    file, which holds many runs.
+    Files of a run are set aside if one of them is damaged or lost. Of a run in several files, the one that
+    readers take is kept. Files that a killed process was writing, here and in `others`, are removed. The
+    caller holds the lock of the folder. Raises Damaged for a gathered file, which holds many runs.
     """
     lines = []
     if tables_of(folder).is_dir():
@@ -67,8 +67,11 @@ def _mend_tables(folder: Path) -> list[str]:
     lines: list[str] = []
     bad: set[str] = set()  # names of files, without ending
     merged: dict[str, dict[str, str]] = {}  # table -> name of a run's file -> run, in gathered files
+    twice: dict[Path, set[str]] = {}  # merged file -> its runs that another file holds as well
     for table, place in places.items():
+        seen: set[str] = set()
         for path in own_files(place):
+            seen.add(path.stem)
             if (error := _trouble(path)) is not None:
                 bad.add(path.stem)
                 lines.append(f"{_told(folder, path, error)}, and its run is trained again")
@@ -77,13 +80,19 @@ def _mend_tables(folder: Path) -> list[str]:
         for path in merged_files(place):
             error = _trouble(path)
             if error is None:
-                merged.setdefault(table, {}).update({file_stem(run): run for run in runs_in(path)})
+                runs = {file_stem(run): run for run in runs_in(path)}
+                merged.setdefault(table, {}).update(runs)
+                if doubled := {run for name, run in runs.items() if name in seen}:
+                    twice[path] = doubled
+                seen |= set(runs)
             elif path.name == GATHERED:
                 raise error
             else:
                 bad.update(_runs_beside(folder, path.name))
                 set_aside(folder, path)
                 lines.append(f"{_told(folder, path, error)}, and its runs are trained again")
+    for path, runs_there in twice.items():  # such as where a store has files still that were merged here
+        drop_from(path, runs_there)
     rows = run_rows(folder, damaged=lambda error: None, columns=["status"])
     ended = {file_stem(run) for run, row in rows.items() if row["status"] != "failed"} - bad
     for table, place in places.items():

@@ -13,19 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.disk import Disk
-from tests.faults.kinds import FAULTS, Fault, Scene, restore
+from tests.faults.files import restore
+from tests.faults.kinds import FAULTS
 from tests.faults.nodes import Nodes
-from tests.faults.sweep import WAYS, Ended, Sweep
+from tests.faults.scene import Fault, Scene
+from tests.faults.store import BUCKET, Store
+from tests.faults.sweep import ALONE, SHARED, WAYS, Ended, Sweep
 
 Say = Callable[[dict[str, Any]], None]
-REFUSALS = ("must be writable", "is damaged")  # a full disk, and what a command that works finds damaged
+# A full disk, what a command that works finds damaged, and a folder in which another one works.
+REFUSALS = ("must be writable", "is damaged", "another run ")
 TRIES = 8  # commands until a sweep without further faults must have ended
 
 
 class Campaign:
     """Faults drawn from `seed`; `say` gets a line for each fault and each sweep. `place` is a short path.
 
-    A sweep gets up to `most` faults, then ends undisturbed. `short` ones have few trials.
+    A sweep gets up to `most` faults, then ends undisturbed. `short` ones have few trials. The times of object
+    stores, and of their faults, are divided by `quick`.
     """
 
     def __init__(
@@ -36,13 +41,15 @@ class Campaign:
         ways: Sequence[str] = tuple(WAYS),
         most: int = 8,
         short: bool = False,
+        quick: float = 1.0,
     ) -> None:
         self.place, self.seed, self.say, self.ways, self.most = place, seed, say, ways, most
-        self.short = short
+        self.short, self.quick = short, quick
         self.losses: list[str] = []
         self.faults = 0
         self._whole: dict[str, Path] = {}
         self._nodes: Nodes | None = None
+        self._store: Store | None = None
 
     def run(self, count: int, kinds: Sequence[str] = ()) -> None:
         """Inflict `count` faults, of some kinds or all."""
@@ -55,20 +62,20 @@ class Campaign:
         finally:
             if self._nodes is not None:
                 self._nodes.close()
+            if self._store is not None:
+                self._store.close()
 
     def _sweep(self, number: int, way: str, faults: int, kinds: Sequence[str]) -> None:
         draw = random.Random(f"{self.seed} {number}")
         whole = self._undisturbed(way)
-        if way == "cluster" and self._nodes is None:
-            self._nodes = Nodes(self.place)
+        nodes = self._around(way)
         place = self.place / f"sweep-{number}"
         disk, began = Disk(place / "run"), time.monotonic()
-        nodes = self._nodes if way == "cluster" else None
-        sweep = Sweep(place, way, nodes.address if nodes else None, self.short)
-        scene = Scene(sweep, disk, draw, nodes)
+        sweep = self._made(place, way, shared=draw.random() < 0.4)
+        scene = Scene(sweep, disk, draw, nodes, self._neighbour(sweep))
         with _ended(sweep, disk):
             inflicted = self._storm(scene, number, faults, kinds)
-            loss = self._finished(scene) or sweep.differences(whole)
+            loss = self._finished(scene) or sweep.differences(whole) or self._beside(scene)
             if loss is not None:
                 self.losses.append(f"sweep {number}: {loss}")
                 shutil.copytree(sweep.folder, place / "lost", symlinks=True, dirs_exist_ok=True)
@@ -76,6 +83,34 @@ class Campaign:
         self.say({**line, "seconds": round(time.monotonic() - began, 1)})
         if loss is None:
             shutil.rmtree(place, ignore_errors=True)
+
+    def _around(self, way: str) -> Nodes | None:
+        """Start what a way needs, once; return its cluster."""
+        if way.startswith("store") and self._store is None:
+            self._store = Store()
+        if not way.endswith("cluster"):
+            return None
+        if self._nodes is None:
+            if self._store is None:
+                self._store = Store()
+            own = {"XDG_STATE_HOME": str(self.place / "nodes"), "FAULTS_QUICK": str(self.quick)}
+            self._nodes = Nodes(self.place, {**self._store.environment, **own})
+        return self._nodes
+
+    def _made(self, place: Path, way: str, shared: bool) -> Sweep:
+        """Return a new sweep, some with a store of checkpoints that another study shares."""
+        store = self._store if way.startswith("store") else None
+        address = self._nodes.address if self._nodes and way.endswith("cluster") else None
+        url = f"s3://{BUCKET}/{place.name}/{SHARED}"
+        checkpoints = (str(place / SHARED) if store is None else url) if shared else None
+        return Sweep(place, way, address, self.short, store, checkpoints, self.quick)
+
+    def _neighbour(self, sweep: Sweep) -> Sweep | None:
+        """Return a small study that shares the checkpoints of a sweep, if they are shared."""
+        if sweep.shared is None:
+            return None
+        place = sweep.place / "neighbour"
+        return Sweep(place, "local", None, True, None, sweep.shared, self.quick, uses=self._store)
 
     def _storm(self, scene: Scene, number: int, faults: int, kinds: Sequence[str]) -> int:
         """Inflict faults on a sweep until it has ended by itself; return how many."""
@@ -95,6 +130,10 @@ class Campaign:
             line = {"fault": fault.name, "way": sweep.way, "sweep": number, "number": self.faults, "at": at}
             for end in scene.ends:
                 self._judged(scene, end)
+            for loss in scene.losses:
+                self._note(loss, scene)
+            scene.losses.clear()
+            for end in scene.ends:
                 line |= {"exit": end.code, "last": end.last[-160:]}
             self.say({**line, "notes": scene.notes, "seconds": round(time.monotonic() - start, 1)})
         return inflicted
@@ -109,6 +148,26 @@ class Campaign:
                 return None
         return f"it has not ended after {TRIES} commands"
 
+    def _beside(self, scene: Scene) -> str | None:
+        """Finish the study that shares checkpoints, if it has begun; return how its tables differ."""
+        other = scene.neighbour
+        if other is None or not other.commands:
+            return None
+        for _ in range(TRIES):
+            if other.process is None:
+                other.start()
+            end = other.end()
+            if end.loss is not None:
+                return f"the second study: {end.loss}: {end.last}"
+            if end.code == 0 and "completed" in end.output:
+                found = other.differences(self._undisturbed("local", short=True))
+                return f"the second study: {found}" if found else None
+        return f"the second study has not ended after {TRIES} commands: {end.last}"
+
+    def _note(self, loss: str, scene: Scene, output: str = "") -> None:
+        self.losses.append(loss)
+        self.say({"loss": loss, "way": scene.sweep.way, "output": output[-3000:]})
+
     def _judged(self, scene: Scene, end: Ended) -> bool:
         """Note a loss in the end of a command; tell whether the sweep has ended."""
         loss = end.loss
@@ -116,15 +175,15 @@ class Campaign:
             known = any(text in end.last for text in REFUSALS)
             loss = None if known else f"it was refused: {end.last}"
         if loss is not None:
-            self.losses.append(loss)
-            self.say({"loss": loss, "way": scene.sweep.way, "output": end.output[-3000:]})
+            self._note(loss, scene, end.output)
         return end.code == 0 and "completed" in end.output and "continue with: " not in end.output
 
-    def _undisturbed(self, way: str) -> Path:
+    def _undisturbed(self, way: str, short: bool | None = None) -> Path:
         """Return the folder of an undisturbed run in one process, which is made once for each study."""
-        study = "local" if way == "local" else "ray"
+        short = self.short if short is None else short
+        study = f"{'one' if way in ALONE else 'ray'}{'-short' if short else ''}"
         if study not in self._whole:
-            sweep = Sweep(self.place / f"whole-{study}", way, short=self.short)
+            sweep = Sweep(self.place / f"whole-{study}", "local" if way in ALONE else "ray", short=short)
             sweep.start("run", str(sweep.file), "--out", str(sweep.folder), "--local")
             end = sweep.end()
             if end.code:

@@ -18,25 +18,34 @@ ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_AUTH
 
 
 class Nodes:
-    """The nodes, each a process of `ray start`. `place` is what the blind one does not see."""
+    """The nodes, each a process of `ray start`. `place` is what the blind one does not see.
 
-    def __init__(self, place: Path, blind: bool = True) -> None:
+    `environment` is that of the nodes beside this process's own.
+    """
+
+    def __init__(self, place: Path, environment: dict[str, str], blind: bool = True) -> None:
+        self._place, self._environment = place, {**ENVIRONMENT, **environment}
+        self._hides = blind and shutil.which("unshare") is not None
+        self.begin()
+
+    def begin(self) -> str:
+        """Start a head and its nodes; return the address of the cluster."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.address = f"{socket.gethostbyname(socket.gethostname())}:{port}"
-        self._place = place
         ends = [f"--node-ip-address={self.address.split(':')[0]}", f"--port={port}", "--num-cpus=0"]
         self._head = self._start("--head", "--include-dashboard=false", *ends)
         self._wait()
         self.good = [self._join(), self._join()]
-        self._blind = [self._join(blind=True)] if blind and shutil.which("unshare") else []
+        self._blind = [self._join(blind=True)] if self._hides else []
+        return self.address
 
     def _start(self, *words: str, before: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words]
         return subprocess.Popen(
             [*before, *command, "--object-store-memory=80000000"],
-            env={**os.environ, **ENVIRONMENT},
+            env={**os.environ, **self._environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -75,6 +84,10 @@ class Nodes:
         end_tree(self.good[index].pid)
         self.good[index].wait()
         self.good[index] = self._join()
+
+    def lose_head(self) -> None:
+        """Kill the head with all of its processes; the others end with it, or are ended before the next."""
+        end_tree(self._head.pid)
 
     def close(self) -> None:
         """End all nodes."""

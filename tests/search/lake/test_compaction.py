@@ -61,9 +61,23 @@ def test_a_compaction_that_was_killed_loses_and_doubles_nothing(
     compact(folder, runs)
     assert equal(folder, finished), equal(folder, finished)
     assert _own(folder) == (0 if "runs" in left else 2 * len(left))
-    if left == ("runs",):  # the other tables have these runs in an older segment
-        plain = pq.read_table(table_folder(folder, "tasks"), columns=["run"])["run"].to_pylist()
-        assert sorted(plain) == sorted(5 * runs)
+    plain = pq.read_table(table_folder(folder, "tasks"), columns=["run"])["run"].to_pylist()
+    assert sorted(plain) == sorted(5 * runs)
+
+
+def test_a_segment_that_was_gathered_and_comes_back_doubles_no_row_for_plain_readers(
+    finished: Path, tmp_path: Path
+) -> None:
+    folder, runs = _copy(finished, tmp_path)
+    compact(folder, runs[:1])
+    kept = {t: (table_folder(folder, t) / "gathered.000001.parquet").read_bytes() for t in TABLES}
+    gather(folder)
+    for table, content in kept.items():  # as an object store has it still, when a command is killed
+        (table_folder(folder, table) / "gathered.000001.parquet").write_bytes(content)
+    assert mend_folder(folder) == []
+    plain = pq.read_table(table_folder(folder, "tasks"), columns=["run"])["run"].to_pylist()
+    assert sorted(plain) == sorted(5 * runs)
+    assert equal(folder, finished), equal(folder, finished)
 
 
 def test_a_damaged_segment_is_set_aside_and_its_runs_are_trained_again(
