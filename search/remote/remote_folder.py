@@ -142,11 +142,11 @@ class RemoteFolder:
             for name, (copy, state) in copies.items():
                 tag = self.store.put(name, copy.read_bytes(), self.guard)
                 self._note(name, tag.etag, state)
-        if all(whole):  # else a file was merged meanwhile: next time
-            self.store.delete(gone, self.guard)
-            with self._lock:
-                for name in lost:
-                    del self._known[name]
+            if all(whole):  # else a file was merged meanwhile: next time
+                self.store.delete(gone, self.guard)
+                with self._lock:
+                    for name in lost:
+                        del self._known[name]
 
     def send_free(self) -> None:
         """Send what a command without the lease may have written, such as a report. Raises StoreError."""

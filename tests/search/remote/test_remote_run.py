@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Thread, current_thread
 from typing import Any
@@ -204,6 +205,28 @@ def test_rows_that_come_while_changes_are_looked_for_stay_in_the_store(
         monkeypatch.setattr("os.walk", walked)
         copy.send()
         assert copy.store.head(rows) is not None
+
+
+def test_a_file_that_has_gone_is_removed_by_one_of_two_looks_for_changes(
+    bucket: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, plain = f"{bucket}/x", ObjectStore.delete
+    folder, copy = run_folder(url), copy_of(url)
+
+    def slowly(store: ObjectStore, names: Iterable[str], guard: Any = None) -> None:
+        Event().wait(0.2)
+        plain(store, names, guard)
+
+    with working_in(folder):
+        (folder / STUDY).write_text("1")
+        (folder / "nodes.json").write_text("1")
+        copy.send()
+        (folder / "nodes.json").unlink()
+        monkeypatch.setattr(ObjectStore, "delete", slowly)
+        with ThreadPoolExecutor(2) as pool:
+            for sending in [pool.submit(copy.send), pool.submit(copy.send)]:
+                sending.result()
+    assert copy.store.head("nodes.json") is None
 
 
 def test_an_empty_object_of_a_folder_is_no_file_of_a_run(
