@@ -104,8 +104,8 @@ class State:
         return Frozen(net)
 
     def kept_bytes(self) -> int:
-        """Return the bytes of the named tensors in `kept`."""
-        return sum(t.numel() * t.element_size() for t in self.kept.values())
+        """Return the bytes of the named tensors in `kept`, and of what the network keeps for later tasks."""
+        return sum(t.numel() * t.element_size() for t in self.kept.values()) + self.net.kept_bytes()
 
 
 def _names_of_nets(tensors: dict[str, Tensor]) -> list[str]:

@@ -110,7 +110,7 @@ def linear_state(task: Task, side: dict[str, int], seed: int = 0, **kept: Tensor
             for p in backbone.parameters():
                 p.copy_(torch.randn(p.shape, generator=g) / 5)
         heads = {name: LinearHead(DIM, 8, rows) for name, rows in side.items()}
-        made = Network(backbone, LinearHead(DIM, 8), heads)
+        made = Network(backbone, LinearHead(DIM, 8), heads, (3, 3, 3))
         for head in made.heads():
             head.open(0, seen, g)
         return made

@@ -48,6 +48,7 @@ METHOD_COLOURS = {
     "r_dfcil": "purple",
     "looking_back": "teal",
     "mergan": "brown",
+    "ocfma": "magenta",
     "foster": "blue",
     "rps_net": "orange",
     "replay": "pink",

@@ -31,7 +31,7 @@ PARADIGMS: dict[str, tuple[str, ...]] = {
 FURTHER: dict[str, tuple[str, ...]] = {
     "data replay": ("gcr", "mnemonics"),
     "feature replay": ("gfr",),
-    "generated data": ("abd", "r_dfcil", "looking_back", "mergan"),
+    "generated data": ("abd", "r_dfcil", "looking_back", "mergan", "ocfma"),
     "architecture": ("foster", "rps_net"),
 }
 """Other methods of the survey by paradigm. The survey's claims are about the ten."""

@@ -39,11 +39,18 @@ class ConditionalNorm(nn.Module):
 class ImageGenerator(nn.Module):
     """A linear layer to a side of 4 at most, doublings with a 5x5 convolution each, and tanh.
 
-    `mean` and `std` are those by which the images of the data set are normalised.
+    `mean` and `std` are those by which the images of the data set are normalised; `noise` is the number of
+    inputs beside the class.
     """
 
     def __init__(
-        self, shape: Shape, classes: int, width: int, mean: Sequence[float], std: Sequence[float]
+        self,
+        shape: Shape,
+        classes: int,
+        width: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        noise: int = IMAGE_NOISE,
     ) -> None:
         super().__init__()
         channels, *side = shape
@@ -51,7 +58,7 @@ class ImageGenerator(nn.Module):
         self.classes = classes
         self.sides = [tuple(math.ceil(n / 2**k) for n in side) for k in reversed(range(doublings + 1))]
         widths = [width * 2**k for k in reversed(range(doublings))]
-        self.first = nn.Linear(IMAGE_NOISE, widths[0] * math.prod(self.sides[0]))
+        self.first = nn.Linear(noise, widths[0] * math.prod(self.sides[0]))
         self.norms = nn.ModuleList(ConditionalNorm(w, classes) for w in widths)
         self.convs = nn.ModuleList(
             nn.Conv2d(a, b, 5, padding=2) for a, b in itertools.pairwise([*widths, channels])
@@ -62,7 +69,7 @@ class ImageGenerator(nn.Module):
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
 
     def unscaled(self, noise: Tensor, y: Tensor) -> Tensor:
-        """Noise [B, IMAGE_NOISE] and classes [B] -> images [B, C, H, W] in [-1, 1]."""
+        """Noise [B, `noise`] and classes [B] -> images [B, C, H, W] in [-1, 1]."""
         member = F.one_hot(y, self.classes).to(noise.dtype)
         x = self.first(noise).unflatten(1, (-1, *self.sides[0]))
         for norm, conv, side in zip(self.norms, self.convs, self.sides[1:], strict=True):

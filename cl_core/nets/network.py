@@ -124,15 +124,21 @@ class Network(nn.Module):
 
     `head` answers, with one row a class. `side` holds further heads by name, which a loss calls on features.
     `moving` names the parts of the backbone that alone enter training mode; None: all of it.
+    `shape` is that of the images, [C, H, W].
     """
 
     def __init__(
-        self, backbone: nn.Module, head: nn.Module, side: Mapping[str, LinearHead] | None = None
+        self,
+        backbone: nn.Module,
+        head: nn.Module,
+        side: Mapping[str, LinearHead] | None = None,
+        shape: Shape = (1, 1, 1),
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.side = nn.ModuleDict(side or {})
+        self.shape = shape
         self.moving: tuple[nn.Module, ...] | None = None
 
     def train(self, mode: bool = True) -> Network:
@@ -153,6 +159,10 @@ class Network(nn.Module):
         head = cast(Head, self.head)
         unseen = sum(rows[head.seen :].numel() for rows in head.rows())
         return sum(p.numel() for part in (self.backbone, self.head) for p in part.parameters()) - unseen
+
+    def kept_bytes(self) -> int:
+        """Return the bytes of parts that are kept for later tasks and do not answer, such as a decoder."""
+        return 0
 
     def forward(self, x: Tensor) -> Out:
         """[B, C, H, W] -> features [B, D] and logits [B, seen] in float32, and the backbone's maps.
@@ -231,7 +241,7 @@ def build_network(
         )
     dim = features.shape[1]
     side = {name: LinearHead(dim, num_classes, rows) for name, rows in (side_heads or {}).items()}
-    return Network(backbone, HEADS[head](dim, num_classes), side)
+    return Network(backbone, HEADS[head](dim, num_classes), side, shape)
 
 
 def sample(net: str, shape: Shape, last_relu: bool) -> tuple[Tensor, tuple[Tensor, ...]]:

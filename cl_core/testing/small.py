@@ -39,6 +39,9 @@ BUDGET: dict[str, int] = {
     "recovered_per_class": 6,
     "gan_width": 8,
     "jump": 1,
+    "wae_width": 8,
+    "latent": 4,
+    "adapter_width": 16,
 }
 
 

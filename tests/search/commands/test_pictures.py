@@ -41,6 +41,7 @@ def test_a_run_is_drawn_from_its_own_networks_and_stands_in_the_report(tmp_path:
     small = {"method": "abd", "generator_width": 8}
     methods = {"dreams": small, "plain": {"method": "lwf"}, "looking_back": None, "mnemonics": None}
     methods["mergan"] = {"gan_epochs": 0.1, "gan_width": 8}
+    methods["ocfma"] = {"wae_epochs": 0.1, "wae_width": 8}
     study = write(tmp_path, scenarios=["B0-inc5"], methods=methods, recipe={"epochs": 1})
     call("run", study, "--local", "--set", "search.trials=1", "--out", tmp_path / "run", code=0)
     said: list[str] = []
@@ -52,11 +53,11 @@ def test_a_run_is_drawn_from_its_own_networks_and_stands_in_the_report(tmp_path:
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Which images do methods make of old classes?" in page
     assert f"{PICTURES}/{sheets[-1].name}" in page
-    for label in ("looking_back", "mnemonics", "mergan"):
+    for label in ("looking_back", "mnemonics", "mergan", "ocfma"):
         pictures(tmp_path / "run", f"{label}@B0-inc5/0", say=said.append)
     assert said == []
     last = {sheet["label"]: sheet["shown"] for sheet in json.loads((tmp_path / "run" / SHEETS).read_text())}
-    assert set(last) == {"dreams", "looking_back", "mnemonics", "mergan"}
+    assert set(last) == {"dreams", "looking_back", "mnemonics", "mergan", "ocfma"}
     assert last["mnemonics"] == last["mergan"] == {str(c): 8 for c in range(5)}
     (tmp_path / "run" / SHEETS).write_text("[{")
     pictures(tmp_path / "run", "mergan@B0-inc5/0")
