@@ -31,7 +31,14 @@ class RunError(ClSearchError):
 
 
 class NonFiniteLoss(RunError):
-    """A loss term, or a weight in the last step, became NaN or infinite; the message names it."""
+    """A loss term, or a weight in the last step, became NaN or infinite; the message names it.
+
+    `seconds` are those of the training if an earlier process has spent them.
+    """
+
+    def __init__(self, message: str, seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 def first_line(error: BaseException) -> str:

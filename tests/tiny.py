@@ -36,6 +36,7 @@ from cl_core.testing.small import (
     run,
     trace,
     train,
+    train_in_pieces,
 )
 from cl_core.training.events import Event
 
@@ -59,6 +60,7 @@ __all__ = [
     "run",
     "trace",
     "train",
+    "train_in_pieces",
 ]
 
 DIM = 6  # features of `linear_state`

@@ -90,6 +90,15 @@ def _resume(method: str, hp: dict[str, Value], done: int, store: CheckpointStore
     assert [small.trace(r) for r in results] == straight.traces, f"{hp}: resumed after task {done - 1}"
 
 
+def a_run_left_inside_its_tasks_equals_the_straight_one(method: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        run, left = small.train_in_pieces(small.configuration(method), CheckpointStore(Path(folder)))
+        assert left >= 6, "it is left at the end of each epoch"
+        assert run.traces == small.run(method).traces, "a task that continues inside differs"
+        for one, straight in zip(run.states, small.run(method).states, strict=True):
+            assert same_tensors(one, straight), "what is kept differs"
+
+
 def a_shared_first_task_changes_nothing(method: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = CheckpointStore(Path(folder))

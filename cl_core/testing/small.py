@@ -19,8 +19,10 @@ from cl_core.method import END, METHODS
 from cl_core.records import PhaseValue
 from cl_core.scenarios.scenarios import parse_scenario
 from cl_core.training.adaptive_options import Proposer
+from cl_core.training.captured import Recorder
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.configuration import Configuration
+from cl_core.training.epoch_checkpoint import TaskLeft
 from cl_core.training.evaluation import Evaluation
 from cl_core.training.events import Watch, ignore
 from cl_core.training.result import TaskResult
@@ -149,6 +151,39 @@ def train(
         states.append({name: tensor.clone() for name, tensor in training.state.tensors().items()})
         training.keep_resume_checkpoint()
     return Run(training, tuple(results), tuple(states))
+
+
+def train_in_pieces(
+    settings: Configuration,
+    store: CheckpointStore,
+    most: int = 12,
+    proposer: Proposer | None = None,
+    record: Recorder | None = None,
+) -> tuple[Run, int]:
+    """Train to the end, but leave a task at the end of an epoch `most` times; continue with a new Training.
+
+    Return the run, and how often it was left.
+    """
+    left = 0
+
+    def begun() -> Training:
+        own = ResumeCheckpoints(store, "run", 0.0, lambda: 0.0 if left < most else None)
+        training = Training(settings, data(), None, own, proposer=proposer)
+        training.learner = dataclasses.replace(training.learner, record=record)
+        return training
+
+    training = begun()
+    results, states = [], []
+    while not training.finished:
+        try:
+            results.append(training.next_task())
+        except TaskLeft:
+            left += 1
+            training = begun()
+            continue
+        states.append({name: tensor.clone() for name, tensor in training.state.tensors().items()})
+        training.keep_resume_checkpoint()
+    return Run(training, tuple(results), tuple(states)), left
 
 
 @cache

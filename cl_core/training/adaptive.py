@@ -59,10 +59,10 @@ def learn_adaptively(attempts: int, settings: Settings, proposer: Proposer, star
         try:
             costs.append(start.learn(method, task))
             accuracy = start.accuracy(method, task, range(task.seen))
-        except NonFiniteLoss:
+        except NonFiniteLoss as error:
             if number == attempts and best is None:
                 raise
-            costs.append(Trained((), 0, time.perf_counter() - started))
+            costs.append(Trained((), 0, error.seconds + time.perf_counter() - started))
         history.append(Attempt(values, accuracy, costs[-1].images))
         if accuracy is not None and (best is None or accuracy > best[0]):
             best = accuracy, number, method, task

@@ -1,7 +1,8 @@
 """Addresses of checkpoints: a digest of everything that decided the tensors, and of nothing else.
 
 All runs with one `base_identity` on machines of one numerics share a base checkpoint. Task checkpoints are
-shared by runs that have trained alike so far. A resume checkpoint belongs to one run.
+shared by runs that have trained alike so far. A resume checkpoint belongs to one run. The address of an epoch
+checkpoint is the run's name alone, so that each save replaces the last; what decided its tensors is in it.
 """
 
 from __future__ import annotations
@@ -113,6 +114,11 @@ def resume_checkpoint_key(
             "sizes": configuration.scenario.sizes(data.num_classes),
         }
     )
+
+
+def epoch_checkpoint_key(scope: str) -> str:
+    """Return the address of the epoch checkpoint of a run, or of a base checkpoint, with this name."""
+    return digest({"checkpoint": "epoch", "scope": scope})
 
 
 @lru_cache(maxsize=1)

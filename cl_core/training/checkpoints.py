@@ -13,7 +13,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -164,10 +164,16 @@ class CheckpointStore:
 
 @dataclass(frozen=True)
 class ResumeCheckpoints:
-    """The store of a run's resume checkpoints. `scope` keeps those of equal runs apart."""
+    """The store of a run's resume checkpoints. `scope` keeps those of equal runs apart.
+
+    With `every` a task in training is saved as well, at ends of epochs that are as many seconds apart at
+    least. `ends` gives the Unix time at which running work is given up; None while there is none.
+    """
 
     store: CheckpointStore
     scope: str = ""  # the run's name
+    every: float | None = None
+    ends: Callable[[], float | None] = lambda: None
 
 
 def _digest(tensors: dict[str, Tensor], meta: str) -> str:

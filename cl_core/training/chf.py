@@ -94,8 +94,8 @@ def choose(
         started = time.perf_counter()
         try:
             costs.append(learn(one, rated))
-        except NonFiniteLoss:
-            costs.append(Trained((), 0, time.perf_counter() - started))
+        except NonFiniteLoss as error:
+            costs.append(Trained((), 0, error.seconds + time.perf_counter() - started))
             raise
         return accuracy(one, rated)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cl_core.errors import NonFiniteLoss
 from cl_core.images.augment import draw
@@ -25,6 +24,14 @@ from cl_core.state import State
 from cl_core.task import Task
 from cl_core.training.captured import CapturedStep, Recorder
 from cl_core.training.configuration import Configuration
+from cl_core.training.epoch_checkpoint import (
+    EpochCheckpoints,
+    Place,
+    Record,
+    put_back,
+    saved_copies,
+    trained_tensors,
+)
 from cl_core.training.events import Event, Watch
 from cl_core.training.fixed_inputs import FixedInputs
 from cl_core.training.optimisation import epoch_of
@@ -53,6 +60,7 @@ class Learner:
     watch: Watch
     adapt: Adapt = unchanged
     record: Recorder | None = None  # of steps, on a GPU; None: every step is launched kernel by kernel
+    saves: EpochCheckpoints | None = None  # of the task that is trained
 
     def train(self, task: Task, g: Streams) -> Trained:
         """Train the phases of a task that `Method.begin` has opened. Raises RunError."""
@@ -60,36 +68,49 @@ class Learner:
 
     def train_phases(self, phases: Iterable[Phase], task: Task, g: Streams) -> Trained:
         """Train phases in turn, each as `adapt` changes it. Raises RunError."""
-        started = time.perf_counter()
-        values: list[PhaseValue] = []
-        images = 0
+        record = Record()
         for whole in phases:
             phase = self.adapt(whole)
             if phase is not None:
-                images += self.train_phase(phase, task, g, values)
-        return Trained(tuple(values), images, time.perf_counter() - started if values else 0.0)
+                self.train_phase(phase, task, g, record)
+        return Trained(tuple(record.values), record.images, record.seconds if record.values else 0.0)
 
-    def train_phase(self, phase: Phase, task: Task, g: Streams, values: list[PhaseValue]) -> int:
-        """Train one phase, append its means to `values`, and return the number of images.
+    def train_phase(self, phase: Phase, task: Task, g: Streams, record: Record) -> None:
+        """Train one phase, and add its means and its images to `record`. Raises TaskLeft.
 
         A value is the mean of one term over the images of an epoch: a step counts by its images.
         """
         net, recipe = self.state.net, phase.recipe
         params = list(phase.params) if phase.params is not None else list(net.parameters())
+        trained = set(map(id, params))
+        net.train(phase.train_mode)
+        for module in self.state.modules.values():
+            module.train(any(id(p) in trained for p in module.parameters()))
+        changed = trained_tensors(phase, self.state, params)
+        earlier, ended = self.saves.begin(phase) if self.saves is not None else (None, False)
+        values, images = len(record.values), record.images
+        if earlier is not None:
+            put_back(changed, earlier.tensors)
+            record.take(earlier)
+            if ended:
+                return
         augment = self.view.data.augment if phase.augment else Augment()
         with self.autocast():
             fixed = FixedInputs(phase, net, self.view) if phase.fixed else None
-        net.train(phase.train_mode)
-        trained = set(map(id, params))
-        for module in self.state.modules.values():
-            module.train(any(id(p) in trained for p in module.parameters()))
-        event = Event("phase begins", task, self.tasks, phase, 0, self.state, self.view)
+        begun = 0 if earlier is None else earlier.epoch
+        event = Event("phase begins", task, self.tasks, phase, begun, self.state, self.view)
         self.watch(event)
         step = Step(phase, self.state, task, params, self.autocast)
-        record = self.record if phase.on_grad is None else None
-        captured = CapturedStep(step, record) if record is not None else None
-        images = 0
-        for epoch in range(recipe.epochs):
+        if earlier is not None:
+            step.restore(earlier.tensors)
+
+        def place(epoch: int, tensors: dict[str, Tensor]) -> Place:
+            so_far = tuple(record.values[values:])
+            return Place(epoch, so_far, record.images - images, record.seconds, saved_copies(tensors))
+
+        recorder = self.record if phase.on_grad is None else None
+        captured = CapturedStep(step, recorder) if recorder is not None else None
+        for epoch in range(begun, recipe.epochs):
             purpose = (phase.name, epoch)
             rows_of = epoch_of(phase, g, epoch)
             draws = draw(augment, sum(map(len, rows_of.steps)), g, purpose, self.view.device)
@@ -108,17 +129,21 @@ class Learner:
                 else:
                     step(batch, width)
             assert step.sums is not None
-            images += rows_of.images
+            record.images += rows_of.images
             means = (step.sums / sum(rows_of.widths)).tolist()
             for (name, weight), mean in zip(step.weights.items(), means, strict=True):
                 _check_loss(mean, name, task, phase, epoch)
-                values.append(PhaseValue(phase.name, epoch, name, mean, float(weight), rate))
+                record.values.append(PhaseValue(phase.name, epoch, name, mean, float(weight), rate))
             self.watch(event._replace(kind="epoch ends", epoch=epoch + 1))
+            if self.saves is not None:
+                saved = partial(place, epoch + 1, {**changed, **step.tensors()})
+                record.started += self.saves.epoch_ends(recipe.epochs - epoch - 1, saved)
         for module in (net, *self.state.modules.values()):
             _check_weights(module, task, phase)
+        if self.saves is not None:
+            self.saves.phase_ends(place(recipe.epochs, changed))
         replays = captured.replays if captured is not None else 0
         self.watch(event._replace(kind="phase ends", epoch=recipe.epochs, replays=replays))
-        return images
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which networks and losses compute with the precision of the run."""

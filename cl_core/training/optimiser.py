@@ -20,6 +20,7 @@ from cl_core.recipe import Recipe
 from cl_core.rng import global_stream, stream
 
 Parameters = Sequence[nn.Parameter]
+_MOMENTS = ("mean", "square", "steps")  # of Adam
 
 
 class Optimiser(Protocol):
@@ -27,6 +28,12 @@ class Optimiser(Protocol):
 
     def step(self, rate: float | Tensor) -> None:
         """Move every parameter that has a gradient, at this learning rate."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what the optimiser remembers from step to step, by name."""
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Remember what `tensors` returned."""
 
 
 def make_optimiser(params: Parameters, recipe: Recipe) -> Optimiser:
@@ -62,6 +69,17 @@ class SGD:
                 )
             self._velocities.update(zip(params, velocities, strict=True))
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the velocities that have begun, by the places of their parameters."""
+        known = ((i, self._velocities.get(p)) for i, p in enumerate(self._params))
+        return {f"{i}.velocity": v for i, v in known if v is not None}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go on with these velocities."""
+        for i, p in enumerate(self._params):
+            if f"{i}.velocity" in tensors:
+                self._velocities[p] = _laid_out_as(p, tensors[f"{i}.velocity"])
+
 
 class Adam:
     """Adam with betas .9 and .999; weight decay is part of the gradient, or decoupled with `adamw`."""
@@ -96,6 +114,22 @@ class Adam:
                 weight_decay=self._recipe.weight_decay,
                 maximize=False,
             )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return means, mean squares and steps, by the places of their parameters."""
+        known = ((i, self._moments[p]) for i, p in enumerate(self._params) if p in self._moments)
+        return {f"{i}.{name}": t for i, of in known for name, t in zip(_MOMENTS, of, strict=True)}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go on with these moments."""
+        for i, p in enumerate(self._params):
+            if f"{i}.steps" in tensors:
+                mean, square, steps = (tensors[f"{i}.{name}"] for name in _MOMENTS)
+                self._moments[p] = (_laid_out_as(p, mean), _laid_out_as(p, square), steps.to(p.device))
+
+
+def _laid_out_as(p: Tensor, saved: Tensor) -> Tensor:
+    return torch.empty_like(p, requires_grad=False).copy_(saved)
 
 
 def _gradients(params: Iterable[nn.Parameter]) -> list[Tensor]:

@@ -40,6 +40,15 @@ class Step:
         self.weights: dict[str, float | Tensor] = {}
         self.sums: Tensor | None = None  # [terms]: of value x images over the epoch
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what outlives an epoch beside what is trained: that of the optimiser."""
+        return {f"optimiser.{name}": t for name, t in self._optimiser.tensors().items()}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Continue with what `tensors` returned after an epoch; further tensors are passed over."""
+        stem = "optimiser."
+        self._optimiser.restore({n.removeprefix(stem): t for n, t in tensors.items() if n.startswith(stem)})
+
     def begin_epoch(self, rate: float) -> None:
         """Take the epoch's learning rate, and begin its sums at zero."""
         self._plain_rate = rate

@@ -26,6 +26,7 @@ from cl_core.training.base_checkpoint import train_or_load
 from cl_core.training.captured import Graphs
 from cl_core.training.checkpoint_keys import (
     base_checkpoint_key,
+    epoch_checkpoint_key,
     numerics_digest,
     resume_checkpoint_key,
     task_checkpoint_key,
@@ -34,6 +35,7 @@ from cl_core.training.checkpoints import Checkpoint, CheckpointStore, ResumeChec
 from cl_core.training.checks import check
 from cl_core.training.configuration import Configuration
 from cl_core.training.device import on_stream, own_stream, peak_memory, resolve_device
+from cl_core.training.epoch_checkpoint import EpochCheckpoints
 from cl_core.training.evaluation import Evaluation, evaluate, teacher_agreement
 from cl_core.training.events import Watch, ignore
 from cl_core.training.learner import Learner, first_state
@@ -53,11 +55,12 @@ class Training:
 
     With a `store` the first task is shared with every run of its base family, unless `share` is off. With
     `reuse` later tasks are shared there with runs that have trained alike so far. With `resume` the run
-    continues after its resume checkpoint. All give the numbers of an undisturbed run. With
-    `measure` off nothing is evaluated, so that all training rows may be trained on and the test split stays
-    sealed; the network is the same. `watch` is called with each event of the training. `proposer` gives the
-    values of each attempt at a task where the configuration is adaptive. On a GPU, `capture` replays steps as
-    CUDA graphs; the numbers are the same without. Raises BadRequest before any work.
+    continues after its resume checkpoint, or inside a task (see `ResumeCheckpoints`). All give the numbers of
+    an undisturbed run. With `measure` off nothing is evaluated, so that all training rows may be trained on
+    and the test split stays sealed; the network is the same. `watch` is called with each event of the
+    training. `proposer` gives the values of each attempt at a task where the configuration is adaptive. On a
+    GPU, `capture` replays steps as CUDA graphs; the numbers are the same without. Raises BadRequest before
+    any work.
     """
 
     def __init__(
@@ -123,12 +126,13 @@ class Training:
         return method, dataclasses.replace(self.task(index), recipe=recipe)
 
     def next_task(self) -> TaskResult:
-        """Train and evaluate the next task. Raises RunError where a loss is not finite."""
+        """Train and evaluate the next task. Raises RunError where a loss is not finite, and TaskLeft."""
         with on_stream(self._stream):
             return self._next_task()
 
     def _next_task(self) -> TaskResult:
         index, framework = self.done, self.configuration.framework()
+        self._save_epochs(self.resume_checkpoint_key(index))
         task, g = self.task(index), Streams(self.configuration.seed, index)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -166,12 +170,14 @@ class Training:
         """Train and publish the base checkpoint, unless the store has it."""
         if self.store is None:
             raise ValueError("a base checkpoint needs a store")
+        self._save_epochs(self.base_key())
         learner = self.learner
         if self.configuration.shared_base:
             learner = shared_base.plain_learner(learner, self.configuration)
         with on_stream(self._stream):
             g = Streams(self.configuration.seed, 0)
             train_or_load(learner, self.task(0), g, self.store, self.base_key())
+        self._forget_epochs()
 
     def _evaluated(self, learnt: Learnt, shared: bool) -> TaskResult:
         method, task, trained, note, attempts = learnt
@@ -230,14 +236,29 @@ class Training:
             return
         store = self._resume_checkpoints.store
         store.save(self.resume_checkpoint_key(self.done - 1), Checkpoint(self.state.tensors(), {}))
+        self._forget_epochs()
         if self.done > 1:
             store.remove(self.resume_checkpoint_key(self.done - 2))
 
     def forget_resume_checkpoints(self) -> None:
         """Remove this run's resume checkpoints; the base checkpoint stays."""
+        self._forget_epochs()
         if self._resume_checkpoints is not None:
             for task in range(self.tasks):
                 self._resume_checkpoints.store.remove(self.resume_checkpoint_key(task))
+
+    def _save_epochs(self, identity: str) -> None:
+        """Save the next task, of which `identity` is everything that decides it, at ends of epochs."""
+        own = self._resume_checkpoints
+        if own is not None and own.every is not None:
+            key = epoch_checkpoint_key(own.scope)
+            saves = EpochCheckpoints(own.store, key, identity, own.every, own.ends)
+            self.learner = dataclasses.replace(self.learner, saves=saves)
+
+    def _forget_epochs(self) -> None:
+        own = self._resume_checkpoints
+        if own is not None and own.every is not None:
+            own.store.remove(epoch_checkpoint_key(own.scope))
 
     def _resume(self) -> None:
         if self._resume_checkpoints is None:

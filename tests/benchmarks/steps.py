@@ -32,6 +32,7 @@ from cl_core.scenarios.scenarios import parse_scenario
 from cl_core.state import State
 from cl_core.task import Batch, Task, Term
 from cl_core.training.configuration import Configuration
+from cl_core.training.epoch_checkpoint import Record
 from cl_core.training.trainer import Training
 
 SCENARIO = "B0-2tasks"
@@ -86,7 +87,7 @@ def prepared(method: str, size: Size) -> tuple[Round, Round]:
         if phase.rows and phase.train_mode:
             break
         short = dataclasses.replace(phase, recipe=phase.recipe.replace(epochs=1), steps=min(phase.steps, 2))
-        training.learner.train_phase(short, task, g, [])
+        training.learner.train_phase(short, task, g, Record())
     phase = dataclasses.replace(phase, recipe=phase.recipe.replace(epochs=size.epochs))
     batches: list[Batch] = []
     calls: list[list[Call]] = []
@@ -100,7 +101,7 @@ def prepared(method: str, size: Size) -> tuple[Round, Round]:
             since.clear()
             return terms
 
-        training.learner.train_phase(dataclasses.replace(phase, loss=noting), task, g, [])
+        training.learner.train_phase(dataclasses.replace(phase, loss=noting), task, g, Record())
     params = list(phase.params or state.net.parameters())
 
     def loss_of_networks(step: int) -> Tensor:
@@ -128,7 +129,7 @@ def prepared(method: str, size: Size) -> tuple[Round, Round]:
             value.backward()
             optimizer.step()
 
-    return lambda: training.learner.train_phase(phase, task, Streams(0, 1), []), bare
+    return lambda: training.learner.train_phase(phase, task, Streams(0, 1), Record()), bare
 
 
 @contextmanager

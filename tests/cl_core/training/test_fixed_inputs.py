@@ -10,6 +10,7 @@ import torch
 from cl_core.method import Phase, Rows
 from cl_core.rng import Streams
 from cl_core.state import same_tensors
+from cl_core.training.epoch_checkpoint import Record
 from cl_core.training.trainer import Training
 from tests import tiny
 
@@ -45,7 +46,7 @@ def test_a_batch_holds_the_features_of_its_rows() -> None:
     head = tuple(training.state.head.rows())
     recipe = task.recipe.replace(epochs=1, batch=8)
     phase = Phase("head", (Rows(task.rows),), recipe, loss, head, None, False, False, fixed=True)
-    training.learner.train_phase(phase, task, Streams(0, 0), [])
+    training.learner.train_phase(phase, task, Streams(0, 0), Record())
     net.eval()
     for batch in batches:
         with torch.no_grad():
@@ -63,7 +64,7 @@ def test_a_phase_that_changes_its_features_has_no_fixed_inputs(alone: bool, reas
     params = head if alone else None
     phase = Phase("train", (Rows(task.rows),), task.recipe, training.method.loss, params, fixed=True)
     with pytest.raises(ValueError, match=reason):
-        training.learner.train_phase(phase, task, Streams(0, 0), [])
+        training.learner.train_phase(phase, task, Streams(0, 0), Record())
 
 
 def test_a_phase_without_rows_has_no_fixed_inputs() -> None:
@@ -71,7 +72,7 @@ def test_a_phase_without_rows_has_no_fixed_inputs() -> None:
     task, head = training.task(0), tuple(training.state.head.rows())
     phase = Phase("made", (), task.recipe, training.method.loss, head, None, False, False, fixed=True)
     with pytest.raises(ValueError, match="so it needs rows"):
-        training.learner.train_phase(phase, task, Streams(0, 0), [])
+        training.learner.train_phase(phase, task, Streams(0, 0), Record())
 
 
 def test_a_teacher_refuses_the_features_of_another_network() -> None:
