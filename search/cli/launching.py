@@ -31,7 +31,11 @@ def cluster(
     memory: Annotated[int, typer.Option(metavar="GB", help="Memory of a node.")] = 32,
     hours: Annotated[float, typer.Option(metavar="H", help="Hours until the scheduler ends it.")] = 24.0,
     shared: Annotated[
-        str, typer.Option(metavar="DIR", help="The folder that all nodes see; run folders lie in DIR/runs.")
+        str,
+        typer.Option(
+            metavar="DIR",
+            help="The folder that all nodes see. Run folders lie in DIR/runs, unless storage.root is a URL.",
+        ),
     ] = "/shared",
     hosts: Annotated[
         str | None, typer.Option(metavar="A,B", help="Machines for ray-up, the head first.")

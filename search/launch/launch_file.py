@@ -8,11 +8,12 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cl_core.errors import BadRequest, unknown
+from search.storage.places import is_url
 from spaces.study.study import Study
 from spaces.study.study_file import load_study
 
@@ -30,8 +31,9 @@ TEMPLATES = {
 class Machines:
     """The machines to ask for: nodes with their CPUs, GPUs and memory, for a number of hours.
 
-    `shared` is the folder that all nodes see, `hosts` the machines of `ray-up` (the head first), `image` the
-    container of `kuberay` and `claim` its volume, `address` the head of `job`.
+    `shared` is the folder that all nodes see, with the run folder unless `storage.root` is a URL. `hosts` has
+    the machines of `ray-up` (the head first), `image` is the container of `kuberay` and `claim` its volume,
+    `address` the head of `job`.
     """
 
     nodes: int = 2
@@ -66,7 +68,8 @@ def launch_file(template: str, source: str, machines: Machines, sets: Sequence[s
     )
     environment.filters["quoted"] = lambda value: shlex.quote(str(value))
     environment.filters["yaml"] = json.dumps  # a JSON text is one in YAML
-    folder = str(PurePosixPath(machines.shared) / "runs" / study.study)
+    root = study.storage.root if is_url(study.storage.root) else f"{machines.shared.rstrip('/')}/runs"
+    folder = f"{root.rstrip('/')}/{study.study}"
     command = [
         "cl-search",
         "run",

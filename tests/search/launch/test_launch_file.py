@@ -90,6 +90,12 @@ def test_a_study_on_slurm_runs_in_the_shared_folder_of_all_nodes(file: str) -> N
         assert words[begin : begin + 5] == ["cl-search", "run", file, "--out", "/shared/runs/tiny"]
 
 
+def test_a_study_that_names_an_object_store_runs_there(file: str) -> None:
+    for template in ("slurm", "slurm-manual", "job"):
+        script = text(template, file, ["storage.root=s3://bucket/runs/"])
+        assert " --out s3://bucket/runs/tiny" in script
+
+
 def test_ray_accepts_the_file_for_ray_up(file: str) -> None:
     import ray.autoscaler as autoscaler
 
