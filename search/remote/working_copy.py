@@ -92,9 +92,9 @@ def send_free(folder: Path) -> None:
 
 def folder_trouble(folder: Path) -> str | None:
     """Return why a run folder takes nothing more, in one line; None if it does."""
-    if (trouble := storage_trouble(folder)) is not None:
-        return trouble
     remote = remote_at(folder)
+    if (trouble := storage_trouble(folder)) is not None:  # texts for people have a URL in place of a copy
+        return trouble if remote is None else f"{trouble}, for its copy on this machine in {folder.parent}"
     try:
         if remote is not None:
             remote.store.head(LEASE)

@@ -21,7 +21,7 @@ from search.commands.status import status
 from search.remote.copies import copy_of
 from search.remote.lease import Lease
 from search.remote.object_store import ObjectStore, Stored
-from search.remote.working_copy import run_folder, send_free, working_in
+from search.remote.working_copy import folder_trouble, run_folder, send_free, working_in
 from tests.search.remote.conftest import SECRET, put_plainly
 from tests.search.terminal import call, refused, write
 
@@ -251,6 +251,18 @@ def test_base_checkpoints_in_a_store_serve_two_studies(
     assert equal(tmp_path / "a", finished)
     assert equal(tmp_path / "b", finished)
     assert len(ObjectStore(f"{bucket}/checkpoints").list()) == 1
+
+
+def test_a_full_disk_under_a_copy_is_named(
+    bucket: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_folder(f"{bucket}/x")
+    assert folder_trouble(folder) is None
+    monkeypatch.setattr(
+        "search.remote.working_copy.storage_trouble", lambda folder: "No space left on device"
+    )
+    said = f"No space left on device, for its copy on this machine in {folder.parent}"
+    assert folder_trouble(folder) == said
 
 
 def test_a_store_that_goes_away_ends_the_command_in_one_line(
