@@ -50,7 +50,7 @@ def _traces(settings: Any, record: Any) -> tuple[list[Any], list[int]]:
     return traces, replays
 
 
-@pytest.mark.parametrize("method", ["lwf", "pass", "il2a", "gcr", "eeil", "bic", "r_dfcil"])
+@pytest.mark.parametrize("method", ["lwf", "pass", "il2a", "gcr", "eeil", "bic", "r_dfcil", "rps_net"])
 def test_replayed_steps_train_as_plain_ones(method: str) -> None:
     settings = tiny.configuration(method, recipe={"epochs": 4})
     known = tiny.run(method, recipe={"epochs": 4}).traces
