@@ -41,7 +41,6 @@ ORDER = (
     "final",
     "selection_gap",
     "survey",
-    "loss_by_softmax",
     "split_effects",
     "worth",
     "accuracy_curves",
@@ -71,6 +70,17 @@ ORDER = (
     "variance_parts",
 )
 """The order of sections; other views follow by name."""
+
+OPEN = {
+    "published",
+    "leaderboard",
+    "survey",
+    "accuracy_curves",
+    "pareto_front",
+    "forgetting",
+    "stability_plasticity",
+}
+"""The sections whose figure and table are in sight at once; others show their answer, and unfold."""
 
 FAILED = "This view failed:"
 """The beginning of the text of a view that raised an error."""
@@ -169,7 +179,17 @@ def _shown(name: str, part: Section) -> dict[str, Any]:
     figure = None if part.figure is None else embedded(part.figure)
     large = figure is not None and len(figure) >= LARGE
     text = None if figure is None else Markup(packed(figure) if large else figure)
-    return {"id": anchor, "part": part, "figure": text, "packed": large}
+    return {"id": anchor, "part": part, "figure": text, "packed": large, "folded": _folded(name, part)}
+
+
+def _folded(name: str, part: Section) -> str:
+    """The line that unfolds a section: what it holds; empty for one that is open."""
+    if name in OPEN or not part.answer or part.bare:
+        return ""
+    count = len(part.tables) + (part.table is not None)
+    tables = {0: "", 1: "table"}.get(count, f"{count} tables")
+    held = " and ".join(filter(None, ["figure" if part.figure is not None else "", tables]))
+    return held[:1].upper() + held[1:]
 
 
 def section(results: Results, name: str) -> Section:

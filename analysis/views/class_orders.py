@@ -54,7 +54,7 @@ def class_orders(results: Results) -> Section:
         return Section(TITLE, "No label has run one trial under two class orders of a split.", optional=True)
     pairs = [pair for split in _splits(found) for pair in _pairs([o for o in found if o.split == split])]
     tables = [Table("Class order against method", _against(found, pairs), group="split")]
-    tables.append(Table("The orders at the ends", _ends(results, found), group="label"))
+    tables.append(Table("The orders at the ends", _ends(results, found), group="label", folded=True))
     if pairs:
         tables.append(
             Table("Methods under the same class orders", _shown(pairs), "", "split", folded=len(pairs) > MANY)

@@ -189,6 +189,6 @@ def _figure(results: Results, judged: list[Evaluated], metric: str) -> go.Figure
                 if known.value is not None:
                     shown = dot(known, label, f"{label}: {name}<br>%{{x:.3f}}", identity[label], size, ring)
                     figure.add_trace(shown, **place(index, figure))
-    figure.update_xaxes(title_text=f"{metric.replace('_', ' ')}, test rows")
+    figure.update_xaxes(title_text=f"{metric.replace('_', ' ')}, test rows; rings: published values")
     figure.update_yaxes(type="category", showgrid=True)
     return figure

@@ -262,6 +262,6 @@ def _figure(results: Results, shown: Sequence[Cell], frame: pd.DataFrame) -> go.
             ),
             **place(index, figure),
         )
-    figure.update_xaxes(title_text="importance (share)", rangemode="tozero")
+    figure.update_xaxes(title_text="importance (share); bar: level of chance", rangemode="tozero")
     figure.update_yaxes(type="category")
     return figure

@@ -59,7 +59,7 @@ def leaderboard(results: Results) -> Section:
     results.fetch(run for cell in compared for run in cell.default["run"])
     shown = [_shown(results, cell, split, name) for cell in compared]
     table = pd.DataFrame([_row(results, one, shown) for one in shown])
-    optional = [c for c in table.columns if c.endswith(" ±") or c == "luck"]
+    optional = [c for c in table.columns if c.endswith(" ±") or c in ("luck", "parameters")]
     table = table.drop(columns=[c for c in optional if table[c].isna().all()])
     said = name.replace("_", " ")
     text = (
@@ -112,7 +112,7 @@ def _answer(shown: Sequence[Position], direction: str) -> str:
         mine = [one for one in own if one.cell.scenario == scenario]
         best = (max if direction == "max" else min)(mine, key=lambda one: one.best.mean.value or 0.0)
         joint = [one for one in shown if one.best and best.references["joint"].cell is one.cell]
-        beside = f" (joint training {joint[0].best.mean.value:.3f})" if joint else ""
+        beside = f", where joint training has {joint[0].best.mean.value:.3f}" if joint else ""
         parts.append(f"{scenario}: {best.cell.label}, {best.best.mean}{beside}")
     more = f"; and {len(parts) - 3} more scenarios" if len(parts) > 3 else ""
     return f"{'; '.join(parts[:3])}{more}." if parts else ""
@@ -232,7 +232,8 @@ def _figure(
     known = [v for one in shown for v in _ends(one.best.mean)]
     known += [v for one in shown for v in one.default.values.values()]
     pad = max(0.02, 0.06 * (max(known) - min(known)))
-    title = f"{said}, {ROWS[split]}"
+    rings = any(one.default.values for one in shown)
+    title = f"{said}, {ROWS[split]}{'; rings: published values' if rings else ''}"
     figure.update_xaxes(title_text=title, range=[min(known) - pad, max(known) + pad])
     figure.update_yaxes(type="category", showgrid=True)
     return figure

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.lake.amounts import size
 from analysis.lake.results import Results
+from analysis.report.answers import MOST_SCENARIOS, decimal
 from analysis.report.identity import identities
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import fade, panels, place
-from analysis.selection.front import Front, Point, front
+from analysis.selection.front import Front, Point, front, on_front
 from analysis.selection.selection import Cell, cells, rows_selected_on, split_selected_on
 from analysis.statistics.intervals import INTERVAL
 from cl_core.metrics import METRICS, OBJECTIVES
@@ -21,6 +24,7 @@ TITLE = "Pareto front"
 COST = "kept_bytes"  # the second axis of a study that optimises one thing ...
 WORTH = "average_incremental_accuracy"  # ... and where that is the cost itself
 LIKE = "cannot be told from"
+TOLD = 4  # points that the answer names
 OFF_FRONT = 200  # trials of a cell off its front that the figure shows; of more, every k-th
 
 
@@ -70,19 +74,44 @@ def pareto_front(results: Results) -> Section:
         figure,
         split=split_selected_on(results),
         question=f"Which trials does no other beat in both {first} and {second}?",
-        answer=_sentence([one for _, one in shown], list(names)).strip(),
+        answer=f"{_over_methods(shown, names)} {_sentence([one for _, one in shown], list(names))}".strip(),
     )
 
 
+def _over_methods(shown: Sequence[tuple[Cell, Front]], names: Mapping[str, str]) -> str:
+    """The sentence on the points that no trial of any method beats, in each of the first scenarios."""
+    parts, first = [], next(iter(names.values()))
+    for scenario in dict.fromkeys(cell.scenario for cell, _ in shown):
+        mine = [
+            (cell.label, point) for cell, one in shown if cell.scenario == scenario for point in one.points
+        ]
+        values = np.array([[point.values[name] for name in names] for _, point in mine], dtype=float)
+        best = [mine[at] for at in np.flatnonzero(on_front(values, list(names.values())))]
+        best.sort(key=lambda pair: list(pair[1].values.values()), reverse=first == "max")
+        said = [f"{label} trial {point.trial} ({_values(point, names)})" for label, point in best[:TOLD]]
+        more = f" and {len(best) - TOLD} more" if len(best) > TOLD else ""
+        parts.append(f"in {scenario}, {', '.join(said)}{more}")
+    left = f"; and {len(parts) - MOST_SCENARIOS} more scenarios" if len(parts) > MOST_SCENARIOS else ""
+    return f"On the front over all methods: {'; '.join(parts[:MOST_SCENARIOS])}{left}."
+
+
+def _values(point: Point, names: Mapping[str, str]) -> str:
+    """The objectives of a point in words."""
+    said = [
+        size(point.values[name]) if name.endswith("_bytes") else decimal(point.values[name]) for name in names
+    ]
+    return " at ".join(said)
+
+
 def _sentence(fronts: Sequence[Front], names: Sequence[str]) -> str:
-    """The paragraph on the points that differ from their neighbours; empty where nothing is counted."""
+    """The sentence on the points that differ from their neighbours; empty where nothing is counted."""
     if not set(names) & set(METRICS):
         return ""
     points = [point for one in fronts if one.compared for point in one.points]
     if not points:
         return (
-            "Each front is a single point: one trial of its cell is at least as good as any other in all "
-            "objectives.\n\n"
+            "Each method's own front is a single point: one trial is at least as good as its others in all "
+            "objectives."
         )
     firm = sum(not point.like for point in points)
     verb = "differs from its" if firm == 1 else "differ from their"
@@ -92,7 +121,7 @@ def _sentence(fronts: Sequence[Front], names: Sequence[str]) -> str:
             " An open mark cannot be told from a neighbour: on other rows the two may change places. "
             "These rows do not show that the cheaper one is worse, nor that both are equal."
         )
-    return f"{text}\n\n"
+    return text
 
 
 def _orders(shown: Sequence[Cell]) -> str:

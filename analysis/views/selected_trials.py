@@ -28,8 +28,8 @@ def selected_trials(results: Results) -> Section:
     keep = results.study.protocol.keep_default
     text = (
         "The best trials of each search and the published default were trained again on class orders that "
-        f"the search has not used, and measured on {rows_selected_on(results)}. “Value” is {name} over "
-        "these orders. “Difference” is the posterior mean of trial minus default over all runs of the cell, "
+        f"the search has not used, and measured on {rows_selected_on(results)}. “Measured” is {name} over "
+        "these orders. “Gain” is the posterior mean of trial minus default over all runs of the cell, "
         "with its 95 % interval. It lies nearer to zero than the values do, because the best of many values "
         f"is partly luck. {'Above' if direction == 'max' else 'Below'} zero the trial is better. The default "
         f"is kept unless a trial is better with probability {keep:g} or more (protocol.keep_default). It is "
@@ -88,8 +88,8 @@ def _row(results: Results, cell: Cell, known: Confirmation, one: Candidate) -> d
         "label": cell.label,
         "trial": "default" if default else str(one.trial),
         "values": searched_values(results, cell, one.trial),
-        "value": one.value if one.orders else None,
-        "difference": one.difference if compared else None,
+        "measured": one.value if one.orders else None,
+        "gain": one.difference if compared else None,
         "low": one.low if compared else None,
         "high": one.high if compared else None,
         "P(better)": one.p_better if compared else None,

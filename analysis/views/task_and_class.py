@@ -105,8 +105,12 @@ def _figure(results: Results, table: pd.DataFrame) -> go.Figure:
     names: Sequence[str] = list(dict.fromkeys(table["scenario"]))
     figure = panels(names, columns=2, height=340, legend=True)
     mark = identities(results)
+    halves = {name: table[f"{name} ±"].astype(float).fillna(0.0) for name in (TASK, CLASS)}
     spans = {
-        name: (max(0.0, table[name].min() - 0.05), min(1.0, table[name].max() + 0.05))
+        name: (
+            max(0.0, (table[name] - halves[name]).min() - 0.05),
+            min(1.05, (table[name] + halves[name]).max() + 0.05),
+        )
         for name in (TASK, CLASS)
     }
     for index in range(len(names)):

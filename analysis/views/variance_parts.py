@@ -92,12 +92,13 @@ def variance_parts(results: Results) -> Section:
         "a negative one is 0",
         "sd: the root of a component; share: of their sum",
     ]
+    seeds = span(one.seeds for _, one in found)
     return Section(
         TITLE,
         text,
         formulas,
         f"n = {span(one.trials for _, one in found)} trials × {span(one.orders for _, one in found)} class "
-        f"orders × {span(one.seeds for _, one in found)} seeds a cell",
+        f"orders × {seeds} seed{'' if seeds == '1' else 's'} a cell",
         table,
         _figure(found),
         optional=True,

@@ -153,7 +153,10 @@ class Figure {
       xaxis: axis("x"), yaxis: axis("y"), barmode: layout.barmode, bargap: layout.bargap,
       colorway: layout.colorway,
     };
-    if (layout["yaxis" + own] && layout["yaxis" + own].matches && !out.yaxis.range) out.yaxis.range = this.span(data);
+    if (!out.yaxis.range && this.shares(layout, "y" + own)) {
+      out.yaxis.range = this.span(data);
+      out.yaxis.showticklabels = true;  // panels flow, so each needs its own
+    }
     if (layout.coloraxis) out.coloraxis = { ...layout.coloraxis, showscale: layout.coloraxis.cmin === undefined };
     const here = item => {
       const [x, y] = [item.xref || "paper", item.yref || "paper"].map(ref => ref.split(" "));
@@ -166,8 +169,15 @@ class Figure {
     mine.forEach(trace => { trace.xaxis = "x"; trace.yaxis = "y"; });
     return { data: mine, layout: JSON.parse(JSON.stringify(out)) };
   }
+  /* Whether a panel's vertical axis is that of the others. */
+  shares(layout, axis) {
+    return Object.entries(layout).some(([key, one]) => key.startsWith("yaxis") && one.matches
+      && ("y" + key.slice(5) === axis || one.matches === axis));
+  }
   span(data) {
-    const numbers = data.flatMap(trace => trace.y || []).filter(Number.isFinite);
+    const ends = ({ y = [], error_y: bars = {} }) => bars.array && bars.visible !== false
+      ? y.flatMap((value, i) => [value - (bars.array[i] || 0), value + (bars.array[i] || 0)]) : y;
+    const numbers = data.flatMap(ends).filter(Number.isFinite);
     const [low, high] = [Math.min(...numbers), Math.max(...numbers)], pad = 0.06 * (high - low || 1);
     return [low - pad, high + pad];
   }
@@ -250,6 +260,7 @@ function swatch(trace) {
     const symbol = trace.type === "bar" ? "square" : String(first(marker.symbol));
     const points = {
       square: "9,2 17,2 17,10 9,10", diamond: "13,1 18,6 13,11 8,6", "triangle-up": "13,1 18,10 8,10", "triangle-down": "13,11 18,2 8,2",
+      "triangle-left": "8,6 17,1 17,11", "triangle-right": "18,6 9,1 9,11",
       x: "9,1 13,5 17,1 18,3 14,6 18,9 17,11 13,7 9,11 8,9 12,6 8,3", hexagon: "10,1 16,1 19,6 16,11 10,11 7,6",
       star: "13,0 14,4 19,4 15,7 17,12 13,9 9,12 11,7 7,4 12,4",
     }[symbol.replace("-open", "")];
@@ -293,11 +304,15 @@ class Rows {
     bar.append(this.more, csv);
     place.append(bar);
     this.show();
-    if (place.scrollWidth > place.clientWidth) {  // the keyboard scrolls it
-      place.tabIndex = 0;
-      place.setAttribute("role", "region");
-      place.setAttribute("aria-label", this.table.dataset.name);
-    }
+    this.place = place;
+    this.reach();
+  }
+  /* The keyboard scrolls a table that is wider than the page; a folded one has no width yet. */
+  reach() {
+    if (this.place.scrollWidth <= this.place.clientWidth) return;
+    this.place.tabIndex = 0;
+    this.place.setAttribute("role", "region");
+    this.place.setAttribute("aria-label", this.table.dataset.name);
   }
   sort(head) {
     const at = Number(head.dataset.place);
@@ -431,9 +446,24 @@ async function start() {
     });
   }), { rootMargin: "-20% 0px -70% 0px" });
   all("main section").forEach(one => spy.observe(one));
+  const folds = all("details.more"), unfold = document.getElementById("unfold");
+  folds.forEach(one => one.addEventListener("toggle", () => {
+    tables.filter(each => one.contains(each.place)).forEach(each => each.reach());
+  }));
+  unfold.hidden = !folds.length;
+  unfold.onclick = () => {
+    const open = folds.some(one => !one.open);
+    folds.forEach(one => { one.open = open; });
+    unfold.textContent = open ? "Close what was folded" : "Open every section";
+  };
+  /* A link to a section opens it. */
+  const reveal = () => all("details.more", document.getElementById(location.hash.slice(1)) || made("p"))
+    .forEach(one => { one.open = true; });
+  window.addEventListener("hashchange", reveal);
   const menu = document.getElementById("contents");
   if (window.matchMedia("(max-width: 1120px)").matches) menu.open = false;
   links.forEach(link => link.addEventListener("click", () => {
+    if (link.hash === location.hash) reveal();  // the second click changes no address
     if (window.matchMedia("(max-width: 1120px)").matches) menu.open = false;
   }));
   preferred.addEventListener("change", () => { theme = preferred.matches ? "dark" : "light"; figures.forEach(one => one.update()); });
@@ -448,6 +478,7 @@ async function start() {
     document.head.append(made("script", { textContent: await unpacked(document.getElementById("plotly")) }));
     figures.forEach(one => one.update());
   }
+  reveal();
   document.documentElement.dataset.ready = "yes";
 }
 start().catch(error => { document.documentElement.dataset.ready = "failed"; throw error; });

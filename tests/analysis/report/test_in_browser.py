@@ -56,6 +56,7 @@ def scroll_through(page):
     """Bring every panel into sight, and wait until it is drawn."""
     page.run("""(async () => {
       document.documentElement.style.scrollBehavior = "auto";
+      document.querySelectorAll("details.more").forEach(one => { one.open = true; });
       for (const panel of document.querySelectorAll(".panel:not([hidden])")) {
         panel.scrollIntoView();
         for (let i = 0; i < 600 && !panel.querySelector(".main-svg"); i++)
@@ -117,6 +118,20 @@ def test_a_filter_acts_on_rows_panels_and_sentences_of_the_whole_page(fresh):
     assert fresh.run(panels) < before
     assert fresh.run("document.getElementById('filtered').hidden") is False
     assert fresh.problems == []
+
+
+def test_a_link_opens_its_section_and_a_button_opens_all(fresh):
+    closed = "document.querySelectorAll('details.more:not([open])').length"
+    everything = fresh.run(closed)
+    assert everything > 10
+    fresh.run("document.querySelector('nav a[href=\"#recency-bias\"]').click()")
+    fresh.wait("document.querySelector('#recency-bias details.more').open")
+    fresh.wait("document.querySelector('#recency-bias .main-svg') !== null")
+    assert fresh.run(closed) == everything - 1
+    fresh.run("document.getElementById('unfold').click()")
+    assert fresh.run(closed) == 0
+    fresh.run("document.getElementById('unfold').click()")
+    assert fresh.run(closed) == everything
 
 
 def test_words_filter_a_table_and_a_long_one_is_folded(fresh):

@@ -48,7 +48,7 @@ def test_the_default_is_kept_where_none_of_its_confirming_runs_has_completed(
         *map(str, (o.trial for o in cell.confirmation.candidates)),
     ]
     assert list(section.table["selection"]) == ["kept the default", "", ""]
-    assert section.table[["difference", "low", "high", "P(better)"]].isna().all(axis=None)
+    assert section.table[["gain", "low", "high", "P(better)"]].isna().all(axis=None)
 
 
 def test_without_counts_the_spread_of_the_runs_is_the_noise(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_the_table_says_on_which_side_of_zero_a_trial_is_better(
     section = VIEWS["selected_trials"](open_results(folder))
     assert f"{side} zero the trial is better" in section.text
     row = section.table.iloc[1]
-    assert np.sign(row["difference"]) == np.sign(row["P(better)"] - 0.5) * (1 if direction == "max" else -1)
+    assert np.sign(row["gain"]) == np.sign(row["P(better)"] - 0.5) * (1 if direction == "max" else -1)
     assert selection_in_words(open_results(folder), only(folder))
 
 

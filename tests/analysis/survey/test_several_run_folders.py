@@ -29,7 +29,7 @@ def test_two_runs_of_one_study_fill_one_column_and_what_was_run_twice_counts_onc
     found = {j.claim.id: j for j in judge(Roles(results))}
     assert (verdict(found, "A1"), verdict(found, "C1")) == ("holds", "holds")
     titles = [t.title for t in VIEWS["survey"](results).tables]
-    assert titles[:2] == ["Methods", "Distillation losses alone"]
+    assert [title[:7] for title in titles[:3]] == ["Table 1", "Table 2", "Table 4"]
 
 
 def test_names_of_runs_change_only_where_they_clash(tmp_path):
@@ -66,7 +66,7 @@ def test_data_sets_make_columns_of_their_own_and_one_counter_example_contradicts
     rows = claims[claims["claim"] == "A1"]
     assert list(rows["data set"]) == ["digits", "cifar10", "all"]
     assert list(rows["verdict"]) == ["holds", "contradicted", "contradicted"]
-    (methods, *_) = VIEWS["survey"](results).tables
+    (_, methods, *_) = VIEWS["survey"](results).tables
     assert f"cifar10 · {NONE}" in methods.frame.columns.get_level_values(0)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from analysis import open_results
-from analysis.report.html_table import grid
+from analysis.report.html_table import MISSING, grid
 from analysis.report.page import render
 from analysis.report.section import VIEWS
 from analysis.survey.roles import LEVELS, PARADIGMS, TEN
@@ -24,7 +24,7 @@ def test_missing_and_failing_references_are_said_above_the_tables(tmp_path):
         lines[0]
         == f"Warning: digits · {NONE} does not count as run: no completed finetune, no completed joint."
     )
-    assert len(lines) == 2
+    assert len(lines) == 3
     idle = [Planted("finetune", "finetune", 0.84), Planted("joint", "joint", 0.85)]
     (line, *_) = survey(tmp_path / "idle", [*idle, *ten()]).text.split("\n\n")[2:]
     assert "fine-tuning does not forget (last accuracy of joint training − its own: 0.01" in line
@@ -43,17 +43,19 @@ def test_a_reference_of_another_recipe_has_completed_all_the_same(tmp_path):
     assert "does not count as run: finetune has another recipe than every method." in text
 
 
-def test_the_four_tables_show_what_a_run_has_and_nothing_else(tmp_path):
+def test_the_five_tables_show_what_a_run_has_and_name_the_study_that_fills_the_others(tmp_path):
     def titles(name, planted):
         found = survey(tmp_path / name, [*BOUNDS, *planted], orders=1)
-        return [t.title for t in found.tables if not t.title.startswith(("Claim", "Every"))]
+        numbers = [t.title[:7] for t in found.tables if t.title.startswith("Table")]
+        return numbers, re.findall(r"run (survey-[a-z-]+)", found.text)
 
     without = [Planted("lwf-x", "lwf", 0.4, hp={"distill": False}), LWF]
-    assert titles("a", ten()) == ["Methods"]
-    assert titles("b", without) == ["With and without distillation"]
-    assert titles("c", losses()) == ["Distillation losses alone"]
-    assert titles("d", replayed({}, {})) == ["Replay with distillation losses"]
-    assert titles("e", [LWF, Planted("replay", "replay", 0.5)]) == []
+    presets = {2: "survey-methods", 3: "survey-without-distillation", 4: "survey-losses"}
+    presets[5] = "survey-replay-losses"
+    for number, planted in ((2, ten()), (3, without), (4, losses()), (5, replayed({}, {}))):
+        left = [preset for other, preset in presets.items() if other != number]
+        assert titles(str(number), planted) == (["Table 1", f"Table {number}"], left)
+    assert titles("none", [LWF, Planted("replay", "replay", 0.5)]) == ([], [])
 
 
 def test_a_run_like_the_quickstart_has_no_survey_in_its_report(tmp_path):
@@ -65,43 +67,62 @@ def test_a_run_like_the_quickstart_has_no_survey_in_its_report(tmp_path):
     assert 'id="survey"' not in render(results)
 
 
-def test_methods_stand_by_paradigm_beside_their_references_with_every_metric(tmp_path):
+def test_the_taxonomy_has_every_system_with_its_completed_runs(tmp_path):
+    (systems, *_) = survey(tmp_path / "run", [*BOUNDS, *ten()], orders=2).tables
+    frame = systems.frame.set_index("method")
+    assert list(frame.index[:2]) == ["lwf", "lwm"]
+    assert set(TEN) < set(frame.index)
+    assert frame.loc["bic", "runs here"] == 4
+    assert grid(systems.frame).rows[-1].cells[-1].text == MISSING
+    assert frame.loc["lwm", "what is distilled"] == "logits, features"
+
+
+def test_methods_stand_by_paradigm_beside_their_references_and_gaps_are_dashes(tmp_path):
     planted = [*BOUNDS, Planted("replay", "replay", 0.4), *ten(bic=0.55)]
+    planted = [one for one in planted if one.label != "pass"]
     results = open_results(plant(tmp_path / "run", planted))
-    (methods, *_) = VIEWS["survey"](results).tables
+    (_, methods, *_) = VIEWS["survey"](results).tables
     frame = methods.frame
-    assert list(frame["", "label"]) == [*TEN, "finetune", "replay", "joint"]
+    assert list(frame["", "label"]) == [
+        *(m for m in TEN if m != "pass"),
+        "pass",
+        "finetune",
+        "replay",
+        "joint",
+    ]
     assert list(dict.fromkeys(frame["", "paradigm"])) == [*PARADIGMS, "reference"]
     assert list(dict.fromkeys(frame.columns.get_level_values(0))) == ["", NONE, BASE]
     columns = [name for upper, name in frame.columns if upper == NONE]
-    assert columns == [
-        *("first task", "first task ±", "average incremental", "average incremental ±", "last accuracy"),
-        *("last accuracy ±", "forgetting", "forgetting ±", "recency ratio", "recency ratio ±"),
-        *("bytes kept", "CPU-seconds"),
-    ]
+    assert columns == ["average incremental", "average incremental ±", "last", "last ±"]
     bic = frame[frame["", "label"] == "bic"].iloc[0]
     trials = results.runs[results.runs["cell"] == f"bic@{BASE}"]
-    assert bic[BASE, "last accuracy"] == pytest.approx(trials["last_accuracy"].mean())
-    assert bic[BASE, "CPU-seconds"] == 10.0
+    assert bic[BASE, "last"] == pytest.approx(trials["last_accuracy"].mean())
     # sd of five orders, t(0.975, 4) = 2.776445
-    assert bic[BASE, "last accuracy ±"] == pytest.approx(2.776445 * trials["last_accuracy"].std() / 5**0.5)
+    assert bic[BASE, "last ±"] == pytest.approx(2.776445 * trials["last_accuracy"].std() / 5**0.5)
+    shown = [[cell.text for cell in row.cells] for row in grid(frame).rows]
+    assert ["pass", "feature replay", *[MISSING] * 4] in shown
 
 
-@pytest.mark.parametrize(
-    ("device", "title"), [("cuda", "GPU-seconds"), ("cuda:1", "GPU-seconds"), (None, "seconds")]
-)
-def test_seconds_say_on_what(tmp_path, device, title):
-    (methods, *_) = survey(tmp_path / "run", [*BOUNDS, *ten()], device=device, orders=2).tables
-    assert (NONE, title) in methods.frame.columns
+def test_a_method_stands_beside_itself_without_distillation(tmp_path):
+    planted = [LWF, Planted("lwf-x", "lwf", {NONE: 0.3, BASE: 0.4}, hp={"distill": False})]
+    (_, removed, *_) = survey(tmp_path / "run", [*BOUNDS, *planted], orders=3, noise=0.0).tables
+    (row,) = removed.frame.to_dict("records")
+    assert (row["", "method"], row["", "without"]) == ("lwf", "lwf-x")
+    assert row[NONE, "difference"] == pytest.approx(0.2, abs=2e-3)
+    assert row[BASE, "difference"] == pytest.approx(0.1, abs=2e-3)
 
 
-def test_losses_stand_by_softmax_and_level(tmp_path):
-    (replay, *_) = survey(tmp_path / "run", [*BOUNDS, *replayed({}, {})]).tables
+def test_losses_stand_by_level_across_softmaxes(tmp_path):
+    planted = replayed({"kl": 0.3}, {"kl": 0.6, "accuracy": 0.55})
+    (_, replay, *_) = survey(tmp_path / "run", [*BOUNDS, *planted], orders=3, noise=0.0).tables
     frame = replay.frame
-    assert list(dict.fromkeys(zip(frame["", "softmax"], frame["", "level"], strict=True))) == [
-        *((s, level) for s in ("global", "separated") for level in LEVELS),
-        ("reference", ""),
-    ]
+    assert list(dict.fromkeys(frame["", "level"])) == list(LEVELS)
+    gains = dict(zip(frame["", "loss"], frame[NONE, "difference"], strict=True))
+    assert gains["kl"] == pytest.approx(0.3, abs=2e-3)
+    assert gains["none"] == pytest.approx(0.05, abs=2e-3)
+    assert f"{NONE}: finetune 0." in replay.text
+    assert f"{NONE}: the separated softmax gives +0.08" in replay.text
+    assert "mean over 7 losses" in replay.text
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +140,8 @@ def test_a_wide_table_scrolls_in_itself_with_its_first_column_in_sight(wide):
     page = render(wide)
     part = page[page.index('<section id="survey">') :]
     part = part[: part.index("</section>")]
-    assert part.count('class="table wide spread"') == 2
-    assert f'<th scope="colgroup" colspan="7" class="over">{NONE} · common</th>' in part
+    assert len(re.findall('class="table[a-z ]* spread"', part)) == 2
+    assert f'<th scope="colgroup" colspan="2" class="over">{NONE} · common</th>' in part
     assert '<th scope="col" rowspan="2" class="text" data-place="0">label</th>' in part
     style = page[page.index("<style>") : page.index("</style>")]
     assert re.search(r"\.table \{ overflow-x: auto", style)
@@ -128,7 +149,7 @@ def test_a_wide_table_scrolls_in_itself_with_its_first_column_in_sight(wide):
     assert "This view failed" not in page
     for claim in CLAIMS:
         assert f"<span>{claim.id}</span> <span>{claim.english}</span> <span>{claim.sentence}</span>" in part
-    assert part.count("<details>") == 2
+    assert part.count("<details>") == 3
     assert "holds if the interval lies above +0.005" in part
     assert "above +0.02 where a claim says clearly or markedly" in part
     assert 'class="figure"' in part

@@ -5,14 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.lake.open import open_results
 from analysis.views.best_tenth import best_tenth
 from analysis.views.hyperparameters import hyperparameters
-from analysis.views.loss_by_softmax import loss_by_softmax
 from analysis.views.split_effects import split_effects
 from analysis.views.variance_parts import Components, variance_parts
 from tests.analysis.hand_counts import Hand, lake
-from tests.analysis.planted_effects import Planted, plant
 
 
 def counts(right, rows=10):
@@ -86,21 +83,6 @@ def test_trials_without_every_class_order_are_left_out(tmp_path):
     row = variance_parts(lake(tmp_path / "run", runs)).table.iloc[0]
     assert (row["trials"], row["class orders"], row["seeds"]) == (2, 2, 1)
     assert row["share of trial"] == pytest.approx(row["share of class order"]) == pytest.approx(0.5)
-
-
-def test_losses_stand_across_softmaxes(tmp_path):
-    planted = [
-        Planted(f"{loss}-{softmax}", "replay", {"B0-2tasks": level}, hp={"loss": loss, "softmax": softmax})
-        for loss, softmax, level in (
-            *(("none", "global", 0.4), ("none", "separated", 0.5)),
-            *(("kl", "global", 0.3), ("kl", "separated", 0.6)),
-        )
-    ]
-    folder = plant(tmp_path / "run", planted, {"B0-2tasks": (2, 2)}, orders=3, noise=0.0)
-    section = loss_by_softmax(open_results(folder))
-    frame = section.tables[0].frame.set_index("loss")
-    assert frame["difference"].tolist() == pytest.approx([0.1, 0.3], abs=1e-3)
-    assert "separated softmax gives +0.200 over the global softmax, mean over 2 losses" in section.answer
 
 
 def test_a_truth_value_stays_one_in_a_column_that_may_lack_it(tmp_path):
