@@ -1,9 +1,10 @@
 """The metrics of `cl_core.metrics` as SQL, for all runs at once.
 
 Every query of QUERIES gives the columns run, split, classifier and `primary`, which tells the method's own
-rule, and more as its comment says. Queries read the tables `runs` and `confusion`, and a table `homes` with
-the task of every class: base, increments (both as in `runs`), sizes (a number for the two), class, task. A
-metric is null where `cl_core.metrics` has None or nan.
+rule, and more as its comment says. Queries read the table `confusion` and two that tell the task of
+a class. `numbering` has a row a run: its pair of classes (t, p) has the number `first` + `classes` t + p.
+`pairs` has a row a number: task and answered_task, those of t and of p. Numbers have no gap, so that DuckDB
+joins them as an array. A metric is null where `cl_core.metrics` has None or nan.
 """
 
 from __future__ import annotations
@@ -12,17 +13,14 @@ _KEY = 'run, split, classifier, "primary"'
 
 QUERIES: dict[str, str] = {
     # Rows of a task that were answered with a class of another: task_counts(). Zero counts are left out.
-    "task_counts": f"""
-        select {_KEY}, after_task, home.task, answer.task as answered_task,
+    "task_counts": """
+        select numbering.run, split, classifier, "primary", after_task, task, answered_task,
             sum(count)::bigint as count,
             coalesce(sum(count) filter (true_class = predicted_class), 0)::bigint as correct
         from confusion
-        join (
-            select run, sizes
-            from runs join (select distinct base, increments, sizes from homes) using (base, increments)
-        ) as r using (run)
-        join homes as home on home.sizes = r.sizes and home.class = true_class
-        join homes as answer on answer.sizes = r.sizes and answer.class = predicted_class
+        join numbering on numbering.run = confusion.run
+        join pairs on pair = first + classes * true_class + predicted_class
+        where true_class < classes and predicted_class < classes
         group by all""",
     # One row after each task: step_accuracy(), recency_bias() and what else follows from one matrix.
     "task_metrics": f"""
@@ -53,7 +51,7 @@ QUERIES: dict[str, str] = {
         select {_KEY}, after_task, task, coalesce(n, 0)::bigint as n, correct / nullif(n, 0) as accuracy
         from (
             select {_KEY}, after_task, unnest(range(after_task + 1)) as task
-            from (select distinct {_KEY}, after_task from task_counts))
+            from task_metrics)
         left join (
             select {_KEY}, after_task, task, sum(count) as n, sum(correct) as correct
             from task_counts group by all) using ({_KEY}, after_task, task)""",

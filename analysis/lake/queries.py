@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from analysis.lake.relation import Relation, connect, quoted
@@ -42,10 +43,9 @@ class Database:
             if asked and not self._kept:
                 steadily(self._places, self._count)
             if "run_metrics" in asked - self._kept:
-                self._at.execute(
-                    f"drop view run_metrics; create table run_metrics as {QUERIES['run_metrics']}"
-                )
-                self._kept.add("run_metrics")
+                for name in ("task_metrics", "accuracy_matrix", "run_metrics"):
+                    self._at.execute(f"drop view {name}; create table {name} as {QUERIES[name]}")
+                    self._kept.add(name)
             rows = self._rows(sql)
         except duckdb.Error as error:
             known = ", ".join([*TABLES, *QUERIES])
@@ -67,21 +67,47 @@ class Database:
 
     def _count(self) -> None:
         at = self._listed(connect())
-        at.from_arrow(_homes(self._splits)).create("homes")
-        at.execute("create type run_name as enum (select distinct run from runs order by run)")
+        for name, rows in zip(("splits", "pairs"), _pairs(self._splits), strict=True):
+            at.from_arrow(rows).create(name)
+        # Names are long, so the tables keep their numbers.
+        _enumerate(at, "run", "runs")
+        at.execute(
+            "create table numbering as select run::run_name as run, first, classes "
+            "from runs join splits using (base, increments)"
+        )
+        at.execute(f"create table counted as {QUERIES['task_counts']}")
+        _enumerate(at, "split", "counted")
+        _enumerate(at, "classifier", "counted")
+        at.execute(
+            "create table task_counts as select * replace (split::split_name as split, "
+            "classifier::classifier_name as classifier) from counted"
+        )
+        at.execute("drop table counted")
         for name, text in QUERIES.items():
-            if name == "task_counts":  # a name of a run is long, so the table keeps its number
-                text = f"select * replace (run::run_name as run) from ({text})"
-            at.execute(f"create {'table' if name == 'task_counts' else 'view'} {name} as {text}")
+            if name != "task_counts":
+                at.execute(f"create view {name} as {text}")
         self._at, self._kept = at, {"task_counts"}
 
 
-def _homes(splits: Splits) -> pa.Table:
-    """The task of every class."""
-    rows = [
-        {"base": base, "increments": increments, "sizes": number, "class": c, "task": task}
-        for number, ((base, increments), sizes) in enumerate(splits.items())
-        for c, task in enumerate(task for task, size in enumerate(sizes) for _ in range(size))
-    ]
-    whole = [(name, pa.int64()) for name in ("base", "sizes", "class", "task")]
-    return pa.Table.from_pylist(rows, schema=pa.schema([("increments", pa.string()), *whole]))
+def _enumerate(at: duckdb.DuckDBPyConnection, column: str, table: str) -> None:
+    """Make the type of the values that a column has."""
+    at.execute(f"create type {column}_name as enum (select distinct {column} from {table} order by {column})")
+
+
+def _pairs(splits: Splits) -> tuple[pa.Table, pa.Table]:
+    """Number the pairs of classes: where those of each split begin, and `pairs` of `metric_queries`."""
+    home = [np.repeat(np.arange(len(sizes)), sizes) for sizes in splits.values()]
+    classes = np.array([len(one) for one in home], dtype=np.int64)
+    ends = np.cumsum(classes**2)
+    known = {
+        "base": pa.array([base for base, _ in splits], pa.int64()),
+        "increments": pa.array([increments for _, increments in splits], pa.string()),
+        "first": ends - classes**2,
+        "classes": classes,
+    }
+    tasks = {
+        "pair": np.arange(ends[-1] if len(ends) else 0),
+        "task": np.concatenate([[], *(np.repeat(one, len(one)) for one in home)]).astype(np.int64),
+        "answered_task": np.concatenate([[], *(np.tile(one, len(one)) for one in home)]).astype(np.int64),
+    }
+    return pa.table(known), pa.table(tasks)
