@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from scipy.integrate import quad
+import scipy
+from scipy import special
 
 from analysis.lake.arrow_schema import ADDED
 from analysis.lake.results import Results
@@ -139,7 +139,7 @@ def range_of_noise(o: Orders) -> float | None:
     n = len(o.values)
 
     def apart(x: float) -> float:
-        below = float(stats.norm.cdf(x))
+        below = float(special.ndtr(x))
         return 1 - below**n - (1 - below) ** n
 
-    return float(quad(apart, -9.0, 9.0)[0]) * max(o.seeds, o.error) / math.sqrt(o.repeats)
+    return float(scipy.integrate.quad(apart, -9.0, 9.0)[0]) * max(o.seeds, o.error) / math.sqrt(o.repeats)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from analysis.lake.results import Results
 from analysis.selection.selection import Cell, over_runs
@@ -98,7 +98,7 @@ def half_width(sample: Sample, alpha: float = ALPHA) -> float:
     """Return the half width of the interval of a mean over class orders; with one order, by counts alone."""
     if len(sample) > 1:
         return float(mean(sample.values.values(), sample.error, 1 - alpha).half or 0.0)
-    return float(stats.norm.isf(alpha / 2) * sample.error)
+    return -float(special.ndtri(alpha / 2) * sample.error)
 
 
 def _alike(one: Mapping[str, Sample], other: Mapping[str, Sample]) -> bool:

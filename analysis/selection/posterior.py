@@ -30,7 +30,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, solve_triangular
-from scipy.stats import norm
+from scipy.special import ndtr
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -117,7 +117,7 @@ def posterior(
     share /= share.sum()
     difference = share @ means
     sd = np.sqrt(share @ (variances + (means - difference) ** 2))
-    better = share @ norm.cdf(means / np.sqrt(np.maximum(variances, 1e-300)))
+    better = share @ ndtr(means / np.sqrt(np.maximum(variances, 1e-300)))
     better[asked == default] = 0.0
     return Posterior(difference, sd, better)
 

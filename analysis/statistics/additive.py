@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from analysis.statistics.intervals import ALPHA, Mean
 
@@ -72,5 +72,5 @@ class Additive:
         rest = self.values - self.design @ (self.inverse @ self.values)
         spread = float(np.sqrt(rest @ rest / self.freedom * (weights @ weights)))
         counts = float(np.sqrt(weights**2 @ self.variances))
-        student, normal = stats.t.isf(ALPHA / 2, self.freedom), stats.norm.isf(ALPHA / 2)
+        student, normal = -special.stdtrit(self.freedom, ALPHA / 2), -special.ndtri(ALPHA / 2)
         return Mean(value, float(max(student * spread, normal * counts)), len(self.values))

@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import integrate, optimize, special, stats
+from scipy import special
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,15 @@ def mean(
     if n < 2:
         return Mean(float(known[0]) if n else None, None, n)
     tail = (1 - confidence) / 2
-    student = _studentized_bound(tail, n - 1, among) * float(stats.sem(known))
+    student = _studentized_bound(tail, n - 1, among) * standard_error(known)
     # The largest of k normal values is below z with probability Phi(z)^k.
     normal = -float(special.ndtri(-special.expm1(special.log1p(-tail) / among)))
     return Mean(float(known.mean()), max(student, normal * error), n)
+
+
+def standard_error(values: NDArray[np.float64]) -> float:
+    """Return the standard error of the mean of two values or more."""
+    return float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
 def _known(values: Iterable[float | None]) -> NDArray[np.float64]:
@@ -78,7 +84,7 @@ def studentized_tail(bound: float, free: int, among: int) -> float:
     """P(the largest of `among` normal values > bound x s), s^2 a mean square with `free` degrees of
     freedom."""
     if among == 1:
-        return float(stats.t.sf(bound, free))
+        return float(special.stdtr(free, -bound))
     if bound <= 0:  # s is at least 0: no case of interest is here
         return 1.0
 
@@ -89,7 +95,7 @@ def studentized_tail(bound: float, free: int, among: int) -> float:
         return 2 * _largest_tail(bound * s, among) * math.exp(density)
 
     norm = math.lgamma(free / 2) - free / 2 * math.log(free / 2)
-    return min(1.0, float(integrate.quad(part, 0.0, min(_FAR / bound, _FAR), limit=200)[0]))
+    return min(1.0, float(scipy.integrate.quad(part, 0.0, min(_FAR / bound, _FAR), limit=200)[0]))
 
 
 _FAR = 9.0  # standard deviations; the largest of 10,000 normal values is never beyond, nor is s
@@ -103,11 +109,13 @@ def _largest_tail(value: float, among: int) -> float:
 @lru_cache(maxsize=1024)
 def _studentized_bound(tail: float, free: int, among: int) -> float:
     """The bound that `studentized_tail` exceeds with probability `tail`."""
-    alone = float(stats.t.isf(tail, free))
+    alone = -float(special.stdtrit(free, tail))
     if among == 1:
         return alone
-    most = float(stats.t.isf(tail / among, free))  # Bonferroni
-    return float(optimize.brentq(lambda bound: studentized_tail(bound, free, among) - tail, alone, most))
+    most = -float(special.stdtrit(free, tail / among))  # Bonferroni
+    return float(
+        scipy.optimize.brentq(lambda bound: studentized_tail(bound, free, among) - tail, alone, most)
+    )
 
 
 SMALLEST = 0.005
@@ -161,7 +169,7 @@ def outcomes(
     known = _known(values)
     if len(known) < FEWEST:
         return NOTHING
-    centre, spread = float(known.mean()), float(stats.sem(known))
+    centre, spread = float(known.mean()), standard_error(known)
 
     def tail(distance: float) -> float:
         return _tail(distance, spread, error, len(known))
@@ -229,7 +237,7 @@ def p_of_zero(values: Iterable[float | None], error: float = 0.0, among: int = 1
     known = _known(values)
     if len(known) < FEWEST:
         return None
-    return _tail(abs(float(known.mean())), float(stats.sem(known)), error, len(known), among)
+    return _tail(abs(float(known.mean())), standard_error(known), error, len(known), among)
 
 
 def too_few(n: int) -> str:

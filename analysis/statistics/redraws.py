@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Array = NDArray[np.float64]
 
@@ -89,7 +88,7 @@ def by_order(groups: Array, worst: bool, margin: float, draw: np.random.Generato
 def order_errors(groups: Array) -> Array:
     """[n]: the standard error of each trial's mean by the spread of its class orders; `groups`
     [n, orders]."""
-    out: Array = stats.sem(groups, axis=1)
+    out: Array = groups.std(axis=1, ddof=1) / np.sqrt(groups.shape[1])
     return out
 
 

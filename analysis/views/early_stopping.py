@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import plotly.graph_objects as go
-from scipy.stats import binomtest
+import scipy
 
 from analysis.lake.results import Results
 from analysis.report.section import VIEWS, Section
@@ -34,7 +34,7 @@ def early_stopping(results: Results) -> Section:
         "stopped before their second task has ended."
     )
     if audited:
-        low, high = binomtest(false, audited).proportion_ci(0.95)
+        low, high = scipy.stats.binomtest(false, audited).proportion_ci(0.95)
         text += (
             f"\n\nPer trial: of the trials that were to be stopped, {audited} ran on as an audit. {false} of "
             f"them ({false / audited:.0%}, 95 % interval {low:.0%} to {high:.0%}) ended better than every "

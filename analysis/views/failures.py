@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
-from scipy import stats
+import scipy
 
 from analysis.lake.arrow_schema import ADDED
 from analysis.lake.results import Results
@@ -82,7 +82,9 @@ def _apart(failed: pd.DataFrame, done: pd.DataFrame) -> str | None:
         a, b = (pd.to_numeric(frame[column], errors="coerce").dropna() for frame in (failed, done))
         if len(a) < _FEWEST or len(b) < _FEWEST or pd.concat([a, b]).nunique() < 2:
             continue
-        larger = float(stats.mannwhitneyu(a.astype(float), b.astype(float)).statistic) / (len(a) * len(b))
+        larger = float(scipy.stats.mannwhitneyu(a.astype(float), b.astype(float)).statistic) / (
+            len(a) * len(b)
+        )
         if max(larger, 1 - larger) >= best:
             best = max(larger, 1 - larger)
             said = f"{'larger' if larger > 0.5 else 'smaller'} {column.removeprefix('hp.')} ({best:.2f})"

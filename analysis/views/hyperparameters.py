@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from scipy import stats
 
 from analysis.lake.arrow_schema import ADDED
 from analysis.lake.results import Results
@@ -224,8 +223,14 @@ def _effect(cell: Cell, points: pd.DataFrame, column: str, stopped: int) -> dict
         and points["objective"].nunique() > 2
         and not any(isinstance(v, str) for v in numeric)
     ):
-        row["Spearman ρ"] = float(stats.spearmanr(numeric, points["objective"]).statistic)
+        row["Spearman ρ"] = rank_correlation(numeric, points["objective"])
     return row
+
+
+def rank_correlation(a: Sequence[float | str], b: Iterable[float]) -> float:
+    """Return Spearman's rank correlation; equal values have the mean of their ranks."""
+    ranks = pd.DataFrame({"a": list(a), "b": list(b)}, dtype=float).rank()
+    return float(ranks["a"].corr(ranks["b"]))
 
 
 def _tried(values: pd.Series) -> str:
