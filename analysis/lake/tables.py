@@ -89,16 +89,19 @@ def below(parts: Sequence[duckdb.DuckDBPyRelation]) -> duckdb.DuckDBPyRelation:
 
 
 def read_table(
-    scanned: Callable[[], duckdb.DuckDBPyRelation], places: Sequence[Path], names: Sequence[str] = ()
+    scanned: Callable[[], duckdb.DuckDBPyRelation],
+    places: Sequence[Path],
+    names: Sequence[str] = (),
+    ordered: bool = True,
 ) -> pa.Table:
-    """The rows of what `scanned` gives, ordered as `records.SORT`, with some columns or all.
+    """The rows of what `scanned` gives, perhaps `ordered` as `records.SORT`, with some columns or all.
 
     `places` are the folders of the table. Raises BadRequest as `scan`, and on an unknown column.
     """
     order = ", ".join(map(quoted, SORT.get(places[0].name, ())))
 
     def read() -> pa.Table:
-        rows = scanned().order(order)
+        rows = scanned().order(order) if ordered else scanned()
         for name in names:
             if name not in rows.columns:
                 raise unknown("column", name, rows.columns)

@@ -20,6 +20,7 @@ from analysis.lake.results import Results
 from analysis.lake.searched_space import spaces
 from analysis.selection.points import points
 from analysis.selection.posterior import Floats, Index, posterior
+from analysis.selection.right_answers import RightAnswers
 from analysis.selection.row_covariance import row_covariance
 from analysis.statistics.sample import recorded
 from cl_core.metrics import METRICS
@@ -65,21 +66,42 @@ class Confirmation:
         return self.default.orders > 0
 
 
-def confirmation(results: Results, search: pd.DataFrame, ended: pd.DataFrame) -> Confirmation | None:
-    """Return the confirmed selection of a cell; None where nothing but the default is confirmed yet.
+@dataclass(frozen=True)
+class Compared:
+    """What the confirmed selection of a cell rests on."""
+
+    runs: pd.DataFrame  # of the posterior: of its search, then `confirmed`
+    confirmed: pd.DataFrame
+    published: tuple[str, ...]  # digests of the default
+    number: int  # of the default
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the runs."""
+        return list(self.runs["run"].astype(str))
+
+
+def compared(results: Results, search: pd.DataFrame, ended: pd.DataFrame) -> Compared | None:
+    """Return the runs of a cell's confirmed selection; None where nothing but the default is confirmed yet.
 
     `search` holds the completed runs of its search, `ended` all of its rows.
     """
     done = ended[(ended["status"] == "completed") & ended["objective"].notna()]
     confirmed = done[done["purpose"] == CONFIRM]
     number = 0 if results.study.starts_from_paper else OWN_DEFAULT
-    published = [str(digest) for digest in ended["trial_digest"][ended["trial"] == number].unique()]
+    published = tuple(str(digest) for digest in ended["trial_digest"][ended["trial"] == number].unique())
     others = confirmed[~confirmed["trial_digest"].isin(published)]
     if others.empty:
         return None
     own = search["trial_digest"].isin([*published, *others["trial_digest"]])
     beside = search[~own]
     runs = pd.concat([search[own], beside[:: 1 + len(beside) // MOST_RUNS], confirmed])
+    return Compared(runs, confirmed, published, number)
+
+
+def confirmation(results: Results, of: Compared, answers: RightAnswers | None = None) -> Confirmation:
+    """Return the confirmed selection of a cell; `answers` as in `row_error`."""
+    runs, confirmed, published, number = of.runs, of.confirmed, of.published, of.number
     # The default first: differences are from it, or from any other trial where it has no run at all.
     digests = sorted(dict.fromkeys(runs["trial_digest"]), key=lambda digest: digest not in published)
     _, direction = results.study.objective
@@ -90,7 +112,7 @@ def confirmation(results: Results, search: pd.DataFrame, ended: pd.DataFrame) ->
         index,
         np.unique(runs["class_order"].astype(str), return_inverse=True)[1],
         sign * runs["objective"].to_numpy(dtype=float),
-        row_error(results, runs),
+        row_error(results, runs, answers),
         _points(results, runs, index, len(digests)),
         default=0,
         training=_trainings(runs),
@@ -147,14 +169,15 @@ def _points(results: Results, runs: pd.DataFrame, trial: Index, count: int) -> F
     return points(space, runs.iloc[[first[at] for at in range(count)]])
 
 
-def row_error(results: Results, runs: pd.DataFrame) -> Floats | None:
+def row_error(results: Results, runs: pd.DataFrame, answers: RightAnswers | None = None) -> Floats | None:
     """Return [n, n], the covariance of what finitely many rows leave in the values of n runs.
 
+    `answers` reads the right answers of several cells together; without it, those of `runs` are read alone.
     Where right answers are not known row by row, runs err independently by what their counts say. None for a
     cost, and where the counts are gone.
     """
     name, split = results.study.objective[0], results.study.protocol.split
-    found = row_covariance(results, list(runs["run"].astype(str)), split, name)
+    found = row_covariance(answers or RightAnswers(results, split), list(runs["run"].astype(str)), name)
     if found is not None or name not in METRICS:
         return found
     errors = [one.error for _, one in recorded(results, runs, "objective", name)]

@@ -12,14 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from analysis.lake.results import Results
 from analysis.selection.posterior import Floats, Index
+from analysis.selection.right_answers import RightAnswers
 
-COLUMNS = ("run", "split", "primary", "after_task", "class_name", "n", "correct_rows")
 AT_ONCE = 64  # runs whose right answers are unpacked together
 
 
@@ -31,7 +28,8 @@ class Classes:
     after: Index
     n: Index
     start: Index  # where the rows of the class begin
-    bits: NDArray[np.object_]  # its right answers, packed
+    first: Index  # byte of `bits` at which its right answers begin
+    bits: NDArray[np.uint8]
 
 
 WEIGHTS: Mapping[str, Callable[[int], Floats]] = {
@@ -44,35 +42,34 @@ WEIGHTS: Mapping[str, Callable[[int], Floats]] = {
 """Metrics that are a sum over the answers: the weight of the accuracy after each of some tasks."""
 
 
-def row_covariance(results: Results, runs: Sequence[str], split: str, metric: str) -> Floats | None:
-    """Return [n, n], the covariance of the errors of a metric in n runs of one cell, measured on `split`.
+def row_covariance(answers: RightAnswers, runs: Sequence[str], metric: str) -> Floats | None:
+    """Return [n, n], the covariance of the errors of a metric in n runs of one cell.
 
     None where the metric is no sum over answers, a run lacks its right answers row by row, or the runs were
     measured on other numbers of rows of a class.
     """
     if metric not in WEIGHTS:
         return None
-    found = results.rows("classes", runs, COLUMNS)
-    found = found.filter(pc.and_(pc.equal(found["split"], split), found["primary"]))
-    codes, seen = _encoded(found["run"])
-    if found["correct_rows"].null_count or not set(runs) <= set(seen):
+    found = answers.of(runs)
+    if found is None:
         return None
-    names, known = _encoded(found["class_name"])
-    after, counts = (found[name].to_numpy() for name in ("after_task", "n"))
-    rows = np.zeros(len(known), dtype=np.int64)
+    at, number = found.of(runs)
+    after, counts, begin = found.after[at], found.n[at], found.first[at]
+    if (begin < 0).any():
+        return None
+    names = np.unique(found.name[at], return_inverse=True)[1]
+    rows = np.zeros(int(names.max()) + 1, dtype=np.int64)
     rows[names] = counts
     if (counts != rows[names]).any():
         return None
     ends = np.cumsum(rows)
     starts = (ends - rows)[names]
-    places = {run: at for at, run in enumerate(runs)}
-    number = np.array([places[run] for run in seen])[codes]
-    bits = found["correct_rows"].to_numpy()
     shares = np.zeros((len(runs), int(ends[-1])))
     for first in range(0, len(runs), AT_ONCE):
-        mine, some = (number >= first) & (number < first + AT_ONCE), shares[first : first + AT_ONCE]
-        classes = Classes(number[mine] - first, after[mine], counts[mine], starts[mine], bits[mine])
-        some[:] = _shares(classes, metric, some.shape)
+        some = shares[first : first + AT_ONCE]
+        mine = slice(*np.searchsorted(number, (first, first + AT_ONCE)))
+        columns = (number[mine] - first, after[mine], counts[mine], starts[mine], begin[mine])
+        some[:] = _shares(Classes(*columns, found.bits), metric, some.shape)
     return covariance(shares, [slice(end - n, end) for n, end in zip(rows, ends, strict=True)])
 
 
@@ -85,12 +82,6 @@ def covariance(shares: Floats, classes: Iterable[slice]) -> Floats:
         apart[:, rows] = (mine - mine.mean(axis=1, keepdims=True)) * np.sqrt(count / max(count - 1, 1))
     out: Floats = apart @ apart.T
     return out
-
-
-def _encoded(column: pa.ChunkedArray) -> tuple[Index, list[str]]:
-    """Return each value of a column as its place among the distinct ones, and these."""
-    found = pc.dictionary_encode(column.combine_chunks())
-    return found.indices.to_numpy().astype(np.int64), found.dictionary.to_pylist()
 
 
 def _shares(classes: Classes, metric: str, shape: tuple[int, int]) -> Floats:
@@ -107,7 +98,7 @@ def _shares(classes: Classes, metric: str, shape: tuple[int, int]) -> Floats:
     out = np.zeros(shape[0] * shape[1])
     for n in np.unique(classes.n):
         mine = classes.n == n
-        packed = np.frombuffer(b"".join(classes.bits[mine]), np.uint8).reshape(mine.sum(), -1)
+        packed = classes.bits[classes.first[mine, None] + np.arange(-(-n // 8))]
         right = np.unpackbits(packed, axis=1, count=n)
         places = (run[mine] * shape[1] + classes.start[mine])[:, None] + np.arange(n)
         out += np.bincount(places.ravel(), (right * weight[mine, None]).ravel(), len(out))

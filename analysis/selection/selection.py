@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from analysis.lake.results import Results
-from analysis.selection.confirmation import Confirmation, confirmation
+from analysis.selection.confirmation import Confirmation, compared, confirmation
+from analysis.selection.right_answers import RightAnswers
 from analysis.selection.turns import on_one_scale
 from cl_core.records import CONFIRM, OWN_DEFAULT, SEARCHING
 
@@ -125,11 +126,16 @@ def _cells(results: Results) -> list[Cell]:
     if name in runs:  # a run outside of a search has no objective, but the metric itself
         runs = runs.assign(objective=runs["objective"].fillna(runs[name]))
     paper = results.study.starts_from_paper
-    rows = dict(iter(runs.groupby(["scenario", "label"], sort=False)))
+    rows = {
+        (str(scenario), str(label)): ended
+        for (scenario, label), ended in runs.groupby(["scenario", "label"], sort=False)
+    }
     searched = results.study.seeks
     adapted = {cell.name for cell in results.study.resolved.cells if cell.adapted}
     confirming = runs[(runs["purpose"] == CONFIRM) & (runs["status"] == "completed")]
     results.fetch(confirming.drop_duplicates("cell")["run"])
+    compares = {at: ended for at, ended in rows.items() if not searched.get(at[0])}
+    confirmations = _confirmations(results, compares)
     out = []
     for scenario in results.scenarios:
         for label in results.labels:
@@ -137,12 +143,12 @@ def _cells(results: Results) -> list[Cell]:
                 continue
             ended = rows[scenario, label]
             mine = ended[ended["purpose"] == "search"]
-            search = mine[(mine["status"] == "completed") & mine["objective"].notna()]
+            search = _completed(mine)
             seeks = searched.get(scenario, "")
             if not seeks:  # there the class order is what is searched
                 mine = on_one_scale(mine, results.study.protocol.turns, name)
             ranking = _ranking(results, mine.loc[search.index], direction, turned=seeks == "hardest")
-            confirmed = None if seeks else confirmation(results, search, ended)
+            confirmed = confirmations.get((scenario, label))
             selected = _selected(search, ranking, ended, confirmed)
             first = ended.iloc[0]
             published = paper and str(first["cell"]) not in adapted
@@ -166,13 +172,29 @@ def _cells(results: Results) -> list[Cell]:
                 )
             )
     # Final runs have test rows alone: either all cells are shown by theirs, or none is.
-    compared = [cell for cell in out if len(cell.selected) and not cell.seeks]
-    names = {cell.name for cell in compared}  # frames in a cell do not compare as a whole
-    if all(len(cell.final) for cell in compared):
+    alike = [cell for cell in out if len(cell.selected) and not cell.seeks]
+    names = {cell.name for cell in alike}  # frames in a cell do not compare as a whole
+    if all(len(cell.final) for cell in alike):
         return [replace(cell, best=cell.final) if cell.name in names else cell for cell in out]
-    if len({tuple(sorted(cell.confirmed["class_order"])) for cell in compared}) == 1:
+    if len({tuple(sorted(cell.confirmed["class_order"])) for cell in alike}) == 1:
         return [_shown_confirmed(cell, paper) if cell.name in names else cell for cell in out]
     return out
+
+
+def _completed(search: pd.DataFrame) -> pd.DataFrame:
+    """The runs of a search that have an objective."""
+    return search[(search["status"] == "completed") & search["objective"].notna()]
+
+
+def _confirmations(
+    results: Results, rows: Mapping[tuple[str, str], pd.DataFrame]
+) -> dict[tuple[str, str], Confirmation]:
+    """Return scenario, label -> the confirmed selection of the cell, from the ended runs of each."""
+    searches = {at: _completed(ended[ended["purpose"] == "search"]) for at, ended in rows.items()}
+    known = {at: compared(results, searches[at], ended) for at, ended in rows.items()}
+    found = {at: one for at, one in known.items() if one is not None}
+    answers = RightAnswers(results, split_selected_on(results), [one.names for one in found.values()])
+    return {at: confirmation(results, one, answers) for at, one in found.items()}
 
 
 def _shown_confirmed(cell: Cell, paper: bool) -> Cell:

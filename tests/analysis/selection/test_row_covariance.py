@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from analysis.lake.results import Results
+from analysis.selection.right_answers import RightAnswers
 from analysis.selection.row_covariance import covariance, row_covariance
 from cl_core.records import pack_rows
 
@@ -25,7 +26,13 @@ class Answers(Results):
     folder: Path = Path("unused")
     answers: dict[str, list[dict[str, str]]] = field(default_factory=dict)
 
-    def rows(self, table: str, runs: Iterable[str] | None = None, columns: Sequence[str] = ()) -> pa.Table:
+    def rows(
+        self,
+        table: str,
+        runs: Iterable[str] | None = None,
+        columns: Sequence[str] = (),
+        ordered: bool = True,
+    ) -> pa.Table:
         assert table == "classes"
         rows = []
         for run in runs or ():
@@ -58,18 +65,18 @@ def test_the_metric_weighs_every_task_by_the_rows_seen() -> None:
     So the two rows of `a` add 3/8 and 1/8 to the metric, and those of `b` 1/8 and 0.
     """
     lake = Answers(answers={"x": [{"a": "10"}, {"b": "10", "a": "11"}]})
-    found = row_covariance(lake, ["x"], "val", METRIC)
+    found = row_covariance(RightAnswers(lake, "val"), ["x"], METRIC)
     shares = np.array([[3 / 8, 1 / 8, 1 / 8, 0.0]])
     assert found is not None
     assert found == pytest.approx(covariance(shares, [slice(0, 2), slice(2, 4)]))
-    last = row_covariance(lake, ["x"], "val", "last_accuracy")
+    last = row_covariance(RightAnswers(lake, "val"), ["x"], "last_accuracy")
     assert last == pytest.approx(covariance(np.array([[1, 1, 1, 0]]) / 4, [slice(0, 2), slice(2, 4)]))
 
 
 def test_classes_are_matched_by_name_whatever_order_they_came_in() -> None:
     one = [{"a": "10"}, {"a": "10", "b": "01"}]
     other = [{"b": "01"}, {"b": "01", "a": "10"}]
-    found = row_covariance(Answers(answers={"x": one, "y": other}), ["x", "y"], "val", METRIC)
+    found = row_covariance(RightAnswers(Answers(answers={"x": one, "y": other}), "val"), ["x", "y"], METRIC)
     assert found is not None
     assert found[0, 1] > 0
     assert found[0, 0] == pytest.approx(found[1, 1])
@@ -77,11 +84,11 @@ def test_classes_are_matched_by_name_whatever_order_they_came_in() -> None:
 
 def test_nothing_is_said_where_right_answers_are_not_known_or_do_not_add_up_to_the_metric() -> None:
     lake = Answers(answers={"x": [{"a": "10"}]})
-    assert row_covariance(lake, ["x"], "val", "forgetting") is None
-    assert row_covariance(lake, ["x", "y"], "val", METRIC) is None
-    assert row_covariance(lake, ["x"], "test", METRIC) is None
+    assert row_covariance(RightAnswers(lake, "val"), ["x"], "forgetting") is None
+    assert row_covariance(RightAnswers(lake, "val"), ["x", "y"], METRIC) is None
+    assert row_covariance(RightAnswers(lake, "test"), ["x"], METRIC) is None
 
 
 def test_nothing_is_said_where_two_runs_were_measured_on_other_numbers_of_rows() -> None:
     lake = Answers(answers={"x": [{"a": "10"}], "y": [{"a": "101"}]})
-    assert row_covariance(lake, ["x", "y"], "val", METRIC) is None
+    assert row_covariance(RightAnswers(lake, "val"), ["x", "y"], METRIC) is None
