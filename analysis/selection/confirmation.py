@@ -67,8 +67,8 @@ class Confirmation:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """What the confirmed selection of a cell rests on."""
+class Evidence:
+    """Runs that the confirmed selection of a cell rests on."""
 
     runs: pd.DataFrame  # of the posterior: of its search, then `confirmed`
     confirmed: pd.DataFrame
@@ -81,7 +81,7 @@ class Compared:
         return list(self.runs["run"].astype(str))
 
 
-def compared(results: Results, search: pd.DataFrame, ended: pd.DataFrame) -> Compared | None:
+def evidence(results: Results, search: pd.DataFrame, ended: pd.DataFrame) -> Evidence | None:
     """Return the runs of a cell's confirmed selection; None where nothing but the default is confirmed yet.
 
     `search` holds the completed runs of its search, `ended` all of its rows.
@@ -96,10 +96,10 @@ def compared(results: Results, search: pd.DataFrame, ended: pd.DataFrame) -> Com
     own = search["trial_digest"].isin([*published, *others["trial_digest"]])
     beside = search[~own]
     runs = pd.concat([search[own], beside[:: 1 + len(beside) // MOST_RUNS], confirmed])
-    return Compared(runs, confirmed, published, number)
+    return Evidence(runs, confirmed, published, number)
 
 
-def confirmation(results: Results, of: Compared, answers: RightAnswers | None = None) -> Confirmation:
+def confirmation(results: Results, of: Evidence, answers: RightAnswers | None = None) -> Confirmation:
     """Return the confirmed selection of a cell; `answers` as in `row_error`."""
     runs, confirmed, published, number = of.runs, of.confirmed, of.published, of.number
     # The default first: differences are from it, or from any other trial where it has no run at all.

@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.lake.results import Results
+from analysis.selection.posterior import Index
 
-Index = NDArray[np.int64]
 COLUMNS = ("run", "split", "primary", "after_task", "class_name", "n", "correct_rows")
-AT_ONCE = 4096  # runs that are read together: some 50 MB
+READ_TOGETHER = 4096  # runs that are read together: some 50 MB
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class RightAnswers:
         if self._known is None or not set(runs) <= set(self._known.runs):
             wanted = dict.fromkeys(runs)
             for group in self.groups[self.groups.index(runs) + 1 :] if runs in self.groups else ():
-                if len(wanted) + len(group) > AT_ONCE:
+                if len(wanted) + len(group) > READ_TOGETHER:
                     break
                 wanted |= dict.fromkeys(group)
             self._known = None  # not two of them in memory

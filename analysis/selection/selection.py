@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from analysis.lake.results import Results
-from analysis.selection.confirmation import Confirmation, compared, confirmation
+from analysis.selection.confirmation import Confirmation, confirmation, evidence
 from analysis.selection.right_answers import RightAnswers
 from analysis.selection.turns import on_one_scale
 from cl_core.records import CONFIRM, OWN_DEFAULT, SEARCHING
@@ -191,7 +191,7 @@ def _confirmations(
 ) -> dict[tuple[str, str], Confirmation]:
     """Return scenario, label -> the confirmed selection of the cell, from the ended runs of each."""
     searches = {at: _completed(ended[ended["purpose"] == "search"]) for at, ended in rows.items()}
-    known = {at: compared(results, searches[at], ended) for at, ended in rows.items()}
+    known = {at: evidence(results, searches[at], ended) for at, ended in rows.items()}
     found = {at: one for at, one in known.items() if one is not None}
     answers = RightAnswers(results, split_selected_on(results), [one.names for one in found.values()])
     return {at: confirmation(results, one, answers) for at, one in found.items()}
