@@ -29,7 +29,7 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, solve_triangular
+from scipy.linalg.lapack import dpotrf, dtrtrs
 from scipy.special import ndtr
 
 Floats = NDArray[np.float64]
@@ -107,10 +107,12 @@ def posterior(
         noise_of = np.where(noise_of, 1.0, SHARED_NOISE * shares)
     grid = [Amplitudes(np.zeros((count, count)), np.zeros((count, count))), *_grid(points, count, scale)]
     noises = [share**2 * scale * noise_of for share in NOISE]
-    found = []
+    found, whole = [], np.empty_like(known)
     for some in grid:
         without = _covariance(trial, order, known, some)
-        found += [_given(trial, value, without + noise, some.trials, default, asked) for noise in noises]
+        for noise in noises:
+            np.add(without, noise, out=whole)
+            found.append(_given(trial, value, whole, some.trials, default, asked))
     weights, means, variances = (np.array(part) for part in zip(*found, strict=True))
     weights[: len(NOISE)] += np.log((len(grid) - 1) * P_EQUAL / (1 - P_EQUAL))
     share = np.exp(weights - weights.max())
@@ -154,10 +156,12 @@ def _given(
 ) -> tuple[float, Floats, Floats]:
     """As `given`, of the trials `asked` [A]. `covariance` is that of the runs, and is overwritten."""
     # The transpose of a symmetric matrix is itself, in the layout that LAPACK takes without a copy.
-    root, _ = cho_factor(covariance.T, lower=True, overwrite_a=True, check_finite=False)
+    root, fault = dpotrf(covariance.T, lower=1, clean=0, overwrite_a=1)
+    if fault:
+        raise np.linalg.LinAlgError(f"the covariance of {len(value)} runs is not positive definite")
     to_runs = (prior[np.ix_(asked, trial)] - prior[default, trial]).T  # [n, A]: of the differences, the runs
     sides = np.column_stack([np.ones(len(value)), value, to_runs])
-    solved = solve_triangular(root, sides, lower=True, check_finite=False)
+    solved, _ = dtrtrs(root, sides, lower=1)
     one, y, cross = solved[:, 0], solved[:, 1], solved[:, 2:]
     weight = one @ one
     rest = y - (one @ y / weight) * one
