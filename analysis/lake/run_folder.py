@@ -20,6 +20,7 @@ LEDGER = "ledger.jsonl"  # openings of the test set
 REPORT = "report.html"
 JOURNAL = "optuna.journal"
 SQLITE_FILE = "optuna.sqlite3"
+ENDS = "ends.txt"  # while running work has to end: when it is given up
 LOCK = ".lock"  # held by the command that works in the folder
 CHECKPOINTS = "checkpoints"
 RESUME = "checkpoints/resume"  # of runs that have not ended

@@ -20,8 +20,10 @@ from search.jobs.queue import JobQueue
 from search.preparation.prepared import Prepared
 from search.remote.copies import shown
 from search.remote.working_copy import send_now
+from search.worker.ending import announce_end, withdraw_end
 from search.worker.job import Workspace
 from spaces.resolved.study import ResolvedStudy
+from spaces.study.budget import BudgetPart
 
 Warn = Callable[[Sequence[str]], None]
 
@@ -49,6 +51,7 @@ def at_work(
         storage.share,
         checkpoint_bytes=storage.checkpoint_bytes,
         reuse=study.study.search.reuse,
+        every=storage.every_seconds,
     )
     dispatcher = Dispatcher(jobs, space, say=lambda line: warn([line]))
     with contextlib.ExitStack() as stack:
@@ -60,19 +63,23 @@ def at_work(
             live = Live(jobs.progress, prepared.folder, study.direction, console, unit, best)
             dispatcher.watch = stack.enter_context(live).update
         if local:
-            yield partial(_drained, partial(run_local, dispatcher), study.study.budget.grace_seconds)
+            yield partial(_drained, partial(run_local, dispatcher), study.study.budget, prepared.folder)
             return
         stack.enter_context(ray_environment())
         from search.backends.ray_tune import run_tune  # Ray reads the environment when it is imported
 
         work = partial(run_tune, dispatcher, prepared.allocation, _own_files(prepared.study))
-        yield partial(_drained, work, study.study.budget.grace_seconds)
+        yield partial(_drained, work, study.study.budget, prepared.folder)
 
 
-def _drained(work: Callable[[], None], grace: float) -> None:
-    """Carry out the jobs; a signal that asks for it drains them."""
-    with drainable(grace):
-        work()
+def _drained(work: Callable[[], None], budget: BudgetPart, folder: Path) -> None:
+    """Carry out the jobs; a signal that asks for it, or `budget.until`, drains them."""
+    withdraw_end(folder)  # that of a killed command
+    try:
+        with drainable(budget.grace_seconds, partial(announce_end, folder), budget.until_time):
+            work()
+    finally:
+        withdraw_end(folder)
 
 
 def _own_files(study: ResolvedStudy) -> dict[str, Path]:

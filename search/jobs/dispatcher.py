@@ -113,14 +113,13 @@ class Dispatcher:
                 return True
             self._end(answer)
             return False
-        if self.queue.report(job, answer.task, answer.increments):
+        if answer.task >= 0 and self.queue.report(job, answer.task, answer.increments):
             if self._arrived(answer):
                 end_run(self._open[job], self.space, "stopped")
                 self._end(replace(answer, status="stopped"))
             return True
         if self.queue.halted:  # its resume checkpoint stays: the next command continues from there
-            del self._open[job]
-            self.queue.hand_back(job)
+            self._hand_back(self._open.pop(job))
             return True
         return False
 
@@ -169,11 +168,14 @@ class Dispatcher:
 
     def _hand_back_again(self) -> None:
         for job in self._again:
-            if job.kind == "base":  # whoever needs it trains it
-                self.queue.done(Answer(job.id, -1, 0, (), "failed"))
-            else:
-                self.queue.hand_back(job.id)
+            self._hand_back(job)
         self._again.clear()
+
+    def _hand_back(self, job: Job) -> None:
+        if job.kind == "base":  # whoever needs it trains it
+            self.queue.done(Answer(job.id, -1, 0, (), "failed"))
+        else:
+            self.queue.hand_back(job.id)
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:

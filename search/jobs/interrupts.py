@@ -1,7 +1,8 @@
 """Interrupts: the first Ctrl-C or SIGTERM ends the work in order, later ones do not disturb that.
 
 While jobs are carried out, SIGTERM and SIGUSR1, with which SLURM warns, drain the work instead: running tasks
-end within a grace period, and nothing new starts. What has not ended then is given up.
+end within a grace period, and nothing new starts. What has not ended then is given up. So does a moment that
+is given in advance.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 LOST = 3.0  # seconds after which a second interrupt is raised again if the first one was swallowed
 PATIENCE = 10.0  # seconds after which another one ends the process at once
@@ -32,13 +33,14 @@ class _Interrupts:
     """The time of the first interrupt, whether it was seen, and the depth of `terminable` blocks.
 
     `grace` has the seconds of a `drainable` block, `drained` the name of the signal that drains it, `asked`
-    its time, and `given_up` tells that these seconds are over.
+    its time, and `given_up` tells that these seconds are over. `announce` is called when they begin, once.
     """
 
     first: float | None = None
     seen = False
     depth = 0
     grace: float | None = None
+    announce: Callable[[float], None] | None = None
     drained: str | None = None
     asked = 0.0
     given_up = False
@@ -94,11 +96,14 @@ def terminable(ending: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def drainable(grace: float) -> Iterator[None]:
+def drainable(
+    grace: float, announce: Callable[[float], None] = lambda ends: None, until: float | None = None
+) -> Iterator[None]:
     """Drain the work of the block on the first SIGTERM or SIGUSR1: from then on `draining` says why.
 
-    If the block has not ended after `grace` seconds, it is left. The other signal interrupts it at once, as
-    does the same one after `LOST` seconds.
+    If the block has not ended after `grace` seconds, it is left. `announce` gets that moment, as Unix time,
+    when they begin. They begin at the Unix time `until` as well, without a reason to give. The other signal
+    interrupts it at once, as does the same one after `LOST` seconds.
     Outside the main thread, and where the system has no alarm, nothing changes.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
@@ -106,8 +111,10 @@ def drainable(grace: float) -> Iterator[None]:
         return
     numbers = [number for number in _DRAINING if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, _drain) for number in numbers}
-    clock = signal.signal(signal.SIGALRM, _give_up)
-    _Interrupts.grace, _Interrupts.given_up = grace, False
+    clock = signal.signal(signal.SIGALRM, _alarm)
+    _Interrupts.grace, _Interrupts.announce, _Interrupts.given_up = grace, announce, False
+    if until is not None:
+        signal.setitimer(signal.ITIMER_REAL, max(0.01, until - time.time()))
     try:
         yield
     except KeyboardInterrupt:
@@ -132,10 +139,23 @@ def _drain(number: int, frame: object) -> None:
         _interrupt(number, frame)
         return
     _Interrupts.drained, _Interrupts.asked = name, now
-    signal.setitimer(signal.ITIMER_REAL, max(0.01, _Interrupts.grace))
+    _begin_grace(_Interrupts.grace)
 
 
-def _give_up(number: int, frame: object) -> None:
+def _begin_grace(grace: float) -> None:
+    if (announce := _Interrupts.announce) is None:
+        return  # it has begun
+    _Interrupts.announce = None
+    signal.setitimer(signal.ITIMER_REAL, max(0.01, grace))
+    announce(time.time() + grace)
+
+
+def _alarm(number: int, frame: object) -> None:
+    if _Interrupts.grace is None:
+        return
+    if _Interrupts.announce is not None:  # the moment that was given in advance
+        _begin_grace(_Interrupts.grace)
+        return
     _Interrupts.first, _Interrupts.given_up = time.monotonic(), True
     raise Interrupt
 

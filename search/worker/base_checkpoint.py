@@ -8,6 +8,7 @@ from cl_core.errors import BadRequest
 from cl_core.hparams import digest
 from cl_core.images.dataset import Data
 from cl_core.training.checkpoint_keys import base_checkpoint_key, base_identity, numerics_digest
+from cl_core.training.checkpoints import ResumeCheckpoints
 from cl_core.training.configuration import Configuration
 from cl_core.training.trainer import Training
 from search.remote.checkpoints import checkpoint_store
@@ -29,10 +30,17 @@ def base_ready(configuration: Configuration, data: Data, checkpoints: Path) -> b
 
 
 def train_base(
-    configuration: Configuration, checkpoints: Path, data: Data | None = None, most_bytes: int | None = None
+    configuration: Configuration,
+    checkpoints: Path,
+    data: Data | None = None,
+    most_bytes: int | None = None,
+    resume: ResumeCheckpoints | None = None,
 ) -> str:
-    """Train and save the base checkpoint of a run if it is missing; return its key. Raises ClSearchError."""
+    """Train and save the base checkpoint of a run if it is missing; return its key.
+
+    With `resume` its training continues inside. Raises ClSearchError, TaskLeft.
+    """
     data = data if data is not None else cached_data(configuration.data)
-    training = Training(configuration, data, checkpoint_store(checkpoints, most_bytes))
+    training = Training(configuration, data, checkpoint_store(checkpoints, most_bytes), resume)
     training.train_base()
     return training.base_key()

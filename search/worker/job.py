@@ -46,7 +46,8 @@ class Workspace:
     """The folders of a worker, as absolute paths: the run folder and the store of checkpoints.
 
     With `share` the first task comes from the store, and goes there; the store holds `checkpoint_bytes` at
-    most. With `reuse` later tasks do the same, in a store of the run folder. `token` names the file that both
+    most. With `reuse` later tasks do the same, in a store of the run folder. `every` is the time in seconds
+    between two saves inside a task; None: there are none. `token` names the file that both
     folders have while workers on other nodes may work there (`search.remote.token`). `sources` is the digest
     of the driver's trainer. The URLs are set where a folder is in an object store, and workers may be on
     other machines, where its copy has another path.
@@ -61,6 +62,7 @@ class Workspace:
     folder_url: str = ""
     checkpoints_url: str = ""
     reuse: bool = False
+    every: float | None = None
 
 
 @dataclass(frozen=True)

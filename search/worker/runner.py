@@ -27,7 +27,7 @@ from cl_core.model.model import save_model
 from cl_core.nets.network import NETS
 from cl_core.own_code import check_own_code
 from cl_core.training.adaptive_options import Proposer
-from cl_core.training.checkpoint_keys import resume_checkpoint_key
+from cl_core.training.checkpoint_keys import epoch_checkpoint_key, resume_checkpoint_key
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.code import code_digest
 from cl_core.training.configuration import Configuration
@@ -47,11 +47,13 @@ from search.lake.rows import (
 from search.lake.writer import Schemas, drop_run, read_rows, read_schemas, write_rows
 from search.remote.checkpoints import checkpoint_store
 from search.remote.run_files import send_run, withdraw_run
+from search.worker.ending import announced_end
 from search.worker.job import Answer
 from search.worker.progress import remove_progress, watch_run
 from spaces.resolved.environment import versions
 from spaces.resolved.run_spec import RunSpec
 
+SAVE_EVERY = 600.0  # seconds between two saves inside a task
 REUSE_BYTES = 4_000_000_000  # of the checkpoints of later tasks; those used longest ago go first
 
 
@@ -60,7 +62,8 @@ class Runner:
 
     `checkpoints` is the store's folder, of `most_bytes`: the base checkpoint is shared there, and the run
     resumes from its own last resume checkpoint. With `reuse`, tasks that another run of the folder has
-    trained alike are taken over. Construction raises BadRequest. A step raises no error of
+    trained alike are taken over. `resume` is where it resumes, by default `resume_checkpoints`. Construction
+    raises BadRequest. A step raises no error of
     the run: the run ends as "failed".
     """
 
@@ -74,8 +77,10 @@ class Runner:
         data: Data | None = None,
         most_bytes: int | None = None,
         reuse: bool = False,
+        resume: ResumeCheckpoints | None = None,
     ) -> None:
         self.spec, self.folder, self.attempt, self.share = spec, folder, attempt, share
+        self._resume = resume
         self.data = data if data is not None else cached_data(spec.configuration.data)
         self.schemas: Schemas = {} if folder is None else read_schemas(folder)
         self.store = None if checkpoints is None else checkpoint_store(checkpoints, most_bytes)
@@ -94,7 +99,7 @@ class Runner:
     def _training(self) -> Training:
         resume = None
         if self.folder is not None and self.store is not None:
-            resume = resume_checkpoints(self.folder, self.spec)
+            resume = self._resume or resume_checkpoints(self.folder, self.spec.run)
         watch = ignore if self.folder is None else watch_run(self.folder, self.spec.run)
         configuration = self.spec.configuration
         proposer = proposer_of(configuration)
@@ -275,15 +280,23 @@ def end_from_rows(spec: RunSpec, folder: Path, status: str, error: str | None = 
     }
     write_rows(folder, "runs", spec.run, [row], read_schemas(folder)["runs"])
     send_run(folder, spec.run)
-    own = resume_checkpoints(folder, spec)
+    own = resume_checkpoints(folder, spec.run)
+    own.store.remove(epoch_checkpoint_key(own.scope))
     for task in rows["tasks"]:
         key = resume_checkpoint_key(spec.configuration, data, task["numerics"], task["task"], own.scope)
         own.store.remove(key)
 
 
-def resume_checkpoints(folder: Path, spec: RunSpec) -> ResumeCheckpoints:
-    """Return the resume checkpoints of a run. They lie in the run folder, also where the store does not."""
-    return ResumeCheckpoints(checkpoint_store(folder / RESUME, alone=True), spec.run)
+def resume_checkpoints(
+    folder: Path, job: str, every: float | None = SAVE_EVERY, far: bool = False
+) -> ResumeCheckpoints:
+    """Return the resume checkpoints of a run, with a save inside a task each `every` seconds.
+
+    They lie in the run folder, also where the store does not. With `far` the driver is on another machine,
+    and the folder a copy of one in an object store.
+    """
+    store = checkpoint_store(folder / RESUME, alone=True)
+    return ResumeCheckpoints(store, job, every, announced_end(folder, far))
 
 
 _LOADING = threading.Lock()

@@ -13,7 +13,9 @@ import torch
 from analysis.lake.run_folder import log_file
 from cl_core.errors import ClSearchError, named_line
 from cl_core.training.captured import RECORDING
+from cl_core.training.checkpoints import ResumeCheckpoints
 from cl_core.training.device import gpu_is_full
+from cl_core.training.epoch_checkpoint import TaskLeft
 from search.lake.receipts import receipt
 from search.lake.rows import unbegun_row
 from search.lake.writer import drop_run, read_schemas, write_rows
@@ -26,7 +28,7 @@ from search.worker.logs import logged, stamp
 from search.worker.node_check import unfit_for, unseen_folder
 from search.worker.node_folder import leave, on_node, send_output, take_up
 from search.worker.progress import remove_progress
-from search.worker.runner import Runner, end_from_rows
+from search.worker.runner import Runner, end_from_rows, resume_checkpoints
 
 
 class Worker:
@@ -64,6 +66,9 @@ class Worker:
                 else:
                     self._runner = runner = self._begin()
                     answer = runner.answer() if runner.resumed else runner.advance()
+            except TaskLeft:
+                stamp("left inside a task, at its last epoch: work has to end")
+                answer = self._left()
             except Exception as error:
                 if gpu_is_full(error) and self.job.shares_gpu:
                     stamp(f"{self.job.id}: {named_line(error)}")
@@ -93,6 +98,17 @@ class Worker:
             with RECORDING:
                 torch.cuda.empty_cache()
 
+    def _left(self) -> Answer:
+        """Answer for the last finished task; another step continues inside the one that was left."""
+        if self._runner is None:
+            return Answer(self.job.id, -1, 1, (), "running")
+        answer, self._runner = self._runner.answer(), None
+        return answer
+
+    def _resume(self) -> ResumeCheckpoints:
+        space = self.space
+        return resume_checkpoints(space.folder, self.job.id, space.every, bool(space.folder_url))
+
     def _unfit(self, reason: str) -> Answer:
         return Answer(self.job.id, -1, 0, (), UNFIT_NODE, reason)
 
@@ -106,6 +122,7 @@ class Worker:
             self.space.share,
             most_bytes=self.space.checkpoint_bytes,
             reuse=self.space.reuse,
+            resume=self._resume(),
         )
         if runner.resumed:
             stamp(f"resumed after task {runner.training.done} of {runner.training.tasks}")
@@ -114,7 +131,10 @@ class Worker:
     def _train_base(self) -> Answer:
         stamp(f"{self.job.id}: a base checkpoint for several runs")
         train_base(
-            self.job.spec.configuration, self.space.checkpoints, most_bytes=self.space.checkpoint_bytes
+            self.job.spec.configuration,
+            self.space.checkpoints,
+            most_bytes=self.space.checkpoint_bytes,
+            resume=self._resume(),
         )
         return Answer(self.job.id, 0, 1, (), "completed")
 

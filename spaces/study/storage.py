@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ByteSize,
     Field,
@@ -18,6 +19,7 @@ from pydantic import (
 )
 
 from cl_core.errors import BadRequest
+from spaces.study.budget import seconds_in
 from spaces.study.part import Part
 from spaces.study.storage_url import split_password
 
@@ -53,6 +55,11 @@ class StoragePart(Part):
         description="bytes of base checkpoints to keep, such as 20GB: the least recently used go, and are "
         "trained again where a run needs one",
     )
+    every: Annotated[str | None, AfterValidator(lambda value: _span(value))] = Field(
+        default="10min",
+        description="time between two saves inside a task, at ends of epochs, such as 90s: a task that is "
+        "cut short continues after the last; null: none",
+    )
     optuna: str | None = Field(
         default=None,
         description="Optuna's studies: journal or sqlite (a file in the run folder), sqlite:///path, or "
@@ -73,9 +80,20 @@ class StoragePart(Part):
         return part
 
     @property
+    def every_seconds(self) -> float | None:
+        """`every` in seconds."""
+        return None if self.every is None else seconds_in(self.every)
+
+    @property
     def password(self) -> str | None:
         """The password from the URL of `optuna`. No dump of this part holds it."""
         return self._password
+
+
+def _span(value: str | None) -> str | None:
+    if value is not None:
+        seconds_in(value, "storage.every")
+    return value
 
 
 def _bytes(value: object) -> object:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.lake.run_folder import ENDS, LOGS, RESUME
 from search.jobs.interrupts import drainable, draining, interrupted, raise_interrupt, terminable
 from tests.search.terminal import write
 
@@ -132,11 +133,16 @@ def test_a_signal_that_was_to_be_ignored_is_left_so() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def test_a_task_that_does_not_end_within_the_grace_period_is_given_up(tmp_path: Path) -> None:
-    study = write(tmp_path, search=MANY, recipe={"epochs": 100_000}, budget={"grace": "1s"})
+def test_a_task_that_would_not_end_within_the_grace_period_is_left_at_the_end_of_an_epoch(
+    tmp_path: Path,
+) -> None:
+    study = write(tmp_path, search=MANY, recipe={"epochs": 100_000}, budget={"grace": "20s"})
     arguments = ["run", str(study), "--local", "--out", str(tmp_path / "run")]
-    done = stopped(arguments, "logs/*", 1, number=signal.SIGUSR1)
+    done = stopped(arguments, "progress/*", 1, number=signal.SIGUSR1)
     assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "run" / RESUME).glob("*.safetensors"))) == 1
+    assert "left inside a task" in "".join(p.read_text() for p in (tmp_path / "run" / LOGS).glob("*"))
+    assert not (tmp_path / "run" / ENDS).exists()
     assert "SIGUSR1 was received; continue with: cl-search run" in done.stdout
     assert "Traceback" not in done.stderr
 
@@ -173,6 +179,17 @@ def test_what_drains_may_end_by_itself_or_is_given_up(number: int) -> None:
         pytest.fail("the grace period has no end")
     assert signal.getsignal(number) is before
     assert not interrupted()
+
+
+def test_work_may_have_to_end_at_a_moment_given_in_advance() -> None:
+    said: list[float] = []
+    began = time.time()
+    with terminable(), drainable(0.1, said.append, until=began + 0.05):
+        time.sleep(5)
+        pytest.fail("the grace period has no end")
+    assert len(said) == 1
+    assert began + 0.15 <= said[0] <= time.time()
+    assert draining() is None
 
 
 def test_a_second_signal_while_work_drains_interrupts_it() -> None:

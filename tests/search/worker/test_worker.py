@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from analysis.lake.checksums import Damaged
-from analysis.lake.run_folder import SCHEMA, log_file, table_folder
+from analysis.lake.run_folder import RESUME, SCHEMA, log_file, table_folder
 from analysis.lake.run_rows import run_rows
 from cl_core.images.data_spec import DataSpec
+from cl_core.state import same_tensors
 from search.worker import worker as worker_module
+from search.worker.ending import announce_end, withdraw_end
 from search.worker.job import Answer, Job
 from search.worker.worker import Worker, end_run
 from tests.search.jobs_by_hand import RUN, one_job, spec, workspace
@@ -48,6 +52,33 @@ def test_a_worker_that_resumes_answers_first_for_the_last_finished_task(tmp_path
     again = Worker(one_job(), space)
     assert again.step() == said
     assert again.step().task == 2
+
+
+@pytest.mark.parametrize("kind", ["run", "base"])
+def test_a_job_that_has_to_end_is_left_inside_its_task_and_continues_there(kind: str, tmp_path: Path) -> None:
+    job = one_job(kind=kind, recipe={"epochs": 3})
+    space = replace(workspace(tmp_path), every=60.0)
+    announce_end(tmp_path, 0.0)
+    answer = Worker(job, space).step()
+    assert (answer.task, answer.status) == (-1, "running")
+    assert len(list((tmp_path / RESUME).glob("*.safetensors"))) == 1
+    assert "left inside a task" in log_file(tmp_path, RUN).read_text()
+    withdraw_end(tmp_path)
+    assert Worker(job, space).step().task == 0
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    Worker(job, replace(workspace(alone), every=None)).step()
+    found = [next((place / "checkpoints").glob("*.safetensors")) for place in (tmp_path, alone)]
+    own, other = (load_file(path) for path in found)
+    assert same_tensors(own, other)
+
+
+def test_what_a_run_leaves_inside_a_task_goes_with_its_end(tmp_path: Path) -> None:
+    space = replace(workspace(tmp_path), every=60.0)
+    announce_end(tmp_path, 0.0)
+    Worker(one_job(recipe={"epochs": 3}), space).step()
+    end_run(one_job(), space, "failed", "its worker died")
+    assert list((tmp_path / RESUME).glob("*.safetensors")) == []
 
 
 def test_an_unexpected_error_is_a_failed_run_with_a_row_and_a_traceback(

@@ -128,6 +128,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "checkpoints": None,
         "share": True,
         "checkpoint_bytes": None,
+        "every": "10min",
         "optuna": None,
     }
 
