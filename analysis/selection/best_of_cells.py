@@ -25,7 +25,6 @@ from analysis.lake.searched_space import spaces
 from analysis.selection.confirmation import row_error
 from analysis.selection.points import points
 from analysis.selection.posterior import (
-    LENGTH_SCALES,
     NOISE,
     ORDER_AMPLITUDE,
     PER_ORDER,
@@ -39,6 +38,7 @@ from analysis.selection.posterior import (
 from cl_core.records import SEARCHING
 
 CELL_AMPLITUDE = 20.0  # of the effect of a cell; amplitudes as in the posterior
+LENGTH_SCALES = (0.35, 0.8, 2.0)  # of the unit cube, the same along all axes: those of two cells differ
 CELL_PER_ORDER = (0.25, 1.0)  # of the effect of a cell on one class order
 RUNS_OF_A_SCENARIO = 400
 """Runs that the model uses: of trials that are not asked about every k-th where there are more."""

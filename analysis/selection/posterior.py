@@ -2,10 +2,10 @@
 
     value of a run = mean + f(trial) + effect of its class order + g(order, trial) + error of its rows + noise
 
-f is smooth over the searched values (Matérn 5/2 over the unit cube), plus an effect of each trial alone. g
-is as smooth as f and belongs to one class order. On recorded grids it is as large as f: the best trial of
-one class order is often not that of another (tests/search/replay). So runs on more class orders say more
-than more runs.
+f is smooth over the searched values (Matérn 5/2 over the unit cube), plus an effect of each trial alone. It
+varies faster along at most one axis, such as the learning rate, and which one is not known. g is as smooth
+as f and belongs to one class order. On recorded grids it is as large as f: the best trial of one class order
+is often not that of another (tests/search/replay). So runs on more class orders say more than more runs.
 
 All runs are measured on the same few rows, which favour some trials over others. This error is the same on
 every class order, so more runs do not lessen it. Its covariance between runs is known from their answers row
@@ -37,7 +37,7 @@ Index = NDArray[np.int64]
 
 # The grid. Amplitudes are standard deviations, as multiples of that of all values within their class order.
 NOISE = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
-LENGTH_SCALES = (0.35, 0.8, 2.0)  # of the unit cube
+SHORT, LONG = 0.35, 1.5  # length scales of f: along at most one axis of the unit cube, and along all others
 SMOOTH_AMPLITUDES = (0.25, 0.5, 1.0, 2.0)  # amplitude of f
 PER_ORDER = (0.5, 1.0)  # amplitude of g over that of f
 TRIAL_AMPLITUDES = (0.25, 0.5, 1.0, 2.0)  # amplitude of the effect of each trial, where it is alone
@@ -180,12 +180,23 @@ def _grid(points: Floats | None, count: int, scale: float) -> Iterator[Amplitude
         yield Amplitudes(own**2 * alone, np.zeros((count, count)))
     if points is None:
         return
-    apart = np.sqrt(((points[:, None, :] - points[None, :, :]) ** 2).sum(axis=2))
-    for length in LENGTH_SCALES:
-        alike = scale * matern(apart / length)
+    for apart in distances(points):
+        alike = scale * matern(apart)
         for smooth, per_order in product(SMOOTH_AMPLITUDES, PER_ORDER):
             likeness = smooth**2 * alike
             yield Amplitudes(likeness + TRIAL_AMPLITUDE**2 * alone, per_order**2 * likeness)
+
+
+def distances(points: Floats) -> Iterator[Floats]:
+    """Yield distances [T, T] of points [T, D] in length scales: long ones, then with each axis short in turn.
+
+    Axes along which all points are equal are left out.
+    """
+    squares = (points[:, None, :] - points[None, :, :]) ** 2
+    whole = squares.sum(axis=2) / LONG**2
+    yield np.sqrt(whole)
+    for axis in np.flatnonzero(squares.any(axis=(0, 1))):
+        yield np.sqrt(whole + squares[:, :, axis] * (SHORT**-2 - LONG**-2))
 
 
 def matern(distance: Floats) -> Floats:
