@@ -51,6 +51,7 @@ METHOD_COLOURS = {
     "ocfma": "magenta",
     "foster": "blue",
     "rps_net": "orange",
+    "dytox": "red",
     "replay": "pink",
 }
 REFERENCE_COLOURS = {"finetune": "#8d939b", "joint": "#20262e"}  # neutral: methods are measured against them

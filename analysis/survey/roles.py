@@ -32,7 +32,7 @@ FURTHER: dict[str, tuple[str, ...]] = {
     "data replay": ("gcr", "mnemonics"),
     "feature replay": ("gfr",),
     "generated data": ("abd", "r_dfcil", "looking_back", "mergan", "ocfma"),
-    "architecture": ("foster", "rps_net"),
+    "architecture": ("foster", "rps_net", "dytox"),
 }
 """Other methods of the survey by paradigm. The survey's claims are about the ten."""
 

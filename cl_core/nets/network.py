@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cl_core.errors import BadRequest, defined_at, located, source_of
+from cl_core.nets.task_tokens import TokenHead
 from cl_core.registry import Registry
 from cl_core.rng import global_stream, stream
 from cl_core.task import Out
@@ -116,7 +117,11 @@ class CosineHead(nn.Module):
         return self.eta * self.similarity(features)
 
 
-HEADS: dict[str, Callable[[int, int], nn.Module]] = {"linear": LinearHead, "cosine": CosineHead}
+HEADS: dict[str, Callable[[int, int], nn.Module]] = {
+    "linear": LinearHead,
+    "cosine": CosineHead,
+    "tokens": TokenHead,
+}
 
 
 class Network(nn.Module):
@@ -158,6 +163,8 @@ class Network(nn.Module):
         """Return the number of parameters of backbone and head; of the head, in the rows of seen classes."""
         head = cast(Head, self.head)
         unseen = sum(rows[head.seen :].numel() for rows in head.rows())
+        if isinstance(self.head, TokenHead):
+            unseen = self.head.unread()
         return sum(p.numel() for part in (self.backbone, self.head) for p in part.parameters()) - unseen
 
     def kept_bytes(self) -> int:
@@ -167,10 +174,13 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Out:
         """[B, C, H, W] -> features [B, D] and logits [B, seen] in float32, and the backbone's maps.
 
-        Takes the backbone's own features [B, D] as well, and then gives no maps.
+        Takes the features [B, D] as well, and then gives no maps. A head with task tokens reads the last map;
+        the features are then the embeddings of its tokens.
         """
         out = self.backbone(x) if x.ndim > 2 else x
         features, maps = out if isinstance(out, tuple) else (out, ())
+        if maps and isinstance(self.head, TokenHead):
+            features = self.head.embed(maps[-1])
         features = features.float()
         return Out(features, self.head(features).float(), tuple(maps))
 
@@ -204,7 +214,7 @@ def build_network(
     seed: int,
     side_heads: Mapping[str, int] | None = None,
 ) -> Network:
-    """A fresh network on the CPU, drawn from `stream(seed, "init")`; the global generator is left as it was.
+    """A fresh network on the CPU, drawn from streams of `seed`; the global generator is left as it was.
 
     `side_heads` names further heads with their rows a class. Raises BadRequest where the net does not take
     images of `shape` [C, H, W].
@@ -241,7 +251,9 @@ def build_network(
         )
     dim = features.shape[1]
     side = {name: LinearHead(dim, num_classes, rows) for name, rows in (side_heads or {}).items()}
-    return Network(backbone, HEADS[head](dim, num_classes), side, shape)
+    with global_stream(stream(seed, "init", "head")):
+        made = HEADS[head](dim, num_classes)
+    return Network(backbone, made, side, shape)
 
 
 def sample(net: str, shape: Shape, last_relu: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
