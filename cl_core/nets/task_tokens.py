@@ -42,6 +42,8 @@ class TokenHead(nn.Module):
         with torch.no_grad():
             for rows in (self.weight[start:stop], self.bias[start:stop]):
                 rows.copy_(torch.empty(rows.shape).uniform_(-bound, bound, generator=g))
+            for rows in (self.tokens, self.scales, self.shifts):
+                rows[start:stop] = 0.0
             self.tokens[start] = (deviation(dim) * torch.randn(dim, generator=g)).to(self.tokens)
             self.scales[start] = 1.0
             self.starts[start:] = 0
