@@ -22,6 +22,7 @@ from cl_core.nets.beside import layers_of
 from cl_core.nets.network import NETS, Network, build_network
 from cl_core.rng import Streams
 from cl_core.task import Term
+from cl_core.testing import small
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.checks import check
 from cl_core.training.trainer import Training
@@ -252,7 +253,7 @@ def test_candidates_are_compared_on_a_tenth_of_each_class_that_none_trains_on() 
     assert mean_accuracy(state.net, view, none) == 0
 
 
-def test_a_candidate_s_run_resumes_bit_for_bit(tmp_path: Path) -> None:
+def test_a_run_with_candidates_continues_bit_for_bit_after_a_task_and_inside_it(tmp_path: Path) -> None:
     settings = tiny.configuration(
         "rps_net", {"candidates": 2, "jump": 2}, scenario={"base": 0, "increment": 2}
     )
@@ -264,6 +265,9 @@ def test_a_candidate_s_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     second = Training(settings, tiny.data(), store, ResumeCheckpoints(store))
     assert second.done == 3
     assert tiny.trace(second.next_task()) == straight.traces[3]
+    pieces, left = small.train_in_pieces(settings, CheckpointStore(tmp_path / "pieces"))
+    assert left > 6
+    assert pieces.traces == straight.traces
 
 
 # Around the method
