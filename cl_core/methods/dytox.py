@@ -32,17 +32,17 @@ class DyTox(Method):
     """One encoder for all tasks, and a token with a classifier of its own for each; sigmoids answer.
 
     Patches of the encoder enter an attention block once for every task, with that task's token; the result
-    is what the task's classifier reads. A new task brings a token and a classifier. Those of old tasks stay
-    as they are in the first phase, and the encoder in the second, which trains briefly on equally many
-    images of all classes. A divergence head, dropped after the first phase, tells the new classes from each
-    other and from all old ones by the newest token. The encoder is the study's net, up to its last map:
-    `convit` is the paper's, `convit-small` one for a CPU.
+    is what the task's classifier reads. Tokens and classifiers of old tasks stay as they are in the first
+    phase, and the encoder in the second, which trains briefly on equally many images of all classes. A
+    divergence head, dropped after the first phase, tells new classes from each other and from all old ones
+    by the newest token. The encoder is the study's net, up to its last map; `convit` is the paper's.
 
     Read: continual/dytox.py, convit.py, engine.py, rehearsal.py, main.py and the options of
     github.com/arthurdouillard/dytox. Left out: drop path, RandAugment, repeated augmentation, the warm-up,
-    and the mixup and SAM of DyTox+ and DyTox++. Exemplars are herded once, without augmentation, within the
-    budget; the published figures had one memory for each GPU. The distillation is a mean over images and old
-    classes, as the BCE is one over images and classes; with `batch` it is a mean over images, and stronger.
+    and the mixup and SAM of DyTox+ and DyTox++. Exemplars are herded after both phases, without augmentation
+    and within the budget; officially between them, and the published figures had a memory for each GPU. The
+    distillation is a mean over images and old classes, as the BCE is one over images and classes; with
+    `batch` it is a mean over images, and stronger. Weights of narrow nets begin larger than 0.02.
     """
 
     name, title = "dytox", "DyTox"
