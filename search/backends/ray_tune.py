@@ -27,6 +27,7 @@ from cl_core.training.checkpoint_keys import sources_digest
 from search.backends.allocation import Allocation, check_cluster
 from search.backends.cluster_nodes import joined_nodes
 from search.backends.guest_node import guest_node
+from search.backends.head_watch import head_watched
 from search.backends.ray_address import bootstrap_address, cluster_address
 from search.backends.ray_environment import ray_environment
 from search.backends.ray_shared import SHARED_DIED, SharedProcesses
@@ -173,6 +174,7 @@ def run_tune(
         ray_environment(),
         credentials_kept(),
         _ray(allocation, own_files or {}) as patience,
+        head_watched(ray.get_runtime_context().gcs_address),
         scratch() as place,
         token(dispatcher.space.folder, dispatcher.space.checkpoints) as name,
         shared(dispatcher) as key,

@@ -12,6 +12,7 @@ from tests.faults.processes import named, send
 from tests.faults.scene import Scene
 
 KILL = signal.SIGKILL
+JOINING = 15.0  # seconds in which the nodes of a new cluster join, on a machine that is not busy
 
 
 def driver(number: signal.Signals) -> Callable[[Scene], None]:
@@ -86,6 +87,7 @@ def head(scene: Scene) -> None:
     scene.nodes.lose_head()
     scene.end()
     scene.sweep.address = scene.nodes.begin()
+    time.sleep(JOINING)
 
 
 def gather(scene: Scene) -> None:

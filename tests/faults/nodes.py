@@ -25,6 +25,7 @@ class Nodes:
 
     def __init__(self, place: Path, environment: dict[str, str], blind: bool = True) -> None:
         self._place, self._environment = place, {**ENVIRONMENT, **environment}
+        self._started: list[subprocess.Popen[bytes]] = []
         self._hides = blind and shutil.which("unshare") is not None
         self.begin()
 
@@ -38,12 +39,13 @@ class Nodes:
         self._head = self._start("--head", "--include-dashboard=false", *ends)
         self._wait()
         self.good = [self._join(), self._join()]
-        self._blind = [self._join(blind=True)] if self._hides else []
+        if self._hides:
+            self._join(blind=True)
         return self.address
 
     def _start(self, *words: str, before: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words]
-        return subprocess.Popen(
+        node = subprocess.Popen(
             [*before, *command, "--object-store-memory=80000000"],
             env={**os.environ, **self._environment},
             stdin=subprocess.DEVNULL,
@@ -51,6 +53,8 @@ class Nodes:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        self._started.append(node)
+        return node
 
     def _join(self, blind: bool = False) -> subprocess.Popen[bytes]:
         hide = f'mount -t tmpfs tmpfs {self._place} && exec "$@"'
@@ -86,12 +90,12 @@ class Nodes:
         self.good[index] = self._join()
 
     def lose_head(self) -> None:
-        """Kill the head with all of its processes; the others end with it, or are ended before the next."""
+        """Kill the head with all of its processes. The other nodes end by themselves a minute later."""
         end_tree(self._head.pid)
 
     def close(self) -> None:
         """End all nodes."""
-        for node in [*self._blind, *self.good, self._head]:
+        for node in reversed(self._started):
             end_tree(node.pid)
             node.wait()
 
