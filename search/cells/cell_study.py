@@ -48,6 +48,7 @@ class CellStudy:
     ) -> None:
         self.study, self.cell = study, cell
         self.trials: dict[int, Trial] = {}
+        self._proposed = 0  # of trials, at least
         self._storage, self._prefix = storage, prefix
         search, protocol = study.study.search, study.study.protocol
         self._worst = protocol.aggregate == "worst"
@@ -128,7 +129,9 @@ class CellStudy:
     @property
     def proposed(self) -> int:
         """The number of trials so far, without those that share the training of another."""
-        return sum(number < REUSED for number in self.trials)
+        while self._proposed in self.trials:
+            self._proposed += 1
+        return self._proposed
 
     @property
     def reusable(self) -> tuple[int, Values] | None:

@@ -9,14 +9,18 @@ tables (`search.cells.recovery`).
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import zlib
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState
 
 from cl_core.errors import BadRequest
 
@@ -62,6 +66,33 @@ def _sealed(log: dict[str, Any]) -> dict[str, Any]:
     return {**log, "crc32": f"{zlib.crc32(text[:-1]):08x}"}
 
 
+class _Journal(JournalStorage):
+    """A journal that looks for enqueued trials only among the last ones.
+
+    Each new trial begins with such a look. Optuna's goes through all trials of the study.
+    """
+
+    def __init__(self, file: JournalFileBackend) -> None:
+        self._begun: dict[int, int] = {}  # study -> its first trials, none of which waits
+        super().__init__(file)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """Return the trials of a study, perhaps of some states alone."""
+        if states != (TrialState.WAITING,):
+            return super().get_all_trials(study_id, deepcopy, states)
+        waiting: list[FrozenTrial] = []
+        with contextlib.suppress(KeyError):  # after the last
+            for number in itertools.count(self._begun.get(study_id, 0)):
+                trial = self.get_trial(self.get_trial_id_from_study_id_trial_number(study_id, number))
+                if trial.state == TrialState.WAITING:
+                    waiting.append(trial)
+                elif not waiting:
+                    self._begun[study_id] = number + 1
+        return waiting
+
+
 def open_file(path: Path) -> JournalStorage:
     """Open a journal to read and write, and mend its end. The caller holds the lock of the folder.
 
@@ -79,9 +110,9 @@ def read_file(path: Path) -> JournalStorage | None:
     return _opened(path, JournalFileBackend(str(path))) if path.exists() else None
 
 
-def _opened(path: Path, backend: JournalFileBackend) -> JournalStorage:
+def _opened(path: Path, file: JournalFileBackend) -> JournalStorage:
     try:
-        return JournalStorage(backend)
+        return _Journal(file)
     except OSError:
         raise
     except Exception as error:  # Optuna replays the lines, and fails in many ways

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
 from analysis.lake.run_folder import JOURNAL, LOCK
 from cl_core.errors import BadRequest
@@ -167,3 +170,19 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     for folder in (file, file / "below"):
         with pytest.raises(BadRequest, match="the run folder must be writable"):
             acquire(folder)
+
+
+def test_enqueued_trials_are_found_as_optuna_finds_them(tmp_path: Path) -> None:
+    path, waiting = tmp_path / JOURNAL, (TrialState.WAITING,)
+    storage = open_file(path)
+    study = optuna.create_study(storage=storage, sampler=_random())
+    for enqueued in ([], [0.1], [], [0.3, 0.9], [], [0.5]):
+        for x in enqueued:
+            study.enqueue_trial({"x": x})
+        plain = JournalStorage(JournalFileBackend(str(path)))
+        found = [[t.number for t in each.get_all_trials(0, states=waiting)] for each in (storage, plain)]
+        assert found[0] == found[1]
+        trial = study.ask(PARAMS)
+        assert found[0][:1] in ([], [trial.number])
+        study.tell(trial, trial.params["x"])
+    assert [study.trials[number].params["x"] for number in (1, 3, 4, 5)] == [0.1, 0.3, 0.9, 0.5]
