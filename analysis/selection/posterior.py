@@ -23,7 +23,7 @@ sections 2.7 and 5.4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -74,6 +74,22 @@ class Amplitudes:
     per_order: Floats  # [T, T] of g, between runs on the same class order
 
 
+@dataclass(frozen=True)
+class _Effect:
+    """Covariances of an effect of trials, and of the A differences from the default."""
+
+    runs: Floats  # [n, n], between the runs
+    cross: Floats  # [n, A], between the runs and the differences
+    own: Floats  # [A], variances of the differences
+
+    @classmethod
+    def of(cls, prior: Floats, trial: Index, default: int, asked: Index) -> _Effect:
+        """Take what is needed of the covariance [T, T] of the trials."""
+        cross = (prior[np.ix_(asked, trial)] - prior[default, trial]).T
+        own = np.diag(prior)[asked] + prior[default, default] - 2 * prior[asked, default]
+        return cls(prior[np.ix_(trial, trial)], cross, own)
+
+
 def posterior(
     trial: Index,
     order: Index,
@@ -100,21 +116,23 @@ def posterior(
     scale = max(_variance_within(order, value), float(np.diag(error).mean()))
     if scale == 0.0:  # equal values, and nothing else tells how far another run would differ
         return Posterior(*np.zeros((3, len(asked))))
-    known = error + (order[:, None] == order[None, :]) * ORDER_AMPLITUDE**2 * scale
+    same = order[:, None] == order[None, :]
+    known = error + same * ORDER_AMPLITUDE**2 * scale
     noise_of = np.eye(len(value))
     if training is not None:
         shares = training[:, None] == training[None, :]
         noise_of = np.where(noise_of, 1.0, SHARED_NOISE * shares)
-    grid = [Amplitudes(np.zeros((count, count)), np.zeros((count, count))), *_grid(points, count, scale)]
     noises = [share**2 * scale * noise_of for share in NOISE]
+    alone = _Effect.of(scale * np.eye(count), trial, default, asked)
+    apart = () if points is None else distances(points)
+    near = (_Effect.of(scale * matern(one), trial, default, asked) for one in apart)
     found, whole = [], np.empty_like(known)
-    for some in grid:
-        without = _covariance(trial, order, known, some)
+    for without in _grid(known, same, alone, near):
         for noise in noises:
-            np.add(without, noise, out=whole)
-            found.append(_given(trial, value, whole, some.trials, default, asked))
+            np.add(without.runs, noise, out=whole)
+            found.append(_given(value, whole, without.cross, without.own, asked == default))
     weights, means, variances = (np.array(part) for part in zip(*found, strict=True))
-    weights[: len(NOISE)] += np.log((len(grid) - 1) * P_EQUAL / (1 - P_EQUAL))
+    weights[: len(NOISE)] += np.log((len(found) // len(NOISE) - 1) * P_EQUAL / (1 - P_EQUAL))
     share = np.exp(weights - weights.max())
     share /= share.sum()
     difference = share @ means
@@ -140,51 +158,56 @@ def given(
     noise of two runs is independent without a `correlation` [n, n].
     """
     correlation = np.eye(len(value)) if correlation is None else correlation
-    prior, whole = amplitudes.trials, _covariance(trial, order, known, amplitudes) + noise * correlation
-    return _given(trial, value, whole, prior, default, np.arange(len(prior)))
-
-
-def _covariance(trial: Index, order: Index, known: Floats, amplitudes: Amplitudes) -> Floats:
-    """Return the covariance [n, n] of the runs' values, without noise."""
-    runs, same = np.ix_(trial, trial), order[:, None] == order[None, :]
-    out: Floats = amplitudes.trials[runs] + same * amplitudes.per_order[runs] + known
-    return out
+    asked = np.arange(len(amplitudes.trials))
+    effect = _Effect.of(amplitudes.trials, trial, default, asked)
+    per_order = (order[:, None] == order[None, :]) * amplitudes.per_order[np.ix_(trial, trial)]
+    whole = effect.runs + per_order + known + noise * correlation
+    return _given(value, whole, effect.cross, effect.own, asked == default)
 
 
 def _given(
-    trial: Index, value: Floats, covariance: Floats, prior: Floats, default: int, asked: Index
+    value: Floats, covariance: Floats, to_runs: Floats, own: Floats, default: NDArray[np.bool_]
 ) -> tuple[float, Floats, Floats]:
-    """As `given`, of the trials `asked` [A]. `covariance` is that of the runs, and is overwritten."""
+    """As `given`, of A differences, of which `default` [A] marks that of the default from itself.
+
+    `covariance` [n, n] is that of the runs, and is overwritten; `to_runs` and `own` are as in `_Effect`.
+    """
     # The transpose of a symmetric matrix is itself, in the layout that LAPACK takes without a copy.
     root, fault = dpotrf(covariance.T, lower=1, clean=0, overwrite_a=1)
     if fault:
         raise np.linalg.LinAlgError(f"the covariance of {len(value)} runs is not positive definite")
-    to_runs = (prior[np.ix_(asked, trial)] - prior[default, trial]).T  # [n, A]: of the differences, the runs
     sides = np.column_stack([np.ones(len(value)), value, to_runs])
     solved, _ = dtrtrs(root, sides, lower=1)
     one, y, cross = solved[:, 0], solved[:, 1], solved[:, 2:]
     weight = one @ one
     rest = y - (one @ y / weight) * one
     logs = 2 * np.log(np.diag(root)).sum() + np.log(weight) + float(rest @ rest)
-    own = np.diag(prior)[asked] + prior[default, default] - 2 * prior[asked, default]
     spread = own - (cross**2).sum(axis=0) + (cross.T @ one) ** 2 / weight  # the mean is not known either
     spread = np.maximum(spread, 0.0)
-    spread[asked == default] = 0.0
+    spread[default] = 0.0
     return float(-0.5 * logs), cross.T @ rest, spread
 
 
-def _grid(points: Floats | None, count: int, scale: float) -> Iterator[Amplitudes]:
-    """Yield the points of the grid with an effect of trials. `scale` is the variance of amplitude 1."""
-    alone = scale * np.eye(count)
-    for own in TRIAL_AMPLITUDES:
-        yield Amplitudes(own**2 * alone, np.zeros((count, count)))
-    if points is None:
-        return
-    for apart in distances(points):
-        alike = scale * matern(apart)
+def _grid(
+    known: Floats, same: NDArray[np.bool_], alone: _Effect, near: Iterable[_Effect]
+) -> Iterator[_Effect]:
+    """Yield the points of the grid without noise, first the one on which no trial differs.
+
+    `alone` and `near` are the effects of amplitude 1: of each trial alone, and of f by its length scales.
+    `same` [n, n] tells of equal class orders, `known` is added between runs.
+    """
+    for own in (0.0, *TRIAL_AMPLITUDES):
+        yield _Effect(known + own**2 * alone.runs, own**2 * alone.cross, own**2 * alone.own)
+    beside = TRIAL_AMPLITUDE**2
+    rest = known + beside * alone.runs
+    for one in near:
+        on_order = same * one.runs
         for smooth, per_order in product(SMOOTH_AMPLITUDES, PER_ORDER):
-            likeness = smooth**2 * alike
-            yield Amplitudes(likeness + TRIAL_AMPLITUDE**2 * alone, per_order**2 * likeness)
+            yield _Effect(
+                smooth**2 * one.runs + (smooth * per_order) ** 2 * on_order + rest,
+                smooth**2 * one.cross + beside * alone.cross,
+                smooth**2 * one.own + beside * alone.own,
+            )
 
 
 def distances(points: Floats) -> Iterator[Floats]:
