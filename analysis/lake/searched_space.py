@@ -102,6 +102,13 @@ def spaces(results: Results) -> dict[str, tuple[Parameter, ...]] | None:
 
     Raises BadRequest where they are damaged.
     """
+    if "spaces" not in results.memo:
+        results.memo["spaces"] = _spaces(results)
+    found: dict[str, tuple[Parameter, ...]] | None = results.memo["spaces"]
+    return found
+
+
+def _spaces(results: Results) -> dict[str, tuple[Parameter, ...]] | None:
     out: dict[str, tuple[Parameter, ...]] = {}
     for cell in results.study.resolved.cells:
         if cell.parameters is None:

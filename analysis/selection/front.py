@@ -58,6 +58,8 @@ def front(results: Results, cell: Cell, names: Mapping[str, str]) -> Front:
     best = table[table["front"]].sort_values([next(iter(names)), "trial"])
     counted = [name for name in names if name in METRICS]
     fresh = _confirming(results, cell)
+    slim = ["trial", "trial_digest", "run", "split", "class_order", *counted]
+    done, fresh = done[slim], fresh[slim]
     searched = [_samples(results, done[done["trial"] == trial], names, counted) for trial in best["trial"]]
     digest = done.drop_duplicates("trial").set_index("trial")["trial_digest"]
     again = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
+import numpy as np
 
 from analysis.lake.results import Results
 from analysis.lake.searched_space import acting, spaces
@@ -16,9 +16,9 @@ from cl_core.records import OWN_DEFAULT
 def searched_values(results: Results, cell: Cell, trial: int) -> str:
     """The searched values of a trial that act, as "kd_weight 2.1, lr 0.003"."""
     space = (spaces(results) or {}).get(cell.name, ())
-    rows = pd.concat([cell.runs, cell.confirming])
-    row = rows[rows["trial"] == trial].head(1)
-    if row.empty:
+    known = ((rows, np.flatnonzero(rows["trial"] == trial)) for rows in (cell.runs, cell.confirming))
+    row = next((rows.iloc[at[:1]] for rows, at in known if len(at)), None)
+    if row is None:
         return ""
     acts = acting(space, row)
     held = [p for p in space if not p.single and p.column in row and bool(acts[p.name].iloc[0])]

@@ -64,7 +64,7 @@ def positions(results: Results, cell: Cell, space: Sequence[Parameter]) -> list[
     for p in space:
         if p.ends is None or p.single or p.column not in best or _few(p):
             continue
-        here = best[mask[p.name]]
+        here = best.loc[mask[p.name], ["trial", p.column]]
         values = [p.value(value) for value in here[p.column]]
         numbers = [float(v) for v in values if v is not None and not isinstance(v, str)]
         if not len(here) or here["trial"].iloc[0] != best["trial"].iloc[0] or len(numbers) < len(here):

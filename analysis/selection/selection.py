@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import pandas as pd
 
@@ -72,13 +73,13 @@ class Cell:
             return [self.confirmation.selected.digest]
         return list(self.ranking["trial_digest"].head(1))
 
-    @property
+    @cached_property
     def confirmed(self) -> pd.DataFrame:
         """The completed runs that confirm the selected trial."""
         done = self.confirming[self.confirming["status"] == "completed"]
         return done[done["trial_digest"].isin(self.selected_digest)]
 
-    @property
+    @cached_property
     def final(self) -> pd.DataFrame:
         """The completed final runs of the selected trial, whichever number they have."""
         done = self.evaluation[self.evaluation["status"] == "completed"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from analysis.lake.results import Results
@@ -70,16 +71,22 @@ def _trials(results: Results, cell: Cell) -> pd.DataFrame:
     table["objective"] = values.reindex(table.index).astype(float)
     lacking = (table["status"] == "completed") & table["objective"].isna()
     table.loc[lacking, "status"] = "failed"  # the objective is undefined there: it can never be best
-    first = runs.sort_values("run", key=lambda t: t.str.len(), kind="stable").drop_duplicates("trial")
-    first = first.set_index("trial").drop(columns=[c for c in table.columns if c in first])
+    order = np.argsort(runs["run"].str.len().to_numpy(), kind="stable")
+    place = np.unique(runs["trial"].to_numpy()[order], return_index=True)[1]
+    first = runs.iloc[order[place]].set_index("trial")
+    first = first.drop(columns=[c for c in table.columns if c in first])
     return table.join(first).reset_index()
 
 
 def ranked(results: Results, cell: Cell) -> pd.DataFrame:
     """The completed trials of a cell, the best first, as `trials` gives them."""
-    table = trials(results, cell)
-    table = table[table["status"] == "completed"]
-    return best_first(table, results.study.objective[1])
+    key = f"ranked {cell.name}"
+    if key not in results.memo:
+        table = trials(results, cell)
+        table = table[table["status"] == "completed"]
+        results.memo[key] = best_first(table, results.study.objective[1])
+    frame: pd.DataFrame = results.memo[key]
+    return frame
 
 
 def proposed(table: pd.DataFrame) -> pd.DataFrame:

@@ -40,7 +40,7 @@ def hyperparameters(results: Results) -> Section:
         _effect(cell, having, column, int(stopped[cell.name][column].notna().sum()))
         for label, column in pairs
         for cell, points in found
-        if cell.label == label and len(having := points[points[column].notna()])
+        if cell.label == label and len(having := _having(points, column))
     ]
     frame = pd.DataFrame(effects)
     if not frame["stopped"].any():
@@ -108,7 +108,7 @@ def _figure(
     listed: set[str] = set()
     for index, (label, column) in enumerate(pairs):
         where = place(index, figure)
-        mine = [(cell, points[points[column].notna()]) for cell, points in found if cell.label == label]
+        mine = [(cell, _having(points, column)) for cell, points in found if cell.label == label]
         mine = [(cell, points) for cell, points in mine if len(points)]
         edge = _edge([value for _, points in mine for value in points["objective"]], results)
         values: list[object] = []
@@ -153,6 +153,11 @@ def _figure(
     figure.update_traces(selector={"showlegend": True}, marker_opacity=1)
     figure.update_yaxes(title_text="objective")
     return figure
+
+
+def _having(points: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The trials with a value in a column: their number, it, and the objective."""
+    return points.loc[points[column].notna(), ["trial", "objective", column]]
 
 
 def _thinned(points: pd.DataFrame) -> pd.DataFrame:

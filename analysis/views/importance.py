@@ -147,8 +147,9 @@ def _tried(results: Results, cell: Cell, space: Sequence[Parameter]) -> Tried:
     drawn: list[dict[str, float]] = [{} for _ in range(len(rows))]
     whole = np.ones(len(rows), dtype=bool)
     for p in space:
+        found = list(rows[p.column])
         for index in np.flatnonzero(mask[p.name].to_numpy()):
-            value = p.value(rows[p.column].iloc[index])
+            value = p.value(found[index])
             if value is None:  # the domain was another one then
                 whole[index] = False
             elif isinstance(p.domain, Choice):
