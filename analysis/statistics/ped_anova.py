@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from cl_core.hparams import Choice, Float, Int
+
+_Array = NDArray[np.float64]
 
 GRID = 50  # places of a range, at most
 NARROWEST = 0.5 / 1.64  # bandwidth in places: 90 % of a kernel is in its own
@@ -28,7 +31,6 @@ class Gridded:
     place: NDArray[np.int64]  # [n]; -1 where it does not act
     size: int  # places
     ordered: bool  # a place says something of its neighbours
-    known: dict[bytes, NDArray[np.float64]] = field(default_factory=dict, repr=False)  # densities by counts
 
 
 def gridded(domain: Float | Int | Choice, values: Sequence[float | None], ordered: bool) -> Gridded:
@@ -50,68 +52,70 @@ def gridded(domain: Float | Int | Choice, values: Sequence[float | None], ordere
     return Gridded(place, size, ordered=True)
 
 
-def ped_anova(columns: Sequence[Gridded], score: NDArray[np.float64], best: float) -> NDArray[np.float64]:
-    """Return the importance of each hyperparameter [D] for the share `best` of trials with the best score.
+def ped_anova(columns: Sequence[Gridded], scores: _Array, best: float) -> _Array:
+    """Return the importance [m, D] of each hyperparameter for the share `best` of trials with the best score.
 
-    `score` is [n], larger is better; trials with nan are left out.
+    `scores` [m, n] are m scores of n trials, larger is better; trials with nan are left out.
     """
-    kept = np.isfinite(score)
-    out, n = np.zeros(len(columns)), int(kept.sum())
-    if n < 2:
-        return out
-    loss = -score[kept]
-    last = math.ceil(best * n) - 1
-    top = loss <= np.partition(loss, last)[last]
+    kept = np.isfinite(scores)
+    n = kept.sum(axis=1)
+    loss = np.where(kept, -scores, np.inf)
+    last = np.maximum(np.ceil(best * n).astype(np.int64) - 1, 0)
+    top = kept & (loss <= np.take_along_axis(np.sort(loss, axis=1), last[:, None], axis=1))
+    wins = top.sum(axis=1)
+    out = np.zeros((len(scores), len(columns)))
     for index, one in enumerate(columns):
-        place = one.place[kept]
-        acts = place >= 0
-        mine = acts & top
-        if one.size < 2 or acts.sum() < 2 or not mine.any():
+        among_best, among_all = (_counts(one, rows) for rows in (top, kept))
+        mine, every = among_best.sum(axis=1), among_all.sum(axis=1)
+        some = np.flatnonzero((n >= 2) & (every >= 2) & (mine > 0))
+        if one.size < 2 or not len(some):
             continue
-        among_best, among_all = (density(one, place[rows]) + 1e-12 for rows in (mine, acts))
-        distance = among_all @ (among_best / among_all - 1) ** 2
-        out[index] = (mine.sum() / top.sum()) ** 2 / (acts.sum() / n) * distance
-    return out * (top.sum() / n) ** 2
-
-
-def density(one: Gridded, place: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the density [size] of places: kernels by Scott's rule, and a flat one that is one trial."""
-    counts = np.bincount(place, minlength=one.size)
-    key = counts.tobytes()
-    if key not in one.known:
-        one.known[key] = (_smooth if one.ordered else _apart)(counts)
-    return one.known[key]
-
-
-def _smooth(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    found, size = np.flatnonzero(counts), len(counts)
-    weight = counts[found]
-    upto = np.cumsum(weight)
-    total = int(upto[-1])
-    mean = found @ weight / total
-    spread = np.sqrt((found - mean) ** 2 @ weight / max(1, total - 1))
-    first = np.searchsorted(upto, total // 4, side="left")
-    third = np.searchsorted(upto, total * 3 // 4, side="right")
-    quartiles = found[min(len(found) - 1, int(third))] - found[int(first)]
-    width = max(1.059 * min(quartiles / 1.34, spread) * total**-0.2, NARROWEST)
-    below = ndtr((np.arange(-size, size + 1) - 0.5) / width)  # of a kernel, by the distance from its centre
-    inside = below[2 * size - found] - below[size - found]  # the share of each kernel within the grid
-    parts = np.zeros(size)
-    parts[found] = weight / inside
-    kernels: NDArray[np.float64] = np.convolve(parts, np.diff(below))[size : 2 * size]
-    return (kernels + _flat(size)) / (total + 1)
-
-
-@cache
-def _flat(size: int) -> NDArray[np.float64]:
-    """Return the kernel [size] in the middle that is as wide as the grid."""
-    below = ndtr((np.arange(size + 1) - 0.5 - (size - 1) / 2) / size)
-    out: NDArray[np.float64] = np.diff(below) / (below[-1] - below[0])
+        smooth = _smooth if one.ordered else _apart
+        p_best, p_all = (smooth(counts[some]) + 1e-12 for counts in (among_best, among_all))
+        distance = (p_all * (p_best / p_all - 1) ** 2).sum(axis=1)
+        share = (mine[some] / wins[some]) ** 2 / (every[some] / n[some])
+        out[some, index] = share * distance * (wins[some] / n[some]) ** 2
     return out
 
 
-def _apart(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    size, kernels = len(counts), np.count_nonzero(counts) + 1
-    own = (counts + counts.sum() / kernels) / (size / kernels + 1)
-    out: NDArray[np.float64] = (own + 1 / size) / (counts.sum() + 1)
+def _counts(one: Gridded, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Count the trials [m, size] at each place, of those that `rows` [m, n] marks."""
+    row, trial = np.nonzero(rows & (one.place >= 0))
+    known = np.bincount(row * one.size + one.place[trial], minlength=len(rows) * one.size)
+    return known.reshape(len(rows), one.size)
+
+
+def _smooth(counts: NDArray[np.int64]) -> _Array:
+    """Return densities [m, size] of counts: kernels by Scott's rule, and a flat one that is one trial."""
+    size, place = counts.shape[1], np.arange(counts.shape[1])
+    upto = np.cumsum(counts, axis=1)
+    total = upto[:, -1:]
+    mean = counts @ place[:, None] / total
+    spread = np.sqrt((counts * (place - mean) ** 2).sum(axis=1) / np.maximum(1, total[:, 0] - 1))
+    first = np.argmax(upto >= np.maximum(total // 4, 1), axis=1)
+    third = np.argmax(upto > total * 3 // 4, axis=1)
+    width = 1.059 * np.minimum((third - first) / 1.34, spread) * total[:, 0] ** -0.2
+    width = np.maximum(width, NARROWEST)[:, None]
+    below = ndtr((np.arange(-size, size + 1) - 0.5) / width)  # of a kernel, by the distance from its centre
+    inside = below[:, 2 * size - place] - below[:, size - place]  # the share of each kernel within the grid
+    near = sliding_window_view(np.diff(below, axis=1), size, axis=1)[:, 1:]  # [m, place, centre], reversed
+    kernels = np.einsum("mpc,mc->mp", near, (counts / inside)[:, ::-1])
+    out: _Array = (kernels + _flat(size)) / (total + 1)
+    return out
+
+
+@cache
+def _flat(size: int) -> _Array:
+    """Return the kernel [size] in the middle that is as wide as the grid."""
+    below = ndtr((np.arange(size + 1) - 0.5 - (size - 1) / 2) / size)
+    out: _Array = np.diff(below) / (below[-1] - below[0])
+    return out
+
+
+def _apart(counts: NDArray[np.int64]) -> _Array:
+    """Return densities [m, size] of the counts of values that have no order."""
+    size, total = counts.shape[1], counts.sum(axis=1, keepdims=True)
+    kernels = np.count_nonzero(counts, axis=1)[:, None] + 1
+    own = (counts + total / kernels) / (size / kernels + 1)
+    out: _Array = (own + 1 / size) / (total + 1)
     return out

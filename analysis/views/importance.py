@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,11 +169,10 @@ def _rows(cell: Cell, tried: Tried) -> Iterator[dict[str, Any]]:
     """One row a parameter, the most important first."""
     draw = np.random.default_rng(0)  # the same page for the same tables
     n = len(tried)
-    measure = _measure(tried)
-    found = measure(tried.score)
     halves = [np.where(draw.permutation(n) < n // 2, tried.score, np.nan) for _ in range(HALVES)]
-    again = [_shares(measure(half)) for half in halves]
-    chance = [measure(draw.permutation(tried.score)) for _ in range(HALVES)]
+    dealt = [draw.permutation(tried.score) for _ in range(HALVES)]
+    found, *more = _measured(tried, np.stack([tried.score, *halves, *dealt]))
+    again, chance = [_shares(one) for one in more[:HALVES]], more[HALVES:]
     total = sum(found.values())
     share = _shares(found)
     redrawn = np.array([[one.get(p.name, 0.0) for p in tried.space] for one in chance])
@@ -201,8 +200,8 @@ def _shares(found: Mapping[str, float]) -> dict[str, float]:
     return {name: value / total if total else 0.0 for name, value in found.items()}
 
 
-def _measure(tried: Tried) -> Callable[[NDArray[np.float64]], dict[str, float]]:
-    """PED-ANOVA as a function of the trials' scores [n], nan for those to leave out.
+def _measured(tried: Tried, scores: NDArray[np.float64]) -> list[dict[str, float]]:
+    """PED-ANOVA for each of the scores [m, n] of the trials, nan for those to leave out.
 
     Numbers to choose from are neighbours, as in a range: what holds for one says something of the next.
     """
@@ -210,13 +209,8 @@ def _measure(tried: Tried) -> Callable[[NDArray[np.float64]], dict[str, float]]:
         gridded(p.domain, [drawn.get(p.name) for drawn in tried.drawn], ordered=p.ends is not None)
         for p in tried.space
     ]
-    best = max(BEST_SHARE, FEWEST_BEST / len(tried))
-
-    def measured(score: NDArray[np.float64]) -> dict[str, float]:
-        found = ped_anova(columns, score, best)
-        return {p.name: float(value) for p, value in zip(tried.space, found, strict=True)}
-
-    return measured
+    found = ped_anova(columns, scores, max(BEST_SHARE, FEWEST_BEST / len(tried)))
+    return [dict(zip((p.name for p in tried.space), row, strict=True)) for row in found.tolist()]
 
 
 def _options(p: Parameter) -> list[Value]:
