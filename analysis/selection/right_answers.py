@@ -14,7 +14,7 @@ from analysis.lake.results import Results
 from analysis.selection.posterior import Index
 
 COLUMNS = ("run", "split", "primary", "after_task", "class_name", "n", "correct_rows")
-FEW = 64  # runs that are read by name
+READ_BY_NAME = 64  # runs that are read by name
 READ_TOGETHER = 4096  # runs that are read together: some 50 MB
 
 
@@ -59,7 +59,7 @@ class RightAnswers:
 
 
 def _read(results: Results, runs: Sequence[str], split: str) -> Answers:
-    most = len(runs) > FEW and 2 * len(runs) > len(results.runs)  # to name so many takes longer
+    most = len(runs) > READ_BY_NAME and 2 * len(runs) > len(results.runs)  # to name so many takes longer
     found = results.rows("classes", None if most else runs, COLUMNS, ordered=False)
     found = found.filter(pc.and_(pc.equal(found["split"], split), found["primary"]))
     codes, names = _encoded(found["run"])
