@@ -65,7 +65,7 @@ def _read(results: Results, runs: Sequence[str], split: str) -> Answers:
     codes, names = _encoded(found["run"])
     order = np.argsort(codes, kind="stable")
     ends = np.cumsum(np.bincount(codes, minlength=len(names)))
-    packed = found["correct_rows"].combine_chunks()
+    packed = found["correct_rows"].combine_chunks().cast(pa.binary())  # without types where all are missing
     start = np.frombuffer(packed.buffers()[1], np.int32)[packed.offset :][: len(packed)].astype(np.int64)
     content = packed.buffers()[2]
     return Answers(
