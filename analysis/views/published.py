@@ -52,6 +52,7 @@ def _row(one: Compared) -> dict[str, object]:
         "published ±": figure.spread,
         "measured": one.measured.value,
         "measured ±": one.measured.half,
+        "n": one.measured.n,
         "difference": one.difference,
         "range": one.verdict,
         "source": figure.source,

@@ -53,6 +53,7 @@ class CellStudy:
         search, protocol = study.study.search, study.study.protocol
         self._worst = protocol.aggregate == "worst"
         self._turns = study.turns(cell)
+        self._selects = protocol.select_on != "fixed"
         directions = list(study.directions(cell).values())
         self.optuna = self._open(cell.name, directions, known)
         self._reports = directions == ["max"]
@@ -257,8 +258,12 @@ class CellStudy:
         if trial.status == "running":
             if status == "completed" and self.report(trial, run, self.cell.tasks - 1, answer.increments):
                 status = "stopped"  # between two runs
-            if status in ("failed", "stopped"):
-                self._end(trial, status, error)
+            if status == "failed" and error:
+                self._storage.set_trial_user_attr(trial.optuna_id, ERROR, error)
+            # Where nothing is selected, the other class orders are still worth measuring.
+            lost = trial.failed and (self._selects or trial.pending is None)
+            if lost or status == "stopped":
+                self._end(trial, "failed" if lost else status)
             else:
                 self._complete(trial)
         if self._turns > 1 and trial.number < self._turns and not trial.unfinished:
@@ -279,10 +284,8 @@ class CellStudy:
     def _measured(self, number: int) -> tuple[float, ...] | None:
         return self.trials[number].measured(self.study.objectives, self._worst)
 
-    def _end(self, trial: Trial, status: str, error: str | None = None) -> None:
+    def _end(self, trial: Trial, status: str) -> None:
         """End a trial in Optuna: completed, stopped or failed."""
-        if status == "failed" and error:
-            self._storage.set_trial_user_attr(trial.optuna_id, ERROR, error)
         state = _STATES[status]
         if self._stopping is not None:
             self._stopping.end(trial, state, self.stopper.standing(trial.course, self.stopper.last))

@@ -13,7 +13,7 @@ from analysis import open_results
 from analysis.comparison.published import WITHOUT_FIGURES, Compared, compare_published, deviating
 from search.display.named_table import named_table
 
-HEAD = ("cell", "metric", "classifier", "published", "measured", "difference", "range")
+HEAD = ("cell", "metric", "classifier", "published", "measured", "n", "difference", "range")
 BRIEF = {
     "average_incremental_accuracy": "average",
     "average_incremental_accuracy_without_first": "average without first",
@@ -22,7 +22,7 @@ BRIEF = {
 
 @dataclass(frozen=True)
 class Beside:
-    """Published figures and the study's, as a table with lines below it."""
+    """Published figures and the study's, as a table with lines below it; n is the number of class orders."""
 
     rows: Sequence[Sequence[str]]
     lines: Sequence[str]
@@ -56,6 +56,7 @@ def _row(one: Compared) -> list[str]:
         figure.classifier or "",
         _number(figure.value, figure.spread),
         "-" if mean.value is None else _number(mean.value, mean.half),
+        str(mean.n) if mean.n else "-",
         "-" if one.difference is None else f"{one.difference:+.3f}",
         one.verdict,
     ]

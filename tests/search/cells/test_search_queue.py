@@ -18,7 +18,7 @@ from search.cells.search_queue import SearchQueue
 from search.storage.journal import open_file, read_file
 from spaces.resolved.run_spec import RunSpec
 from spaces.resolved.study_yaml import study_yaml
-from tests.search.simulation import TASKS, TWO, Driver, Ending, ended, told, worth, write_row
+from tests.search.simulation import TASKS, TWO, Driver, Ending, ended, images, made, told, worth, write_row
 
 pytestmark = pytest.mark.usefixtures("no_lock_outlives_a_test")
 
@@ -240,6 +240,23 @@ def test_a_failed_run_fails_its_trial_at_once(study: Any, tmp_path: Path) -> Non
     assert told(tmp_path, "lwf@B0-5tasks") == [(0, "FAIL", None)]
     again = Driver(SearchQueue(resolved, tmp_path, retry_failed=True, bases=False), tmp_path).run()
     assert [job for job, _ in again.order] == ["lwf@B0-5tasks/0/natural/s1", "lwf@B0-5tasks/0/natural/s2"]
+
+
+def test_a_failed_class_order_of_a_fixed_study_leaves_the_others(tmp_path: Path) -> None:
+    data = dataclasses.replace(images(), test=images().train)
+    protocol = {"select_on": "fixed", "orders": 4}
+    resolved = made(data, {"lwf": None}, protocol=protocol, trials=1)
+    fails = lambda spec: ("failed", None) if "seed:1" in spec.run else ("completed", 0.5)  # noqa: E731
+    Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path).run(2, ending=fails)  # killed here
+    driver = Driver(SearchQueue(resolved, tmp_path, bases=False), tmp_path).run(ending=fails)
+    assert [job for job, _ in driver.order] == [f"lwf@B0-5tasks/0/seed:{k}/s0" for k in (2, 3)]
+    assert told(tmp_path, "lwf@B0-5tasks") == [(0, "FAIL", None)]
+    (progress,) = driver.cells.progress()
+    assert (progress.completed, progress.failed, progress.running) == (0, 1, 0)
+    assert SearchQueue(resolved, tmp_path, bases=False).finished
+    again = Driver(SearchQueue(resolved, tmp_path, retry_failed=True, bases=False), tmp_path).run()
+    assert [job for job, _ in again.order] == ["lwf@B0-5tasks/0/seed:1/s0"]
+    assert told(tmp_path, "lwf@B0-5tasks")[-1][1] == "COMPLETE"
 
 
 def test_a_study_grows_by_trials_methods_scenarios_orders_and_seeds(study: Any, tmp_path: Path) -> None:
