@@ -1,9 +1,10 @@
-"""The table of costs in cl_core/README.md: time, bytes and parameters of every method of `survey-all`.
+"""The table of costs in cl_core/README.md: time, bytes, parameters and FLOPs of every method of `survey-all`.
 
 python -m tests.costs_table [--time] [--rounds 5] [--write]
 
-Bytes and parameters are the same on every machine. Times are measured with --time alone, and only a quiet
-machine gives times worth writing; without it, --write keeps those that the page has.
+Bytes, parameters and FLOPs are the same on every machine. Times are measured with --time alone, and only a
+quiet machine gives times worth writing; without it, --write keeps those that the page has. A time is one
+increment over one of LwF, trained right before it. The first round trains the base tasks for all.
 """
 
 from __future__ import annotations
@@ -13,56 +14,73 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cl_core.images.loading import load
+from cl_core.training.checkpoints import CheckpointStore
 from cl_core.training.trainer import Training
+from spaces.resolved.cell import Cell
 from spaces.resolved.resolve import resolve
 from spaces.resolved.study import ResolvedStudy
 from spaces.study.study_file import load_study
 
 PAGE = Path(__file__).parents[1] / "cl_core/README.md"
 MARKS = ("<!-- costs -->\n", "<!-- /costs -->")
-HEAD = ("method", "time of an increment, over LwF's", "kept bytes", "parameters")
-SETS = ("data={name: synthetic, size: 32, classes: 8}", "scenarios=[B4-inc2]", "recipe.net=resnet32")
-FEW, TIMED = (("data.per_class=24", "recipe.epochs=1"), ("data.per_class=64", "recipe.epochs=2"))
+HEAD = ("method", "time of an increment, over LwF's", "kept bytes", "parameters", "FLOPs of an image")
+SETS = ("scenarios=[B4-inc2]", "recipe.net=resnet32")
+SIZED = ("data={name: synthetic, size: 32, classes: 8}", "data.per_class=24", "recipe.epochs=1")
+TIMED = ("data={name: synthetic, size: 16, classes: 6}", "data.per_class=32", "recipe.epochs=2")
 REFERENCE = "lwf"
 
-Costs = tuple[float, int, int]  # seconds of an increment, kept bytes, parameters
+Costs = tuple[int, int, int]  # kept bytes, parameters, FLOPs
 
 
-def measured_study(timed: bool) -> ResolvedStudy:
-    """Return `survey-all` on small images: a cell a method, with more of them for times."""
-    study = load_study("survey-all", [*SETS, *(TIMED if timed else FEW)])
+def study_on(images: Sequence[str]) -> ResolvedStudy:
+    """Return `survey-all` on small images: a cell a method."""
+    study = load_study("survey-all", [*SETS, *images])
     return resolve(study, load(study.tuning_data))
 
 
 def costs(study: ResolvedStudy) -> dict[str, Costs]:
-    """Train every label once, on one thread; its last two values are those after the last task."""
+    """Train every label once; its values are those after the last task."""
     out = {}
     for cell in study.cells:
-        training = Training(study.first_run(cell), study.data)
-        results = [training.next_task() for _ in range(training.tasks)]
-        last = results[-1]
-        seconds = statistics.mean(result.seconds for result in results[1:])
-        out[cell.label] = (seconds, last.kept_bytes, last.parameters)
+        training = Training(study.first_run(cell), study.data, measure=False)
+        last = [training.next_task() for _ in range(training.tasks)][-1]
+        out[cell.label] = (last.kept_bytes, last.parameters, last.flops)
     return out
+
+
+def round_of_times(study: ResolvedStudy, store: CheckpointStore) -> dict[str, float]:
+    """Return the time of each label's increment over that of the reference, which is trained before each."""
+    (reference,) = (cell for cell in study.cells if cell.label == REFERENCE)
+    return {
+        cell.label: 1 / _seconds(study, reference, store) * _seconds(study, cell, store)
+        for cell in study.cells
+    }
+
+
+def _seconds(study: ResolvedStudy, cell: Cell, store: CheckpointStore) -> float:
+    training = Training(study.first_run(cell), study.data, store, measure=False)
+    training.next_task()
+    return training.next_task().seconds
 
 
 def table(found: Mapping[str, Costs], times: Mapping[str, str]) -> str:
     """Return the table; a method without a time has a dash."""
     rows = [
-        f"| `{name}` | {times.get(name, '–')} | {kept:,} | {parameters:,} |\n"
-        for name, (_, kept, parameters) in found.items()
+        f"| `{name}` | {times.get(name, '–')} | {' | '.join(f'{value:,}' for value in values)} |\n"
+        for name, values in found.items()
     ]
-    return f"| {' | '.join(HEAD)} |\n|---|---|---|---|\n" + "".join(rows)
+    return f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}\n" + "".join(rows)
 
 
-def over_reference(rounds: Sequence[Mapping[str, Costs]]) -> dict[str, str]:
-    """Return each method's median over rounds of its time over the reference's in the same round."""
-    return {
-        name: f"{statistics.median(one[name][0] / one[REFERENCE][0] for one in rounds):.2f}"
-        for name in rounds[0]
-    }
+def timed(rounds: int) -> dict[str, str]:
+    """Return each method's median over rounds."""
+    study = study_on(TIMED)
+    with TemporaryDirectory() as folder:
+        found = [round_of_times(study, CheckpointStore(Path(folder))) for _ in range(rounds)]
+    return {name: f"{statistics.median(one[name] for one in found):.2f}" for name in found[0]}
 
 
 def written() -> str:
@@ -91,9 +109,8 @@ if __name__ == "__main__":
     )
     parser.add_argument("--write", action="store_true", help="write the table into cl_core/README.md")
     asked = parser.parse_args()
-    study = measured_study(asked.time)
-    rounds = [costs(study) for _ in range(asked.rounds if asked.time else 1)]
-    made = table(rounds[0], over_reference(rounds) if asked.time else times_of(written()))
+    times = timed(asked.rounds) if asked.time else times_of(written())
+    made = table(costs(study_on(SIZED)), times)
     if asked.write:
         text = PAGE.read_text(encoding="utf-8")
         PAGE.write_text(text.replace(MARKS[0] + written(), MARKS[0] + made), encoding="utf-8")
