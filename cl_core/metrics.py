@@ -56,6 +56,10 @@ COSTS: dict[str, tuple[str, str]] = {
         "min",
         "of the networks that answer after the last task; of their heads, in the rows of seen classes",
     ),
+    "flops": (
+        "min",
+        "floating-point operations of one image through the networks that answer after the last task",
+    ),
     "seconds": ("min", "of training, as recorded with each checkpoint, whether it was shared or not"),
 }
 """Costs of a run: name -> (direction, formula)."""

@@ -76,6 +76,7 @@ class RunRow(Identity):
     old_new_gap: float | None = None
     kept_bytes: int | None = None  # as in `tasks`, after the last task done
     parameters: int | None = None  # as in `tasks`, after the last task done
+    flops: int | None = None  # as in `tasks`, after the last task done
     # The task after which the stopper would have ended this run; depends on the runs beside it.
     audited_after: int | None = volatile(None)
     numerics: str | None = None  # as in `tasks`
@@ -103,6 +104,7 @@ class TaskFacts:
     kept_bytes: int  # exemplars, prototypes, covariances, generators; never teacher or network
     numerics: str  # digest of what decides the bits on the machine: torch, device, threads, dtype
     parameters: int | None = None  # of the networks that answer; of their heads, in the rows of seen classes
+    flops: int | None = None  # of one image through the networks that answer: matrix products, convolutions
     checkpoint: str | None = None  # its address: the name of its file in the checkpoint store
     note: str | None = None  # a fallback that was taken
     teacher_agreement: float | None = None  # share of validation images of old classes with its answer

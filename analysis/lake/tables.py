@@ -26,8 +26,8 @@ from cl_core.errors import BadRequest, first_line, unknown
 from cl_core.records import SCHEMA_VERSION, SORT, TABLES, columns
 
 LATER = {
-    "runs": ("old_new_gap", "kept_bytes", "parameters", "audited_after", "reuses"),
-    "tasks": ("parameters", "teacher_agreement", "attempts"),
+    "runs": ("old_new_gap", "kept_bytes", "parameters", "flops", "audited_after", "reuses"),
+    "tasks": ("parameters", "flops", "teacher_agreement", "attempts"),
     "classes": ("correct_rows",),
 }  # columns that runs of an earlier version lack; missing values then
 

@@ -89,6 +89,7 @@ def leaderboard(results: Results) -> Section:
     formulas.append(
         "bytes kept: exemplars, prototypes, covariances and generators after the last task; no networks"
     )
+    formulas.append(f"FLOPs an image: {FORMULAS['flops']}; matrix products, convolutions and attention count")
     formulas.append("s: seconds of training as recorded with each task, a shared first task in every run")
     return Section(
         "Leaderboard",
@@ -167,8 +168,9 @@ def _row(results: Results, one: Position, shown: Sequence[Position]) -> dict[str
     last = last[last.groupby("run")["task"].transform("max") == last["task"]]
     kept = _mean(last["kept_bytes"])
     row["bytes kept"] = None if kept is None else round(kept)
-    size = _mean(last["parameters"])
-    row["parameters"] = None if size is None else round(size)
+    for name, title in (("parameters", "parameters"), ("flops", "FLOPs an image")):
+        size = _mean(last[name])
+        row[title] = None if size is None else round(size)
     row["s a run"] = _mean(cell.best["seconds"])
     row["s in all"] = float(cell.runs["seconds"].fillna(0).sum())
     row["done"] = cell.count("completed")

@@ -38,6 +38,7 @@ from cl_core.training.device import on_stream, own_stream, peak_memory, resolve_
 from cl_core.training.epoch_checkpoint import EpochCheckpoints
 from cl_core.training.evaluation import Evaluation, evaluate, teacher_agreement
 from cl_core.training.events import Watch, ignore
+from cl_core.training.flops import flops_of
 from cl_core.training.learner import Learner, first_state
 from cl_core.training.optimiser import warm_up
 from cl_core.training.result import Learnt, TaskResult
@@ -190,6 +191,7 @@ class Training:
         for split in splits:
             evaluations += evaluate(method, self.state, task, self.view, split)
         self.done += 1
+        answering = method.answering(self.state)
         exemplars = sum(len(m) for m in self.state.memories.values())
         exemplar_bytes = exemplars * self.view.image_bytes
         return TaskResult(
@@ -204,7 +206,8 @@ class Training:
             exemplars=exemplars,
             exemplar_bytes=exemplar_bytes,
             kept_bytes=exemplar_bytes + self.state.kept_bytes(),
-            parameters=sum(net.answering_parameters() for net in method.answering(self.state)),
+            parameters=sum(net.answering_parameters() for net in answering),
+            flops=flops_of(answering, self.data.shape),
             peak_memory_bytes=peak_memory(self.device),
             note="; ".join(filter(None, (method.note(task), note))) or None,
             teacher_agreement=agreement,

@@ -25,6 +25,7 @@ DIRECTIONS = {**{name: known[0] for name, known in OBJECTIVES.items()}, STORED_I
 UNITS: dict[str, dict[str, float]] = {
     "kept_bytes": {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9},
     "parameters": {"": 1, "k": 1e3, "M": 1e6},
+    "flops": {"": 1, "k": 1e3, "M": 1e6, "G": 1e9},
     "seconds": {"s": 1, "min": 60, "h": 3600},
 }
 """Units of each cost, the first without a name; metrics are fractions and have none."""

@@ -101,6 +101,7 @@ def costs(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "kept_bytes": last and last["kept_bytes"],
         "parameters": last and last["parameters"],
+        "flops": last and last["flops"],
         "seconds": sum(task["seconds"] for task in tasks),
     }
 

@@ -70,7 +70,7 @@ def test_several_objectives_are_searched_stopped_and_reported(tmp_path: Path) ->
         "trials": 6,
         "sampler": "nsga2",
         "sampler_args": {"population_size": 2},
-        "objective": ["last_accuracy", "old_new_gap", "kept_bytes", "parameters"],
+        "objective": ["last_accuracy", "old_new_gap", "kept_bytes", "parameters", "flops"],
         "stopper": "asha",
         "audit": 0.5,
     }
@@ -81,8 +81,8 @@ def test_several_objectives_are_searched_stopped_and_reported(tmp_path: Path) ->
     assert (results.runs["status"] == "stopped").any()
     done = results.runs[results.runs["status"] == "completed"]
     assert (done["objective"] == done["last_accuracy"]).all()
-    assert done[["old_new_gap", "kept_bytes", "parameters"]].notna().all(axis=None)
-    for column in ("kept_bytes", "parameters"):
+    assert done[["old_new_gap", "kept_bytes", "parameters", "flops"]].notna().all(axis=None)
+    for column in ("kept_bytes", "parameters", "flops"):
         checkpoints = results.tasks.groupby("run")[column].last()
         assert (done.set_index("run")[column] == checkpoints[done["run"]]).all()
     page = (tmp_path / "run" / "report.html").read_text()
