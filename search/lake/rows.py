@@ -101,7 +101,7 @@ def costs(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "kept_bytes": last and last["kept_bytes"],
         "parameters": last and last["parameters"],
-        "flops": last and last["flops"],
+        "flops": last and last.get("flops"),  # rows of an earlier version have none
         "seconds": sum(task["seconds"] for task in tasks),
     }
 
