@@ -25,7 +25,7 @@ class _Counter(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         formula = flop_registry.get(func.overloadpacket)
         if formula is not None:
-            self.total += formula(*args, **(kwargs or {}), out_val=out)  # type: ignore[operator]
+            self.total += formula(*args, **(kwargs or {}), out_val=out)
         return out
 
 
