@@ -21,9 +21,16 @@ from tests.faults.store import BUCKET, Store
 from tests.faults.sweep import ALONE, SHARED, WAYS, Ended, Sweep
 
 Say = Callable[[dict[str, Any]], None]
-# A full disk, what a command that works finds damaged, a folder in which another one works, and a new cluster
-# whose nodes have not joined yet.
-REFUSALS = ("must be writable", "is damaged", "another run ", "a node of the cluster must hold one run")
+# A full disk, what a command that works finds damaged, a folder in which another one works, a cluster that
+# has ended before a command has joined it, and a new one whose nodes have not joined yet.
+REFUSALS = (
+    "must be writable",
+    "is damaged",
+    "another run ",
+    "must name a running Ray cluster",
+    "must list its nodes",
+    "a node of the cluster must hold one run",
+)
 TRIES = 8  # commands until a sweep without further faults must have ended
 
 
