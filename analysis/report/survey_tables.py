@@ -176,7 +176,7 @@ def _losses(roles: Roles, method: str, number: int) -> Filled:
             first, second = (at.get((loss, where, scope)) for scope in scopes)
             record |= _pair(roles, titles[where], words, (first, second), turn=-1)
         records.append(record)
-    text = " ".join(_bounds(roles, places, titles)) + " " + " ".join(_gains(roles, at, places, scopes))
+    text = f"{_gains(roles, at, places, scopes)} {' '.join(_bounds(roles, places, titles))}"
     shown = [s for (_, where, _), s in at.items() if where in places]
     return Filled(Table(TITLES[number], _frame(records), text.strip(), group="level"), shown)
 
@@ -198,9 +198,9 @@ def _gains(
     at: Mapping[tuple[str, Place, str], Subject],
     places: Sequence[Place],
     scopes: Sequence[str],
-) -> Iterator[str]:
+) -> str:
     """The sentence on the mean gain of the second softmax over the losses that have both."""
-    titles = short(places)
+    titles, parts = short(places), []
     for where in places:
         gains = []
         for loss in _ordered():
@@ -209,13 +209,10 @@ def _gains(
                 gap = (roles.sample(second, AVERAGE) - roles.sample(first, AVERAGE)).mean.value
                 gains += [] if gap is None else [gap]
         if gains:
-            first_name, second_name = (scope.replace("_", " ") for scope in scopes)
             count = f"{len(gains)} {'loss' if len(gains) == 1 else 'losses'}"
-            gain = decimal(float(np.mean(gains)), "+")
-            yield (
-                f"{titles[where]}: the {second_name} softmax gives {gain} over the {first_name} one, "
-                f"mean over {count}."
-            )
+            parts.append(f"{titles[where]} {decimal(float(np.mean(gains)), '+')} ({count})")
+    before, after = (scope.replace("_", " ") for scope in scopes)
+    return f"Mean gain of the {after} softmax over the {before} one: {', '.join(parts)}." if parts else ""
 
 
 def _pair(

@@ -8,6 +8,16 @@ from cl_core.metrics import METRICS
 from cl_core.records import trained_by
 
 
+def turns_sentence(turns: int) -> str:
+    """The sentence on trials that took class orders in turn, after a space; empty where there is one."""
+    if turns == 1:
+        return ""
+    return (
+        f" In the search, trials took {turns} class orders in turn, and their values are shown as on the "
+        "first one."
+    )
+
+
 def on_one_scale(runs: pd.DataFrame, turns: int, objective: str) -> pd.DataFrame:
     """Return the runs of a cell's search, with the effect of their class order taken out of every metric.
 

@@ -16,6 +16,7 @@ from analysis.report.section import VIEWS, Section
 from analysis.report.style import INK, SYMBOLS, fade, panels, place, plain
 from analysis.selection.selection import Cell, cells, rows_selected_on, split_selected_on
 from analysis.selection.trials import ranked, span, trials
+from analysis.selection.turns import turns_sentence
 
 TITLE = "Hyperparameters"
 MOST, BEST = 400, 100  # trials of a cell that a panel shows, and how many of them are the best
@@ -52,6 +53,7 @@ def hyperparameters(results: Results) -> Section:
         "panel shows an association, not an effect in isolation; a sampler that learns crowds the good "
         "region."
     )
+    text += turns_sentence(results.study.protocol.turns)
     if "stopped" in frame:
         text += " Stopped trials have no objective: a grey cross at the edge shows where they lay."
     if any(len(points) > MOST for _, points in found):

@@ -12,6 +12,7 @@ from analysis.selection.confirmation import Candidate, Confirmation
 from analysis.selection.in_words import searched_values, selection_in_words, with_sign
 from analysis.selection.selection import Cell, cells, rows_selected_on, split_selected_on
 from analysis.selection.trials import span
+from analysis.selection.turns import turns_sentence
 
 TITLE = "Selected trials"
 
@@ -35,11 +36,7 @@ def selected_trials(results: Results) -> Section:
         f"is kept unless a trial is better with probability {keep:g} or more (protocol.keep_default). It is "
         "also kept where none of its runs on these orders has completed."
     )
-    if (turns := results.study.protocol.turns) > 1:
-        text += (
-            f" In the search, trials took {turns} class orders in turn, and their values are shown as on the "
-            "first one."
-        )
+    text += turns_sentence(results.study.protocol.turns)
     table = pd.DataFrame([row for cell, known in found for row in _rows(results, cell, known)])
     formulas = [
         "value of a run = mean + f(trial) + effect of its class order + g(class order, trial) + error of its "

@@ -121,8 +121,8 @@ def test_losses_stand_by_level_across_softmaxes(tmp_path):
     assert gains["kl"] == pytest.approx(0.3, abs=2e-3)
     assert gains["none"] == pytest.approx(0.05, abs=2e-3)
     assert f"{NONE}: finetune 0." in replay.text
-    assert f"{NONE}: the separated softmax gives +0.08" in replay.text
-    assert "mean over 7 losses" in replay.text
+    assert f"Mean gain of the separated softmax over the global one: {NONE} +0.08" in replay.text
+    assert "(7 losses)" in replay.text
 
 
 @pytest.fixture(scope="module")
