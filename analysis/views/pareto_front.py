@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from analysis.lake.amounts import size
 from analysis.lake.results import Results
 from analysis.report.answers import MOST_SCENARIOS, decimal
-from analysis.report.identity import identities
+from analysis.report.identity import REFERENCE_COLOURS, identities
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import fade, panels, place
 from analysis.selection.front import Front, Point, front, on_front
@@ -79,12 +79,11 @@ def pareto_front(results: Results) -> Section:
 
 
 def _over_methods(shown: Sequence[tuple[Cell, Front]], names: Mapping[str, str]) -> str:
-    """The sentence on the points that no trial of any method beats, in each of the first scenarios."""
+    """The sentence on the points that no trial of any method beats, references aside, in each scenario."""
     parts, first = [], next(iter(names.values()))
-    for scenario in dict.fromkeys(cell.scenario for cell, _ in shown):
-        mine = [
-            (cell.label, point) for cell, one in shown if cell.scenario == scenario for point in one.points
-        ]
+    own = [(cell, one) for cell, one in shown if cell.method not in REFERENCE_COLOURS] or shown
+    for scenario in dict.fromkeys(cell.scenario for cell, _ in own):
+        mine = [(cell.label, point) for cell, one in own if cell.scenario == scenario for point in one.points]
         values = np.array([[point.values[name] for name in names] for _, point in mine], dtype=float)
         best = [mine[at] for at in np.flatnonzero(on_front(values, list(names.values())))]
         best.sort(key=lambda pair: list(pair[1].values.values()), reverse=first == "max")
