@@ -122,11 +122,6 @@ class EpochCheckpoints:
         self._due, self._due_at_end = self._epoch_began + every, 0.0
         self._load()
 
-    @property
-    def found(self) -> bool:
-        """Tell whether the task continues from a checkpoint."""
-        return self._now is not None
-
     def next_attempt(self) -> Attempted | None:
         """Begin the next attempt at the task; return it if it had ended before the checkpoint was saved."""
         self._attempt += 1
@@ -205,6 +200,9 @@ class EpochCheckpoints:
         places = [Place.from_meta(one, parts[str(n)]) for n, one in enumerate(checkpoint.meta["places"])]
         self._ended = dict(zip(checkpoint.meta["phases"], places, strict=True))
         self._now = self._ended.popitem()
+        phase, place = self._now
+        line = f"the task continues in phase {phase.rpartition(' ')[0]!r} after epoch {place.epoch}"
+        print(line, file=sys.stderr, flush=True)
         self._attempts = [Attempted.from_meta(one) for one in checkpoint.meta["attempts"]]
         self.kept = parts[_KEPT]
 
