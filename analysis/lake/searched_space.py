@@ -114,7 +114,7 @@ def _spaces(results: Results) -> dict[str, tuple[Parameter, ...]] | None:
         if cell.parameters is None:
             continue
         try:
-            out.setdefault(cell.name, tuple(_parameter(plain) for plain in cell.parameters))
+            out.setdefault(cell.name, tuple(map(parameter, cell.parameters)))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadRequest(
                 f"{results.folder / STUDY} is damaged: the parameters of cell {cell.name} "
@@ -135,7 +135,11 @@ def acting(space: tuple[Parameter, ...], rows: pd.DataFrame) -> dict[str, pd.Ser
     return out
 
 
-def _parameter(plain: Mapping[str, Any]) -> Parameter:
+def parameter(plain: Mapping[str, Any]) -> Parameter:
+    """Return a parameter from its plain values in study.yaml.
+
+    Raises KeyError, TypeError or ValueError where they are damaged.
+    """
     domain = _domain(plain)
     default = plain["default"]
     if not isinstance(default, bool | int | float | str):

@@ -14,7 +14,7 @@ from analysis.lake.run_rows import run_rows
 from analysis.lake.study import CellRecord, read_study
 from cl_core.errors import BadRequest
 from cl_core.records import CONFIRM, OWN_DEFAULT, REUSED, trained_by
-from search.cells.stored_trial import NUMBER, SOURCE, STATUS, VALUES
+from search.cells.stored_trial import NUMBER, PICKED, SOURCE, STATUS, VALUES
 from search.jobs.progress import CellProgress
 from search.jobs.steering import read_steering
 from search.storage.journal import DamagedStudies
@@ -48,7 +48,7 @@ class TrialStatus:
 def best_trials(trials: Sequence[TrialStatus], direction: str, top: int, default: str) -> list[int]:
     """Return the numbers of the trials to confirm beside the default, the best first, `top` at most.
 
-    They are the best by the first objective, equal ones by number. Trials with the same values count once,
+    They are the best by `objective`, equal ones by number. Trials with the same values count once,
     and so do those that share one training, but for the default's.
     Those with the values of the default, whose digest is `default`, do not count.
     """
@@ -65,6 +65,22 @@ def best_trials(trials: Sequence[TrialStatus], direction: str, top: int, default
             chosen[digest] = number
             trained.add(trained_by(number))
     return list(chosen.values())[:top]
+
+
+def pick(trials: Sequence[TrialStatus], top: int, best: Sequence[int]) -> dict[str, Any]:
+    """Return as Optuna's storage holds it which trials of a cell are picked to be confirmed."""
+    return {"completed": _completed(trials), "top": top, "trials": list(best)}
+
+
+def picked(stored: Mapping[str, Any] | None, trials: Sequence[TrialStatus], top: int) -> list[int] | None:
+    """Return the trials picked to be confirmed; None unless they were picked from these trials."""
+    if not stored or (stored["completed"], stored["top"]) != (_completed(trials), top):
+        return None
+    return list(stored["trials"])
+
+
+def _completed(trials: Sequence[TrialStatus]) -> int:
+    return sum(trial.status == "completed" and not trial.failed for trial in trials)
 
 
 def cell_progress(
@@ -88,7 +104,7 @@ def cell_progress(
         budget=budget + reused * (budget - _alone(trials)),
         started=len(trials),
         running=sum(trial.unfinished for trial in trials),
-        completed=sum(trial.status == "completed" and not trial.failed for trial in trials),
+        completed=_completed(trials),
         stopped=sum(trial.status == "stopped" for trial in trials),
         failed=sum(trial.failed for trial in trials),
         best=(max if direction == "max" else min)(values, default=None),
@@ -122,14 +138,16 @@ def read_progress(folder: Path, rows: Mapping[str, Mapping[str, Any]] | None = N
             f"{folder / STUDY} is damaged under 'resolved': run the study again, which writes it anew"
         )
     paused = read_steering(folder).paused
-    states, ended = _read_states(folder, {cell.name for cell in found.cells}), _confirmed(folder, rows)
+    states, picks = _read_states(folder, {cell.name for cell in found.cells})
+    ended = _confirmed(folder, rows)
     out = []
     for cell in found.cells:
         trials, direction = states.get(cell.name, []), cell.direction or found.direction
         counts = 0, 0
         if cell.confirm is not None:
             number = 0 if study.starts_from_paper and trials else OWN_DEFAULT
-            counts = _confirmation(cell, trials, direction, number, ended.get(cell.name, []))
+            stored = picks.get(cell.name)
+            counts = _confirmation(cell, trials, stored, direction, number, ended.get(cell.name, []))
         out.append(
             cell_progress(
                 cell.name,
@@ -148,13 +166,15 @@ def read_progress(folder: Path, rows: Mapping[str, Mapping[str, Any]] | None = N
 def _confirmation(
     cell: CellRecord,
     trials: Sequence[TrialStatus],
+    stored: Mapping[str, Any] | None,
     direction: str,
     default: int,
     ended: Sequence[Mapping[str, Any]],
 ) -> tuple[int, int]:
     """Return how many runs confirm a cell, at most until its trials have ended, and how many have ended.
 
-    `default` is the number of the published default, `ended` has the rows of the runs that confirmed a trial.
+    `stored` holds the trials that were picked; older folders lack them, and confirmed the best seen.
+    `default` is the number of the published default, `ended` has the rows of runs that confirmed a trial.
     """
     top, orders = cell.confirm or (0, 0)
     whole = (cell.budget or 0) * (1 + cell.reused)
@@ -162,7 +182,10 @@ def _confirmation(
         return (top + 1) * orders, 0
     digests = {trial.number: trial.digest for trial in trials}
     digests |= {row["trial"]: row["trial_digest"] for row in ended}  # of a default that is no trial, too
-    wanted = {default, *best_trials(trials, direction, top, digests.get(default, ""))}
+    best = picked(stored, trials, top)
+    if best is None:
+        best = best_trials(trials, direction, top, digests.get(default, ""))
+    wanted = {default, *best}
     done = Counter(row["trial"] for row in ended if row["trial"] in wanted)
     # The folder may have been confirmed on more class orders before.
     return len(wanted) * orders, sum(min(count, orders) for count in done.values())
@@ -179,12 +202,18 @@ def _confirmed(
     return out
 
 
-def _read_states(folder: Path, cells: Collection[str]) -> dict[str, list[TrialStatus]]:
-    """Read the state of every trial, by cell. What their stopping studies hold are no trials."""
+def _read_states(
+    folder: Path, cells: Collection[str]
+) -> tuple[dict[str, list[TrialStatus]], dict[str, dict[str, Any]]]:
+    """Read the state of every trial, and the trials picked to be confirmed, by cell.
+
+    What their stopping studies hold are no trials.
+    """
     out: dict[str, list[TrialStatus]] = {}
+    picks: dict[str, dict[str, Any]] = {}
     with read_studies(folder) as studies:
         if studies is None:
-            return out
+            return out, picks
         for cell, study_id in studies.ids().items():
             if cell not in cells:
                 continue
@@ -199,7 +228,9 @@ def _read_states(folder: Path, cells: Collection[str]) -> dict[str, list[TrialSt
                         number, digest, status, value, status == "running", status == "failed"
                     )
             out[cell] = list(trials.values())
-    return out
+            if found := studies.storage.get_study_user_attrs(study_id).get(PICKED):
+                picks[cell] = found
+    return out, picks
 
 
 def read_learnt(folder: Path, part: StoragePart, cells: Iterable[str]) -> dict[str, set[str]]:

@@ -20,7 +20,7 @@ from search.cells.class_order_effect import effect
 from search.cells.samplers import planned, sampler
 from search.cells.stoppers import Course, Stopper
 from search.cells.stopping_study import StoppingStudy
-from search.cells.stored_trial import AUDITED, ERROR, NUMBER, RETRY, SOURCE, STATUS, VALUES
+from search.cells.stored_trial import AUDITED, ERROR, NUMBER, PICKED, RETRY, SOURCE, STATUS, VALUES
 from search.cells.trials import RunEnd, Trial, finite
 from search.cells.warm_start import Observation
 from search.worker.job import Answer
@@ -204,6 +204,16 @@ class CellStudy:
                     )
                 )
         self.optuna.set_user_attr(SOURCE, [*done, source])
+
+    @property
+    def picked(self) -> dict[str, Any] | None:
+        """The trials picked to be confirmed, as they are stored; None before."""
+        found: dict[str, Any] | None = self.optuna.user_attrs.get(PICKED)
+        return found
+
+    def pick(self, trials: Mapping[str, Any]) -> None:
+        """Store the trials to confirm."""
+        self.optuna.set_user_attr(PICKED, dict(trials))
 
     # Runs report and end.
 

@@ -1,4 +1,4 @@
-"""Confirmation: the best trials of a cell and the published default, trained on fresh class orders.
+"""Confirmation: the most promising trials of a cell and the published default, trained on fresh class orders.
 
 It begins when the trials of the cell have ended. The tables alone hold its state: a run that has its row
 there is not trained again. So a search that is continued with more trials trains only what its new best
@@ -7,15 +7,18 @@ trials lack.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cl_core.records import OWN_DEFAULT
-from search.cells.cell_progress import TrialStatus, best_trials
+from search.cells.cell_progress import TrialStatus, best_trials, pick, picked
 from search.cells.cell_study import CellStudy
+from search.cells.promise import promises
 from spaces.resolved.run_spec import RunSpec, trial_digest
 from spaces.space.space import Values
 
 
 def candidates(cell: CellStudy) -> list[tuple[int, Values]]:
-    """Return number and values of the trials to confirm: the default, then the best trials, best first.
+    """Return number and values of the trials to confirm: the default, then the most promising, best first.
 
     The default is trial 0 if the search starts from it, else a trial of its own.
     """
@@ -25,10 +28,21 @@ def candidates(cell: CellStudy) -> list[tuple[int, Values]]:
     paper = "paper" in study.study.search.start_from and 0 in cell.trials
     default = cell.trials[0].values if paper else cell.cell.space.defaults()
     out = [(0 if paper else OWN_DEFAULT, default)]
-    known = [TrialStatus.of(trial) for trial in cell.trials.values()]
-    direction = study.directions(cell.cell)[study.objective]
-    best = best_trials(known, direction, confirm.top, trial_digest(default))
+    best = _best(cell, confirm.top, trial_digest(default))
     return out + [(number, cell.trials[number].values) for number in best]
+
+
+def _best(cell: CellStudy, top: int, default: str) -> list[int]:
+    """Return the numbers of the most promising trials, picked once for the trials that have ended."""
+    known = [TrialStatus.of(trial) for trial in cell.trials.values()]
+    stored = picked(cell.picked, known, top)
+    if stored is not None:
+        return stored
+    direction = cell.study.directions(cell.cell)[cell.study.objective]
+    means = promises(cell.cell, list(cell.trials.values()), direction, cell.study.turns(cell.cell))
+    best = best_trials([replace(t, objective=means.get(t.number)) for t in known], "max", top, default)
+    cell.pick(pick(known, top, best))
+    return best
 
 
 def confirmation_runs(cell: CellStudy) -> list[RunSpec]:

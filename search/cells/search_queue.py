@@ -5,8 +5,8 @@ moment. The state lies in two places: the trials in Optuna's storage, the runs t
 A queue that is opened on a folder reads both and continues (`search.cells.recovery`).
 
 A trial has one run for each class order and seed, trained one after another. Its result is their mean or the
-worst of them. When all trials of a cell have ended, the best ones and the default are confirmed on fresh
-class orders (`search.cells.confirmation`).
+worst of them. When all trials of a cell have ended, the most promising ones and the default are confirmed on
+fresh class orders (`search.cells.confirmation`).
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from spaces.space.space import Values
 
 NUMBER = "number"  # in its cell; without it, the trial was never handed out
 VALUES, ERROR, RETRY, AUDITED, SOURCE = "values", "error", "retry", "audited", "source"
+PICKED = "picked"  # of a cell: the trials to confirm, once its trials have ended
 STATUS = {TrialState.COMPLETE: "completed", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
 
 

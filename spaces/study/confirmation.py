@@ -26,7 +26,7 @@ class ConfirmPart(Part):
 
     @property
     def runs(self) -> int:
-        """The runs of a confirmation: the best trials and the default, on every fresh class order."""
+        """The runs of a confirmation: the trials picked and the default, on every fresh class order."""
         return (self.top + 1) * self.orders
 
 

