@@ -58,7 +58,7 @@ class Card:
     net: str
     method: str
     hp: dict[str, Any]
-    base: dict[str, Any]  # the base family, as in a checkpoint's key
+    base: dict[str, Any]  # the base family, as in a checkpoint's key; last_relu as the net was built
     classifier: str  # the rule that answers
     score: str  # what its scores are to a reader: see `Reading`
     origin: dict[str, Any]
@@ -133,6 +133,7 @@ def save_model(path: Path, training: Training, origin: Mapping[str, Any]) -> Non
     Raises BadRequest where the place is not writable.
     """
     method, data = training.method, training.data
+    base = method.base()
     sizes = training.sizes[: training.done]
     wanted = method.answers_with
     answering = [id(net) for net in method.answering(training.state)]
@@ -153,7 +154,7 @@ def save_model(path: Path, training: Training, origin: Mapping[str, Any]) -> Non
         net=training.configuration.net or data.net,
         method=training.configuration.method,
         hp=dict(method.values()),
-        base=method.base().key(),
+        base={**base.key(), "last_relu": base.last_relu or training.configuration.shared_base},
         classifier=method.primary(),
         score=method.reading(torch.zeros(1, sum(sizes))).name,
         origin=dict(origin),
@@ -205,7 +206,8 @@ def read_card(path: Path) -> Card:
 
 def _state(card: Card, method: Method, tensors: dict[str, Tensor], device: torch.device) -> State:
     base = method.base()
-    if base.key() != card.base or method.primary() != card.classifier:
+    last_relu = base.last_relu or card.base.get("last_relu")  # on as well where methods shared a first task
+    if {**base.key(), "last_relu": last_relu} != card.base or method.primary() != card.classifier:
         raise ValueError(f"{card.method} has another base family or classifier in this version")
     if (name := method.reading(torch.zeros(1, len(card.class_names))).name) != card.score:
         raise ValueError(f"{card.method} gives a {name} in this version, and the file says {card.score}")
@@ -214,7 +216,7 @@ def _state(card: Card, method: Method, tensors: dict[str, Tensor], device: torch
     shape = cast(tuple[int, int, int], tuple(card.shape))
 
     def make() -> Network:
-        net = build_network(card.net, shape, card.width, base.head, base.last_relu, 0, base.side_heads)
+        net = build_network(card.net, shape, card.width, base.head, bool(last_relu), 0, base.side_heads)
         return net.to(memory_format=torch.channels_last).to(device)
 
     state = method.build(make)

@@ -56,6 +56,15 @@ def test_a_loaded_model_gives_the_training_s_own_scores_bit_for_bit(
     assert (counts == primary.confusion).all()
 
 
+@pytest.mark.parametrize("method", ["lucir", "dytox"])
+def test_a_model_that_began_from_the_shared_network_keeps_its_last_relu(method: str, tmp_path: Path) -> None:
+    run = tiny.train(tiny.configuration(method, shared_base=True))
+    save_model(tmp_path / "m.safetensors", run.training, {})
+    rows = run.training.view.rows(range(7), "test")
+    scores = load_model(tmp_path / "m.safetensors").scores(tiny.data().test.x[rows.numpy()])
+    assert scores.tobytes() == own_scores(run, rows, run.training.task(2)).tobytes()
+
+
 @pytest.mark.parametrize("method", METHODS.names())
 def test_no_training_image_s_number_is_in_a_model(method: str, tmp_path: Path) -> None:
     save_model(tmp_path / "m.safetensors", tiny.run(method).training, {})
