@@ -17,6 +17,7 @@ class Beside(nn.ModuleDict):
 
     `make` builds one as the layer's own module is built. There are none at first, so a net has the tensors
     and numbers that it would have without. Loading a state opens those that the state has, and closes others.
+    They stand in the order of their names, whichever was opened first: sums depend on it to the last bit.
     """
 
     def __init__(self, make: Callable[[], nn.Module]) -> None:
@@ -30,7 +31,10 @@ class Beside(nn.ModuleDict):
         with global_stream(g):
             module = self.make()
         device = self.get_buffer("place").device
-        self[name] = module.to(memory_format=torch.channels_last).to(device).train(self.training)
+        module.to(memory_format=torch.channels_last).to(device).train(self.training)
+        opened = {**dict(self.items()), name: module}
+        self.clear()
+        self.update({key: opened[key] for key in sorted(opened)})
 
     def forward(self, x: Tensor, own: Tensor) -> Tensor:
         """Add the outputs on the layer's input x to `own`, the output of the layer's own module."""

@@ -133,6 +133,18 @@ def test_loading_a_state_opens_the_modules_that_it_has_and_closes_others() -> No
     assert not _beside(net.state_dict())
 
 
+def test_modules_stand_in_one_order_whichever_was_opened_first() -> None:
+    # Else a run that continues would add their outputs in another order, and mistake one for the other.
+    net, resumed, x = _net().eval(), _net(1).eval(), tiny.normal(0, 2, 3, 8, 8)
+    for name in ("5", "2", "3"):
+        for layer in layers_of(net):
+            layer.open(name, torch.Generator().manual_seed(int(name)))
+    resumed.load_state_dict(net.state_dict())
+    assert list(net.state_dict()) == list(resumed.state_dict())
+    with torch.no_grad():
+        assert torch.equal(net(x).features, resumed(x).features)
+
+
 def test_a_path_takes_one_module_a_layer_and_shares_those_of_earlier_paths() -> None:
     net, taken = _net(), [{0}, {0}, {0}]
     for seed in range(6):
