@@ -89,7 +89,8 @@ class RPSNet(Method):
         if task.index < self.hp.jump:
             yield Phase("train", (Rows(rows),), task.recipe, self.loss)
             return
-        if task.index % self.hp.jump:
+        # Where J is searched task by task, a path may begin at any task.
+        if task.index % self.hp.jump and "opened" in s.kept:
             with training_only(s.net, opened_modules(s.net, s.kept["opened"])) as params:
                 yield Phase("train", (Rows(rows),), task.recipe, self.loss, params=params)
             return

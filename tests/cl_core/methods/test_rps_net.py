@@ -227,6 +227,18 @@ def test_the_teacher_has_the_modules_of_older_paths_alone() -> None:
     assert all(teacher < student for teacher, student in seen)
 
 
+def test_a_path_may_begin_at_any_task_where_j_is_searched_task_by_task() -> None:
+    class Listed:
+        def propose(self, task: int, history: Any) -> Any:
+            return {"hp.jump": 2}
+
+    settings = tiny.configuration(
+        "rps_net", {"jump": 5}, scenario={"base": 0, "increment": 2}, adaptive={"attempts": 2}
+    )
+    results = tiny.train(settings, proposer=Listed()).results
+    assert len(results) == 4
+
+
 # Candidates
 
 
