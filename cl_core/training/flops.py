@@ -29,7 +29,6 @@ class _Counter(TorchDispatchMode):
         return out
 
 
-@torch.no_grad()
 def flops_of(nets: Sequence[Network], shape: Shape) -> int:
     """Return the floating-point operations of one image [C, H, W] through some networks.
 
@@ -40,8 +39,10 @@ def flops_of(nets: Sequence[Network], shape: Shape) -> int:
     for net in nets:
         was_training = net.training
         net.eval()
-        with _Counter() as counter:
-            net(torch.zeros(1, *shape, device=next(net.parameters()).device))
+        with torch.enable_grad(), _Counter() as counter:
+            # Without a gradient, torch's transformer layers are one kernel, for which there is no formula.
+            image = torch.zeros(1, *shape, device=next(net.parameters()).device, requires_grad=True)
+            net(image.clone())
         net.train(was_training)
         total += counter.total
     return total

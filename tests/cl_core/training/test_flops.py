@@ -1,5 +1,6 @@
 """The floating-point operations of one image."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -36,3 +37,23 @@ def test_two_networks_cost_the_sum_and_stay_as_they_were():
     assert a.training
     assert not b.training
     assert all(torch.equal(value, before[name]) for name, value in a.state_dict().items())
+
+
+class Attending(nn.Module):
+    """A layer of torch's own transformer on the pixels, in place of convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(4, 2, 6, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.mul_(2).flatten(2).mT).mean(dim=1)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_transformer_layer_of_torch_counts(frozen: bool) -> None:
+    net = Network(Attending(), LinearHead(4, 3)).requires_grad_(not frozen)
+    pixels, dim, hidden = 5 * 6, 4, 6
+    attention = 2 * 4 * pixels * dim * dim + 2 * 2 * pixels * pixels * dim
+    assert flops_of([net], (4, 5, 6)) == attention + 2 * 2 * pixels * dim * hidden
+    assert all(p.grad is None for p in net.parameters())
