@@ -447,17 +447,17 @@ async function start() {
   }), { rootMargin: "-20% 0px -70% 0px" });
   all("main section").forEach(one => spy.observe(one));
   const folds = all("details.more"), unfold = document.getElementById("unfold");
-  folds.forEach(one => one.addEventListener("toggle", () => {
+  all("main details").forEach(one => one.addEventListener("toggle", () => {
     tables.filter(each => one.contains(each.place)).forEach(each => each.reach());
+    unfold.textContent = folds.every(each => each.open) ? "Close what was folded" : "Open every section";
   }));
   unfold.hidden = !folds.length;
   unfold.onclick = () => {
     const open = folds.some(one => !one.open);
     folds.forEach(one => { one.open = open; });
-    unfold.textContent = open ? "Close what was folded" : "Open every section";
   };
-  /* A link to a section opens it. */
-  const reveal = () => all("details.more", document.getElementById(location.hash.slice(1)) || made("p"))
+  /* A link to a section opens it; one to the whole content leaves all as they are. */
+  const reveal = () => folds.filter(one => `#${one.parentElement.id}` === location.hash)
     .forEach(one => { one.open = true; });
   window.addEventListener("hashchange", reveal);
   const menu = document.getElementById("contents");

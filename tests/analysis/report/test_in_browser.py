@@ -128,8 +128,13 @@ def test_a_link_opens_its_section_and_a_button_opens_all(fresh):
     fresh.wait("document.querySelector('#recency-bias details.more').open")
     fresh.wait("document.querySelector('#recency-bias .main-svg') !== null")
     assert fresh.run(closed) == everything - 1
+    fresh.run("document.querySelector('nav a[href=\"#content\"]').click()")
+    fresh.wait("location.hash === '#content'")
+    fresh.run("new Promise(done => setTimeout(done, 50))")
+    assert fresh.run(closed) == everything - 1
     fresh.run("document.getElementById('unfold').click()")
     assert fresh.run(closed) == 0
+    fresh.wait("document.getElementById('unfold').textContent.startsWith('Close')")
     fresh.run("document.getElementById('unfold').click()")
     assert fresh.run(closed) == everything
 
