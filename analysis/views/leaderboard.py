@@ -39,6 +39,8 @@ METRIC_COLUMNS = {
     "forgetting": "forgetting",
 }
 
+FLOPS = "FLOPs an image"
+
 APART = (
     "Searches for the hardest or easiest class order are no cells of this table: what they find is the worst "
     "or the best order of a method, shown under Class orders."
@@ -59,7 +61,7 @@ def leaderboard(results: Results) -> Section:
     results.fetch(run for cell in compared for run in cell.default["run"])
     shown = [_shown(results, cell, split, name) for cell in compared]
     table = pd.DataFrame([_row(results, one, shown) for one in shown])
-    optional = [c for c in table.columns if c.endswith(" ±") or c in ("luck", "parameters")]
+    optional = [c for c in table.columns if c.endswith(" ±") or c in ("luck", "parameters", FLOPS)]
     table = table.drop(columns=[c for c in optional if table[c].isna().all()])
     said = name.replace("_", " ")
     text = (
@@ -89,7 +91,8 @@ def leaderboard(results: Results) -> Section:
     formulas.append(
         "bytes kept: exemplars, prototypes, covariances and generators after the last task; no networks"
     )
-    formulas.append(f"FLOPs an image: {FORMULAS['flops']}; matrix products, convolutions and attention count")
+    if FLOPS in table:
+        formulas.append(f"{FLOPS}: {FORMULAS['flops']}; matrix products, convolutions and attention count")
     formulas.append("s: seconds of training as recorded with each task, a shared first task in every run")
     return Section(
         "Leaderboard",
@@ -168,7 +171,7 @@ def _row(results: Results, one: Position, shown: Sequence[Position]) -> dict[str
     last = last[last.groupby("run")["task"].transform("max") == last["task"]]
     kept = _mean(last["kept_bytes"])
     row["bytes kept"] = None if kept is None else round(kept)
-    for name, title in (("parameters", "parameters"), ("flops", "FLOPs an image")):
+    for name, title in (("parameters", "parameters"), ("flops", FLOPS)):
         size = _mean(last[name])
         row[title] = None if size is None else round(size)
     row["s a run"] = _mean(cell.best["seconds"])

@@ -38,6 +38,12 @@ def test_the_leaderboard_shows_the_recorded_numbers_of_the_best_trial(kept_lake)
     assert pd.isna(by.loc["joint", "to joint"])
 
 
+def test_a_cost_that_no_run_has_is_no_column_of_the_leaderboard(kept_lake):
+    found = section(open_results(kept_lake), "leaderboard")
+    assert not {"parameters", "FLOPs an image"} & set(found.table)
+    assert not any(text.startswith("FLOPs an image") for text in found.formulas)
+
+
 def test_class_orders_give_an_interval_and_test_rows_are_named(tmp_path):
     plan = Plan(labels=("finetune", "joint"), trials=2, orders=3, splits=("val", "test"), rows=6)
     found = section(open_results(write(tmp_path / "run", plan)), "leaderboard")
