@@ -15,7 +15,7 @@ from cl_core.errors import BadRequest, ClSearchError
 from search.cli import complete
 from search.jobs.interrupts import interrupted
 from search.remote.copies import with_urls
-from search.remote.working_copy import run_folder, send_free
+from search.remote.working_copy import file_of, run_folder, send_free
 from search.storage.places import is_url, local_folder
 from search.storage.trouble import is_storage
 from spaces.study.storage_url import without_passwords
@@ -65,8 +65,7 @@ def study_file(given: str) -> str:
     """Return a study's file or preset as given; of a URL, such as s3://bucket/x/study.yaml, a copy here."""
     if not is_url(given) or not given.endswith((".yaml", ".yml")):
         return given
-    folder, _, name = given.rpartition("/")
-    return str(run_folder(folder) / name)
+    return str(file_of(given))
 
 
 def placed(context: typer.Context, given: Any) -> Any:

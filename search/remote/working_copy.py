@@ -44,6 +44,22 @@ def run_folder(given: str | Path) -> Path:
     return copy.folder
 
 
+def file_of(url: str) -> Path:
+    """Return the path of a copy here of a file in an object store, such as a study file.
+
+    In a run folder it is that of the folder's copy; elsewhere nothing beside the file is fetched. Raises
+    BadRequest, StoreError.
+    """
+    place, _, name = url.rpartition("/")
+    copy = copy_of(place)
+    if ObjectStore(copy.url, min(FIRST, REPEATED)).head(LEASE) is not None:
+        return run_folder(place) / name
+    with _while_fetching(copy.folder):
+        if not copy.take([name]):
+            (copy.folder / name).unlink(missing_ok=True)
+    return copy.folder / name
+
+
 def checkpoint_folder(given: str | Path) -> Path:
     """Return the folder of a store of checkpoints; of a URL, that of its cache here. Raises BadRequest."""
     return copy_of(given).folder if is_url(given) else Path(given).expanduser()

@@ -241,6 +241,19 @@ def test_an_empty_object_of_a_folder_is_no_file_of_a_run(
     assert [path.name for path in run_folder(url).glob("[!.]*")] == [STUDY]
 
 
+def test_of_a_study_file_in_a_store_nothing_else_is_fetched(
+    bucket: str, machine: Machine, tmp_path: Path
+) -> None:
+    store = ObjectStore(bucket)
+    store.put("small.yaml", write(tmp_path).read_bytes())
+    store.put("images/train/0/1.jpg", b"another one's")
+    place, words = copy_of(bucket).folder, ("--local", "--out", tmp_path / "x", "--dry-run")
+    assert "1 cells" in call("run", f"{bucket}/small.yaml", *words, code=0).stdout
+    assert [path.name for path in place.glob("[!.]*")] == ["small.yaml"]
+    store.delete(["small.yaml"])
+    assert f"study file '{bucket}/small.yaml' does not exist" in refused("run", f"{bucket}/small.yaml")
+
+
 def test_base_checkpoints_in_a_store_serve_two_studies(
     bucket: str, machine: Machine, tmp_path: Path, finished: Path
 ) -> None:
