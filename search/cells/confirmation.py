@@ -1,8 +1,8 @@
 """Confirmation: the most promising trials of a cell and the published default, trained on fresh class orders.
 
-It begins when the trials of the cell have ended. The tables alone hold its state: a run that has its row
-there is not trained again. So a search that is continued with more trials trains only what its new best
-trials lack.
+It begins when the trials of the cell have ended. Which trials were picked is in the cell's Optuna study, and
+the tables hold the rest: a run that has its row there is not trained again. So a search that is continued
+with more trials trains only what its newly picked trials lack.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ class BudgetPart(Part):
     )
     grace: Annotated[str, AfterValidator(lambda value: _readable(_grace, value))] = Field(
         default="25s",
-        description="time that running tasks have to end after SIGTERM or SIGUSR1, such as 5min",
+        description="time that running tasks have to end after SIGTERM, SIGUSR1 or budget.until, such as "
+        "5min",
     )
 
     @property
