@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,10 +139,12 @@ def read_progress(folder: Path, rows: Mapping[str, Mapping[str, Any]] | None = N
         )
     paused = read_steering(folder).paused
     states, picks = _read_states(folder, {cell.name for cell in found.cells})
-    ended = _confirmed(folder, rows)
+    rows = run_rows(folder, lambda damaged: None) if rows is None else rows
+    ended, failed = _confirmed(rows), _failed(rows)
     out = []
     for cell in found.cells:
-        trials, direction = states.get(cell.name, []), cell.direction or found.direction
+        trials = [_with_rows(trial, failed.get(cell.name, {})) for trial in states.get(cell.name, ())]
+        direction = cell.direction or found.direction
         counts = 0, 0
         if cell.confirm is not None:
             number = 0 if study.starts_from_paper and trials else OWN_DEFAULT
@@ -191,15 +193,28 @@ def _confirmation(
     return len(wanted) * orders, sum(min(count, orders) for count in done.values())
 
 
-def _confirmed(
-    folder: Path, rows: Mapping[str, Mapping[str, Any]] | None
-) -> dict[str, list[Mapping[str, Any]]]:
+def _confirmed(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     """Return the rows of the runs that confirmed a trial, by cell."""
     out: dict[str, list[Mapping[str, Any]]] = {}
-    for row in (run_rows(folder, lambda damaged: None) if rows is None else rows).values():
+    for row in rows.values():
         if row["purpose"] == CONFIRM:
             out.setdefault(row["cell"], []).append(row)
     return out
+
+
+def _failed(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[int, str]]:
+    """Return the trials of which a run of the search failed, with the digests of their values, by cell."""
+    out: dict[str, dict[int, str]] = {}
+    for row in rows.values():
+        if row["purpose"] == "search" and row["status"] == "failed":
+            out.setdefault(row["cell"], {})[row["trial"]] = row["trial_digest"]
+    return out
+
+
+def _with_rows(trial: TrialStatus, failed: Mapping[int, str]) -> TrialStatus:
+    """Return a trial as failed if it had completed, and a run that was added to it later failed."""
+    later = trial.status == "completed" and failed.get(trial.number) == trial.digest
+    return replace(trial, failed=True) if later else trial
 
 
 def _read_states(

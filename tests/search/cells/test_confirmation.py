@@ -212,6 +212,20 @@ def test_a_folder_with_more_trials_than_are_left_to_the_search_has_its_confirmat
     )
 
 
+def test_progress_counts_trials_as_failed_of_which_a_class_order_failed_later(
+    study: Any, tmp_path: Path
+) -> None:
+    def ending(spec: RunSpec) -> Ending:
+        return ("failed", None) if spec.trial % 2 and spec.purpose == "search" else ("completed", worth(spec))
+
+    run(study({"lwf": None}, trials=20, protocol=PROTOCOL), tmp_path).cells.close()
+    more = study({"lwf": None}, trials=20, protocol={**PROTOCOL, "orders": 2})
+    driver = run(more, tmp_path, ending=ending)
+    (live,), (read,) = driver.cells.progress(), read_progress(tmp_path)
+    assert live == read
+    assert read.failed
+
+
 def test_a_paused_cell_is_not_confirmed_and_says_so(study: Any, tmp_path: Path) -> None:
     from search.jobs import steering
 
