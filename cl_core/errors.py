@@ -33,7 +33,7 @@ class RunError(ClSearchError):
 class NonFiniteLoss(RunError):
     """A loss term, or a weight in the last step, became NaN or infinite; the message names it.
 
-    `seconds` are those of the training if an earlier process has spent them.
+    `seconds` are those of the training that an earlier process has spent.
     """
 
     def __init__(self, message: str, seconds: float = 0.0) -> None:

@@ -122,6 +122,11 @@ class EpochCheckpoints:
         self._due, self._due_at_end = self._epoch_began + every, 0.0
         self._load()
 
+    @property
+    def earlier_seconds(self) -> float:
+        """Seconds that an earlier process has spent on the phases which continue here; 0 where none did."""
+        return 0.0 if self._now is None else self._now[1].seconds
+
     def next_attempt(self) -> Attempted | None:
         """Begin the next attempt at the task; return it if it had ended before the checkpoint was saved."""
         self._attempt += 1

@@ -41,7 +41,8 @@ class TaskStart:
                 self._trained = self._learn(method, task)
             except NonFiniteLoss as error:
                 if saves is not None:
-                    spent = Trained((), 0, time.perf_counter() - started)
+                    error.seconds = saves.earlier_seconds
+                    spent = Trained((), 0, error.seconds + time.perf_counter() - started)
                     saves.attempt_ends(Attempted(spent, None, str(error)))
                 raise
             return self._trained

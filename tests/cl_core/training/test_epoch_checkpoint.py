@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cl_core.errors import RunError
+from cl_core.errors import NonFiniteLoss, RunError
 from cl_core.state import same_tensors
 from cl_core.training import epoch_checkpoint
 from cl_core.training.checkpoint_keys import epoch_checkpoint_key
@@ -99,6 +99,36 @@ def test_a_killed_run_continues_and_its_seconds_and_images_are_those_of_its_trai
     epochs = len({(p.phase, p.epoch) for p in result.phases})
     assert result.seconds == epochs
     assert result.images == straight.results[1].images
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_an_attempt_that_diverges_after_it_was_left_costs_the_seconds_of_all_its_epochs(
+    left: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, leave = [0.0], [False]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+
+    def watch(event: Any) -> None:
+        if event.kind == "epoch ends":
+            clock[0] += 1
+            second = event.phase.recipe.lr == 0.2
+            leave[0] = left and second and event.epoch == 1
+            if second and event.epoch == 2:
+                raise NonFiniteLoss("it became nan")
+
+    def begun() -> Training:
+        own = _saving(tmp_path, lambda: 0.0 if leave[0] else None)
+        return Training(settings, tiny.data(), None, own, watch=watch, proposer=Listed())
+
+    settings = tiny.configuration("lwf", until=2, adaptive={"attempts": 2})
+    training = begun()
+    training.next_task()
+    training.keep_resume_checkpoint()
+    if left:
+        with pytest.raises(TaskLeft):
+            training.next_task()
+        training = begun()
+    assert training.next_task().seconds == 4  # two attempts of two epochs
 
 
 def test_a_damaged_checkpoint_is_set_aside_and_the_task_trained_from_its_beginning(
