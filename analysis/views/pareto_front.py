@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.lake.amounts import size
+from analysis.lake.amounts import clock, size
 from analysis.lake.results import Results
 from analysis.report.answers import MOST_SCENARIOS, decimal
 from analysis.report.identity import REFERENCE_COLOURS, identities
@@ -96,10 +96,15 @@ def _over_methods(shown: Sequence[tuple[Cell, Front]], names: Mapping[str, str])
 
 def _values(point: Point, names: Mapping[str, str]) -> str:
     """The objectives of a point in words."""
-    said = [
-        size(point.values[name]) if name.endswith("_bytes") else decimal(point.values[name]) for name in names
-    ]
-    return " at ".join(said)
+    return " at ".join(amount(name, point.values[name]) for name in names)
+
+
+def amount(name: str, value: float) -> str:
+    """An objective in words: an accuracy of 0.523, or a cost with its unit."""
+    if name in METRICS:
+        return decimal(value)
+    units = {COST: size, "seconds": clock}
+    return units[name](value) if name in units else f"{value:,.0f} {name}"
 
 
 def _sentence(fronts: Sequence[Front], names: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from analysis.report.section import VIEWS
 from analysis.selection.front import half_width, on_front
 from analysis.statistics.counting_error import Counted
 from analysis.statistics.sample import Sample
+from analysis.views.pareto_front import amount
 from tests.analysis.hand_counts import class_rows
 from tests.analysis.planted_search import search
 
@@ -119,6 +120,12 @@ def test_kept_bytes_alone_are_shown_against_accuracy(tmp_path: Path) -> None:
     found = VIEWS["pareto_front"](open_results(folder))
     assert found.table["trial"].tolist() == [0, 1]  # trial 2 keeps more and is worse
     assert found.figure.layout.xaxis.title.text == "average incremental accuracy"
+
+
+def test_an_answer_gives_costs_with_their_units() -> None:
+    costs = {"kept_bytes": 12_800, "seconds": 90, "parameters": 464_024, "last_accuracy": 0.5}
+    said = [amount(name, float(value)) for name, value in costs.items()]
+    assert said == ["12.8 kB", "90 s", "464,024 parameters", "0.500"]
 
 
 def test_one_class_order_has_the_interval_of_its_counts() -> None:
