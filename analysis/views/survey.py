@@ -81,8 +81,8 @@ def survey(results: Results) -> Section:
         "claims across scenarios by last accuracy, since averages run over other numbers of classes. A "
         "verdict is about the data set it names: the survey's own recipe is not known. The figure shows "
         "average incremental accuracy; a ring is a method without distillation, or a loss under the second "
-        "softmax; the dotted line is joint training. The tables follow a description of the survey's. A dash "
-        "stands where the lake has no completed run; differences are paired by class order.",
+        "softmax; the dotted line is joint training. The layout of the tables follows a description of the "
+        "survey. A dash stands where the lake has no completed run; differences are paired by class order.",
         *warnings,
     ]
     missing = [
