@@ -92,3 +92,25 @@ def test_nothing_is_said_where_right_answers_are_not_known_or_do_not_add_up_to_t
 def test_nothing_is_said_where_two_runs_were_measured_on_other_numbers_of_rows() -> None:
     lake = Answers(answers={"x": [{"a": "10"}], "y": [{"a": "101"}]})
     assert row_covariance(RightAnswers(lake, "val"), ["x", "y"], METRIC) is None
+
+
+def test_cells_read_together_have_what_each_has_when_it_is_read_alone() -> None:
+    """Cells with other numbers of rows, one that lacks a run, and one that was not announced."""
+    lake = Answers(
+        answers={
+            "x": [{"a": "10"}, {"b": "011", "a": "11"}],
+            "y": [{"b": "101"}, {"a": "01", "b": "001"}],
+            "z": [{"a": "1000110010"}, {"c": "10", "a": "1000110011"}],
+            "w": [{"c": "01"}, {"c": "11", "a": "0110110010"}],
+            "alone": [{"a": "100"}],
+        }
+    )
+    groups = [["x", "y"], ["gone", "x"], ["z", "w"]]
+    together = RightAnswers(lake, "val", groups)
+    for runs in (*groups, ["alone"], ["w", "z"]):
+        found = row_covariance(together, runs, METRIC)
+        alone = row_covariance(RightAnswers(lake, "val"), runs, METRIC)
+        if "gone" in runs:
+            assert found is alone is None
+        else:
+            np.testing.assert_allclose(found, alone, rtol=1e-12)
