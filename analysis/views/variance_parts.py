@@ -81,7 +81,7 @@ def variance_parts(results: Results) -> Section:
     table = table.drop(columns=[c for c in table.columns if table[c].isna().all()])
     text = (
         f"Of {name}, on {rows_selected_on(results)}. The trial's part is what tuning can gain, the class "
-        "order's what a single order would add by luck. Confirming runs are of the best trials alone, so "
+        "order's what a single order would add by luck. Confirming runs are of few good trials alone, so "
         "their trials differ less than those of a search."
     )
     if min(one.orders for _, one in found) < _ENOUGH:

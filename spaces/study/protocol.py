@@ -132,8 +132,8 @@ class ProtocolPart(Part):
     )
     confirm: Confirm = Field(
         default=AUTO,
-        description="train the best trials and the published default on fresh class orders before the "
-        "selection; its runs count as part of search.trials; auto: by the budget; none: off",
+        description="train the most promising trials and the published default on fresh class orders "
+        "before the selection; its runs count as part of search.trials; auto: by the budget; none: off",
     )
     keep_default: float = Field(
         default=0.7,
