@@ -41,6 +41,7 @@ class Answers(Results):
                     bits = pack_rows(np.array([answer == "1" for answer in right]))
                     rows.append((run, "val", task, True, name, len(right), bits))
                     rows.append((run, "test", task, True, name, len(right), None))
+        rows = rows if ordered else [*rows[::3], *rows[1::3], *rows[2::3]]
         names = ["run", "split", "after_task", "primary", "class_name", "n", "correct_rows"]
         return pa.Table.from_pandas(pd.DataFrame(rows, columns=names))
 
