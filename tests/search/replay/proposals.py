@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.logging import ERROR, set_verbosity
 from optuna.samplers import TPESampler
 from optuna.study import Study, create_study
 from optuna.trial import TrialState, create_trial
@@ -28,6 +29,7 @@ def proposals(cell: Recorded, rng: np.random.Generator, value: Callable[[int, in
     space: dict[str, BaseDistribution] = {
         str(axis): IntDistribution(0, len(values) - 1) for axis, (values, _) in enumerate(levels)
     }
+    set_verbosity(ERROR)
     study = create_study(direction="maximize")
     others = rng.permutation(np.delete(np.arange(len(places)), cell.default))
     taken = np.zeros(len(places), dtype=bool)
