@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 import random
 import tempfile
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +93,8 @@ def _resume(method: str, hp: dict[str, Value], done: int, store: CheckpointStore
 
 
 def a_run_left_inside_its_tasks_equals_the_straight_one(method: str) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    said = redirect_stderr(io.StringIO())  # a line for each continued task
+    with tempfile.TemporaryDirectory() as folder, said:
         run, left = small.train_in_pieces(small.configuration(method), CheckpointStore(Path(folder)))
         assert left >= 6, "it is left at the end of each epoch"
         assert run.traces == small.run(method).traces, "a task that continues inside differs"

@@ -85,7 +85,7 @@ def test_recipe_columns_are_judged_apart_and_references_without_one_serve_both(t
     assert reference_warnings(roles) == []
 
 
-def test_the_variant_of_a_loss_is_shown_but_not_meant(tmp_path):
+def test_the_variant_of_a_loss_is_not_meant(tmp_path):
     folder = tmp_path / "run"
     strong = Planted("kl-strong", "distill", 0.9, hp={"loss": "kl", "kd_weight": 4.0})
     heads = Planted("kl-heads", "distill", 0.8, hp={"loss": "kl", "train_old_head": True})
@@ -93,5 +93,5 @@ def test_the_variant_of_a_loss_is_shown_but_not_meant(tmp_path):
     roles = Roles(results)
     for place in roles.places:
         assert roles.find(place, ("loss", "kl", "new_only")).cell.label == "kl"
-    (shown,) = (t for t in VIEWS["survey"](results).tables if t.title == "Distillation losses alone")
-    assert {"kl", "kl-strong", "kl-heads", "finetune", "joint"} <= set(shown.frame["", "label"])
+    (shown,) = (t for t in VIEWS["survey"](results).tables if t.title.endswith("Distillation losses alone"))
+    assert list(shown.frame["", "loss"]).count("kl") == 1
