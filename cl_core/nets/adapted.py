@@ -6,7 +6,6 @@ After PGMA's official code (Hu et al., ICLR 2019), for any backbone.
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 from collections.abc import Sequence
 from typing import cast
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cl_core.nets.image_gan import ImageGenerator
+from cl_core.nets.image_gan import ImageGenerator, halving_convs
 from cl_core.nets.network import LinearHead, Network, Shape
 from cl_core.rng import global_stream, stream
 from cl_core.task import Out
@@ -26,13 +25,7 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, shape: Shape, latent: int, width: int) -> None:
         super().__init__()
-        channels, *side = shape
-        halvings = max(1, math.ceil(math.log2(max(side) / 4)))
-        widths = [channels, *(width * 2**k for k in range(halvings))]
-        last = widths[-1] * math.prod(math.ceil(n / 2**halvings) for n in side)
-        self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 5, stride=2, padding=2) for a, b in itertools.pairwise(widths)
-        )
+        self.convs, last = halving_convs(shape, width)
         self.last = nn.Linear(last, latent)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -82,18 +82,25 @@ class ImageGenerator(nn.Module):
         return images
 
 
+def halving_convs(shape: Shape, width: int) -> tuple[nn.ModuleList, int]:
+    """Return 5x5 convolutions that halve the side of images [C, H, W] to 4 at most, and the number of values.
+
+    The first has `width` channels, each further one twice as many.
+    """
+    channels, *side = shape
+    halvings = max(1, math.ceil(math.log2(max(side) / 4)))
+    widths = [channels, *(width * 2**k for k in range(halvings))]
+    last = widths[-1] * math.prod(math.ceil(n / 2**halvings) for n in side)
+    convs = (nn.Conv2d(a, b, 5, stride=2, padding=2) for a, b in itertools.pairwise(widths))
+    return nn.ModuleList(convs), last
+
+
 class ImageCritic(nn.Module):
     """5x5 convolutions that halve the side to 4 at most, then a score and logits of the classes."""
 
     def __init__(self, shape: Shape, classes: int, width: int) -> None:
         super().__init__()
-        channels, *side = shape
-        halvings = max(1, math.ceil(math.log2(max(side) / 4)))
-        widths = [channels, *(width * 2**k for k in range(halvings))]
-        last = widths[-1] * math.prod(math.ceil(n / 2**halvings) for n in side)
-        self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 5, stride=2, padding=2) for a, b in itertools.pairwise(widths)
-        )
+        self.convs, last = halving_convs(shape, width)
         self.score = nn.Linear(last, 1)
         self.logits = nn.Linear(last, classes)
 

@@ -47,7 +47,7 @@ class Store:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a command needs in its environment to use the server."""
+        """The environment with which a command uses the server."""
         return {**CREDENTIALS, "AWS_ENDPOINT_URL": self.endpoint}
 
     @contextlib.contextmanager
