@@ -10,6 +10,9 @@ from torch import Tensor
 
 from cl_core.rng import Streams
 
+ONE_CLASS = -100
+"""The label of a mixture within one class, which F.cross_entropy passes over."""
+
 
 def pairs(k: int) -> int:
     """Return the number of unordered pairs of k classes."""
@@ -48,12 +51,24 @@ def draw_mix(n: int, times: int, beta: float, clip: float, g: Streams) -> Mix:
     return Mix(torch.arange(n).repeat(times), torch.cat(partners), share)
 
 
-def class_mix(x: Tensor, y: Tensor, mix: Mix, start: int, k: int) -> tuple[Tensor, Tensor]:
-    """Return the mixed images [M', C, H, W] and the pair numbers [M'] for the k classes from `start` on.
+def mixtures(drawn: int, k: int) -> int:
+    """Return how many of the drawn pairs of images enter a batch of k classes.
 
-    x [B, C, H, W], y [B]. Images of one class are not mixed with each other, so M' <= M depends on y.
+    As many are of two classes where the images of each class are equally many. The number does not depend on
+    the labels, so batches of one size have one shape.
+    """
+    return drawn * (k - 1) // k
+
+
+def class_mix(x: Tensor, y: Tensor, mix: Mix, start: int, k: int) -> tuple[Tensor, Tensor]:
+    """Return mixed images [M', C, H, W] and their labels [M'], M' = mixtures(M, k).
+
+    x [B, C, H, W] and y [B] are of the k classes from `start` on. Pairs have the labels after those of the
+    classes. Images of one class are no pair: pairs of two classes come first, in the order in which they were
+    drawn. Where there are fewer than M', the rest are labelled ONE_CLASS.
     """
     a, b, share = (t.to(x.device, non_blocking=True) for t in (mix.first, mix.second, mix.share))
-    different = (y[a] != y[b]).nonzero()[:, 0]
-    a, b, share = a[different], b[different], share[different, None, None, None]
-    return share * x[a] + (1.0 - share) * x[b], pair_index(y[a] - start, y[b] - start, k)
+    taken = (y[a] == y[b]).byte().argsort(stable=True)[: mixtures(len(a), k)]
+    a, b, share = a[taken], b[taken], share[taken, None, None, None]
+    pair = start + k + pair_index(y[a] - start, y[b] - start, k)
+    return share * x[a] + (1.0 - share) * x[b], torch.where(y[a] == y[b], ONE_CLASS, pair)

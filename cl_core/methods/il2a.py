@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from cl_core.blocks import fields
 from cl_core.blocks.classifiers import Reading, probability
-from cl_core.blocks.classmix import class_mix, draw_mix, pairs
+from cl_core.blocks.classmix import ONE_CLASS, class_mix, draw_mix, pairs
 from cl_core.blocks.isda import covariance, semantic_logits
 from cl_core.blocks.losses import feature_distance
 from cl_core.blocks.prototypes import (
@@ -36,11 +36,13 @@ _MIXES = {"classaug_times": (1, 2, 3, 4)}
 class IL2A(Method):
     """Mixtures of two new classes are further classes; old classes are replayed as mean and covariance.
 
-    The head rows of the pairs last for one task, and pairs never answer. L_sem draws as many old classes as
-    a batch has images, and trains the head alone. Tau divides after the variance is added, as in the official
-    code, so L_sem is no upper bound of the expected cross-entropy. The official student forwards twice per
-    step from the second task on, here once. Its covariances are mixed up from the third task on, and its
-    prototypes lack the last incomplete batch; here neither.
+    The head rows of the pairs last for one task, and pairs never answer. Batches of one size have equally
+    many mixtures, whatever their labels. Where too few are of two classes, mixtures of one class fill the
+    batch: no loss counts them, but BatchNorm sees them. L_sem draws as many old classes as a batch has
+    images, and trains the head alone. Tau divides after the variance is added, as in the official code, so
+    L_sem is no upper bound of the expected cross-entropy. The official student forwards twice per step from
+    the second task on, here once. Its covariances are mixed up from the third task on, and its prototypes
+    lack the last incomplete batch; here neither.
     """
 
     name, title = "il2a", "IL2A"
@@ -109,9 +111,9 @@ class IL2A(Method):
         x, y, drawn, rows = b.x, b.y, dict(b.drawn), b.rows
         if s.local:
             mix = draw_mix(len(y), self.hp.classaug_times, self.hp.classaug_beta, self.hp.classaug_clip, g)
-            mixed, pair = class_mix(x, y, mix, task.old, task.new)
-            x, y = torch.cat([x, mixed]), torch.cat([y, task.seen + pair])
-            rows = torch.cat([rows, rows.new_full((len(pair),), -1)])
+            mixed, labels = class_mix(x, y, mix, task.old, task.new)
+            x, y = torch.cat([x, mixed]), torch.cat([y, labels])
+            rows = torch.cat([rows, rows.new_full((len(labels),), -1)])
         if task.index:
             count = prototypes_a_step(task, self.hp.proto_ratio)
             drawn["class"] = draw_old_classes(task, count, g).to(x.device, non_blocking=True)
@@ -122,11 +124,13 @@ class IL2A(Method):
         f, z, _ = s.net(b.x)  # [N, D], [N, n] of real and mixed images
         if s.local:
             z = torch.cat([z, F.linear(f, s.local["pair_weight"], s.local["pair_bias"]).float()], dim=1)
-        terms = {"ce": Term(F.cross_entropy(z / tau, b.y))}
+        terms = {"ce": Term(F.cross_entropy(z / tau, b.y, ignore_index=ONE_CLASS))}
         if s.teacher is None:
             return terms
         if self.hp.distill:
-            terms["feature_kd"] = Term(feature_distance(f, s.teacher(b.x).features), self.hp.kd_weight)
+            counts = (b.y != ONE_CLASS)[:, None]
+            distance = feature_distance(f * counts, s.teacher(b.x).features * counts)
+            terms["feature_kd"] = Term(distance, self.hp.kd_weight)
         c = b.drawn["class"]  # [P]
         mu, sigma = s.kept["prototypes"][c], s.kept["covariances"][c]
         w, bias = (rows[: task.seen] for rows in s.head.rows())

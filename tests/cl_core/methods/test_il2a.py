@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from itertools import combinations
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cl_core.blocks.classmix import Mix, class_mix, draw_mix, pair_index, pairs
+from cl_core.blocks.classmix import ONE_CLASS, Mix, class_mix, draw_mix, mixtures, pair_index, pairs
+from cl_core.method import Phase
 from cl_core.rng import Streams
-from cl_core.task import Batch
+from cl_core.state import State
+from cl_core.task import Batch, Task, Term
 from cl_core.training.trainer import Training
 from tests import tiny
 from tests.cl_core.methods.il2a_inputs import (
@@ -37,23 +40,33 @@ def test_pairs_are_numbered_by_a_symmetric_bijection(k: int) -> None:
         assert torch.equal(pair_index(a, b, k), pair_index(b, a, k))
 
 
-def test_images_of_one_class_are_never_mixed_with_each_other() -> None:
+def test_mixtures_of_two_classes_come_first_in_a_batch_of_fixed_size() -> None:
     b = given_images([3, 4, 3, 5, 3, 4, 3, 3])
     mix = draw_mix(8, 4, 20.0, 0.1, STREAMS)
     different = b.y[mix.first] != b.y[mix.second]
-    x, pair = class_mix(b.x, b.y, mix, 3, 3)
-    assert 0 < len(x) == len(pair) == int(different.sum()) < 32
+    x, labels = class_mix(b.x, b.y, mix, 3, 3)
+    assert 0 < int(different.sum()) < len(x) == len(labels) == 21  # 32 x 2/3
+    count = int(different.sum())
     wanted = pair_index(b.y[mix.first[different]] - 3, b.y[mix.second[different]] - 3, 3)
-    assert torch.equal(pair, wanted)
+    assert torch.equal(labels[:count], 6 + wanted)
+    assert (labels[count:] == ONE_CLASS).all()
+
+
+def test_pairs_of_two_classes_beyond_the_size_are_left_out() -> None:
+    b = given_images([0, 1])
+    mix = Mix(torch.tensor([0, 1, 0, 1]), torch.tensor([1, 0, 1, 0]), torch.full((4,), 0.5))
+    x, labels = class_mix(b.x, b.y, mix, 0, 2)
+    assert labels.tolist() == [2, 2]
+    assert len(x) == mixtures(4, 2) == 2
 
 
 def test_a_mixture_is_its_share_of_both_images() -> None:
     b = given_images([0, 2, 1])
-    mix = Mix(torch.tensor([0, 1, 2]), torch.tensor([1, 2, 2]), torch.tensor([0.25, 0.5, 0.5]))
-    x, pair = class_mix(b.x, b.y, mix, 0, 3)
+    mix = Mix(torch.tensor([2, 0, 1]), torch.tensor([2, 1, 2]), torch.tensor([0.5, 0.25, 0.5]))
+    x, labels = class_mix(b.x, b.y, mix, 0, 3)
     assert x[:, 0, 0, 0].tolist() == [0.75, 1.5]  # of the constants 0, 1 and 1, 2
     assert x.shape == (2, 3, 8, 8)
-    assert pair.tolist() == [1, 2]  # {0, 2} and {1, 2} of (01, 02, 12)
+    assert labels.tolist() == [4, 5]  # {0, 2} and {1, 2} of (01, 02, 12)
 
 
 def test_shares_are_clipped_beta_draws_one_for_each_mixture() -> None:
@@ -88,9 +101,9 @@ def _augmented(labels: list[int], *sizes: int, local: bool = True, **hp: Any) ->
 def test_outputs_are_ordered_old_then_new_then_pairs() -> None:
     b = _augmented([3, 4, 5, 3], 3, 3)
     assert b.y[:4].tolist() == [3, 4, 5, 3]
-    assert len(b.y) == len(b.x) > 4
-    assert b.y[4:].min() >= 6
-    assert b.y[4:].max() < 6 + 3
+    assert len(b.y) == len(b.x) == 4 + mixtures(16, 3)
+    pair = b.y[4:][b.y[4:] != ONE_CLASS]
+    assert 6 <= pair.min() <= pair.max() < 6 + 3
     assert torch.equal(b.x[:4], given_images([0] * 4).x)
     f = tiny.normal(0, len(b.y), 2)
     s = given_state(f, None, 3, 3)
@@ -101,12 +114,35 @@ def test_outputs_are_ordered_old_then_new_then_pairs() -> None:
     assert ce.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_a_batch_of_one_class_has_no_mixture_and_a_finite_loss() -> None:
+def test_mixtures_of_one_class_count_in_no_term() -> None:
     b = _augmented([1, 1, 1], 3)
-    assert torch.equal(b.y, torch.tensor([1, 1, 1]))
-    assert b.x.shape == (3, 3, 8, 8)
-    ce = IL2A({}).loss(given_state(tiny.normal(0, 3, 2), None, 0, 3), b, tiny.task(3))["ce"].value
-    assert ce.isfinite()
+    assert b.y.tolist() == [1, 1, 1, *[ONE_CLASS] * 8]
+    f = tiny.normal(0, 11, 2)
+    ce = IL2A({}).loss(given_state(f, None, 0, 3), b, tiny.task(3))["ce"].value
+    alone = given_state(f[:3], None, 0, 3)
+    assert torch.equal(ce, given_terms(alone, [1, 1, 1], [], 3)["ce"].value)
+    f_old = tiny.normal(1, 11, 2)
+    terms = given_terms(given_state(f, f_old, 3, 3), [4, 4, 4, *[ONE_CLASS] * 8], [0], 3, 3)
+    distance = (f - f_old)[:3].square().sum().sqrt()
+    assert terms["feature_kd"].value.item() == pytest.approx(distance.item(), rel=1e-6)
+
+
+def test_batches_with_equally_many_images_have_one_shape() -> None:
+    training = Training(tiny.configuration("il2a", recipe={"epochs": 6}), tiny.data())
+    shapes: dict[tuple[int, int], set[int]] = {}  # of a task and its real images
+
+    def noting(phase: Phase) -> Phase:
+        def loss(s: State, b: Batch, task: Task) -> dict[str, Term]:
+            shapes.setdefault((task.index, int((b.rows >= 0).sum())), set()).add(len(b.x))
+            return phase.loss(s, b, task)
+
+        return dataclasses.replace(phase, loss=loss)
+
+    training.learner = dataclasses.replace(training.learner, adapt=noting)
+    while not training.finished:
+        training.next_task()
+    assert len(shapes) == 6  # a full batch and the last one, in three tasks
+    assert all(len(found) == 1 for found in shapes.values())
 
 
 def test_old_classes_are_drawn_for_a_whole_batch_also_on_a_short_one() -> None:
