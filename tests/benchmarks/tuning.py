@@ -162,19 +162,45 @@ def truth(name: str, orders: tuple[int, ...]) -> Floats:
 
 def today(cell: Recorded, budget: int, seed: int) -> tuple[int, Index]:
     """Search on one class order, and select the best seen."""
-    order, trials, more = _on_one_order(cell.cell, seed)
-    trials += islice(more, max(0, budget - len(trials)))
+    order, proposed = _on_one_order(cell.cell, seed)
     seen = cell.validation[:, order].mean(axis=1)
-    return max(trials[:budget], key=lambda trial: float(seen[trial])), np.array([order])
+    # A budget for every recorded trial needs no proposals, which take most of the time.
+    trials = proposed.first(budget) if budget < len(seen) else range(len(seen))
+    return max(trials, key=lambda trial: float(seen[trial])), np.array([order])
+
+
+class _Proposed:
+    """Trials that a search proposes, kept for searches of larger budgets that begin alike."""
+
+    def __init__(self, proposals: Iterator[int]) -> None:
+        self._more, self._known = proposals, list[int]()
+
+    def first(self, count: int) -> list[int]:
+        """Return the first `count` trials; of fewer recorded ones, all."""
+        self._known += islice(self._more, max(0, count - len(self._known)))
+        return self._known[:count]
 
 
 @cache
-def _on_one_order(name: str, seed: int) -> tuple[int, list[int], Iterator[int]]:
-    """Return a class order, the trials so far of the search on it, and its further ones."""
+def _on_one_order(name: str, seed: int) -> tuple[int, _Proposed]:
+    """Return a class order, and the trials of the search on it."""
     cell, rng = recorded()[name], np.random.default_rng(seed)
     order = int(rng.integers(cell.test.shape[1]))
     seen = cell.validation[:, order].mean(axis=1)
-    return order, [], proposals(cell, rng, lambda place, trial: float(seen[trial]))
+    return order, _Proposed(proposals(cell, rng, lambda place, trial: float(seen[trial])))
+
+
+@cache
+def _in_turns(name: str, seed: int, turns: int) -> tuple[Index, Floats, _Proposed]:
+    """Return the class orders in random order, what trials [N] show on the first `turns`, and the trials.
+
+    What is shown is without the effects of the class orders, which the default tells.
+    """
+    cell, rng = recorded()[name], np.random.default_rng(seed)
+    orders = rng.permutation(cell.test.shape[1])
+    means = cell.validation[:, orders[:turns]].mean(axis=2)
+    known = means - means[cell.default] + means[cell.default, 0]
+    return orders, known, _Proposed(proposals(cell, rng, lambda place, at: float(known[at, place % turns])))
 
 
 def ours(cell: Recorded, budget: int, seed: int) -> tuple[int, Index]:
@@ -222,12 +248,8 @@ def _searched(cell: Recorded, budget: int, seed: int, turns: int, confirm: Confi
     count = int(budget - (turns - 1) * (1 + cell.base) - (top + 1) * fresh - fresh * cell.base)
     if count < top + 1:
         return None
-    rng = np.random.default_rng(seed)
-    orders = rng.permutation(cell.test.shape[1])
-    means = cell.validation[:, orders[:turns]].mean(axis=2)
-    known = means - means[cell.default] + means[cell.default, 0]  # without the effects of the class orders
-    proposed = proposals(cell, rng, lambda place, trial: float(known[trial, place % turns]))
-    trials = np.fromiter(islice(proposed, count), dtype=np.int64)
+    orders, known, proposed = _in_turns(cell.cell, seed, turns)
+    trials = np.array(proposed.first(count), dtype=np.int64)
     trial = np.array([*np.zeros(turns, dtype=int), *range(1, count)])  # the default first, on each
     order = np.array([*range(turns), *(np.arange(1, count) % turns)])
     promise = posterior(trial, order, known[trials[trial], order], points=cell.points[trials]).difference

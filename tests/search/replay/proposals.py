@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.logging import ERROR, set_verbosity
-from optuna.samplers import TPESampler
+from optuna.samplers import RandomSampler, TPESampler
 from optuna.study import Study, create_study
 from optuna.trial import TrialState, create_trial
 
@@ -30,7 +30,7 @@ def proposals(cell: Recorded, rng: np.random.Generator, value: Callable[[int, in
         str(axis): IntDistribution(0, len(values) - 1) for axis, (values, _) in enumerate(levels)
     }
     set_verbosity(ERROR)
-    study = create_study(direction="maximize")
+    study = create_study(direction="maximize", sampler=RandomSampler())
     others = rng.permutation(np.delete(np.arange(len(places)), cell.default))
     taken = np.zeros(len(places), dtype=bool)
     for place in range(len(places)):
@@ -47,8 +47,12 @@ def proposals(cell: Recorded, rng: np.random.Generator, value: Callable[[int, in
 
 
 def _asked(study: Study, space: dict[str, BaseDistribution], seed: int) -> NDArray[np.int64]:
-    """Return the levels [D] that a fresh sampler proposes; the trial that asks ends as failed."""
-    study.sampler = TPESampler(seed=seed, **ARGS.model_dump())
-    trial = study.ask(space)
-    study.tell(trial, state=TrialState.FAIL)
-    return np.array([trial.params[name] for name in space])
+    """Return the levels [D] that a fresh TPE proposes; the trial that asks ends as failed.
+
+    TPE is given the space: finding it in the trials would take a third of the time.
+    """
+    number = study.ask().number
+    asking = study.get_trials(deepcopy=False)[number]
+    levels = TPESampler(seed=seed, **ARGS.model_dump()).sample_relative(study, asking, space)
+    study.tell(number, state=TrialState.FAIL)
+    return np.array([levels[name] for name in space])
