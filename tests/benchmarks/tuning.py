@@ -40,9 +40,7 @@ from analysis.selection.posterior import (
     NOISE,
     SMOOTH_AMPLITUDES,
     TRIAL_AMPLITUDE,
-    Amplitudes,
     Posterior,
-    given,
     matern,
     posterior,
 )
@@ -134,30 +132,34 @@ def reachable_gain(cell: Recorded) -> float:
 
 @cache
 def truth(name: str, orders: tuple[int, ...]) -> Floats:
-    """Return the gain [N] of every trial over the default on the test rows of some class orders, smoothed."""
+    """Return the gain [N] of every trial over the default on the test rows of some class orders, smoothed.
+
+    The fits are those of `analysis.selection.posterior.given` without effects of class orders. In the
+    eigenvectors of f's covariance, the covariance of the values is diagonal.
+    """
     cell = recorded()[name]
     means = cell.test[:, list(orders)].mean(axis=(1, 2))
-    count, one = len(means), np.zeros(len(means), dtype=np.int64)
     scale = float(means.var())
-    noises = [share**2 * scale for share in NOISE]
-    apart = np.sqrt(((cell.points[:, None] - cell.points[None]) ** 2).sum(axis=2))
-    fits = [
-        given(
-            np.arange(count),
-            one,
-            means - means.mean(),
-            np.zeros((count, count)),
-            noise,
-            Amplitudes(
-                scale * (smooth**2 * matern(apart / length) + TRIAL_AMPLITUDE**2 * np.eye(count)),
-                np.zeros((count, count)),
-            ),
-            cell.default,
-        )
-        for length, smooth, noise in product(LENGTH_SCALES, SMOOTH_AMPLITUDES, noises)
-    ]
-    best: Floats = max(fits, key=lambda fit: fit[0])[1]
-    return best
+    means = means - means.mean()
+    best, found = -np.inf, np.zeros(len(means))
+    for (variances, vectors), smooth, noise in product(_axes(name), SMOOTH_AMPLITUDES, NOISE):
+        trials = scale * (smooth**2 * variances + TRIAL_AMPLITUDE**2)
+        whole = trials + scale * noise**2
+        one, value = vectors.sum(axis=0), means @ vectors
+        weight = (one**2 / whole).sum()
+        rest = value - one * (one * value / whole).sum() / weight
+        likelihood = -0.5 * (np.log(whole).sum() + np.log(weight) + (rest**2 / whole).sum())
+        if likelihood > best:
+            best, found = likelihood, vectors @ (trials * rest / whole)
+    return found - found[cell.default]
+
+
+@cache
+def _axes(name: str) -> list[tuple[Floats, Floats]]:
+    """Return eigenvalues [N] and eigenvectors [N, N] of the covariance of f, for each length scale."""
+    points = recorded()[name].points
+    apart = np.sqrt(((points[:, None] - points[None]) ** 2).sum(axis=2))
+    return [tuple(np.linalg.eigh(matern(apart / length))) for length in LENGTH_SCALES]
 
 
 def today(cell: Recorded, budget: int, seed: int) -> tuple[int, Index]:
