@@ -49,6 +49,8 @@ class CellStudy:
         self.study, self.cell = study, cell
         self.trials: dict[int, Trial] = {}
         self._proposed = 0  # of trials, at least
+        self._in_rows: dict[int, Values | None] = {}  # trials still to begin, by number
+        self.budget = cell.budget
         self._storage, self._prefix = storage, prefix
         search, protocol = study.study.search, study.study.protocol
         self._worst = protocol.aggregate == "worst"
@@ -152,9 +154,18 @@ class CellStudy:
         self.trials[number] = trial = self._ask(number, values, {})
         return trial
 
-    def new_trial(self, known: Values | None = None) -> Trial:
-        """Begin the next trial, with values that are `known` or planned, else with the sampler's."""
+    def expect(self, known: Mapping[int, Values | None]) -> None:
+        """Begin trials that have rows with their `known` values, in their turn.
+
+        There may be more of them than the budget has, which a later confirmation lowers.
+        """
+        self._in_rows = dict(known)
+        self.budget = max(self.cell.budget, max(known, default=-1) + 1)
+
+    def new_trial(self) -> Trial:
+        """Begin the next trial, with values that are expected or planned, else with the sampler's."""
         number = self.proposed
+        known = self._in_rows.pop(number, None)
         values = known or planned(self.study.study.search, self.cell, number, self._turns)
         self.trials[number] = trial = self._ask(number, values, {})
         return trial

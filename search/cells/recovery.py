@@ -76,12 +76,29 @@ class Recovery:
             trial.lost = {i for i, spec in enumerate(trial.specs[: last + 1]) if spec.run not in self.rows}
         self.recall(cell, trial)
 
-    def recreate(self, cell: CellStudy) -> None:
-        """Begin the trials again that have rows in the tables and are unknown to the studies."""
-        known = trials_in_rows(self.study, cell.cell, self.rows.values(), first=cell.proposed)
+    def recreate(self, cell: CellStudy) -> list[str]:
+        """Begin the trials again that have rows in the tables and are unknown to the studies.
+
+        They begin in their order, those after an unfinished one in their turn. So a trial that is trained
+        again is proposed, and compared, by what the trials before it show, as it was at first. Return a line
+        for each trial of which nothing is left.
+        """
+        first = cell.proposed
         most = max(cell.cell.budget, self.study.study.search.trials)  # a later confirmation lowers the budget
-        for number in range(cell.proposed, min(max(known, default=-1) + 1, most)):
-            self.recall(cell, cell.new_trial(known.get(number)))
+        rows = trials_in_rows(self.study, cell.cell, self.rows.values(), first)
+        known = {number: values for number, values in rows.items() if number < most}
+        cell.expect(known)
+        whole = not any(trial.unfinished for trial in cell.trials.values())
+        while whole and cell.proposed in known:
+            trial = cell.new_trial()
+            self.recall(cell, trial)
+            whole = not trial.unfinished
+        return [
+            f"{cell.cell.name}/{number} is neither in the tables nor in Optuna's studies: its values are "
+            "proposed again, and it is trained again"
+            for number in range(first, max(known, default=-1))
+            if number not in known
+        ]
 
     def recall(self, cell: CellStudy, trial: Trial) -> None:
         """Take the runs of a trial that have ended according to the tables."""
@@ -96,7 +113,8 @@ class Recovery:
             if status == "failed" and (self.retry_failed or (row["ended"] or 0.0) < begun):
                 continue  # the failure that is being retried
             values = [row[name] for name in self.study.objectives]
-            tasks, known = int(row["tasks_done"] or 0), row[INCREMENTS]
+            continued = any(later.run in self.rows for later in trial.specs[run + 1 :])
+            tasks, known = int(row["tasks_done"] or 0), None if continued else row[INCREMENTS]
             self.catch_up(cell, trial, run, tasks, status)
             answer = Answer(spec.run, tasks - 1, cell.cell.tasks, values, status, row["error"], known)
             cell.end_run(trial, run, answer)

@@ -81,7 +81,7 @@ class SearchQueue:
                 for name, cell in self.cells.items():
                     cell.learn(source, found.get(name, ()))
             for cell in self.cells.values():
-                self._recovery.recreate(cell)
+                self.notes += self._recovery.recreate(cell)
             trials = [trial for cell in self.cells.values() for trial in cell.trials.values()]
             self._unfinished = [trial for trial in trials if trial.unfinished]
         except BaseException:
@@ -159,7 +159,7 @@ class SearchQueue:
         names = [
             n
             for n, c in self.cells.items()
-            if n in begun or c.proposed < c.cell.budget or c.reusable or self._confirmation(n)
+            if n in begun or c.proposed < c.budget or c.reusable or self._confirmation(n)
         ]
         if not names:
             return None
@@ -235,7 +235,7 @@ class SearchQueue:
 
     def _may_grow(self, name: str) -> bool:
         cell = self.cells[name]
-        return cell.proposed < cell.cell.budget and not self._paused(name)
+        return cell.proposed < cell.budget and not self._paused(name)
 
     def _may_reuse(self, name: str) -> bool:
         return not self._paused(name) and self.cells[name].reusable is not None
@@ -283,7 +283,7 @@ class SearchQueue:
         cell = self.cells[name]
         if name not in self._confirmations:
             begun = any(trial.cell == name for trial in self._unfinished)
-            if cell.cell.confirm is None or begun or cell.proposed < cell.cell.budget or cell.reusable:
+            if cell.cell.confirm is None or begun or cell.proposed < cell.budget or cell.reusable:
                 return None
             recovery = self._recovery
             self._confirmations[name] = RunList(confirmation_runs(cell), recovery.rows, recovery.retry_failed)

@@ -25,8 +25,6 @@ def damage(files: Callable[[Path], Iterator[Path]]) -> Callable[[Scene], None]:
             scene.notes.append("no file yet")
             return
         path = scene.random.choice(found)
-        if scene.spared(str(path.relative_to(scene.sweep.place))):
-            return
         how = scene.random.choice([_flip, _flip, _cut, _empty, _remove])
         with contextlib.suppress(FileNotFoundError):  # the command has moved it meanwhile
             scene.damaged[path] = path.read_bytes()
@@ -43,8 +41,6 @@ def torn_journal(scene: Scene) -> None:
     path = scene.sweep.folder / JOURNAL
     if not path.exists():
         scene.notes.append("no file yet")
-        return
-    if scene.spared(JOURNAL):
         return
     content = path.read_bytes()
     if scene.random.random() < 0.3:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from analysis.lake.run_folder import JOURNAL
 from tests.faults.disk import Disk
 from tests.faults.nodes import Nodes
 from tests.faults.processes import send
@@ -29,7 +28,6 @@ class Scene:
     ends: list[Ended] = field(default_factory=list)
     damaged: dict[Path, bytes] = field(default_factory=dict)  # contents of damaged files before
     losses: list[str] = field(default_factory=list)  # that a fault has seen
-    hurt: tuple[int, set[bool]] = (0, set())  # a command, and what of rows and studies was damaged in it
 
     @property
     def store(self) -> Store:
@@ -41,23 +39,6 @@ class Scene:
         """Wait for the end of the command."""
         self.ends.append(self.sweep.end())
         return self.ends[-1]
-
-    def spared(self, name: str) -> bool:
-        """Tell whether a file must stay as it is, because its only copy was damaged and is not mended yet.
-
-        Optuna's studies are made again from the tables, and keep the values of trials whose rows are lost. A
-        trial that has neither is drawn anew, by what the sampler knows later.
-        """
-        studies, command = JOURNAL in name, self.sweep.commands
-        if not studies and "tables/" not in name:
-            return False
-        if self.hurt[0] != command and self.sweep.tasks() > self.sweep.before:  # it has mended what it found
-            self.hurt = (command, set())
-        if (not studies) in self.hurt[1]:
-            self.notes.append("spared: its copy is damaged")
-            return True
-        self.hurt[1].add(studies)
-        return False
 
     def kill_driver(self) -> None:
         """Kill the command, and nothing that it has started."""

@@ -66,8 +66,6 @@ def object_damaged(scene: Scene) -> None:
         scene.notes.append("no object yet")
         return
     name = scene.random.choice(sorted(found))
-    if scene.spared(name):
-        return
     content = bytearray(scene.store.get(name) or b" ")
     if scene.random.random() < 0.3:
         scene.store.remove(name)

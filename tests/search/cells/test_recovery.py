@@ -119,6 +119,40 @@ def test_a_stopped_run_whose_rows_are_damaged_ends_where_it_ended(straight: Path
     assert not run_study(REAL, folder, ["search.trials=7"], local=True).worked
 
 
+def test_trials_lost_from_tables_and_journal_are_trained_again_with_the_same_end(
+    straight: Path, tmp_path: Path
+) -> None:
+    """Beside the trials after them, both would be stopped."""
+    folder, notes = shutil.copytree(straight, tmp_path / "run"), list[str]()
+    for number in (1, 4):
+        path = folder / "tables" / "tasks" / f"{file_stem(f'{LWF}/{number}')}.parquet"
+        path.write_bytes(b"PAR1 damaged PAR1")
+    (folder / JOURNAL).unlink()
+    again = run_study(REAL, folder, ["search.trials=7"], local=True, warn=notes.extend)
+    assert (again.completed, again.stopped) == (6, 1)
+    assert equal(straight, folder), equal(straight, folder)
+    assert [told_by(t) for t in trials_in(folder, LWF)] == [told_by(t) for t in trials_in(straight, LWF)]
+    assert [note[:15] for note in notes if "neither in the tables" in note] == [f"{LWF}/{n}" for n in (1, 4)]
+
+
+def test_a_trial_that_continued_with_its_next_run_is_not_stopped_before_it_later(
+    study: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    race = {"stopper": "median", "stopper_args": {"n_startup_trials": 1}}
+    resolved = begun(study({"lwf": None}, trials=3, protocol={"orders": 2}, **race), folder)
+    with SearchQueue(resolved, folder, bases=False) as cells:
+        driver = Driver(cells, folder, concurrent=3)
+        while driver.start():
+            driver.open.reverse()  # the last trial ends first
+            driver.end_oldest()
+    before = [entry[:2] for entry in told(folder, LWF)]
+    (folder / JOURNAL).unlink()
+    with SearchQueue(resolved, folder, bases=False) as cells:
+        assert cells.finished
+    assert [entry[:2] for entry in told(folder, LWF)] == before
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 @pytest.mark.parametrize("objective", [["average_incremental_accuracy"], ["last_accuracy", "forgetting"]])
 def test_what_several_workers_had_ended_at_a_kill_is_not_trained_again(
