@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from cl_core.images.pixels import Array
 
@@ -14,8 +15,6 @@ GAP, ROOM, LEAST = 2, 90, 48  # pixels: between images, for a name, and the leas
 
 def write_contact_sheet(path: Path, rows: Mapping[str, Array]) -> None:
     """Write images uint8 [n, H, W, C] by the name of their class; C is 1 or 3, small ones are enlarged."""
-    from PIL import Image, ImageDraw
-
     height, width, channels = next(iter(rows.values())).shape[1:]
     times = max(1, -(-LEAST // min(height, width)))
     step_y, step_x = height * times + GAP, width * times + GAP

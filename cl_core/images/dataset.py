@@ -17,6 +17,8 @@ from cl_core.hparams import Value
 from cl_core.images.class_names import composed, unfit
 from cl_core.images.pixels import Array, as_pixels, chunks, combine_digests, pixel_digest, statistics
 
+POLICIES = ("cifar10", "imagenet", "svhn")  # of AutoAugment, by the data set on which each was learned
+
 
 @dataclass(frozen=True, eq=False)
 class Images:
@@ -36,11 +38,23 @@ class Augment:
     `crop`: pixels of zero padding on each side, from which a window of the old size is cut at random.
     `flip`: mirror left and right with probability one half.
     `brightness`: multiply pixels by a factor drawn from [1 - brightness, 1 + brightness], cut at white.
+    `contrast`: move pixels from their image's mean grey by a factor drawn likewise, before or after.
+    `auto_augment`: then two operations of AutoAugment's policy of this name, as torchvision has them.
+    `cutout`: at last blacken a square with this side around a random pixel (DeVries & Taylor, 2017).
     """
 
     crop: int = 0
     flip: bool = False
     brightness: float = 0.0
+    contrast: float = 0.0
+    auto_augment: str | None = None
+    cutout: int = 0
+
+    def __post_init__(self) -> None:
+        if self.auto_augment not in (None, *POLICIES):
+            raise BadRequest(
+                f"data.augment.auto_augment must be {', '.join(POLICIES)} or null, not {self.auto_augment!r}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +118,11 @@ class Data:
             raise BadRequest(
                 f"mean and std need {channels} values and std above 0, not {self.mean} and {self.std}: "
                 "leave them out (in a study: data.mean=null and data.std=null) to have them computed"
+            )
+        if channels not in (1, 3) and (self.augment.contrast or self.augment.auto_augment):
+            raise BadRequest(
+                f"contrast and auto_augment need images of 1 or 3 channels, not {channels}: leave both out "
+                "of data.augment"
             )
         if not self.fingerprint:
             object.__setattr__(self, "fingerprint", fingerprint(self.train, self.test, self.class_names))

@@ -35,7 +35,8 @@ class FOSTER(Method):
 
     The weights of classes follow the numbers of their images; the official code takes 500 for new classes of
     CIFAR-100. Its beta1 falls from task to task, here it is one value. Exemplars are herded on the features
-    of both backbones, as in the official code.
+    of both backbones, as in the official code. That code also changes images by AutoAugment and Cutout:
+    keys of `data.augment`, off unless a study sets them, as the preset published-foster does.
     """
 
     name, title = "foster", "FOSTER"

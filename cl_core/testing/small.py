@@ -159,6 +159,7 @@ def train_in_pieces(
     most: int = 12,
     proposer: Proposer | None = None,
     record: Recorder | None = None,
+    source: Data | None = None,
 ) -> tuple[Run, int]:
     """Train to the end, but leave a task at the end of an epoch `most` times; continue with a new Training.
 
@@ -168,7 +169,7 @@ def train_in_pieces(
 
     def begun() -> Training:
         own = ResumeCheckpoints(store, "run", 0.0, lambda: 0.0 if left < most else None)
-        training = Training(settings, data(), None, own, proposer=proposer)
+        training = Training(settings, source or data(), None, own, proposer=proposer)
         training.learner = dataclasses.replace(training.learner, record=record)
         return training
 

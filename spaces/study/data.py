@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from cl_core.images.data_spec import DataSpec
@@ -20,6 +22,18 @@ class AugmentPart(Part):
         description="multiply pixels by a factor from 1 - brightness to 1 + brightness, as in torchvision's "
         "ColorJitter",
     )
+    contrast: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="move pixels from the mean grey by a factor from 1 - contrast to 1 + contrast, before or "
+        "after, as in torchvision's ColorJitter",
+    )
+    auto_augment: Literal["cifar10", "imagenet", "svhn"] | None = Field(
+        default=None,
+        description="then AutoAugment by the policy of this name, with torchvision's operations",
+    )
+    cutout: int = Field(default=0, ge=0, description="then blacken a square with this side at a random place")
 
 
 class DataPart(Part):

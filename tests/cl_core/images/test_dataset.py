@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import types
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def test_a_spec_replaces_augmentation_and_normalisation_and_no_pixel() -> None:
     spec = DataSpec.from_dict({"name": "digits", **plain})
     assert spec.to_dict() == {
         "name": "digits",
-        "augment": {"crop": 1, "flip": False, "brightness": 0.25},
+        "augment": dataclasses.asdict(Augment(1, False, 0.25)),
         "mean": [0.5],
         "std": [2.0],
     }
