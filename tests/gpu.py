@@ -26,6 +26,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ from cl_core.scenarios.scenarios import parse_scenario
 from cl_core.training.checkpoints import CheckpointStore, ResumeCheckpoints
 from cl_core.training.configuration import Configuration
 from cl_core.training.events import Event
+from cl_core.training.packing import COUNTS, Measured, find_packing, memory_in_use, trained_together
 from cl_core.training.result import TaskResult
 from cl_core.training.trainer import Training
 from tests import tiny
@@ -209,19 +211,38 @@ def steps(small: bool, methods: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def together(small: bool, methods: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield images a second of all runs that train at a time, and whether they end with the same network."""
+    """Yield images a second of all runs that train at a time, and whether they end with the same network.
+
+    Then the number of runs that `resources.together: auto` takes by these figures, and by its short probe.
+    """
     net, size = ("convnet-small", 8) if small else ("resnet32", 32)
-    data = _noise(size, small)
+    data, most = _noise(size, small), 2 if small else 16
     for method in methods or ["lwf", "icarl"]:
-        for count in (1, 2) if small else (1, 4, 8, 16):
+        found: dict[int, Measured] = {}
+        for count in (count for count in COUNTS if count <= most):
             runs = [_training(method, net, data, True, 8) for _ in range(count)]
             started = time.perf_counter()
             with ThreadPoolExecutor(count) as pool:
                 results = list(pool.map(Training.next_task, runs))
             seconds = time.perf_counter() - started
-            rate = round(sum(result.images for result in results) / seconds, 1)
+            images = sum(result.images for result in results)
+            found[count] = Measured(images, seconds, memory_in_use(runs[0].device))
             equal = len({result.network for result in results}) == 1
-            yield {"method": method, "threads": count, "images_per_second": rate, "equal": equal}
+            rate, memory = _shown(found[count])
+            yield {"method": method, "threads": count, "images_per_second": rate, "memory": memory} | {
+                "equal": equal
+            }
+            del runs
+        started, cut = time.perf_counter(), _noise(size, small, 8)
+        settings = _settings(method, net, cut, 1)
+        probed = find_packing(partial(trained_together, settings, cut, 2 if small else 50), most)
+        yield {
+            "method": method,
+            "packing": find_packing(found.__getitem__, most).runs,
+            "packing_by_probe": probed.runs,
+            "probed": {count: _shown(measured) for count, measured in probed.tried.items()},
+            "probe_seconds": round(time.perf_counter() - started, 1),
+        }
     count = 2 if small else PROCESSES
     context = get_context("spawn")
     barrier = context.Barrier(count)
@@ -230,6 +251,11 @@ def together(small: bool, methods: list[str]) -> Iterator[dict[str, Any]]:
     seconds = max(end for _, end, _ in spans) - min(begin for begin, _, _ in spans)
     rate = round(sum(images for _, _, images in spans) / seconds, 1)
     yield {"method": "lwf", "processes": count, "images_per_second": rate}
+
+
+def _shown(measured: Measured) -> tuple[float, float]:
+    # Images a second, and the part of the memory.
+    return round(measured.rate, 1), round(measured.memory, 3)
 
 
 def _wait_for(barrier: Any) -> None:
@@ -245,15 +271,21 @@ def _alone(net: str, size: int, small: bool) -> tuple[float, float, int]:
     return started, started + (result := training.next_task()).seconds, result.images
 
 
-def _noise(size: int, small: bool) -> Data:
-    images = 4 * BATCH if small else 50 * BATCH
+def _noise(size: int, small: bool, steps: int = 50) -> Data:
+    images = BATCH * (4 if small else steps)
     x = np.random.default_rng(0).integers(0, 256, (2 * images, size, size, 3), dtype=np.uint8)
     return Data.from_arrays(x, np.arange(len(x)) % 10, augment=Augment(crop=size // 8, flip=True))
 
 
 def _training(method: str, net: str, data: Data, capture: bool, epochs: int) -> Training:
     # Before its second task.
-    configuration = Configuration(
+    training = Training(_settings(method, net, data, epochs), data, measure=False, capture=capture)
+    training.next_task()
+    return training
+
+
+def _settings(method: str, net: str, data: Data, epochs: int) -> Configuration:
+    return Configuration(
         method,
         DataSpec(data.name),
         parse_scenario("B0-2tasks"),
@@ -262,9 +294,6 @@ def _training(method: str, net: str, data: Data, capture: bool, epochs: int) -> 
         validation=0.01,
         device=DEVICE,
     )
-    training = Training(configuration, data, measure=False, capture=capture)
-    training.next_task()
-    return training
 
 
 def _bare(net: str, data: Data, teacher: bool = False) -> dict[str, float]:

@@ -13,6 +13,7 @@ from pathlib import Path
 STUDY = "study.yaml"  # the study as it was resolved
 CODE = "code.json"  # the code that its runs were begun with
 PLAN = "plan.json"  # the forecast of `cl-search plan`
+PACKING = "packing.json"  # the number of runs that share a GPU, found by a probe
 SPENT = "spent.json"  # GPU-seconds so far
 CONTROL = "control.json"  # paused cells and priorities
 NODES = "nodes.json"  # nodes that the last command left out

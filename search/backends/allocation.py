@@ -66,23 +66,26 @@ class Allocation:
         return int(fit) if fit < math.inf else int(max(1.0, node.resources.get("CPU", 1.0)))
 
 
-def allocate(wanted: ResourcesPart, nodes: Sequence[NodeResources] | None = None) -> Allocation:
+def allocate(
+    wanted: ResourcesPart, nodes: Sequence[NodeResources] | None = None, packing: int | None = None
+) -> Allocation:
     """Return the allocation of a study on this machine, or on the `nodes` of a cluster as it is now.
 
-    The default is one CPU a run, all GPUs shared, as many runs as fit. Raises BadRequest for resources that
-    this machine does not have, or that no node of the cluster has.
+    The default is one CPU a run, all GPUs shared, as many runs as fit. `packing` runs share a GPU where
+    `wanted` leaves that to a probe; None before it. Raises BadRequest for resources that this machine does
+    not have, or that no node of the cluster has.
     """
     cpus, gpus = machine_cpus(), machine_gpus()
     cpu = 1.0 if wanted.cpu is None else float(wanted.cpu)
     least = Allocation(
         cpu,
-        float(wanted.gpu or 0.0),
+        wanted.gpus,
         0,
         cpus,
         gpus,
         wanted.custom,
         wanted.labels,
-        together=wanted.together,
+        together=wanted.together is True,
     )
     if nodes is None:
         _at_most("cpu", cpu, cpus, "CPUs")
@@ -92,9 +95,13 @@ def allocate(wanted: ResourcesPart, nodes: Sequence[NodeResources] | None = None
     else:
         check_cluster(least, nodes)
         places = list(nodes)
-    if wanted.gpu is None:
-        least = replace(least, gpu=_share(least, wanted.concurrent, places))
+    if wanted.gpu is None or (wanted.packed and wanted.gpu != 0):
+        least = replace(least, gpu=_share(replace(least, gpu=0.0), wanted.concurrent, places))
+        if wanted.packed and packing is not None and least.gpu:
+            least = replace(least, gpu=1.0 / packing, together=packing > 1)
     fit = sum(map(least.fit, places))
+    if nodes is None and wanted.packed and wanted.concurrent is not None:
+        wanted = wanted.model_copy(update={"concurrent": min(wanted.concurrent, fit)})
     if nodes is None and (wanted.concurrent or 0) > fit:
         raise BadRequest(
             f"resources.concurrent = {wanted.concurrent} runs of cpu {cpu:g} and gpu {least.gpu:g} do not "
@@ -134,9 +141,9 @@ def keep_device(
             f"{new.cpu:g} only decides how many run at a time"
         )
     if study.device == "cpu" and new.gpu:
-        if wanted.gpu:
+        if wanted.gpus:
             raise BadRequest(
-                f"resources.gpu must be 0 in a folder that was begun on the CPU, not {wanted.gpu:g}: set it "
+                f"resources.gpu must be 0 in a folder that was begun on the CPU, not {wanted.gpus:g}: set it "
                 "to 0, or use another --out"
             )
         new = allocate(wanted.model_copy(update={"gpu": 0.0}), nodes)

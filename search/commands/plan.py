@@ -12,6 +12,7 @@ from analysis.lake.spending import QUANTITIES, against, in_words, planned, spent
 from cl_core.errors import BadRequest
 from search.cost.forecast import Forecast, check_seconds, forecast, write
 from search.cost.luck import lucky
+from search.cost.packing import pack
 from search.preparation.prepared import prepare
 from search.remote.working_copy import send_free
 from spaces.resolved.warnings import notes_of, warnings_of
@@ -44,7 +45,9 @@ def forecast_study(
     check_seconds(seconds)
     # Nothing is trained in the folder, so changed code does no harm.
     prepared = prepare(study, out, overrides, own_code=own_code, accept_code=True)
-    warn([*notes_of(prepared.study.data), *warnings_of(prepared.study), *lucky(prepared.study)])
+    if packed := pack(prepared):
+        prepared = prepare(study, out, overrides, own_code=own_code, accept_code=True)
+    warn([*packed, *notes_of(prepared.study.data), *warnings_of(prepared.study), *lucky(prepared.study)])
     found = forecast(prepared, seconds, say=say)
     path = write(found, prepared.folder)
     send_free(prepared.folder)

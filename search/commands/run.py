@@ -19,6 +19,7 @@ from search.cells.search_queue import SearchQueue
 from search.commands.summary import Summary, report_of
 from search.commands.work import Warn, at_work
 from search.cost.luck import lucky
+from search.cost.packing import pack
 from search.jobs.interrupts import draining, terminable
 from search.jobs.spending import Spending
 from search.lake.compaction import compact_left
@@ -83,6 +84,9 @@ def run_study(
         warn(notes)
     with working_in(folder), terminable(), only(permitted(study, overrides, own_code)):
         if not prepared.current:  # before the lock was held, another command may have grown the study
+            prepared = checked()
+        if not local and (packed := pack(prepared)):
+            warn(packed)
             prepared = checked()
         warn(_begin(prepared))
         storage = prepared.study.study.storage

@@ -59,7 +59,7 @@ def probe(spec: RunSpec, data: Data, schemas: Schemas, seconds: float) -> tuple[
     """
     configuration = dataclasses.replace(spec.configuration, chf=None, adaptive=None)
     spec = dataclasses.replace(spec, configuration=configuration)
-    cut = _cut(configuration, data)
+    cut = shortened(configuration, data)
     began = time.perf_counter()
     first = _once(spec, cut, schemas, 1)
     took = time.perf_counter() - began
@@ -78,7 +78,7 @@ def probe(spec: RunSpec, data: Data, schemas: Schemas, seconds: float) -> tuple[
     return _once(spec, cut, schemas, epochs), _once(spec, cut, schemas, epochs)
 
 
-def _cut(configuration: Configuration, data: Data) -> Data:
+def shortened(configuration: Configuration, data: Data) -> Data:
     """Cut the data to some steps of the first two tasks, and to almost no rows of later classes and test."""
     method = METHODS[configuration.method](configuration.hp)
     sizes = configuration.scenario.sizes(data.num_classes)

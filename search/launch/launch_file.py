@@ -137,9 +137,9 @@ def _check(template: str, study: Study, machines: Machines) -> None:
         raise BadRequest(
             f"--gpus must be 0 or more and --hours above 0, not {machines.gpus}, {machines.hours:g}"
         )
-    if (wanted.cpu or 1) > machines.cpus or (wanted.gpu or 0) > machines.gpus:
+    if (wanted.cpu or 1) > machines.cpus or wanted.gpus > machines.gpus:
         raise BadRequest(
-            f"a node must hold one run (cpu {wanted.cpu or 1:g}, gpu {wanted.gpu or 0:g}), and has "
+            f"a node must hold one run (cpu {wanted.cpu or 1:g}, gpu {wanted.gpus:g}), and has "
             f"{machines.cpus} CPUs and {machines.gpus} GPUs: raise --cpus or --gpus, or lower resources"
         )
     if not machines.shared.startswith("/"):

@@ -29,6 +29,7 @@ from search.cells.cell_progress import read_progress
 from search.cells.stored_trial import stored_values
 from search.jobs.spending import check_budget
 from search.preparation.evaluation_request import evaluation_request
+from search.preparation.kept_packing import kept_packing
 from search.preparation.prepared import Prepared, check_folder, checkpoints_of, state_of
 from search.storage.code_record import ACCEPT, check_code, code_of_study
 from search.storage.studies import read_studies
@@ -108,7 +109,7 @@ def _prepare(folder: Path, overrides: Sequence[str], local: bool, accept_code: b
         )
     check_folder(folder)
     nodes = None if local else cluster_nodes()
-    planned = allocate(asked.resources, nodes)
+    planned = allocate(asked.resources, nodes, kept_packing(folder))
     check_budget(asked.budget, planned.gpu)
     study = resolve(asked, cached_data(asked.tuning_data), existing_study(folder / STUDY))
     planned, notes = keep_device(study, planned, asked.resources, nodes)

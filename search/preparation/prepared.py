@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.lake.run_folder import CHECKPOINTS, CODE, PLAN, STUDY
+from analysis.lake.run_folder import CHECKPOINTS, CODE, PACKING, PLAN, STUDY
 from cl_core.errors import BadRequest
 from cl_core.own_code import only, references
 from search.backends.allocation import Allocation, allocate, keep_device, random_search_notes
@@ -15,6 +15,7 @@ from search.cells.cell_progress import read_learnt
 from search.cells.search_queue import Known
 from search.cells.warm_start import left_out, observations
 from search.jobs.spending import check_budget
+from search.preparation.kept_packing import kept_packing
 from search.remote.working_copy import checkpoint_folder, run_folder
 from search.storage.code_record import ACCEPT, Code, changes, check_code, code_of_study
 from search.storage.places import check_writable
@@ -110,7 +111,7 @@ def _prepare(
         already = standing_study(existing) if existing else asked
         asked = asked.with_trials(already.search.trials + trials_more)
     nodes = None if local else cluster_nodes()
-    planned = allocate(asked.resources, nodes)
+    planned = allocate(asked.resources, nodes, kept_packing(folder))
     check_budget(asked.budget, planned.gpu, begun=existing is not None)
     device = "cuda" if planned.gpu else "cpu"
     resolved = resolve(asked, cached_data(asked.tuning_data), existing, device)
@@ -165,7 +166,7 @@ def check_folder(folder: Path) -> None:
     if (folder / STUDY).exists() or not folder.exists():
         return
     beside = (path.name for path in folder.iterdir() if not path.name.startswith("."))
-    strange = sorted(name for name in beside if name != PLAN)  # a forecast comes before its run
+    strange = sorted(name for name in beside if name not in (PLAN, PACKING))  # these come before a run
     if strange:
         raise BadRequest(
             f"{folder} holds {strange[0]!r} and no {STUDY}, so it is no run folder: name another with --out"

@@ -25,6 +25,7 @@ from analysis.lake.run_folder import (
     CONTROL,
     COPY_OF,
     JOURNAL,
+    PACKING,
     PICTURES,
     PLAN,
     PROGRESS,
@@ -43,7 +44,7 @@ from search.storage.mirror import copy_between_changes
 
 _STUDIES = (JOURNAL, SQLITE_FILE)
 # Also written by commands that hold no lease.
-_FREE = (REPORT, CONTROL, PLAN, "export/", f"{PICTURES}/", f"{TRACKING}/")
+_FREE = (REPORT, CONTROL, PLAN, PACKING, "export/", f"{PICTURES}/", f"{TRACKING}/")
 _RUNNING = f"{TABLES_FOLDER}/{RUNNING}/"
 _RUNS = f"{TABLES_FOLDER}/runs/"
 _CHANGES = 3  # times to list the store again where files go while they are fetched

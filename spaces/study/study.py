@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -56,16 +56,18 @@ class ResourcesPart(Part):
     cpu: float | None = Field(
         default=None, description=f"CPUs of one run, and its threads; {LEAST_CPU} or more; by default 1"
     )
-    gpu: float | None = Field(
+    gpu: float | Literal["auto"] | None = Field(
         default=None,
-        description=f"GPUs of one run, such as 0.25; 0, or {LEAST_GPU} or more; by default all are shared",
+        description=f"GPUs of one run, such as 0.25; 0, or {LEAST_GPU} or more; by default all are shared; "
+        "auto: as together: auto",
     )
     concurrent: int | None = Field(
         default=None, ge=1, le=10_000, description="runs at a time; by default as many as fit"
     )
-    together: bool = Field(
+    together: bool | Literal["auto"] = Field(
         default=False,
-        description="runs on one GPU, or on one node without GPUs, train in threads of one process (on Ray)",
+        description="runs on one GPU, or on one node without GPUs, train in threads of one process (on Ray); "
+        "auto: as many on a GPU as a short probe finds worth it",
     )
     custom: dict[str, float] = Field(
         default={}, description="custom resources of one run on a cluster, such as {a100: 0.25}"
@@ -86,8 +88,8 @@ class ResourcesPart(Part):
 
     @field_validator("gpu")
     @classmethod
-    def _gpu_of_a_process(cls, value: float | None) -> float | None:
-        if value and not LEAST_GPU <= value < math.inf:
+    def _gpu_of_a_process(cls, value: float | str | None) -> float | str | None:
+        if isinstance(value, float) and value and not LEAST_GPU <= value < math.inf:
             raise BadRequest(
                 f"resources.gpu must be 0, or {LEAST_GPU} or more, not {value:g}, because every run needs "
                 "GPU memory: take 0.25 for four runs on a GPU"
@@ -104,6 +106,25 @@ class ResourcesPart(Part):
                     f"{name}: {share:g}: correct it"
                 )
         return value
+
+    @model_validator(mode="after")
+    def _a_whole_gpu(self) -> ResourcesPart:
+        if self.together == "auto" and self.gpu not in (None, "auto", 0, 1):
+            raise BadRequest(
+                f"resources.together auto finds how many runs share one GPU, so resources.gpu must not give "
+                f"{self.gpu:g}: leave it out"
+            )
+        return self
+
+    @property
+    def gpus(self) -> float:
+        """Return the GPUs of one run, as far as the study gives a number."""
+        return self.gpu if isinstance(self.gpu, float) else 0.0
+
+    @property
+    def packed(self) -> bool:
+        """Tell whether a probe finds how many runs share a GPU."""
+        return "auto" in (self.gpu, self.together)
 
     @field_validator("labels")
     @classmethod
