@@ -260,7 +260,7 @@ class Training:
 
     def _forget_epochs(self) -> None:
         own = self._resume_checkpoints
-        if own is not None and own.every is not None:
+        if own is not None:  # an earlier command may have saved epochs, also where this one does not
             own.store.remove(epoch_checkpoint_key(own.scope))
 
     def _resume(self) -> None:

@@ -73,6 +73,16 @@ def test_a_job_that_has_to_end_is_left_inside_its_task_and_continues_there(kind:
     assert same_tensors(own, other)
 
 
+def test_what_was_left_inside_a_task_goes_also_where_nothing_is_saved_any_more(tmp_path: Path) -> None:
+    job = one_job(recipe={"epochs": 3})
+    announce_end(tmp_path, 0.0)
+    Worker(job, replace(workspace(tmp_path), every=60.0)).step()
+    withdraw_end(tmp_path)
+    (left,) = (tmp_path / RESUME).glob("*.safetensors")
+    assert Worker(job, replace(workspace(tmp_path), every=None)).step().task == 0
+    assert not left.exists()
+
+
 def test_what_a_run_leaves_inside_a_task_goes_with_its_end(tmp_path: Path) -> None:
     space = replace(workspace(tmp_path), every=60.0)
     announce_end(tmp_path, 0.0)
