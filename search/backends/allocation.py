@@ -40,6 +40,13 @@ class Allocation:
     labels: Mapping[str, str] = field(default_factory=dict)
     limit: int | None = None
     together: bool = False  # runs on one GPU, or on one node without GPUs, train in one process
+    waits: bool = False  # for nodes that an autoscaler brings
+
+    @property
+    def needs(self) -> str:
+        """The resources and labels that a node must have to hold one run, in words."""
+        shares = [f"{kind} {share:g}" for kind, share in self.bundle.items()]
+        return ", ".join([*shares, *(f"label {name} {value}" for name, value in self.labels.items())])
 
     @property
     def bundle(self) -> dict[str, float]:
@@ -73,7 +80,7 @@ def allocate(
 
     The default is one CPU a run, all GPUs shared, as many runs as fit. `packing` runs share a GPU where
     `wanted` leaves that to a probe; None before it. Raises BadRequest for resources that this machine does
-    not have, or that no node of the cluster has.
+    not have, or that no node of the cluster has: with `concurrent` and `gpu` given, nodes may come later.
     """
     cpus, gpus = machine_cpus(), machine_gpus()
     cpu = 1.0 if wanted.cpu is None else float(wanted.cpu)
@@ -86,6 +93,7 @@ def allocate(
         wanted.custom,
         wanted.labels,
         together=wanted.together is True,
+        waits=nodes is not None and None not in (wanted.concurrent, wanted.gpu),
     )
     if nodes is None:
         _at_most("cpu", cpu, cpus, "CPUs")
@@ -183,16 +191,15 @@ def random_search_notes(study: ResolvedStudy, concurrent: int) -> list[str]:
 
 
 def check_cluster(allocation: Allocation, nodes: Sequence[NodeResources]) -> None:
-    """Raise BadRequest unless a node of the cluster can hold one run."""
-    if any(allocation.fit(node) for node in nodes):
+    """Raise BadRequest unless a node of the cluster can hold one run, or nodes may come."""
+    if allocation.waits or any(allocation.fit(node) for node in nodes):
         return
-    shares = [f"{kind} {share:g}" for kind, share in allocation.bundle.items()]
-    wanted = ", ".join([*shares, *(f"label {name} {value}" for name, value in allocation.labels.items())])
     kinds = ("CPU", "GPU", *allocation.custom)
     most = {kind: max((node.resources.get(kind, 0.0) for node in nodes), default=0.0) for kind in kinds}
     raise BadRequest(
-        f"a node of the cluster must hold one run ({wanted}): the largest has "
-        f"{', '.join(f'{kind} {value:g}' for kind, value in most.items())}. Set resources lower."
+        f"a node of the cluster must hold one run ({allocation.needs}): the largest has "
+        f"{', '.join(f'{kind} {value:g}' for kind, value in most.items())}. Set resources lower, or give "
+        "both resources.concurrent and resources.gpu to wait for nodes that an autoscaler brings."
     )
 
 

@@ -183,7 +183,7 @@ def run_tune(
         dispatcher.space = replace(dispatcher.space, token=name, sources=sources_digest())
         dispatcher.nodes.alive = partial(_holders, allocation)
         dispatcher.gpu = allocation.gpu
-        dispatcher.nodes.patience = patience
+        dispatcher.nodes.patience, dispatcher.nodes.needs = patience, allocation.needs
         dispatcher.nodes.begin()
         try:
             tuner = tune.Tuner(

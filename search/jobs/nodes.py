@@ -16,6 +16,7 @@ from search.worker.job import Node
 FAILURES = 2  # failures of a node before it gets no further job
 CHECK = 5.0  # seconds between two looks at the nodes
 NONE_LEFT = "no node is left that can hold a run"
+NONE_YET = "the cluster has no node yet that can hold a run"
 
 
 class NoNodeLeft(ClSearchError):
@@ -26,7 +27,8 @@ class Nodes:
     """The failures of nodes in one command. `say` gets a line for each node that is left out.
 
     `alive` returns the ids of the nodes that could train a job; without it there is but one machine. Where
-    none is left, `patience` seconds pass before the command ends: an autoscaler needs minutes for a node.
+    none is there, `patience` seconds pass before the command ends: an autoscaler needs minutes for a node.
+    `needs` says what such a node must have.
     """
 
     def __init__(
@@ -36,7 +38,8 @@ class Nodes:
         alive: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self.say, self.alive = say, alive
-        self.patience = 0.0
+        self.patience, self.needs = 0.0, ""
+        self._seen = False  # a node that could train
         self._next_look = 0.0
         self._none_since: dict[str, float] = {}  # job -> time; '' stands for every job
         self._path = folder / NODES
@@ -47,6 +50,7 @@ class Nodes:
     def begin(self) -> None:
         """Forget what an earlier command has left out."""
         self._path.unlink(missing_ok=True)
+        self._seen = bool(self.alive())
 
     def avoided(self, job: str) -> list[str]:
         """Return the ids of the nodes that must not get a job."""
@@ -76,17 +80,21 @@ class Nodes:
             return
         self._next_look = now + CHECK
         alive = set(self.alive())
+        self._seen = self._seen or bool(alive)
         without = [job for job in ("", *waiting) if alive <= set(self.avoided(job))]
         first = {job: self._none_since.get(job, now) for job in without}
         news, self._none_since = first.keys() - self._none_since.keys(), first
         if not without:
             return
         job = without[0]  # if every job is without a node, that is the one thing to say
-        what = f"no node is left that can train {job}, which failed on the others" if job else NONE_LEFT
+        what = NONE_LEFT if self._seen else f"{NONE_YET} ({self.needs})"
+        if job:
+            what = f"no node is left that can train {job}, which failed on the others"
         if self.patience and job in news:
             self.say(f"{what}: waiting {self.patience / 60:.0f} min for one")
         if now - first[job] >= self.patience:
-            why = "" if job else " (Ray was stopped, its machines are gone, or they were left out)"
+            gone = not job and self._seen
+            why = " (Ray was stopped, its machines are gone, or they were left out)" if gone else ""
             raise NoNodeLeft(
                 f"{what}{why}. Give the same command again: it continues from the last checkpoints."
             )

@@ -95,6 +95,18 @@ def test_custom_resources_and_labels_choose_the_nodes_of_a_cluster(machine: Mach
         ResourcesPart(labels={"zone": "!in(a)"})
 
 
+def test_a_study_that_gives_concurrent_and_gpu_may_wait_for_nodes(machine: Machine) -> None:
+    machine(2, 0)
+    head = [node("head", CPU=0.0)]
+    plan = allocate(wanted(gpu=0.5, concurrent=6), head)
+    assert (plan.waits, plan.gpu, plan.concurrent, plan.limit) == (True, 0.5, 6, 6)
+    allocation.check_cluster(plan, head)
+    for given in (wanted(), wanted(concurrent=6), wanted(gpu=1)):
+        with pytest.raises(BadRequest, match=r"give both resources.concurrent and resources.gpu to wait"):
+            allocate(given, head)
+    assert not allocate(wanted(gpu=0, concurrent=2)).waits  # this machine alone gets no other node
+
+
 def test_a_cluster_needs_one_node_that_holds_a_run() -> None:
     plan = allocation.Allocation(4.0, 1.0, 100, 2, 0)
     allocation.check_cluster(plan, [node("a", CPU=2.0), node("b", CPU=4.0, GPU=1.0)])

@@ -89,6 +89,30 @@ def test_the_command_says_that_no_node_is_left_and_ends_where_none_comes(
     assert isinstance(driver.aborted, NoNodeLeft)
 
 
+def test_the_command_waits_for_the_first_node_of_an_autoscaler_and_ends_where_none_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, said = _cluster(StandIn(jobs("0")), tmp_path)
+
+    def look(second: float, *alive: str) -> None:
+        monkeypatch.setattr(time, "monotonic", lambda: second)
+        driver.nodes.alive = lambda: alive
+        driver.look()
+
+    driver.nodes.patience, driver.nodes.needs, driver.nodes.alive = 60.0, "CPU 1, GPU 0.5", tuple
+    driver.nodes.begin()
+    line = "the cluster has no node yet that can hold a run (CPU 1, GPU 0.5)"
+    look(0)
+    look(40)
+    assert said == [f"{line}: waiting 1 min for one"]
+    with pytest.raises(NoNodeLeft) as caught:
+        look(65)
+    assert str(caught.value).startswith(f"{line}. Give the same command again")
+    look(70, "new")
+    look(80)
+    assert said[1:] == ["no node is left that can hold a run: waiting 1 min for one"]
+
+
 def test_a_node_that_was_left_out_is_none_to_wait_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
