@@ -93,7 +93,7 @@ def allocate(
         wanted.custom,
         wanted.labels,
         together=wanted.together is True,
-        waits=nodes is not None and None not in (wanted.concurrent, wanted.gpu),
+        waits=nodes is not None and wanted.concurrent is not None and wanted.gpu not in (None, "auto"),
     )
     if nodes is None:
         _at_most("cpu", cpu, cpus, "CPUs")
