@@ -279,6 +279,7 @@ def test_the_least_number_of_images_a_class_is_enough_to_train_and_fewer_are_ref
 
 @every_variant
 def test_no_loss_reads_logits_beyond_the_seen_classes(method: str, hp: str) -> None:
+    straight = tiny.run(method, json.loads(hp))
     training = Training(tiny.configuration(method, json.loads(hp)), tiny.data())
     begin = type(training.method).begin
 
@@ -288,7 +289,6 @@ def test_no_loss_reads_logits_beyond_the_seen_classes(method: str, hp: str) -> N
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(training.method), "begin", poisoned)
-        straight = tiny.run(method, json.loads(hp))
         for t, expected in enumerate(straight.results):
             result = training.next_task()
             assert result.phases == expected.phases
