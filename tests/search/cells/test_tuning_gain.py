@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 
+from analysis.selection.posterior import (
+    NOISE,
+    SMOOTH_AMPLITUDES,
+    TRIAL_AMPLITUDE,
+    Amplitudes,
+    given,
+    matern,
+)
 from tests.benchmarks import tuning
 from tests.search.replay.class_orders import recorded
 
@@ -52,3 +62,16 @@ def test_the_budget_for_a_gain_lies_between_those_that_were_replayed() -> None:
     assert tuning.budget_for(0.025, gains) == pytest.approx(80)
     assert tuning.budget_for(0.05, gains) == 100
     assert tuning.budget_for(0.0, gains) == 10
+
+
+def test_selections_are_judged_by_the_most_likely_fit_of_the_model_of_a_confirmation() -> None:
+    cell = recorded()[CELLS[0]]
+    means = cell.test[:, [1, 4, 6]].mean(axis=(1, 2))
+    one, none, scale = np.arange(len(means)), np.zeros((len(means), len(means))), float(means.var())
+    apart = np.sqrt(((cell.points[:, None] - cell.points) ** 2).sum(axis=2))
+    fits = []
+    for length, smooth, noise in product(tuning.LENGTH_SCALES, SMOOTH_AMPLITUDES, NOISE):
+        trials = scale * (smooth**2 * matern(apart / length) + TRIAL_AMPLITUDE**2 * np.eye(len(means)))
+        amplitudes = Amplitudes(trials, none)
+        fits.append(given(one, 0 * one, means, none, noise**2 * scale, amplitudes, cell.default))
+    assert tuning.truth(cell.cell, (1, 4, 6)) == pytest.approx(max(fits, key=lambda fit: fit[0])[1])
