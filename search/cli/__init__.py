@@ -10,11 +10,13 @@ import sys
 import typer
 
 from search.cli import catalogue, launching, results, running, single, steering  # each registers its verbs
-from search.cli.parser import app
+from search.cli.parser import PANELS, app
 from search.cli.streams import plain_output
 from search.jobs.interrupts import interrupted, terminable
 
 __all__ = ["app", "catalogue", "launching", "main", "results", "running", "single", "steering"]
+
+app.registered_commands.sort(key=lambda verb: PANELS.index(str(verb.rich_help_panel)))
 
 
 def main() -> None:

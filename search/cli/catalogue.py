@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from search.cli import complete
-from search.cli.parser import AsJson, app, errors, fail, local, say_json
+from search.cli.parser import PARTS, AsJson, app, errors, fail, local, say_json
 from search.cli.printing import print_card, print_facts, print_found, print_table, print_taxonomy
 from search.commands.stored_cards import stored_cards, taxonomy_of
 from spaces import presets
 
 
-@app.command("list")
+@app.command("list", rich_help_panel=PARTS)
 def list_(
     kind: Annotated[
         str | None,
@@ -48,7 +48,7 @@ def list_(
                 typer.echo(f"{name:{width}}  {text}".rstrip())
 
 
-@app.command()
+@app.command(rich_help_panel=PARTS)
 def describe(
     name: Annotated[
         str,
@@ -92,7 +92,7 @@ def describe(
                 print_facts(card)
 
 
-@app.command()
+@app.command(rich_help_panel=PARTS)
 def check(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="A method, net, data set or view; or module:attribute.")
@@ -114,7 +114,7 @@ def check(
             fail(f"{name} breaks {broken} of {total} contracts: mend it, and check again", 1)
 
 
-@app.command()
+@app.command(rich_help_panel=PARTS)
 def doctor(
     root: Annotated[str | None, typer.Option(help="The folder of the data (default: ~/data).")] = None,
     out: Annotated[

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from search.cli import complete
-from search.cli.parser import Sets, app, errors
+from search.cli.parser import PARTS, Sets, app, errors
 
 
-@app.command()
+@app.command(rich_help_panel=PARTS)
 def cluster(
     template: Annotated[
         str,

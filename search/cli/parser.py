@@ -20,6 +20,11 @@ from search.storage.places import is_url, local_folder
 from search.storage.trouble import is_storage
 from spaces.study.storage_url import without_passwords
 
+# The groups of verbs in --help, in its order.
+STUDIES, STEERING, RESULTS = "Studies", "While a study runs", "Results"
+SINGLE, PARTS = "Single runs and models", "Parts and machines"
+PANELS = (STUDIES, STEERING, RESULTS, SINGLE, PARTS)
+
 app = typer.Typer(
     name="cl-search",
     help="Hyperparameter and scenario search for distillation-based class-incremental learning.",

@@ -11,13 +11,13 @@ import typer
 
 from analysis.lake.amounts import size
 from search.cli import complete
-from search.cli.parser import AsJson, Folder, OwnCode, app, errors, local, placed, say_json
+from search.cli.parser import RESULTS, AsJson, Folder, OwnCode, app, errors, local, placed, say_json
 from search.cli.printing import print_table
 from search.remote.copies import shown
 from search.remote.working_copy import sole_copy
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def report(
     folders: Annotated[
         list[Path],
@@ -55,7 +55,7 @@ def report(
         typer.echo(f"report: {write_report(folders[0] if len(folders) == 1 else folders, out)}")
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def track(
     folder: Folder,
     to: Annotated[str, typer.Option("--to", metavar="TOOL", help="The tool: tensorboard, mlflow or wandb.")],
@@ -77,7 +77,7 @@ def track(
         typer.echo(found.look)
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def gather(folder: Folder) -> None:
     """Merge the tables into one sorted file each, even during a run."""
     with errors():
@@ -89,7 +89,7 @@ def gather(folder: Folder) -> None:
             typer.echo(f"{table}: {rows} rows")
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def prune(
     folder: Folder,
     logs: Annotated[
@@ -119,7 +119,7 @@ def prune(
         typer.echo(f"{shown(folder)}: {size(freed)} {gone}")
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def compare(
     a: Annotated[
         Path,
@@ -151,7 +151,7 @@ def compare(
             typer.echo(f"warning: {line}", err=True)
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def advise(
     folder: Folder,
     max_bytes: Annotated[
@@ -199,7 +199,7 @@ def advise(
             typer.echo(f"left out, fewer than {min_tasks} tasks: {', '.join(found.left_out)}")
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def export(
     folder: Folder,
     cells: Annotated[

@@ -13,6 +13,7 @@ from cl_core.errors import BadRequest
 from search.backends.ray_address import ADDRESS, check_ray
 from search.cli import complete
 from search.cli.parser import (
+    STUDIES,
     AcceptCode,
     Address,
     AsJson,
@@ -40,7 +41,7 @@ Local = Annotated[bool, typer.Option("--local", help="Work in this process, with
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Train failed runs again.")]
 
 
-@app.command()
+@app.command(rich_help_panel=STUDIES)
 def run(
     study: Annotated[
         str,
@@ -109,7 +110,7 @@ def run(
         _end(summary, again)
 
 
-@app.command()
+@app.command(rich_help_panel=STUDIES)
 def evaluate(
     folder: Folder,
     sets: Sets = None,
@@ -148,7 +149,7 @@ def evaluate(
         _end(summary, again)
 
 
-@app.command()
+@app.command(rich_help_panel=STUDIES)
 def plan(
     study: Annotated[
         str,

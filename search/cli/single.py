@@ -10,11 +10,23 @@ from typing import Annotated
 import typer
 
 from search.cli import complete
-from search.cli.parser import AsJson, Folder, OwnCode, RunName, Sets, app, errors, local, note, say_json
+from search.cli.parser import (
+    SINGLE,
+    AsJson,
+    Folder,
+    OwnCode,
+    RunName,
+    Sets,
+    app,
+    errors,
+    local,
+    note,
+    say_json,
+)
 from search.cli.printing import print_run
 
 
-@app.command()
+@app.command(rich_help_panel=SINGLE)
 def train(
     method: Annotated[str, typer.Option(autocompletion=complete.methods, help="A method's name.")],
     data: Annotated[str, typer.Option(help="A data set's name, or module:function.")],
@@ -82,7 +94,7 @@ def _silent(line: str) -> None:
     pass
 
 
-@app.command()
+@app.command(rich_help_panel=SINGLE)
 def predict(
     model: Annotated[
         Path, typer.Argument(metavar="MODEL", callback=local, help="A file of `export` or `train --save`.")
@@ -118,7 +130,7 @@ def predict(
             raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=SINGLE)
 def pictures(folder: Folder, run: RunName, own_code: OwnCode = False) -> None:
     """Train a recorded run again, and draw the images that its method makes as contact sheets."""
     with errors():
@@ -128,7 +140,7 @@ def pictures(folder: Folder, run: RunName, own_code: OwnCode = False) -> None:
             typer.echo(f"pictures: {sheet}")
 
 
-@app.command()
+@app.command(rich_help_panel=SINGLE)
 def rerun(folder: Folder, run: RunName, own_code: OwnCode = False) -> None:
     """Train a recorded run again and compare the rows. The exit code is 1 where they differ."""
     with errors():

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from search.cli.parser import AsJson, CellName, Folder, RunName, app, errors, say_json
+from search.cli.parser import STEERING, AsJson, CellName, Folder, RunName, app, errors, say_json
 from search.cli.printing import print_control, terminal
 from search.jobs import steering
 
 
-@app.command()
+@app.command(rich_help_panel=STEERING)
 def status(folder: Folder, as_json: AsJson = False) -> None:
     """Show counts by state and cell, running runs, the best so far, errors, rate and time left."""
     with errors():
@@ -25,7 +25,7 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
             console.print(part, highlight=False, soft_wrap=True, markup=False)
 
 
-@app.command()
+@app.command(rich_help_panel=STEERING)
 def logs(folder: Folder, run: RunName) -> None:
     """Show a run's output and full traceback."""
     with errors():
@@ -34,21 +34,21 @@ def logs(folder: Folder, run: RunName) -> None:
         typer.echo(log_text(folder, run), nl=False)
 
 
-@app.command()
+@app.command(rich_help_panel=STEERING)
 def pause(folder: Folder, cell: CellName) -> None:
     """Start no new trial of a cell, even during a run. Running ones finish."""
     with errors():
         print_control(steering.pause(folder, cell))
 
 
-@app.command()
+@app.command(rich_help_panel=STEERING)
 def resume(folder: Folder, cell: CellName) -> None:
     """Continue a paused cell, even during a run."""
     with errors():
         print_control(steering.resume(folder, cell))
 
 
-@app.command()
+@app.command(rich_help_panel=STEERING)
 def priority(
     folder: Folder,
     cell: CellName,
