@@ -52,7 +52,8 @@ class SGD:
         """Move every parameter that has a gradient, at this learning rate."""
         moved = [p for p in self._params if p.grad is not None]
         begun = [p for p in moved if p in self._velocities]
-        for params in (begun, [p for p in moved if p not in self._velocities]):
+        fresh = [p for p in moved if p not in self._velocities]
+        for params in filter(None, (begun, fresh)):
             velocities = [self._velocities.get(p) for p in params]
             with torch.no_grad():
                 sgd(

@@ -72,7 +72,7 @@ class Step:
             for rows, before, start, stop in self._kept_rows:
                 rows[:start] = before[:start]
                 rows[stop:] = before[stop:]
-            values = torch.stack([term.value.detach().float() for term in terms.values()])
+            values = torch.stack([term.value.float() for term in terms.values()])
             if self.sums is None:
                 self.sums = torch.zeros_like(values)
             self.sums += width * values

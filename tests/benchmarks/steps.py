@@ -2,7 +2,8 @@
 
 A bare step runs the networks that the method's step runs (forward, backward of a cross-entropy, fused
 optimiser) on ready tensors. What the trainer adds is reading and augmenting images, the method's draws, its
-loss, and the records. Rounds alternate between the two; a ratio is that of the medians.
+loss, and the records. A bare step with the method's loss leaves the loss out of this: its ratio is that of
+the trainer alone. Rounds alternate between all three; a ratio is that of the medians.
 """
 
 from __future__ import annotations
@@ -74,8 +75,16 @@ def resnet32() -> Size:
 SIZES = {"digits": digits, "resnet32": resnet32}
 
 
-def prepared(method: str, size: Size) -> tuple[Round, Round]:
-    """Return a round of the trainer and one of bare steps. The first task is trained for one epoch before."""
+class Rounds(NamedTuple):
+    """A round of the trainer, of bare steps, and of bare steps with the method's loss."""
+
+    trainer: Round
+    bare: Round
+    bare_with_loss: Round
+
+
+def prepared(method: str, size: Size) -> Rounds:
+    """Return the rounds of a method. The first task is trained for one epoch before."""
     recipe = {"epochs": 1, "batch": size.batch, "lr": 1e-4}
     spec, scenario = DataSpec(size.data.name), parse_scenario(SCENARIO)
     configuration = Configuration(method, spec, scenario, recipe=recipe, net=size.net)
@@ -120,16 +129,24 @@ def prepared(method: str, size: Size) -> tuple[Round, Round]:
 
     optimizer = kind(params, lr=1e-4, weight_decay=5e-4, fused=True, **more)
 
-    def bare() -> None:
+    def own_loss(step: int) -> Tensor:
+        terms = phase.loss(state, batches[step], task)
+        return torch.stack([term.value * term.weight for term in terms.values()]).sum()
+
+    def bare(loss: Callable[[int], Tensor]) -> None:
         state.net.train()
         for step in range(len(batches)):
             with training.learner.autocast():
-                value = loss_of_networks(step)
+                value = loss(step)
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             optimizer.step()
 
-    return lambda: training.learner.train_phase(phase, task, Streams(0, 1), Record()), bare
+    return Rounds(
+        lambda: training.learner.train_phase(phase, task, Streams(0, 1), Record()),
+        lambda: bare(loss_of_networks),
+        lambda: bare(own_loss),
+    )
 
 
 @contextmanager
@@ -160,14 +177,15 @@ def _seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
     return clock() - started
 
 
-def ratio(trainer: Round, bare: Round, rounds: int, clock: Callable[[], float]) -> float:
-    """Return the share of the bare steps' throughput that the trainer reaches."""
-    seconds: dict[Round, list[float]] = {trainer: [], bare: []}
+def ratios(of: Rounds, rounds: int, clock: Callable[[], float]) -> tuple[float, float]:
+    """Return the shares of throughput that the trainer reaches: of bare steps, and of those with the loss."""
+    seconds: dict[Round, list[float]] = {work: [] for work in of}
     for r in range(rounds + 1):
-        for work in (trainer, bare) if r % 2 else (bare, trainer):
+        for work in of if r % 2 else reversed(of):
             seconds[work].append(_seconds(work, clock))
-    own, other = (statistics.median(seconds[work][1:]) for work in (trainer, bare))
-    return round(other / own, 4)
+    own, *others = (statistics.median(seconds[work][1:]) for work in of)
+    bare, with_loss = (round(other / own, 4) for other in others)
+    return bare, with_loss
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -193,7 +211,7 @@ def measure(asked: argparse.Namespace) -> Figures:
     for name in asked.size or SIZES:
         size = SIZES[name]()
         for method in methods:
-            found = ratio(*prepared(method, size), asked.rounds, clock)
-            out[method][f"{name}_ratio"] = found
-            print(f"steps: {method} on {name}: {found:.3f}", file=sys.stderr)
+            bare, with_loss = ratios(prepared(method, size), asked.rounds, clock)
+            out[method] |= {f"{name}_ratio": bare, f"{name}_ratio_with_loss": with_loss}
+            print(f"steps: {method} on {name}: {bare:.3f}, {with_loss:.3f} with its loss", file=sys.stderr)
     return out
