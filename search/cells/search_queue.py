@@ -193,6 +193,8 @@ class SearchQueue:
         assert trial.running is not None
         run, trial.running = trial.running, None
         cell = self.cells[trial.cell]
+        # A run that a crash ended between its last task and its row reports no task any more.
+        self._recovery.catch_up(cell, trial, run, done=answer.task, ended=answer.status)
         cell.end_run(trial, run, answer)
         # After the decision at a run's end, which may be the one that lets the trial continue as a check.
         if (task := cell.audited_task(trial, run)) is not None:

@@ -185,7 +185,8 @@ def compact(folder: Path, runs: Iterable[str]) -> None:
     """Merge the files of some ended runs into one more file of each table, a segment.
 
     Readers and a study may work meanwhile, and a crash at any moment loses and doubles nothing. The runs' own
-    rows of `runs` are merged last. A run with a damaged file keeps its files.
+    rows of `runs` are merged last. A run with a damaged file keeps its files. If a file of a run is damaged
+    only now, nothing further is merged: the next command sets it aside.
     """
     with while_gathering(folder), _database(folder) as database:
         settle_tables(folder)
@@ -200,8 +201,21 @@ def compact(folder: Path, runs: Iterable[str]) -> None:
                     for table, path in own.items():
                         parts[table][run] = path
         for table, files in parts.items():  # a killed merge may have taken a run from some of the tables
-            if files:
-                _merge(database, table_folder(folder, table), [*files.values()], set(files), name)
+            try:
+                if files:
+                    _merge(database, table_folder(folder, table), [*files.values()], set(files), name)
+            except (Damaged, duckdb.Error):
+                if all(map(_whole, files.values())):
+                    raise
+                return
+
+
+def _whole(path: Path) -> bool:
+    try:
+        check_sealed(path)
+    except (Damaged, OSError):
+        return False
+    return True
 
 
 def drop_gathered(folder: Path, table: str, runs: Iterable[str]) -> None:

@@ -19,6 +19,7 @@ from search.cells.cell_progress import read_progress
 from search.cells.search_queue import SearchQueue
 from search.commands.run import run_study
 from search.commands.status import status
+from search.worker import runner
 from spaces.resolved.study import ResolvedStudy
 from spaces.study.storage import StoragePart
 from tests.search.simulation import Driver, begun, told, trials_in
@@ -99,6 +100,26 @@ def test_a_run_under_way_has_all_its_values_in_a_journal_made_anew(
         with pytest.raises(KeyboardInterrupt):
             run_study(REAL, folder, ["search.trials=7"], local=True)
     assert seen[-1] == 3  # it resumes there, so its trainer has no more to say of the tasks before
+    (folder / JOURNAL).unlink()
+    run_study(REAL, folder, ["search.trials=7"], local=True)
+    assert [told_by(t) for t in trials_in(folder, LWF)] == [told_by(t) for t in trials_in(straight, LWF)]
+    assert equal(straight, folder), equal(straight, folder)
+
+
+def test_a_run_that_lacked_its_end_alone_has_all_its_values_in_a_journal_made_anew(
+    straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, keep = tmp_path / "run", runner.write_rows
+
+    def write(place: Path, table: str, *more: Any) -> None:
+        if table == "runs":
+            raise KeyboardInterrupt
+        keep(place, table, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "write_rows", write)
+        with pytest.raises(KeyboardInterrupt):
+            run_study(REAL, folder, ["search.trials=7"], local=True)
     (folder / JOURNAL).unlink()
     run_study(REAL, folder, ["search.trials=7"], local=True)
     assert [told_by(t) for t in trials_in(folder, LWF)] == [told_by(t) for t in trials_in(straight, LWF)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -12,7 +13,7 @@ from analysis import equal, open_results
 from analysis.lake.run_folder import merged_files, own_files, table_folder
 from analysis.lake.run_rows import run_rows
 from cl_core.records import TABLES
-from search.lake import compaction
+from search.lake import compaction, writer
 from search.lake.compaction import Compaction, compact_left
 from search.lake.writer import compact, gather, read_rows
 from search.storage.repair import mend_folder
@@ -42,6 +43,26 @@ def test_segments_have_the_rows_of_the_files_that_they_replace(finished: Path, t
     names = {path.name for table in TABLES for path in merged_files(table_folder(folder, table))}
     assert names == {"gathered.parquet"}
     assert equal(folder, finished), equal(folder, finished)
+
+
+def test_a_file_that_is_damaged_while_it_is_merged_keeps_its_rows_out_and_the_command_alive(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder, runs), scan = _copy(finished, tmp_path), writer.scan
+
+    def damaging(database: Any, place: Path, table: str, *more: Any) -> Any:
+        if table == "classes":
+            path = own_files(table_folder(place, table))[0]
+            path.write_bytes(path.read_bytes()[:-10])
+        return scan(database, place, table, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "scan", damaging)
+        compact(folder, runs)
+    assert run_rows(folder) == run_rows(finished)
+    (line,) = mend_folder(folder)
+    assert "was damaged" in line
+    assert len(run_rows(folder)) == len(runs) - 1
 
 
 @pytest.mark.parametrize("left", [TABLES, ("runs",), ("tasks", "confusion")])
