@@ -18,7 +18,7 @@ def second_command(scene: Scene) -> None:
         scene.losses.append(f"the second command: {end.loss}: {end.last}")
     if end.code == 2 and REFUSED in end.output:
         scene.notes.append("refused")
-    elif begun and sweep.runs:
+    elif begun and sweep.runs and "nothing to do" not in end.output:  # the first one has done it all
         scene.losses.append(f"a second command was not refused: {end.output[-600:]}")
     else:
         scene.notes.append(f"the first one did not work: {end.last[-80:]}")
