@@ -57,9 +57,10 @@ def check_answers(named: str) -> None:
     address = bootstrap_address(named)
     if address.startswith("ray://"):
         raise BadRequest(
-            f"{ADDRESS} must be {_FORMS}: {named!r} is an address of Ray Client, which cannot hand out runs. "
-            "Give the cluster's own address, which `ray start --head` prints (port 6379), or give the "
-            "command on the cluster: ray job submit -- cl-search run ..."
+            f"{ADDRESS} must be {_FORMS}: {named!r} is an address of Ray Client, under which Tune moves the "
+            "search away from this command and its run folder. Give the cluster's own address, which `ray "
+            "start --head` prints (port 6379), or give the command on the cluster: ray job submit -- "
+            "cl-search run ..."
         )
     match = _HOST_PORT.fullmatch(address)
     if match is None or not 0 < int(match[2]) < 65536:

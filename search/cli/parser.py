@@ -129,7 +129,7 @@ Address = Annotated[
         "--address",
         metavar="ADDRESS",
         help="The Ray cluster to work on: host:port, auto for the one on this machine, or local for none "
-        "(default: RAY_ADDRESS, else none).",
+        "(default: RAY_ADDRESS, else none). Not ray://, which moves the search away from the run folder.",
     ),
 ]
 AcceptCode = Annotated[

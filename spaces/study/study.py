@@ -62,7 +62,10 @@ class ResourcesPart(Part):
         "auto: as together: auto",
     )
     concurrent: int | None = Field(
-        default=None, ge=1, le=10_000, description="runs at a time; by default as many as fit"
+        default=None,
+        ge=1,
+        le=10_000,
+        description="runs at a time; by default as many as fit; with gpu, nodes of a cluster may come later",
     )
     together: bool | Literal["auto"] = Field(
         default=False,
@@ -170,7 +173,9 @@ class Study(Part):
     )
     resources: ResourcesPart = Field(
         default=ResourcesPart(),
-        description="resources of one run; --address or RAY_ADDRESS names the cluster",
+        description="resources of one run; --address or RAY_ADDRESS names the cluster: host:port, auto (the "
+        "Ray on this machine) or local (none). ray:// is refused: under Ray Client, Tune would move the "
+        "search away from the run folder",
     )
     storage: StoragePart = Field(default=StoragePart(), description="where the run folder is kept")
     published: PublishedPart | None = Field(
