@@ -14,12 +14,11 @@ from rich.text import Text
 
 from analysis import Results, open_results
 from analysis.lake.run_folder import STUDY
-from analysis.selection.in_words import rounded, searched_values, selection_in_words
+from analysis.selection.in_words import rounded, searched_values, selection_in_words, with_sign
 from analysis.selection.reference import reference
 from analysis.selection.selection import Cell, cells, final_default, order_searches
 from analysis.selection.trials import span
 from analysis.statistics.counting_error import luck
-from analysis.statistics.intervals import Mean
 from analysis.statistics.sample import Sample, recorded
 from cl_core.metrics import METRICS
 from search.display.named_table import named_table
@@ -65,7 +64,7 @@ def outcome(folder: Path) -> Outcome:
     final = any((cell.best["purpose"] == "final").any() for cell in found)
     split = "test" if final or results.study.protocol.split == "test" else "validation"
     rows = [_row(results, cell, name, final) for cell in found if len(cell.best)]
-    rows, columns = _without_empty([["trial", "selected", "default", "finetune", "joint"], *rows])
+    rows, columns = _without_empty([["trial", "selected", "default", "gain", "finetune", "joint"], *rows])
     confirmed = [cell for cell in found if cell.confirmation is not None and not final]
     others = [cell for cell in found if cell.confirmation is None or final]
     lines = [f"{cell.name}: nothing to select, {_ended(cell)}" for cell in found if not len(cell.best)]
@@ -80,8 +79,9 @@ def outcome(folder: Path) -> Outcome:
     orders = {cell.best["class_order"].nunique() for cell in found if len(cell.best)} or {0}
     spread = f", ± half the 95 % interval over {span(orders)} class orders" if max(orders) > 1 else ""
     better = "higher" if direction == "max" else "lower"
+    gain = "; gain: over the default, by all runs of the cell" if "gain" in columns and not final else ""
     return Outcome(
-        f"{name.replace('_', ' ')} on {split} rows{spread} ({better} is better):",
+        f"{name.replace('_', ' ')} on {split} rows{spread} ({better} is better){gain}:",
         columns,
         rows,
         [(cell.name, text) for cell in others if (text := _values(results, cell))],
@@ -148,18 +148,37 @@ def _row(results: Results, cell: Cell, name: str, final: bool) -> list[str]:
     default = final_default(results, cell) if final else cell.default
     default = default[default["class_order"].isin(cell.best["class_order"])]
     same = _is_default(cell) or set(default["run"]) == set(cell.best["run"])
-    mine = _mean(results, cell.best, name)
-    out = [cell.name, cell.selected_name.removeprefix("trial "), _number(mine.value, name)]
-    out[2] += "" if mine.half is None else f" ± {_number(mine.half, name)}"
-    out.append("same" if same else _number(_mean(results, default, name).value, name))
+    mine, other = _sample(results, cell.best, name), _sample(results, default, name)
+    value, half = mine.mean.value, mine.mean.half
+    out = [cell.name, cell.selected_name.removeprefix("trial "), _number(value, name)]
+    out[2] += "" if half is None else f" ± {_number(half, name)}"
+    out.append("same" if same else _number(other.mean.value, name))
+    out.append("" if same else _gain(cell, mine - other, final))
     for method in ("finetune", "joint"):
         known = reference(results, cell, method).cell
-        out.append("" if known is None else _number(_mean(results, known.best, name).value, name))
+        out.append("" if known is None else _number(_sample(results, known.best, name).mean.value, name))
     return out
 
 
-def _mean(results: Results, runs: pd.DataFrame, name: str) -> Mean:
-    return Sample.of(recorded(results, runs, "objective", name)).mean
+def _gain(cell: Cell, paired: Sample, final: bool) -> str:
+    """Return selected trial minus default with half its 95 % interval.
+
+    Final runs pair class orders; before, it is that of the confirmation. Without one it is luck, so empty.
+    """
+    known = cell.confirmation
+    if final:
+        value, half = paired.mean.value, paired.mean.half
+    elif known is not None and known.compared:
+        value, half = known.selected.difference, (known.selected.high - known.selected.low) / 2
+    else:
+        return ""
+    if value is None or not math.isfinite(value):
+        return ""
+    return with_sign(value) + ("" if half is None else f" ± {with_sign(half)[1:]}")
+
+
+def _sample(results: Results, runs: pd.DataFrame, name: str) -> Sample:
+    return Sample.of(recorded(results, runs, "objective", name))
 
 
 def _without_empty(table: list[list[str]]) -> tuple[list[list[str]], list[str]]:
@@ -192,7 +211,7 @@ def _is_default(cell: Cell) -> bool:
 
 def _sought(results: Results, cell: Cell, name: str) -> str:
     orders = ", ".join(dict.fromkeys(map(str, cell.best["class_order"])))
-    value = _number(_mean(results, cell.best, name).value, name)
+    value = _number(_sample(results, cell.best, name).mean.value, name)
     return f"{cell.name}: {cell.seeks} class order {orders}, {value}"
 
 

@@ -7,6 +7,7 @@ import io
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,23 @@ def test_a_default_that_the_search_has_not_tried_is_named_so(tmp_path: Path) -> 
     said = outcome(planted.write(tmp_path / "run", plan))
     assert said.columns == ["cell", "trial", "selected"]  # it is its own default, so that column is left out
     assert said.rows[0][1] == "default"
+
+
+def test_the_table_gives_the_gain_of_a_confirmed_selection_and_after_the_evaluation_the_paired_one(
+    tmp_path: Path,
+) -> None:
+    plan = Plan(
+        labels=("lwf",), scenarios=(("B0-3tasks", (2, 2, 2)),), trials=6, confirmed=(0, 4), direction="min"
+    )
+    said = outcome(planted.write(tmp_path / "run", plan))
+    assert said.columns == ["cell", "trial", "selected", "default", "gain"]
+    assert "gain: over the default, by all runs of the cell" in said.heading
+    gain, half = said.rows[0][4].split(" ± ")
+    low, high = float(gain) - float(half), float(gain) + float(half)
+    assert f": {gain} [{low:+.3f}, {high:+.3f}] against".replace("0.", ".") in said.confirmed[0]
+    said = outcome(planted.write(tmp_path / "judged", replace(plan, evaluated=True)))
+    (row,) = said.rows
+    assert float(row[4]) == pytest.approx(float(row[2]) - float(row[3]), abs=0.0011)  # one class order
 
 
 @pytest.mark.parametrize(("objective", "said"), [("last_accuracy", True), ("kept_bytes", False)])
