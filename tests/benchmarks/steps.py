@@ -3,7 +3,8 @@
 A bare step runs the networks that the method's step runs (forward, backward of a cross-entropy, fused
 optimiser) on ready tensors. What the trainer adds is reading and augmenting images, the method's draws, its
 loss, and the records. A bare step with the method's loss leaves the loss out of this: its ratio is that of
-the trainer alone. Rounds alternate between all three; a ratio is that of the medians.
+the trainer alone, and of the images that a method makes in `augment` (R-DFCIL). Rounds alternate between
+all three; a ratio is that of the medians.
 """
 
 from __future__ import annotations

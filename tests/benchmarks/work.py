@@ -4,6 +4,11 @@ Both search the same spaces of the same four methods, with as many trials, one a
 same trainer. The plain function trains every trial from its first task on, and Tune's ASHA stops it with its
 defaults, by the average incremental accuracy after each task. Images are noise around the pattern of a class
 and the net is small, since image-steps are counted and nothing is timed. A ratio is plain over ours.
+
+That compares equal numbers of trials. What noise selects has no quality, so the ratios at equal quality of
+the selection come from recorded class orders, in figures `at_equal_gain`: see
+`tests.benchmarks.equal_quality`. Their scenarios are `B4-inc2` for half of the classes first, and five
+equal tasks in place of ten.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 
 from cl_core.metrics import summary
@@ -29,6 +35,7 @@ from spaces.resolved.cell import Cell
 from spaces.resolved.resolve import resolve
 from spaces.resolved.study import ResolvedStudy
 from spaces.study.study_file import parse_study
+from tests.benchmarks import equal_quality
 
 METRIC = "average_incremental_accuracy"
 Figures = dict[str, float]
@@ -128,7 +135,7 @@ def trained(config: Mapping[str, Any]) -> None:
         tune.report({METRIC: summary(confusions, training.sizes)[METRIC], "images": images})
 
 
-def measure() -> Figures:
+def measure() -> dict[str, float | dict[str, Figures]]:
     """Return the ratios, and what they are made of."""
     with ray_environment(), tempfile.TemporaryDirectory() as folder:
         import ray
@@ -149,4 +156,13 @@ def measure() -> Figures:
                 out |= {f"{name}_runs": runs, f"{name}_trials_of_plain_tune": trials}
         finally:
             ray.shutdown()
-    return out
+    cells = equal_quality.measure()
+    ratios = {cell: figures["plain_for_our_gain"] for cell, figures in cells.items()}
+    return {
+        **out,
+        "b50_over_plain_tune_at_equal_gain": ratios["lwf@B4-inc2"],
+        "b0_over_plain_tune_at_equal_gain": float(
+            np.mean([ratio for cell, ratio in ratios.items() if cell.endswith("@B0-5tasks")])
+        ),
+        "at_equal_gain": cells,
+    }
