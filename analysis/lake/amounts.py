@@ -1,6 +1,11 @@
-"""Amounts as people read them: durations and bytes."""
+"""Amounts as people read them: counts, durations and bytes."""
 
 from __future__ import annotations
+
+
+def plural(number: int, noun: str) -> str:
+    """Return a count with its noun, as in 1 cell or 2,000 cells."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def clock(seconds: float) -> str:
