@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.lake.amounts import plural
 from analysis.lake.results import Results
 from analysis.report.identity import colours
 from analysis.report.section import VIEWS, Section, Table
@@ -20,6 +22,7 @@ from cl_core.metrics import OBJECTIVES
 TITLE = "Class orders"
 LONGEST = 600  # characters of an order in class names
 MANY = 15  # pairs of labels, beyond which their table is folded
+PAIRS = 150  # pairs of labels that their table shows
 
 TEXT = (
     "Every value belongs to one class order, averaged over its seeds, under one and the same setting of the "
@@ -55,10 +58,7 @@ def class_orders(results: Results) -> Section:
     pairs = [pair for split in _splits(found) for pair in _pairs([o for o in found if o.split == split])]
     tables = [Table("Class order against method", _against(found, pairs), group="split")]
     tables.append(Table("The orders at the ends", _ends(results, found), group="label", folded=True))
-    if pairs:
-        tables.append(
-            Table("Methods under the same class orders", _shown(pairs), "", "split", folded=len(pairs) > MANY)
-        )
+    tables += [_closest(pairs)] if pairs else []
     counts = [len(o.values) for o in found]
     text = f"{TEXT}\n\nThe value is {name.replace('_', ' ')} ({direction}) on {rows_selected_on(results)}."
     if all(o.seeds is None for o in found):
@@ -88,7 +88,7 @@ def _answer(found: Sequence[Orders], name: str) -> str:
     return (
         f"From the hardest to the easiest order tried, {name.replace('_', ' ')} changes by {mean:.3f} on "
         f"average; most for {widest.label} on {widest.split}, by {widest.range:.3f} over "
-        f"{len(widest.values)} orders."
+        f"{plural(len(widest.values), 'order')}."
     )
 
 
@@ -115,9 +115,9 @@ def _splits(found: Iterable[Orders]) -> list[str]:
     return list(dict.fromkeys(o.split for o in found))
 
 
-def _pairs(here: Sequence[Orders]) -> list[dict[str, object]]:
+def _pairs(here: Sequence[Orders]) -> list[dict[str, Any]]:
     """Every two labels of a split that ran a common class order."""
-    out: list[dict[str, object]] = []
+    out: list[dict[str, Any]] = []
     for a, b in itertools.combinations(here, 2):
         common = sorted(set(a.values) & set(b.values))
         if not common:
@@ -176,11 +176,19 @@ def _swaps_by_chance(pairs: Sequence[Mapping[str, object]]) -> str:
     return f"{expected:.3g} of {len(pairs)}" if pairs else "–"
 
 
-def _shown(pairs: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+def _closest(pairs: Sequence[Mapping[str, Any]]) -> Table:
+    """The table of pairs of labels; of many, those whose order is least clear."""
     words = {True: "yes", False: "no", None: "–"}
-    return pd.DataFrame(
-        [{**pair, "swap": words[pair["swap"]], "overlap": words[pair["overlap"]]} for pair in pairs]  # type: ignore[index]
-    )
+    least = sorted(pairs, key=lambda pair: min(abs(pair["smallest a − b"]), abs(pair["largest a − b"])))
+    kept = {id(pair) for pair in least[:PAIRS]}
+    rows = [
+        {**pair, "swap": words[pair["swap"]], "overlap": words[pair["overlap"]]}
+        for pair in pairs
+        if id(pair) in kept
+    ]
+    text = f"Of {len(pairs):,} pairs, these {PAIRS} are nearest to a tie." if len(pairs) > PAIRS else ""
+    folded = len(pairs) > MANY
+    return Table("Methods under the same class orders", pd.DataFrame(rows), text, "split", folded=folded)
 
 
 def _ends(results: Results, found: Sequence[Orders]) -> pd.DataFrame:
