@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import Results, open_results
-from analysis.lake.amounts import clock, size
+from analysis.lake.amounts import clock, plural, size
 from analysis.selection.best_of_cells import TrialKey, draws_of_worth
 from analysis.selection.in_words import searched_values, with_sign
 from analysis.selection.posterior import Floats
@@ -25,6 +25,7 @@ from analysis.selection.selection import Cell, cells
 from cl_core.errors import BadRequest
 from cl_core.records import CONFIRM
 from search.commands.conditions import STORED_IMAGES, Condition, Fit, best_under, conditions, trial_values
+from search.commands.none_completed import none_completed
 
 COSTS = ("kept_bytes", STORED_IMAGES, "parameters", "seconds")
 LEFT_OUT = ("joint",)
@@ -128,7 +129,7 @@ def advise(folder: Path, wanted: Constraints) -> Advice:
     bounds = wanted.bounds()
     every = [cell for cell in cells(results) if len(cell.ranking) and cell.method not in LEFT_OUT]
     if not every:
-        raise BadRequest(f"no run in {folder} has completed, so there is nothing to advise: run it first")
+        raise none_completed(results, "there is nothing to advise")
     long_enough = [cell for cell in every if int(cell.row["tasks"]) >= (wanted.min_tasks or 1)]
     tables = {cell.name: trial_values(results, cell, COSTS) for cell in every}
     found = []
@@ -291,7 +292,7 @@ def lines_of(found: Scenario) -> list[str]:
     best = found.advised[0]
     out = [f"{best.cell}, trial {best.trial}: {best.values or 'the published values'} ({best.why})"]
     for price in found.prices:
-        excluded = f"excludes {price.excludes} of {found.trials} trials"
+        excluded = f"excludes {price.excludes} of {plural(found.trials, 'trial')}"
         if (price.cell, price.trial) == (best.cell, best.trial):
             with_others = " that meets the other constraints" if len(found.prices) > 1 else ""
             none = f", and none of them{with_others} is better" if price.excludes else ""

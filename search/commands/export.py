@@ -28,6 +28,7 @@ from cl_core.training.configuration import Configuration
 from cl_core.training.trainer import Training
 from search.commands.best_study import run_to_export, write_best_study
 from search.commands.conditions import Condition, Fit, Lack, best_under, conditions
+from search.commands.none_completed import none_completed
 from search.preparation.recorded_run import recorded_spec
 from search.storage.code_record import note_on_run
 from search.storage.places import check_writable
@@ -139,14 +140,14 @@ def _wanted(results: Results, wanted: Sequence[str]) -> list[Cell]:
     chosen = [known[name] for name in dict.fromkeys(wanted)] if wanted else list(known.values())
     for cell in chosen:
         if wanted and cell.selected.empty:
-            raise BadRequest(f"no run of {cell.name} has completed, so no trial is selected: run it first")
+            raise none_completed(results, "no trial is selected", cell.name)
         if not _NAME.fullmatch(cell.name):
             raise BadRequest(
                 f"{cell.name!r} in the tables of {results.folder} is no cell's name: it is damaged"
             )
     chosen = [cell for cell in chosen if len(cell.selected)]
     if not chosen:
-        raise BadRequest(f"no run in {results.folder} has completed, so no trial is selected: run it first")
+        raise none_completed(results, "no trial is selected")
     return chosen
 
 
