@@ -140,8 +140,9 @@ def _row(one: Balance) -> dict[str, object]:
 
 def _figure(results: Results, found: Sequence[Balance]) -> go.Figure:
     names = list(dict.fromkeys(one.cell.scenario for one in found))
-    figure = panels(names, columns=2, height=330)
+    figure = panels(names, columns=2, height=330, legend=True)
     mark = identities(results)
+    listed: set[str] = set()
     for one in found:
         ink, symbol = mark[one.cell.label].colour, mark[one.cell.label].symbol
         dot = go.Scatter(
@@ -149,17 +150,26 @@ def _figure(results: Results, found: Sequence[Balance]) -> go.Figure:
             y=[one.forgetting.value],
             error_x={"array": [one.intransigence.half or 0.0], "thickness": 1, "width": 0, "color": ink},
             error_y={"array": [one.forgetting.half or 0.0], "thickness": 1, "width": 0, "color": ink},
-            mode="markers+text",
-            text=[one.cell.label],
-            textposition="top right",
-            textfont={"size": 11},
+            mode="markers",
+            name=one.cell.label,
+            legendgroup=one.cell.label,
+            showlegend=one.cell.label not in listed,
             marker={"size": 9, "color": ink, "symbol": symbol, "line": {"width": 1.6, "color": ink}},
             meta=about(one.cell.label, one.cell.scenario),
             hovertemplate=f"{one.cell.label}<br>%{{x:.3f}}, %{{y:.3f}}<extra></extra>",
         )
         figure.add_trace(dot, **place(names.index(one.cell.scenario), figure))
-    figure.update_xaxes(title_text="intransigence (lower learns new tasks better)", rangemode="tozero")
-    figure.update_yaxes(title_text="forgetting (lower is better)", rangemode="tozero")
+        listed.add(one.cell.label)
+    x, y = ([getattr(one, name).value or 0.0 for one in found] for name in ("intransigence", "forgetting"))
+    figure.update_xaxes(title_text="intransigence (lower learns new tasks better)", range=_span(x))
+    figure.update_yaxes(title_text="forgetting (lower is better)", range=_span(y))
     figure.update_xaxes(zeroline=True, zerolinecolor=EDGE)
     figure.update_yaxes(zeroline=True, zerolinecolor=EDGE)
     return figure
+
+
+def _span(values: Sequence[float]) -> list[float]:
+    """The ends of an axis by its points and zero. An interval of two class orders can be far wider."""
+    low, high = min(0.0, *values), max(0.0, *values)
+    pad = 0.25 * (high - low) + 0.02
+    return [low - pad, high + pad]

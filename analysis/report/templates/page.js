@@ -58,6 +58,17 @@ function facets(trace, title = "") {
 const shown = facet => !FACETS.some(key => facet[key] !== undefined && hidden[key].has(facet[key]));
 const known = { scenario: new Set(), label: new Set(), classifier: new Set() };
 
+/* A text broken at spaces so that its lines fit into a length in pixels. */
+function lines(text, length) {
+  const most = Math.max(12, Math.floor(length / 7)), out = [""];
+  text.split(" ").forEach(word => {
+    const longer = `${out.at(-1)} ${word}`.trim();
+    if (longer.length <= most || !out.at(-1)) out[out.length - 1] = longer;
+    else out.push(word);
+  });
+  return out.join("<br>");
+}
+
 const MANY = 12;
 /* A figure of subplots as panels that flow with the width of the page. */
 class Figure {
@@ -146,11 +157,14 @@ class Figure {
       const { domain, anchor, matches, ...rest } = layout[name + "axis" + own] || {};
       return { automargin: true, ...rest };
     };
+    const wrapped = (one, length) => ({
+      ...one, ...(one.title ? { title: { ...one.title, text: lines(one.title.text || "", length) } } : {}),
+    });
     const out = {
       font: layout.font, hoverlabel: layout.hoverlabel, hovermode: layout.hovermode || "closest",
       height: this.height, margin: { l: 52, r: 30, t: 8, b: 46 }, paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, dragmode: coarse ? false : "zoom",
-      xaxis: axis("x"), yaxis: axis("y"), barmode: layout.barmode, bargap: layout.bargap,
+      xaxis: wrapped(axis("x"), panel.box.clientWidth - 40), yaxis: wrapped(axis("y"), this.height - 20), barmode: layout.barmode, bargap: layout.bargap,
       colorway: layout.colorway,
     };
     if (!out.yaxis.range && this.shares(layout, "y" + own)) {
