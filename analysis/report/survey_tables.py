@@ -123,7 +123,9 @@ def _methods(roles: Roles) -> Filled:
             for metric, name in ((AVERAGE, "average incremental"), (LAST, "last")):
                 record |= _value(titles[where], name, roles.sample(here, metric) if here else None)
         records.append(record)
-    return Filled(Table(TITLES[1], _frame(records), group="paradigm"), list(at.values()))
+    lost = dict.fromkeys(s.row for s in own if not len(s.runs) and s.cell.count("failed"))
+    text = f"Without a completed run, see Failures: {', '.join(lost)}." if lost else ""
+    return Filled(Table(TITLES[1], _frame(records), text, group="paradigm"), list(at.values()))
 
 
 def _removed(roles: Roles) -> Filled:

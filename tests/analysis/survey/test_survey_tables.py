@@ -36,6 +36,15 @@ def test_missing_and_failing_references_are_said_above_the_tables(tmp_path):
     assert "provisional" not in good
 
 
+def test_methods_that_failed_in_every_run_are_named_below_the_table_of_methods(tmp_path):
+    folder = plant(tmp_path / "run", [*BOUNDS, *ten()], orders=1)
+    results = open_results(folder)
+    bic = results.runs["label"] == "bic"
+    results.__dict__["runs"] = results.runs.assign(status=results.runs["status"].mask(bic, "failed"))
+    (table,) = [one for one in VIEWS["survey"](results).tables if one.title.startswith("Table 2")]
+    assert table.text == "Without a completed run, see Failures: bic."
+
+
 def test_a_reference_of_another_recipe_has_completed_all_the_same(tmp_path):
     forgets = Planted("finetune", "finetune", 0.05, newest=0.9, recipe={"increment.lr": 0.2})
     others = [replace(one, recipe={"increment.lr": 0.1}) for one in (BOUNDS[1], *ten())]
