@@ -20,6 +20,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.lake.amounts import plural
 from analysis.lake.open import open_results
 from analysis.lake.results import Results
 from analysis.selection.mixture import mixtures, rows_of
@@ -233,8 +234,8 @@ def _unequal(a: Cell, b: Cell) -> str:
     # Runs that confirm are paid for by search.trials, so equal numbers there may be unequal ones here.
     keys = "search.trials" + (" and protocol.confirm" if len(a.confirming) or len(b.confirming) else "")
     return (
-        f"{a.name}: selected from {known[0]} trials in A and from {known[1]} in B, so this is no comparison "
-        f"of methods: set {keys} to the same"
+        f"{a.name}: selected from {plural(known[0], 'trial')} in A and from {known[1]} in B, so this is no "
+        f"comparison of methods: set {keys} to the same"
     )
 
 
@@ -258,7 +259,7 @@ def _warnings(a: Results, b: Results, metric: str, found: list[Difference]) -> l
                 f"{cell.cell}: no class order and seed has {metric} in both runs, so there is no difference"
             )
         elif cell.left_out:
-            out.append(f"{cell.cell}: {cell.left_out} runs have no partner and are left out")
+            out.append(f"{cell.cell}: left out, without a partner: {plural(cell.left_out, 'run')}")
     few = [cell.difference.n for cell in found if 0 < cell.difference.n < FEWEST]
     if few:
         out.append(f"{too_few(max(few))} for a p-value: set protocol.orders or final.orders to 5")

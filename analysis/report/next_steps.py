@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.lake.amounts import plural
 from analysis.lake.results import Results
 from analysis.lake.run_folder import STUDY
 from analysis.lake.searched_space import Domain, ends, spaces
@@ -73,7 +74,7 @@ def _unfinished(results: Results) -> Iterable[Step]:
     ended = _ended(results).groupby("cell").sum()
     left = sum(max(0, budget - int(ended.get(name, 0))) for name, budget in budgets.items())
     if left:
-        text = f"{left:,} of {sum(budgets.values()):,} trials have not ended."
+        text = f"{left:,} of {plural(sum(budgets.values()), 'trial')} have not ended."
         yield Step(f"{text} Unless the study is running, continue it.", _run(results))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.lake.amounts import plural
 from analysis.lake.results import Results
 from analysis.report.section import VIEWS, Section, Table
 from analysis.report.style import SEQUENTIAL, panels, place, plain
@@ -118,7 +119,7 @@ def _answer(parts: Mapping[str, pd.DataFrame]) -> str:
         hard, easy = (f"class {name}" if str(name).isdigit() else name for name in means.index[[0, -1]])
         said.append(
             f"In {scenario}, {hard} is hardest ({means.iloc[0]:.3f}) and {easy} easiest "
-            f"({means.iloc[-1]:.3f}), mean over {len(frame)} {'cell' if len(frame) == 1 else 'cells'}."
+            f"({means.iloc[-1]:.3f}), mean over {plural(len(frame), 'cell')}."
         )
     return " ".join(said)
 

@@ -6,6 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import scipy
 
+from analysis.lake.amounts import plural
 from analysis.lake.results import Results
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import fade, panels, place
@@ -57,11 +58,11 @@ def early_stopping(results: Results) -> Section:
         "random; to be stopped: stopped or audited",
         f"loss: the largest lead of a false stop in {name.replace('_', ' ')}",
     ]
-    n = f"n = {int(table['trials'].sum())} ended trials, {audited} of them audited"
+    n = f"n = {plural(int(table['trials'].sum()), 'ended trial')}, {audited} of them audited"
     split = split_selected_on(results) if audited else ""  # tasks come from no rows, a loss does
     saved, trained = int(table["tasks saved"].sum()), int(table["tasks trained"].sum())
     stopped, ended = int(table["stopped"].sum()), int(table["trials"].sum())
-    answer = f"{stopped} of {ended} trials were stopped, which saved "
+    answer = f"{stopped} of {plural(ended, 'trial')} were stopped, which saved "
     answer += f"{saved / max(1, saved + trained):.0%} of all tasks"
     answer += f"; {false} of {audited} audited stops would have hit the winner." if audited else "."
     question = "What did early stopping save, and did it stop winners?"
@@ -76,8 +77,8 @@ def _by_cell(table: pd.DataFrame, rates: tuple[float, float, float]) -> str:
     lost, cells_ = int((known["false stops"] > 0).sum()), len(known)
     stops = float(known["to be stopped"].mean())
     text = (
-        f"Per cell: in {lost} of {cells_} cells with an audit ({lost / cells_:.0%}), the trial that would "
-        "have won was among those to be stopped"
+        f"Per cell: in {lost} of {plural(cells_, 'cell')} with an audit ({lost / cells_:.0%}), the trial "
+        "that would have won was among those to be stopped"
     )
     if (known["to be stopped"] == known["audited"]).all():
         return f"{text}."

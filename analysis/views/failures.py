@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import scipy
 
+from analysis.lake.amounts import plural
 from analysis.lake.arrow_schema import ADDED
 from analysis.lake.results import Results
 from analysis.report.section import VIEWS, Section, Table
@@ -52,12 +53,12 @@ def failures(results: Results) -> Section:
         TITLE,
         text,
         ["share of pairs: U / (failed · completed), U of Mann and Whitney; ties count half"],
-        f"n = {len(runs):,} ended runs",
+        f"n = {plural(len(runs), 'ended run')}",
         table,
         tables=[Table("By error", kinds, group="error")] if len(kinds) > 1 else [],
         optional=True,
         question="What failed, and why?",
-        answer=f"{len(failed):,} of {len(runs):,} runs failed ({len(failed) / len(runs):.1%}); "
+        answer=f"{len(failed):,} of {plural(len(runs), 'run')} failed ({len(failed) / len(runs):.1%}); "
         f"{int(most['runs']):,} of them with {most['error']}.",
     )
 

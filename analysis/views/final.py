@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.lake.amounts import plural
 from analysis.lake.results import Results
 from analysis.report.dots import dot
 from analysis.report.identity import identities
@@ -79,8 +80,8 @@ def _answer(differences: Table | None, metric: str) -> str:
     selected, default = (int((shown == f"{one} is better").sum()) for one in ("selected", "default"))
     said = METRIC_TITLES.get(metric, metric.replace("_", " "))
     return (
-        f"By {said}, the selected trial is better than the default in {selected} of {len(shown)} cells, "
-        f"the default in {default}; the others are not decided."
+        f"By {said}, the selected trial is better than the default in {selected} of "
+        f"{plural(len(shown), 'cell')}, the default in {default}; the others are not decided."
     )
 
 
@@ -163,7 +164,7 @@ def _differences(judged: list[Evaluated], metric: str) -> Table | None:
         row["class orders"] = orders
         rows.append(row)
     title = METRIC_TITLES.get(metric, metric.replace("_", " "))
-    text = f"Paired by class order; p is of {title}, corrected over {len(known)} cells."
+    text = f"Paired by class order; p is of {title}, corrected over {plural(len(known), 'cell')}."
     return Table("Selected trial minus default", pd.DataFrame(rows), text)
 
 

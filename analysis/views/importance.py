@@ -11,11 +11,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from analysis.lake.amounts import plural
 from analysis.lake.results import Results
 from analysis.lake.searched_space import Parameter, acting, spaces
 from analysis.report.identity import colours
 from analysis.report.section import VIEWS, Section
-from analysis.report.style import fade, panels, place, side_by_side
+from analysis.report.style import INK, fade, panels, place, side_by_side
 from analysis.selection.selection import Cell, cells, split_selected_on
 from analysis.selection.trials import ADAPTIVE, proposed, span, trials
 from analysis.statistics.ped_anova import gridded, ped_anova
@@ -77,6 +78,8 @@ def importance(results: Results) -> Section:
         "one. “Chance”, the upright mark: values dealt out at random lift any hyperparameter of the cell "
         "above its mark in one of twenty cases, so an importance below it shows nothing."
     )
+    if (frame["chance"] > 1).any():
+        text += " Where the mark is above 1, the trials are too few to show that it matters."
     if any(tried[cell.name].completed < len(tried[cell.name]) for cell in shown):
         text += " Stopped trials count as tried and as worse than every completed one."
     if results.study.reuses:
@@ -128,7 +131,7 @@ def _answer(frame: pd.DataFrame) -> str:
     names = firm.sort_values("importance", ascending=False)
     listed = [f"{row['hyperparameter']} of {row['label']}" for row in names.head(4).to_dict("records")]
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    text = f"More important than chance: {len(firm)} of {len(frame)} hyperparameters"
+    text = f"More important than chance: {len(firm)} of {plural(len(frame), 'hyperparameter')}"
     return f"{text}: {', '.join(listed)}{more}." if listed else f"{text}."
 
 
@@ -242,6 +245,7 @@ def _figure(results: Results, shown: Sequence[Cell], frame: pd.DataFrame) -> go.
                     "array": list((group["to"] - value).clip(lower=0)),
                     "arrayminus": list((value - group["from"]).clip(lower=0)),
                     "thickness": 1.4,
+                    "color": INK,
                 },
                 hovertemplate="%{y}: %{x:.2f}<extra></extra>",
             ),
@@ -257,6 +261,6 @@ def _figure(results: Results, shown: Sequence[Cell], frame: pd.DataFrame) -> go.
             ),
             **place(index, figure),
         )
-    figure.update_xaxes(title_text="importance (share); bar: level of chance", rangemode="tozero")
+    figure.update_xaxes(title_text="importance (share); upright line: chance", rangemode="tozero")
     figure.update_yaxes(type="category")
     return figure

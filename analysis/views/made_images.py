@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.lake.amounts import plural
 from analysis.lake.results import Results
 from analysis.lake.run_folder import PICTURES, SHEETS
 from analysis.report.section import VIEWS, Section
@@ -36,7 +37,7 @@ def made_images(results: Results) -> Section:
             "class of an image: argmax of the previous network's logits; with MeRGAN the class that the "
             "generator was given, with Mnemonics that of the exemplar"
         ],
-        f"n = {len(rows)} sheets of {len(last)} runs; the figure shows the last task of each run",
+        f"n = {plural(len(rows), 'sheet')} of {plural(len(last), 'run')}; drawn: a run's last task",
         pd.DataFrame(rows),
         _figure(results, list(last.values())),
         optional=True,

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 import pandas as pd
 
+from analysis.lake.amounts import plural
 from analysis.lake.results import Results
 from analysis.report.answers import decimal, methods
 from analysis.report.lines import Line, drawn
@@ -82,16 +83,17 @@ def _counted(way: str, confusion: Counts, sizes: Sequence[int]) -> Counted:
 
 
 def _answer(table: pd.DataFrame, among: Collection[str]) -> str:
-    """Say of how many classifiers of labels errors flow to the newest task, and of which the most."""
-    table = table[table["asymmetry"].notna()]
+    """Count cells whose own classifier sends errors to the newest task, and name the largest asymmetry."""
+    table = table[table["asymmetry"].notna()].drop_duplicates(["scenario", "label"])
     if table.empty:
         return ""
     own = table[table["label"].isin(among)]
     table = table if own.empty else own
     biased = int((table["asymmetry"] > 0).sum())
     most = table.iloc[int(table["asymmetry"].abs().to_numpy().argmax())]
+    way = "to the newest task" if most["asymmetry"] > 0 else "back to older tasks"
     return (
-        f"After the last task, errors flow to the newest task for {biased} of {len(table)} classifiers. "
-        f"The largest asymmetry is {decimal(most['asymmetry'], '+')}: {most['label']} ({most['classifier']}) "
-        f"in {most['scenario']}."
+        f"After the last task, errors flow to the newest task in {biased} of "
+        f"{plural(len(table), 'cell')}. The largest asymmetry is {decimal(most['asymmetry'], '+')}, "
+        f"{way}: {most['label']} in {most['scenario']}."
     )

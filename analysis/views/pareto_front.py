@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.lake.amounts import clock, size
+from analysis.lake.amounts import clock, plural, size
 from analysis.lake.results import Results
 from analysis.report.answers import MOST_SCENARIOS, decimal
 from analysis.report.identity import REFERENCE_COLOURS, identities
@@ -62,7 +62,8 @@ def pareto_front(results: Results) -> Section:
             f"{LIKE}: neighbours a and b on a front, by {next(iter(names)).replace('_', ' ')}, whose paired "
             "difference a − b is inside its interval in every accuracy; of m accuracies at 5 % / m each",
         ]
-    n = f"n = {sum(len(one.trials) for _, one in shown)} completed trials in {len(shown)} cells"
+    compared = sum(len(one.trials) for _, one in shown)
+    n = f"n = {plural(compared, 'completed trial')} in {plural(len(shown), 'cell')}"
     figure = _figure(results, shown, *list(names)[:2])
     first, second = (name.replace("_", " ") for name in list(names)[:2])
     return Section(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.lake.amounts import plural
 from analysis.lake.results import Results
 from analysis.report.lines import Line, drawn
 from analysis.report.section import VIEWS, Section
@@ -111,6 +112,6 @@ def _answer(frame: pd.DataFrame) -> str:
     known = frame[frame[column].notna()]
     favoured = int((known[column] > 0).sum())
     return (
-        f"With {favoured} of {len(known)} classifiers the margin of the true class is larger in the newest "
-        "task than in older ones."
+        f"With {favoured} of {plural(len(known), 'classifier')} the margin of the true class is larger in "
+        "the newest task than in older ones."
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from analysis.lake.amounts import plural
 from analysis.lake.results import Results
 from analysis.report.section import VIEWS, Section
 from analysis.selection.confirmation import Candidate, Confirmation
@@ -62,7 +63,7 @@ def selected_trials(results: Results) -> Section:
 def _answer(found: Sequence[tuple[Cell, Confirmation]], name: str) -> str:
     """The sentence on the cells that left the default, and the largest gain among them."""
     left = [(cell, known) for cell, known in found if not known.kept]
-    text = f"{len(left)} of {len(found)} cells selected a trial in place of the published default"
+    text = f"{len(left)} of {plural(len(found), 'cell')} selected a trial in place of the published default"
     if not left:
         return f"{text}."
     cell, known = max(left, key=lambda pair: abs(pair[1].selected.difference))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.lake.amounts import plural
 from analysis.lake.results import Results
 from analysis.report.answers import decimal
 from analysis.report.identity import about, identities
@@ -111,7 +112,7 @@ def _answer(groups: Mapping[tuple[str, int], Sequence[SplitValues]]) -> str:
         where = f" ({data}, {classes} classes)" if len(groups) > 1 else ""
         parts.append(
             f"{high} gives {decimal(float(np.mean(gains)), '+')} in last accuracy over "
-            f"{low}{where}, mean over {len(gains)} {'label' if len(gains) == 1 else 'labels'}; "
+            f"{low}{where}, mean over {plural(len(gains), 'label')}; "
             f"{sum(gain > 0 for gain in gains)} gain."
         )
     return " ".join(parts)

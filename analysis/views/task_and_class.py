@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.lake.amounts import plural
 from analysis.lake.results import Results
 from analysis.report.identity import about, identities
 from analysis.report.section import VIEWS, Section
@@ -95,9 +96,9 @@ def _answer(table: pd.DataFrame, joint: Collection[str]) -> str:
     methods = table if others.empty else others
     best = methods.iloc[int(methods[TASK].to_numpy().argmax())]
     return (
-        f"Finding the task is the harder part for {harder} of {len(table)} classifiers: there P(task) is "
-        f"below P(class | task). {best['label']} ({best['classifier']}) in {best['scenario']} finds it most "
-        f"often, in {best[TASK]:.3f} of the rows."
+        f"Finding the task is the harder part for {harder} of {plural(len(table), 'classifier')}: there "
+        f"P(task) is below P(class | task). {best['label']} ({best['classifier']}) in {best['scenario']} "
+        f"finds it most often, in {best[TASK]:.3f} of the rows."
     )
 
 

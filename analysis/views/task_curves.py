@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
+from analysis.lake.amounts import plural
 from analysis.lake.results import Results
 from analysis.report.answers import decimal, methods
 from analysis.report.identity import PALETTE, about
@@ -78,8 +79,8 @@ def _answer(found: dict[tuple[str, str], Matrix]) -> str:
     place, matrix = max(found.items(), key=lambda item: _largest(item[1])[0])
     loss, task = _largest(matrix)
     return (
-        f"One further task takes {decimal(fresh)} from the task before it, mean over {len(found)} "
-        f"{'cell' if len(found) == 1 else 'cells'}. The largest loss is {decimal(loss)}: {place[1]} on task "
+        f"One further task takes {decimal(fresh)} from the task before it, mean over "
+        f"{plural(len(found), 'cell')}. The largest loss is {decimal(loss)}: {place[1]} on task "
         f"{task} in {place[0]}."
     )
 

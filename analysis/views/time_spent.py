@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.lake.amounts import plural
 from analysis.lake.results import Results
 from analysis.report.bars import add_part, stack
 from analysis.report.identity import PALETTE
@@ -51,7 +52,7 @@ def time_spent(results: Results) -> Section:
         "training that the others did not repeat. Loading, evaluation and waiting are not included."
     )
     formulas = ["time of a label: Σ seconds over the tasks of its runs, without those saved by sharing"]
-    n = f"n = {len(mine):,} trained tasks in {mine['run'].nunique():,} runs"
+    n = f"n = {plural(len(mine), 'trained task')} in {plural(mine['run'].nunique(), 'run')}"
     return Section(
         TITLE,
         text,

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.lake.amounts import plural
 from analysis.lake.results import Results
 from analysis.report.identity import about, colours
 from analysis.report.section import VIEWS, Section
@@ -106,12 +107,13 @@ def _answer(table: pd.DataFrame) -> str:
         return ""
     steep = known[known["slope at the end"] >= _STEEP]
     if steep.empty:
-        return f"Yes: in none of {len(known)} cells does the last epoch fall at half the mean slope or more."
+        every = plural(len(known), "cell")
+        return f"Yes: in none of {every} does the last epoch fall at half the mean slope or more."
     named = ", ".join(dict.fromkeys(map(str, steep["label"].head(4))))
     more = " and others" if len(steep) > 4 else ""
     return (
-        f"Not in {len(steep)} of {len(known)} cells ({named}{more}): there the last epoch falls at half the "
-        "mean slope or more, so more epochs may help."
+        f"Not in {len(steep)} of {plural(len(known), 'cell')} ({named}{more}): there the last epoch falls "
+        "at half the mean slope or more, so more epochs may help."
     )
 
 

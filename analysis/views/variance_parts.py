@@ -13,6 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from analysis.lake.amounts import plural
 from analysis.lake.results import Results
 from analysis.report.bars import add_part, stack
 from analysis.report.identity import PALETTE
@@ -153,7 +154,7 @@ def _answer(found: list[tuple[Cell, Components]]) -> str:
     }
     return (
         f"The trial makes {shares['trial']:.0%} of the variance and the class order "
-        f"{shares['class order']:.0%}, mean over {len(found)} {'cell' if len(found) == 1 else 'cells'}."
+        f"{shares['class order']:.0%}, mean over {plural(len(found), 'cell')}."
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.lake.amounts import plural
 from analysis.lake.results import Results
 from analysis.report.section import VIEWS, Section
 from analysis.report.style import fade, panels, place
@@ -20,6 +21,7 @@ from cl_core.metrics import METRICS
 TITLE = "Stability of the winner"
 WORSE = 0.005  # half a point
 SOURCES = {"draw": "#2f6f9f", "rows": "#d9662b", "orders": "#2a9167"}
+CHANCES = {"draw": "another draw of trials", "rows": "other rows", "orders": "other class orders"}
 
 
 @VIEWS.register("winner_stability")
@@ -81,8 +83,10 @@ def winner_stability(results: Results) -> Section:
         figure,
         split=split_selected_on(results),
         question="Would another trial have won by other luck, and at what loss?",
-        answer=f"The largest kind of chance costs a cell {table[losses].max(axis=1).mean():.3f} on average; "
-        f"most in {worst['label']}@{worst['scenario']}, {worst[losses].max():.3f}.",
+        answer=f"By chance alone, a selected trial falls short of the best one by "
+        f"{table[losses].max(axis=1).mean():.3f}, mean over {plural(len(table), 'cell')}; most in "
+        f"{worst['label']}@{worst['scenario']}, by {worst[losses].max():.3f}. A cell counts with its largest "
+        "kind of chance.",
     )
 
 
@@ -149,7 +153,7 @@ def _by_order(cell: Cell, table: pd.DataFrame, sign: float) -> Array | None:
 def _figure(table: pd.DataFrame) -> go.Figure:
     """The share of clearly worse winners and the loss, a bar a source; two panels a scenario."""
     names = list(dict.fromkeys(table["scenario"]))
-    titles = [title for name in names for title in (f"{name}: a clearly worse one wins", f"{name}: loss")]
+    titles = [title for name in names for title in (f"{name}: a clearly worse trial wins", f"{name}: loss")]
     tall = int(table.groupby("scenario").size().max())
     figure = panels(titles, columns=2, height=60 + 40 * tall, legend=True)
     for index, scenario in enumerate(names):
@@ -163,7 +167,7 @@ def _figure(table: pd.DataFrame) -> go.Figure:
                         x=list(mine[f"{source}: {column}"].astype(float)),
                         y=list(mine["label"]),
                         orientation="h",
-                        name=source,
+                        name=CHANCES[source],
                         legendgroup=source,
                         showlegend=index == 0 and shift == 0,
                         marker={"color": fade(colour, 0.85)},

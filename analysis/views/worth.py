@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.lake.amounts import plural
 from analysis.lake.results import Results
+from analysis.report.answers import decimal
 from analysis.report.identity import colours
 from analysis.report.section import VIEWS, Section, Table
 from analysis.report.style import fade, panels, place
@@ -25,6 +27,11 @@ from cl_core.metrics import FORMULAS
 
 TITLE = "What buffer, weight, temperature and split are worth"
 SPARE = 5  # trials of a label beyond the free numbers of its model
+CHANGES = {
+    "buffer": "a large buffer instead of a small one",
+    "weight": "a high distillation weight instead of a low one",
+    "temperature": "a high temperature instead of a low one",
+}
 SAID = {"buffer": "buffer", "weight": "distillation weight", "temperature": "temperature"}
 STEPS = (("low", "medium"), ("medium", "high"), ("low", "high"))
 UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
@@ -73,7 +80,7 @@ def worth(results: Results) -> Section:
         "model, w: weight of a trial in the gain, e²: variance of its counts",
         f"last accuracy: {FORMULAS['last_accuracy']}",
     ]
-    n = f"n = {sum(len(one.of.trials) for one in found)} completed trials of {len(found)} labels"
+    n = f"n = {sum(len(one.of.trials) for one in found)} completed trials of {plural(len(found), 'label')}"
     table = _spread([_row(one, weights) for one in found])
     figure = _figure(results, found, scenarios)
     return Section(
@@ -96,12 +103,9 @@ def _fitted(one: Leveled) -> Worth:
 
 def _sentence(found: Sequence[Worth], weights: Mapping[str, Mapping[str, float]]) -> str:
     """The sentence on what each factor is worth over the labels, the largest first."""
-    gains = {
-        f"{said}, from low to high": [one.gain(name, "low", "high") for one in found]
-        for name, said in SAID.items()
-    }
+    gains = {said: [one.gain(name, "low", "high") for one in found] for name, said in CHANGES.items()}
     for said, weight in weights.items():
-        name = "a base task, instead of none" if said == BASE else "increments, from small to large"
+        name = "a base task instead of none" if said == BASE else "large increments instead of small ones"
         gains[name] = [one.model.contrast(SPLIT, weight) for one in found]
     parts = {}
     for name, given in gains.items():
@@ -109,12 +113,10 @@ def _sentence(found: Sequence[Worth], weights: Mapping[str, Mapping[str, float]]
         if known:
             mean = float(np.mean([gain.value for gain in known]))
             firm = sum(gain.half is not None and abs(gain.value or 0.0) > gain.half for gain in known)
-            parts[f"{name}, {mean:+.3f} ({firm} of {len(known)})".replace("-", "−")] = abs(mean)
+            clear = f"clear for {firm} of {plural(len(known), 'label')}"
+            parts[f"{name} {decimal(mean, '+')} ({clear})"] = abs(mean)
     listed = "; ".join(sorted(parts, key=lambda part: -parts[part]))
-    return (
-        f"Gain in last accuracy, mean over methods, the largest first: {listed}. In brackets: the methods "
-        "whose gain is larger than its interval, of those that have it."
-    )
+    return f"Gain in last accuracy, mean over labels: {listed}. Clear: larger than its 95 % interval."
 
 
 def _explained(results: Results) -> str:

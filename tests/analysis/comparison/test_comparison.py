@@ -170,7 +170,7 @@ def test_trials_selected_from_different_numbers_of_trials_are_no_comparison_of_m
     )
     b.__dict__["runs"] = pd.concat([b.runs, another], ignore_index=True)
     (warning,) = compare(a, b).warnings
-    assert warning.startswith("lwf@B0-2tasks: selected from 1 trials in A and from 2 in B")
+    assert warning.startswith("lwf@B0-2tasks: selected from 1 trial in A and from 2 in B")
     assert warning.endswith(": set search.trials to the same")
     again = a.runs.assign(purpose="confirm", class_order="seed:2001", run=a.runs["run"] + "/confirm")
     a.__dict__["runs"] = pd.concat([a.runs, again], ignore_index=True)

@@ -50,7 +50,7 @@ def test_errors_are_counted_in_both_directions(results):
     assert found["old → new"] == pytest.approx(11 / 20)
     assert found["new → old"] == pytest.approx(3 / 20)
     assert found["asymmetry"] == pytest.approx(8 / 20)
-    assert "+0.400: lwf (head)" in old_and_new_errors(results).answer
+    assert "+0.400, to the newest task: lwf in" in old_and_new_errors(results).answer
 
 
 def test_accuracy_is_the_task_found_times_the_class_found_within_it(results):
@@ -78,10 +78,13 @@ def test_answers_on_errors_are_about_methods_where_there_are_some(tmp_path):
     lost = [[0, 0, 5, 5], [0, 0, 5, 5], [0, 0, 9, 1], [0, 0, 1, 9]]
     both = [Hand("finetune", [FIRST, lost], (2, 2)), Hand("lwf", [FIRST, LWF], (2, 2))]
     results = lake(tmp_path / "both", both)
-    assert "1 of 1 classifiers. The largest asymmetry is +0.400: lwf" in old_and_new_errors(results).answer
+    assert (
+        "1 of 1 cell. The largest asymmetry is +0.400, to the newest task: lwf"
+        in old_and_new_errors(results).answer
+    )
     assert "mean over 1 cell. The largest loss is 0.450: lwf on task 0" in task_curves(results).answer
     alone = lake(tmp_path / "alone", both[:1])
-    assert "+1.000: finetune" in old_and_new_errors(alone).answer
+    assert "+1.000, to the newest task: finetune" in old_and_new_errors(alone).answer
     assert ": finetune on task 0" in task_curves(alone).answer
 
 
@@ -123,7 +126,7 @@ def test_classes_and_tasks_without_rows_are_left_out(tmp_path):
     old = [FIRST, [*LWF[:2], [0] * 4, [0] * 4]]
     runs = [Hand("bic", old, (2, 2)), Hand("lwf", [FIRST, LWF], (2, 2))]
     found = old_and_new_errors(lake(tmp_path / "tasks", runs))
-    assert "for 1 of 1 classifiers. The largest asymmetry is +0.400: lwf" in found.answer
+    assert "in 1 of 1 cell. The largest asymmetry is +0.400, to the newest task: lwf" in found.answer
 
 
 def test_classes_are_joined_by_name_over_class_orders(tmp_path):

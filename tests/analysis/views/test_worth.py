@@ -112,15 +112,15 @@ def test_a_buffer_is_worth_its_gain_over_further_bytes_and_exemplars(tmp_path: P
 
 def test_the_first_sentence_ranks_the_gains_and_counts_the_firm_ones(tmp_path: Path) -> None:
     first = VIEWS["worth"](planted(tmp_path / "run")).answer
-    assert first.split(": ", 1)[1].split(". In")[0].split("; ") == [
-        "buffer, from low to high, +0.160 (1 of 1)",  # icarl alone has one
-        "increments, from small to large, +0.130 (2 of 2)",
-        "a base task, instead of none, +0.070 (2 of 2)",
-        "distillation weight, from low to high, +0.020 (2 of 2)",
+    assert first.split(": ", 1)[1].split(". Clear")[0].split("; ") == [
+        "a large buffer instead of a small one +0.160 (clear for 1 of 1 label)",  # icarl alone has one
+        "large increments instead of small ones +0.130 (clear for 2 of 2 labels)",
+        "a base task instead of none +0.070 (clear for 2 of 2 labels)",
+        "a high distillation weight instead of a low one +0.020 (clear for 2 of 2 labels)",
     ]
     # Two points of the weight are lost where trials scatter by ten.
     loud = VIEWS["worth"](planted(tmp_path / "loud", noise=0.1)).answer
-    assert loud.split("weight, from low to high")[1].split(")")[0].endswith("(0 of 2")
+    assert loud.split("weight instead of a low one")[1].split(")")[0].endswith("for 0 of 2 labels")
 
 
 def test_the_columns_of_a_group_stand_side_by_side(tmp_path: Path) -> None:
