@@ -141,7 +141,14 @@ def measure() -> dict[str, float | dict[str, Figures]]:
         import ray
 
         os.environ["PYTHONWARNINGS"] = "ignore"
-        ray.init(num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(
+            address="local",  # not one that happens to run here
+            num_cpus=1,
+            num_gpus=0,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
         out: Figures = {}
         try:
             for name, scenario in SCENARIOS.items():
