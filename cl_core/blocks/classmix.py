@@ -46,9 +46,8 @@ def draw_mix(n: int, times: int, beta: float, clip: float, g: Streams) -> Mix:
     partners = [torch.randperm(n, generator=g("mix", "partner", k)) for k in range(times)]
     # torch's Beta takes no generator.
     drawn = np.random.default_rng(g("mix", "share").initial_seed()).beta(beta, beta, times * n)
-    share = torch.from_numpy(drawn)
-    share = torch.where((share - 0.5).abs() > clip, 0.5, share).float()
-    return Mix(torch.arange(n).repeat(times), torch.cat(partners), share)
+    share = np.where(np.abs(drawn - 0.5) > clip, 0.5, drawn).astype(np.float32)
+    return Mix(torch.arange(n).repeat(times), torch.cat(partners), torch.from_numpy(share))
 
 
 def mixtures(drawn: int, k: int) -> int:
@@ -70,5 +69,8 @@ def class_mix(x: Tensor, y: Tensor, mix: Mix, start: int, k: int) -> tuple[Tenso
     a, b, share = (t.to(x.device, non_blocking=True) for t in (mix.first, mix.second, mix.share))
     taken = (y[a] == y[b]).byte().argsort(stable=True)[: mixtures(len(a), k)]
     a, b, share = a[taken], b[taken], share[taken, None, None, None]
-    pair = start + k + pair_index(y[a] - start, y[b] - start, k)
-    return share * x[a] + (1.0 - share) * x[b], torch.where(y[a] == y[b], ONE_CLASS, pair)
+    of_a, of_b = y[a], y[b]
+    pair = start + k + pair_index(of_a - start, of_b - start, k)
+    labels = torch.where(of_a == of_b, ONE_CLASS, pair)
+    # index_select takes a third of the time of an index.
+    return share * x.index_select(0, a) + (1.0 - share) * x.index_select(0, b), labels
