@@ -160,7 +160,8 @@ def study_record(plain: Mapping[str, Any]) -> StudyRecord:
     """Read a study from plain values."""
     data, search = plain.get("data"), _mapping(plain.get("search"))
     scenarios = plain.get("scenarios")
-    share = _mapping(plain.get("resources")).get("gpu")
+    resources = _mapping(plain.get("resources"))
+    share = None if resources.get("together") == "auto" else resources.get("gpu")
     start = search.get("start_from", ["paper"])
     return StudyRecord(
         name=str(plain.get("study") or ""),

@@ -49,6 +49,15 @@ def test_the_search_as_it_went_counts_what_was_stopped_and_the_order_of_ends():
     assert list(trajectory(frame, least=True)[1]) == [0.5, 0.3, 0.3]
 
 
+def test_gpu_seconds_of_runs_whose_share_a_probe_finds_are_those_of_a_whole_gpu(tmp_path):
+    points = [{"objective": v, "device": "cuda:0"} for v in (0.2, 0.4, 0.3)]
+    for resources in ({"gpu": "auto"}, {"gpu": 1, "together": "auto"}):
+        folder = search(tmp_path / str(len(resources)), points, None, resources=resources)
+        section = VIEWS["best_of_n"](open_results(folder))
+        assert section.table["GPU-seconds"].iloc[0] == pytest.approx(30)
+        assert open_results(folder).study.gpu is None
+
+
 def test_gpu_seconds_count_the_share_that_a_run_holds(tmp_path):
     points = [{"objective": v, "device": "cuda:0"} for v in (0.2, 0.4, 0.3)]
     folder = search(tmp_path / "run", points, None, resources={"gpu": 0.25})
