@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,11 +39,11 @@ class DataSpec:
     std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.augment, Mapping):
+        if self.augment is not None and not isinstance(self.augment, Augment):
             object.__setattr__(self, "augment", _augment(self.augment))
         for key in ("mean", "std"):
             if (values := getattr(self, key)) is not None:
-                object.__setattr__(self, key, tuple(map(float, values)))
+                object.__setattr__(self, key, _numbers(f"data.{key}", values))
         if not isinstance(self.name, str) or not self.name:
             raise BadRequest(
                 f"data.name must name a data set, not {self.name!r}: see `cl-search list datasets`"
@@ -89,7 +90,16 @@ class DataSpec:
         return {key: value for key, value in self.to_dict().items() if key not in ("root", "download")}
 
 
-def _augment(plain: Mapping[str, Any]) -> Augment:
+def _numbers(key: str, values: Any) -> tuple[float, ...]:
+    numbers = values if isinstance(values, list | tuple) else [None]
+    if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+        raise BadRequest(f"{key} must be a list of numbers, a value a channel, not {values!r}")
+    return tuple(map(float, numbers))
+
+
+def _augment(plain: Any) -> Augment:
+    if not isinstance(plain, Mapping):
+        raise BadRequest(f"data.augment must be a mapping, as in {{crop: 4, flip: true}}, not {plain!r}")
     known = [f.name for f in dataclasses.fields(Augment)]
     for key in plain:
         if key not in known:

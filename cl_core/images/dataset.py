@@ -13,11 +13,18 @@ from typing import Any
 import numpy as np
 
 from cl_core.errors import BadRequest
-from cl_core.hparams import Value
+from cl_core.hparams import Choice, Domain, Float, Int, Value
 from cl_core.images.class_names import composed, unfit
 from cl_core.images.pixels import Array, as_pixels, chunks, combine_digests, pixel_digest, statistics
 
 POLICIES = ("cifar10", "imagenet", "svhn")  # of AutoAugment, by the data set on which each was learned
+_RANGES: dict[str, Domain] = {
+    "crop": Int(0, 4096),
+    "flip": Choice(False, True),
+    "brightness": Float(0, 1),
+    "contrast": Float(0, 1),
+    "cutout": Int(0, 4096),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +48,8 @@ class Augment:
     `contrast`: move pixels from their image's mean grey by a factor drawn likewise, before or after.
     `auto_augment`: then two operations of AutoAugment's policy of this name, as torchvision has them.
     `cutout`: at last blacken a square with this side around a random pixel (DeVries & Taylor, 2017).
+
+    Raises BadRequest on values out of range.
     """
 
     crop: int = 0
@@ -51,6 +60,8 @@ class Augment:
     cutout: int = 0
 
     def __post_init__(self) -> None:
+        for key, domain in _RANGES.items():
+            object.__setattr__(self, key, domain.check(f"data.augment.{key}", getattr(self, key)))
         if self.auto_augment not in (None, *POLICIES):
             raise BadRequest(
                 f"data.augment.auto_augment must be {', '.join(POLICIES)} or null, not {self.auto_augment!r}"

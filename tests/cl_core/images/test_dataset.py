@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,27 @@ def test_a_spec_survives_plain_values() -> None:
     assert DataSpec.from_dict(spec.to_dict()) == spec
     assert DataSpec.from_dict("digits") == DataSpec.from_dict({"name": "digits"}) == DataSpec("digits")
     assert DataSpec("digits").to_dict() == {"name": "digits"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("augment", 3),
+        ("augment", {"crop": -1}),
+        ("augment", {"crop": 1.5}),
+        ("augment", {"flip": 2}),
+        ("augment", {"brightness": math.nan}),
+        ("augment", {"contrast": 1.1}),
+        ("augment", {"auto_augment": "cifar"}),
+        ("augment", {"cutout": -1}),
+        ("mean", "dark"),
+        ("mean", [math.nan]),
+        ("std", 0.5),
+    ],
+)
+def test_augmentation_and_normalisation_out_of_range_are_refused(key: str, value: Any) -> None:
+    with pytest.raises(BadRequest, match=rf"^data\.{key}"):
+        DataSpec.from_dict({"name": "digits", key: value})
 
 
 def test_a_spec_replaces_augmentation_and_normalisation_and_no_pixel() -> None:
