@@ -48,11 +48,11 @@ def known_keys(model: type[BaseModel], plain: Mapping[str, Any], prefix: str = "
 
 def one_line(error: ValidationError) -> str:
     """Return the first error of pydantic in our words."""
-    first = error.errors(include_url=False)[0]
+    first, *others = error.errors(include_url=False)
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, BadRequest):
         return str(cause)
-    where = ".".join(str(part) for part in first["loc"] if not _is_branch(part)) or "the study"
+    where = _where(first)
     if first["type"] == "missing":
         return f"{where} is missing: {_example(where)}"
     say = _MESSAGES.get(first["type"], lambda _: first["msg"].replace("Input should", "should"))
@@ -61,7 +61,13 @@ def one_line(error: ValidationError) -> str:
         options = re.findall(r"'([^']*)'", first["ctx"]["expected"])
         found = difflib.get_close_matches(first["input"], options, n=1, cutoff=0.5)
         near = f": did you mean {found[0]!r}?" if found else ""
-    return f"{where} {say(first.get('ctx', {}))}, not {cut(first['input'])}{near}"
+    words = [other for other in others if other["type"] == "literal_error" and _where(other) == where]
+    more = "".join(f" or {other['ctx']['expected']}" for other in words).replace("'", "")
+    return f"{where} {say(first.get('ctx', {}))}{more}, not {cut(first['input'])}{near}"
+
+
+def _where(error: Mapping[str, Any]) -> str:
+    return ".".join(str(part) for part in error["loc"] if not _is_branch(part)) or "the study"
 
 
 def cut(value: object) -> str:
@@ -72,7 +78,8 @@ def cut(value: object) -> str:
 
 def _is_branch(part: object) -> bool:
     """Return true if a part of pydantic's location names a branch of a union, not a key."""
-    return isinstance(part, str) and (part in ("str", "[key]") or part.startswith(("dict[", "function-")))
+    names = ("str", "bool", "float", "[key]")
+    return isinstance(part, str) and (part in names or part.startswith(("dict[", "function-", "literal[")))
 
 
 def _example(where: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from analysis.lake.run_folder import PACKING
-from cl_core.errors import RunError
+from cl_core.errors import BadRequest, RunError
 from cl_core.training.packing import Measure, Measured
 from search.backends import allocation
 from search.backends.allocation import Allocation
@@ -118,6 +118,19 @@ def test_without_a_gpu_nothing_is_probed(tmp_path: Path, resources: dict[str, An
     assert (tried.allocation.gpu, tried.allocation.together) == (0, False)
     assert pack(tried, simulated) == []
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("resources", "says"),
+    [
+        ({"together": "yes"}, "resources.together must be true or false or auto, not 'yes'"),
+        ({"gpu": "all"}, "resources.gpu must be a number or auto, not 'all'"),
+    ],
+)
+def test_another_word_than_auto_is_refused(tmp_path: Path, resources: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        prepare(study(**resources), tmp_path / "run")
+    assert str(refused.value) == says
 
 
 def test_a_part_of_a_gpu_is_not_left_to_a_probe() -> None:
