@@ -7,7 +7,8 @@ torch, torchvision, NumPy, Pillow, filelock and safetensors only: no Ray, Optuna
     layouts    images a second of a bare captured step by precision, memory format and choice of kernels,
                and where the time of the default goes
     steps      images a second of training by method and net, plain and captured, beside those of bare steps
-    together   images a second of several runs at a time, in threads of one process and in processes
+    together   images a second of several runs at a time, in threads of one process and in processes, and the
+               number that `resources.together: auto` takes
     contract   every method and option trains to equal bits with captured steps and with plain ones, and
                stays finite; with its defaults it is also equal when resumed, and near the CPU in float32
     cifar10    five tasks of two classes, ResNet-18, test split; `--cifar10` names a folder with train/ and

@@ -14,10 +14,11 @@ from search.cost.probe import shortened
 from search.preparation.kept_packing import keep_packing, kept_packing
 from search.preparation.prepared import Prepared
 
-SECONDS = 1.5  # that a run trains alone, beyond which it trains only as long as an epoch takes
-LOOK = 3  # epochs of the first look at a label
+SECONDS = 1.5  # of training of one run alone; LOOK epochs at least
+LOOK = 3  # epochs by which labels are compared
 
 MeasureOf = Callable[[Prepared], tuple[str, Measure]]
+"""Return a label of the study, and the measurement of its runs."""
 
 
 def pack(prepared: Prepared, measure_of: MeasureOf | None = None) -> list[str]:
