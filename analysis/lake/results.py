@@ -32,7 +32,7 @@ from cl_core.metric_queries import QUERIES
 from cl_core.metrics import count_matrices
 from cl_core.records import TABLES
 
-READ_ALONE = 16  # runs whose accuracies are read alone
+READ_ALONE = 16  # runs whose accuracies are read by themselves, before those of all are
 KEPT = 1024  # runs, splits and classifiers whose count matrices stay in memory
 
 
@@ -275,13 +275,13 @@ class Results:
         """Read the accuracies of runs that will be asked for, together; those of all for more than a few."""
         wanted = [run for run in dict.fromkeys(map(str, runs)) if run not in self._measured]
         if wanted:
-            some = wanted if len(wanted) <= READ_ALONE else None
+            some = wanted if len(self._measured) + len(wanted) <= READ_ALONE else None
 
             def read() -> pa.Table:
                 return self.query(ACCURACIES, some).arrow()
 
             self._accuracies.update(accuracies_by_run(steadily(self.folders_of("classes"), read)))
-            self._measured.update(self.runs["run"] if some is None else some)
+            self._measured.update(wanted if some else [*wanted, *self.runs["run"]])
 
     def _confusion(self, wanted: Sequence[str]) -> pa.Table:
         def read() -> pa.Table:

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from analysis.lake.open import open_results
 from analysis.lake.queries import Database
 from analysis.lake.relation import connect
+from analysis.lake.results import READ_ALONE, Results
 from cl_core import metrics
 from cl_core.errors import BadRequest
 from cl_core.metric_queries import QUERIES
 from cl_core.records import TABLES
+from tests.analysis.hand_counts import Hand, lake
 from tests.analysis.planted_tables import gather
 
 
@@ -167,3 +169,15 @@ def test_a_machine_of_many_cores_takes_no_more_threads_than_its_memory_allows(mo
     for cores, threads in ((1, 1), (64, 4)):
         monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
         assert connect().sql("select current_setting('threads')").fetchall() == [(threads,)]
+
+
+def test_the_accuracies_of_all_runs_are_read_together_after_some(tmp_path, monkeypatch):
+    counts = [[[10]], [[8, 2], [1, 9]]]
+    hands = [Hand("lwf", counts, (1, 1), trial=number) for number in range(2 * READ_ALONE)]
+    results = lake(tmp_path / "run", hands)
+    asked, query = [], Results.query
+    monkeypatch.setattr(Results, "query", lambda *given: asked.append(given) or query(*given))
+    for eight in np.split(results.runs["run"].to_numpy(), 4):
+        results.measure(eight)
+    assert None not in [results.accuracies(run, "val") for run in results.runs["run"]]
+    assert len(asked) == 3
