@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ _GAP = {"l": 46, "r": 10, "t": 26, "b": 40}  # pixels around panels
 _BETWEEN = (56, 54)  # pixels between panels, across and down
 _FONT, _SMALL = 10.5, 9.5  # pixels of 1/96 inch: 8 and 7 points
 _LETTER, _ENTRY, _LINE = 4.8, 40, 16  # pixels of the legend: a letter, an entry's mark, a line
+_WIDE_LETTER = 5.6  # pixels of a letter of a title
 REMEDY = "pip install 'cl-search[paper]', and install Chrome or Chromium (BROWSER_PATH names another place)"
 
 
@@ -70,7 +72,10 @@ def fitted(figure: go.Figure) -> tuple[go.Figure, bool]:
     out.update_annotations(font={"size": _FONT})
     out.update_xaxes(tickfont={"size": _SMALL}, title_font_size=_FONT, automargin=True)
     out.update_yaxes(tickfont={"size": _SMALL}, title_font_size=_FONT, automargin=True)
-    for x, _ in panels:
+    for x, y in panels:
+        for axis, room in ((out.layout[x], one + _GAP["l"]), (out.layout[y], tall + _GAP["b"])):
+            if axis.title.text:
+                axis.title.text = "<br>".join(textwrap.wrap(axis.title.text, int(room / _WIDE_LETTER)))
         if out.layout[x].ticktext:  # names: a second line of them has no room
             names = [str(name).partition("<br>")[0] for name in out.layout[x].ticktext]
             out.layout[x].update(ticktext=names, tickangle=-30)

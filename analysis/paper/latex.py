@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Collection, Mapping, Sequence
 
 from analysis.report.html_table import Grid, GridCell
@@ -121,12 +122,15 @@ def _letters(grid: Grid) -> int:
     """The letters of the longest line of a table, an estimate: the longest text of every column."""
     total = 0
     for i, head in enumerate(grid.leaves):
-        cells = [row.cells[i] for row in grid.rows]
-        longest = max(
-            len(f"{cell.text} ± {cell.half}" if cell.half else cell.text) for cell in (head, *cells)
-        )
+        longest = max(_longest(grid, i), len(head.text))
         total += min(longest, _LONG) if head.kind == "text long" else longest
     return total
+
+
+def _longest(grid: Grid, i: int) -> int:
+    """The letters of the longest value of a column."""
+    cells = [row.cells[i] for row in grid.rows]
+    return max((len(f"{c.text} ± {c.half}" if c.half else c.text) for c in cells), default=0)
 
 
 def figure(path: str, caption: str, label: str, wide: bool) -> str:
@@ -156,7 +160,7 @@ def document(parts: Sequence[str]) -> str:
 def _head(grid: Grid) -> list[str]:
     """The header rows; a group of columns stands over a thin rule."""
     if not grid.spread:
-        return [" & ".join(escaped(cell.text) for cell in grid.head[0]) + " \\\\"]
+        return [" & ".join(_title(grid, i) for i in range(grid.columns)) + " \\\\"]
     upper, rules, at = [], [], 1
     for cell in grid.head[0]:
         if cell.kind == "over":
@@ -165,8 +169,21 @@ def _head(grid: Grid) -> list[str]:
         else:
             upper.append("")
         at += cell.columns
-    lower = [escaped(cell.text) for cell in grid.leaves]
+    lower = [_title(grid, i) for i in range(grid.columns)]
     return [" & ".join(upper) + " \\\\", "".join(rules), " & ".join(lower) + " \\\\"]
+
+
+def _title(grid: Grid, i: int) -> str:
+    """The title of a column. In a table of many columns it takes no more room than the values below it."""
+    head = grid.leaves[i]
+    if grid.columns <= _NARROW or not head.text.strip():
+        return escaped(head.text)
+    room = max(_longest(grid, i), *map(len, head.text.split()))
+    lines = textwrap.wrap(head.text, room, break_on_hyphens=False)
+    if len(lines) < 2:
+        return escaped(head.text)
+    stacked = " \\\\ ".join(map(escaped, lines))
+    return f"\\shortstack[{'r' if head.kind == 'num' else 'l'}]{{{stacked}}}"
 
 
 def _cell(cell: GridCell, mark: str | None) -> str:

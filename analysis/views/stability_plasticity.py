@@ -163,8 +163,8 @@ def _figure(results: Results, found: Sequence[Balance]) -> go.Figure:
     x, y = ([getattr(one, name).value or 0.0 for one in found] for name in ("intransigence", "forgetting"))
     figure.update_xaxes(title_text="intransigence (lower learns new tasks better)", range=_span(x))
     figure.update_yaxes(title_text="forgetting (lower is better)", range=_span(y))
-    figure.update_xaxes(zeroline=True, zerolinecolor=EDGE)
-    figure.update_yaxes(zeroline=True, zerolinecolor=EDGE)
+    figure.update_xaxes(zeroline=True, zerolinecolor=EDGE, zerolinewidth=1)
+    figure.update_yaxes(zeroline=True, zerolinecolor=EDGE, zerolinewidth=1)
     return figure
 
 
