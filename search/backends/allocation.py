@@ -104,7 +104,8 @@ def allocate(
         check_cluster(least, nodes)
         places = list(nodes)
     if wanted.gpu is None or (wanted.packed and wanted.gpu != 0):
-        least = replace(least, gpu=_share(replace(least, gpu=0.0), wanted.concurrent, places))
+        share = _share(replace(least, gpu=0.0), wanted.concurrent, places)
+        least = replace(least, gpu=share or least.gpu)  # without a GPU yet, what the study gives
         if wanted.packed and packing is not None and least.gpu:
             least = replace(least, gpu=1.0 / packing, together=packing > 1)
     fit = sum(map(least.fit, places))

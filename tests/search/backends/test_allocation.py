@@ -105,6 +105,9 @@ def test_a_study_that_gives_concurrent_and_gpu_may_wait_for_nodes(machine: Machi
         with pytest.raises(BadRequest, match=r"give both resources.concurrent and resources.gpu to wait"):
             allocate(given, head)
     assert not allocate(wanted(gpu=0, concurrent=2)).waits  # this machine alone gets no other node
+    found_by_a_probe = ResourcesPart(gpu=1, together="auto", concurrent=6)
+    assert allocate(found_by_a_probe, head).gpu == 1  # never the CPU because no GPU has come yet
+    assert allocate(found_by_a_probe, head, packing=4).gpu == 0.25
 
 
 def test_a_cluster_needs_one_node_that_holds_a_run() -> None:
