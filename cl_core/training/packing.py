@@ -74,6 +74,13 @@ def memory_in_use(device: torch.device) -> float:
     return 1 - free / whole
 
 
+def free_memory() -> None:
+    """Give the GPU memory of runs that have ended back to other processes."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def trained_together(
     configuration: Configuration,
     data: Data,
@@ -85,9 +92,7 @@ def trained_together(
 
     Only the epochs differ from those of the configuration, without chf and adaptive. Raises RunError.
     """
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()  # of the runs before
+    free_memory()  # of the runs before
     recipe: dict[str, Any] = dict(configuration.recipe)
     single = len(configuration.scenario.sizes(data.num_classes)) == 1 or configuration.until == 1
     for part, count in (("base", epochs if single else 1), ("increment", epochs)):

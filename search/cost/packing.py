@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from cl_core.errors import RunError
+from cl_core.errors import ClSearchError, named_line
 from cl_core.images.dataset import Data
 from cl_core.training.configuration import Configuration
-from cl_core.training.packing import Measure, Measured, find_packing, trained_together
+from cl_core.training.packing import Measure, Measured, find_packing, free_memory, trained_together
 from search.cost.preview import likely_trials
 from search.cost.probe import shortened
 from search.preparation.kept_packing import keep_packing, kept_packing
@@ -42,8 +42,11 @@ def pack(prepared: Prepared, measure_of: MeasureOf | None = None) -> list[str]:
     try:
         label, measure = (measure_of or _hungriest)(prepared)
         found = find_packing(measure, most)
-    except RunError as error:
-        return [f"resources: the probe of a GPU failed ({error}), so the default stands"]
+    except Exception as error:  # of a label's code too, whose runs fail one by one later
+        why = str(error) if isinstance(error, ClSearchError) else named_line(error)
+        return [f"resources: the probe of a GPU failed ({why}), so the default stands"]
+    finally:  # this process lives as long as the study, beside the runs
+        free_memory()
     keep_packing(prepared.folder, label, found)
     tried = ", ".join(f"{n}: {m.rate:,.0f} and {m.memory:.0%}" for n, m in found.tried.items())
     return [

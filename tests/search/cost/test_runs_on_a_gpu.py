@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from analysis.lake.run_folder import PACKING
@@ -87,15 +88,40 @@ def test_no_more_runs_are_tried_than_cpus_and_the_study_allow(gpus: None, tmp_pa
         assert again.concurrent == min(2 * runs, resources.get("concurrent", 99))
 
 
-def test_a_probe_that_fails_leaves_the_default(gpus: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RunError("loss is NaN"), "loss is NaN"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "OutOfMemoryError: CUDA out of memory"),
+        (KeyError("own"), "KeyError: 'own'"),
+    ],
+)
+def test_a_probe_that_fails_leaves_the_default(
+    gpus: None, tmp_path: Path, error: Exception, said: str
+) -> None:
     def failing(prepared: Prepared) -> tuple[str, Measure]:
-        raise RunError("loss is NaN")
+        raise error
 
     tried = prepare(study(together="auto"), tmp_path / "run")
-    assert pack(tried, failing) == [
-        "resources: the probe of a GPU failed (loss is NaN), so the default stands"
-    ]
+    assert pack(tried, failing) == [f"resources: the probe of a GPU failed ({said}), so the default stands"]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_memory_of_a_probe_is_free_before_the_study_runs(
+    gpus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    done = list[str]()
+
+    def measured(runs: int) -> Measured:
+        done.append("measured")
+        if fails:
+            raise RunError("loss is NaN")
+        return Measured(100, 1.0, 0.02)
+
+    monkeypatch.setattr(packing, "free_memory", lambda: done.append("freed"))
+    pack(prepare(study(together="auto"), tmp_path / "run"), lambda prepared: ("lwf", measured))
+    assert done == ["measured", *([] if fails else ["measured"]), "freed"]
 
 
 def test_the_probe_trains_runs_of_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
