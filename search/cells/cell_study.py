@@ -18,7 +18,7 @@ from cl_core.hparams import digest
 from cl_core.records import REUSED, trained_by
 from search.cells.class_order_effect import effect
 from search.cells.samplers import planned, sampler
-from search.cells.stoppers import Course, Stopper
+from search.cells.stoppers import Course, Standings, Stopper
 from search.cells.stopping_study import StoppingStudy
 from search.cells.stored_trial import AUDITED, ERROR, NUMBER, PICKED, RETRY, SOURCE, STATUS, VALUES
 from search.cells.trials import RunEnd, Trial, finite
@@ -49,6 +49,7 @@ class CellStudy:
         self.study, self.cell = study, cell
         self.trials: dict[int, Trial] = {}
         self._proposed = 0  # of trials, at least
+        self._shared: dict[int, None] = {}  # trials that others may still share
         self._in_rows: dict[int, Values | None] = {}  # trials still to begin, by number
         self.budget = cell.budget
         self._storage, self._prefix = storage, prefix
@@ -74,6 +75,7 @@ class CellStudy:
             f"{search.seed} {cell.name}",
         )
         self._load()
+        self._standings = Standings(self.stopper, (trial.course for trial in self.trials.values()))
 
     def _open(self, name: str, directions: Sequence[str], known: Collection[str]) -> optuna.Study:
         unused = RandomSampler(seed=0)  # every trial brings its own
@@ -102,6 +104,7 @@ class CellStudy:
         if self._stopping is not None:
             self._stopping.load(self.trials)
         own = [number for number in self.trials if number < REUSED]
+        self._shared = dict.fromkeys(own)
         if sorted(own) != list(range(len(own))):
             raise KeyError(f"{self.cell.name} has trials {sorted(self.trials)}, not 0 and on, each once")
 
@@ -140,13 +143,15 @@ class CellStudy:
     def reusable(self) -> tuple[int, Values] | None:
         """Number and values of the next trial that shares the training of one that has ended, if any."""
         last = self.cell.reused * REUSED
-        for number, trial in self.trials.items() if last else ():
-            if number >= REUSED or number + last in self.trials:
+        for number in list(self._shared) if last else ():
+            trial = self.trials[number]
+            if trial.unfinished:
                 continue
-            if not trial.unfinished and not trial.failed:
+            if not trial.failed and number + last not in self.trials:
                 for index, values in enumerate(other_answers(self.cell.answers, trial.values), 1):
                     if (reused := number + index * REUSED) not in self.trials:
                         return reused, values
+            del self._shared[number]
         return None
 
     def reuse(self, number: int, values: Values) -> Trial:
@@ -168,6 +173,7 @@ class CellStudy:
         known = self._in_rows.pop(number, None)
         values = known or planned(self.study.study.search, self.cell, number, self._turns)
         self.trials[number] = trial = self._ask(number, values, {})
+        self._shared[number] = None
         return trial
 
     def retry(self, trial: Trial) -> None:
@@ -175,6 +181,7 @@ class CellStudy:
         fresh = self._ask(trial.number, trial.values, {RETRY: True})
         trial.optuna_number, trial.optuna_id = fresh.optuna_number, fresh.optuna_id
         trial.course, trial.status = fresh.course, "running"
+        self._standings.forget(trial.number)
 
     def _ask(self, number: int, values: Values | None, attributes: Mapping[str, Any]) -> Trial:
         if values is not None:
@@ -243,13 +250,14 @@ class CellStudy:
             elif self._stopping is not None:
                 self._stopping.report(trial, step, float(increments))
             trial.course.values[step] = float(increments)
+            self._standings.reach(trial.course, step)
         return self._should_stop(trial, step)
 
     def _should_stop(self, trial: Trial, step: int) -> bool:
         """Tell whether a trial ends after `step`. A share of those that would continues as a check."""
         course = trial.course
         courses = (other.course for other in self.trials.values())
-        if course.audited is not None or not self.stopper.should_stop(course, step, courses):
+        if course.audited is not None or not self.stopper.should_stop(course, step, courses, self._standings):
             return False
         search = self.study.study.search
         drawn = int(digest([search.seed, self.cell.name, trial.number, "audit"], 8), 16) / 16**8
@@ -313,3 +321,5 @@ class CellStudy:
         self.optuna.tell(trial.optuna_number, list(trial.objectives) if trial.objectives else None, state)
         trial.status = status
         trial.course.completed = status == "completed"
+        if trial.course.completed:
+            self._standings.take(trial.course)

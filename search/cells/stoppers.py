@@ -24,10 +24,11 @@ to come, which it has completed, and compared over the orders that have ended.
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy
@@ -48,6 +49,24 @@ class Course:
     audited: int | None = None  # the step at which it would have been stopped, if it continues as a check
 
 
+class Rung(NamedTuple):
+    """A comparison: of trials on one class order (`turn`), in one bracket of hyperband, after one step."""
+
+    step: int
+    turn: int
+    late: int = 0  # rungs that the bracket skips at the beginning
+    increments: int = 0  # over all runs so far
+
+    def takes(self, course: Course, turns: int) -> bool:
+        """Tell whether a trial counts here.
+
+        One that shares a training does not, nor one that continues as a check after its end was decided.
+        """
+        if course.number >= REUSED or course.number % turns != self.turn:
+            return False
+        return course.audited is None or course.audited >= self.step
+
+
 @dataclass(frozen=True)
 class Stopper:
     """The stopper of one cell: the tasks of a run, and the class order of every run of a trial."""
@@ -65,9 +84,14 @@ class Stopper:
         """The last step, after which nothing is left to save."""
         return self.tasks * len(self.orders) - 1
 
-    def should_stop(self, course: Course, step: int, all_courses: Iterable[Course]) -> bool:
-        """Tell whether the trial that has just reported `step` is stopped there."""
-        run, task = divmod(step, self.tasks)
+    def should_stop(
+        self, course: Course, step: int, courses: Iterable[Course], standings: Standings | None = None
+    ) -> bool:
+        """Tell whether the trial that has just reported `step` is stopped there.
+
+        `courses` are those of the cell, `standings` theirs, made here if they are not given.
+        """
+        task = step % self.tasks
         if self.name == "none" or task < FIRST_TASK or step >= self.last:
             return False
         own = self.standing(course, step)
@@ -75,31 +99,49 @@ class Stopper:
             return False
         if self.turns > 1 and course.number < self.turns:  # the default, by which class orders compare
             return False
-        courses = {other.number: other for other in all_courses}
-        trained = courses.get(trained_by(course.number), course)
-        if course.number >= REUSED and step < max(trained.values, default=-1):  # the next task is trained
+        rung = self.rung(course.number, step)
+        if rung is None:
             return False
-        # A trial that continues as a check no longer counts after the step at which it was to be stopped.
-        rivals = [
-            other
-            for other in courses.values()
-            if other.number < REUSED
-            and other.number != course.number
-            and (trained_by(other.number) - trained_by(course.number)) % self.turns == 0
-            and (other.audited is None or other.audited >= step)
-        ]
+        if course.number >= REUSED or standings is None or self.name == "wilcoxon":
+            courses = list(courses)
+        if course.number >= REUSED:
+            trained = next((other for other in courses if other.number == trained_by(course.number)), course)
+            if step < max(trained.values, default=-1):  # the next task is trained
+                return False
+        if self.name == "wilcoxon":
+            rivals = [
+                other
+                for other in courses
+                if other.completed and other.number != course.number and rung.takes(other, self.turns)
+            ]
+            return self._outraced(course, step, rivals)
+        others = (standings or Standings(self, courses)).others(rung, course.number)
+        if self.name == "median":
+            count = len(others)
+            middle = (others[(count - 1) // 2] + others[count // 2]) / 2 if count else own
+            return count >= self.args["n_startup_trials"] and own < middle
+        return self._halved(rung, own, others)
+
+    def rung(self, number: int, step: int) -> Rung | None:
+        """Return where a trial is compared after a step; None if it is not. `median` compares always."""
+        run, task = divmod(step, self.tasks)
+        if task < FIRST_TASK or step >= self.last:
+            return None
+        turn = trained_by(number) % self.turns
         match self.name:
-            case "asha":
-                return self._halved(run * (self.tasks - 1) + task, 0, own, step, rivals)
-            case "hyperband":
-                bracket = self.bracket(course.number)
-                mine = [other for other in rivals if self.bracket(other.number) == bracket]
-                return self._halved(run * (self.tasks - 1) + task, bracket, own, step, mine)
+            case "none":
+                return None
             case "median":
-                known = self._standings(step, (other for other in rivals if other.completed))
-                return len(known) >= self.args["n_startup_trials"] and own < float(np.median(known))
+                return Rung(step, turn)
             case "wilcoxon":
-                return self._outraced(course, step, [other for other in rivals if other.completed])
+                return Rung(step, turn) if task == self.tasks - 1 else None
+            case "asha" | "hyperband":
+                increments, factor = run * (self.tasks - 1) + task, self.args["reduction_factor"]
+                late = self.bracket(number) if self.name == "hyperband" else 0
+                rung = factor**late
+                while rung < increments:
+                    rung *= factor
+                return Rung(step, turn, late, increments) if rung == increments else None
         raise ValueError(f"unknown stopper {self.name!r}")
 
     def standing(self, course: Course, step: int) -> float | None:
@@ -141,23 +183,14 @@ class Stopper:
             drawn -= share
         raise AssertionError("the shares cover every number that is drawn")
 
-    def _standings(self, step: int, courses: Iterable[Course]) -> list[float]:
-        found = (self.standing(course, step) for course in courses)
-        return [value for value in found if value is not None]
-
-    def _halved(self, increments: int, late: int, own: float, step: int, rivals: list[Course]) -> bool:
+    def _halved(self, rung: Rung, own: float, others: Sequence[float]) -> bool:
         """Tell whether a trial ends at a rung: one in `reduction_factor` continues, the best in any case.
 
-        Rungs lie after factor^k increments, from k = `late` on.
+        Rungs lie after factor^k increments, from k = `rung.late` on. `others` are sorted.
         """
-        factor = self.args["reduction_factor"]
-        rung = factor**late
-        while rung < increments:
-            rung *= factor
-        if rung != increments:
-            return False
-        known = sorted([*self._standings(step, rivals), own], reverse=True)
-        return own < known[self._continuing(len(known), rung, late) - 1]
+        worse = bisect.bisect_right(others, own)
+        best = self._continuing(len(others) + 1, rung.increments, rung.late)
+        return len(others) - worse >= best  # as many as may continue are better
 
     def _continuing(self, known: int, rung: int, late: int) -> int:
         """Return how many of the trials that reached a rung continue.
@@ -206,6 +239,56 @@ class Stopper:
                 return None
             groups.setdefault(self.orders[run], []).append(value)
         return [math.fsum(values) / len(values) for values in groups.values()]
+
+
+class Standings:
+    """The standings of a cell's trials at each rung, sorted, so that a decision walks over no trials."""
+
+    def __init__(self, stopper: Stopper, courses: Iterable[Course] = ()) -> None:
+        self._stopper = stopper
+        self._sorted: dict[Rung, list[float]] = {}
+        self._placed: dict[int, dict[Rung, float]] = {}  # by trial
+        for course in courses:
+            self.take(course)
+
+    def take(self, course: Course) -> None:
+        """Place a trial at all rungs that it has reached."""
+        for step in course.values:
+            self._place(course, step)
+
+    def reach(self, course: Course, step: int) -> None:
+        """Place a trial whose value at `step` has just become known, on which later standings may depend."""
+        if step == max(course.values):
+            self._place(course, step)
+        else:
+            self.take(course)
+
+    def forget(self, number: int) -> None:
+        """Remove a trial that begins again."""
+        for rung, value in self._placed.pop(number, {}).items():
+            del self._sorted[rung][bisect.bisect_left(self._sorted[rung], value)]
+
+    def others(self, rung: Rung, number: int) -> list[float]:
+        """Return the standings at a rung, sorted, without that of a trial."""
+        values = list(self._sorted.get(rung, ()))
+        if (own := self._placed.get(number, {}).get(rung)) is not None:
+            del values[bisect.bisect_left(values, own)]
+        return values
+
+    def _place(self, course: Course, step: int) -> None:
+        stopper = self._stopper
+        if stopper.name == "wilcoxon" or (stopper.name == "median" and not course.completed):
+            return
+        rung = stopper.rung(course.number, step)
+        if rung is None or not rung.takes(course, stopper.turns):
+            return
+        value = stopper.standing(course, step)
+        mine, there = self._placed.setdefault(course.number, {}), self._sorted.setdefault(rung, [])
+        if (before := mine.pop(rung, None)) is not None:
+            del there[bisect.bisect_left(there, before)]
+        if value is not None:
+            mine[rung] = value
+            bisect.insort(there, value)
 
 
 def race_looks(orders: int, threshold: float) -> range:

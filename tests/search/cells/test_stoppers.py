@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from optuna.pruners import BasePruner, MedianPruner, SuccessiveHalvingPruner, WilcoxonPruner
 from optuna.trial import TrialState
 
-from search.cells.stoppers import Course, Stopper
+from search.cells.stoppers import Course, Standings, Stopper
 
 
 def stopper(name: str, tasks: int = 10, orders: list[str] | None = None, **args: Any) -> Stopper:
@@ -245,3 +246,32 @@ def test_a_race_stops_what_optunas_pruner_stops_at_an_equal_share_of_the_thresho
             run >= 4 and known and first.mean() > second[: run + 1].mean()
         ):  # their guard looks at runs to come
             assert stop.should_stop(course, 2 * run + 1, [best, course]) == theirs
+
+
+@pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_standings_that_are_kept_decide_as_those_that_are_made_anew(name: str, seed: int) -> None:
+    """Of trials that run side by side, in two class orders, some as checks, some begun again."""
+    draw = np.random.default_rng(seed)
+    stop = dataclasses.replace(stopper(name, 4, ["a", "b"]), turns=2)
+    stop = dataclasses.replace(stop, args={**stop.args, "n_startup_trials": 2})
+    courses, kept = {number: Course(number) for number in range(12)}, Standings(stop)
+    steps = [step for step in range(8) if step % 4]
+    for number in draw.permutation(np.repeat(np.arange(12), len(steps))).tolist():
+        course = courses[number]
+        step = next((step for step in steps if step not in course.values), None)
+        if step is None:
+            continue
+        course.values[step] = float(draw.integers(0, 5)) / 4
+        kept.reach(course, step)
+        verdict = stop.should_stop(course, step, courses.values())
+        assert stop.should_stop(course, step, courses.values(), kept) == verdict
+        if step == steps[-1]:
+            course.completed = True
+            kept.take(course)
+        elif verdict and draw.random() < 0.5:
+            course.audited = course.audited or step
+        elif draw.random() < 0.1:
+            courses[number] = Course(number)
+            kept.forget(number)
