@@ -115,7 +115,7 @@ class ResourcesPart(Part):
         if self.together == "auto" and self.gpu not in (None, "auto", 0, 1):
             raise BadRequest(
                 f"resources.together auto finds how many runs share one GPU, so resources.gpu must not give "
-                f"{self.gpu:g}: leave it out"
+                f"{self.gpu:g}: leave it out, or set together to true"
             )
         return self
 

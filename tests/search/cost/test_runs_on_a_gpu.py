@@ -160,5 +160,5 @@ def test_another_word_than_auto_is_refused(tmp_path: Path, resources: dict[str, 
 
 
 def test_a_part_of_a_gpu_is_not_left_to_a_probe() -> None:
-    with pytest.raises(ValidationError, match=r"resources.gpu must not give 0.5: leave it out"):
+    with pytest.raises(ValidationError, match=r"must not give 0.5: leave it out, or set together to true"):
         ResourcesPart(gpu=0.5, together="auto")
