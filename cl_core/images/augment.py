@@ -111,7 +111,8 @@ def _cut_out(images: Tensor, side: int, hole: Tensor) -> Tensor:
     for axis, n in enumerate(images.shape[1:3]):
         at = torch.arange(n, device=images.device)[None]  # [1, n]
         middle = (hole[:, axis : axis + 1] * n).long()  # [B, 1]
-        near.append((at >= middle - side // 2) & (at < middle + side // 2))
+        first = middle - side // 2
+        near.append((at >= first) & (at < first + side))
     inside = near[0][:, :, None] & near[1][:, None, :]
     return images * ~inside[..., None]
 

@@ -127,6 +127,9 @@ def test_cutout_blackens_a_square_as_far_as_it_lies_inside() -> None:
     out = apply(x, augment, draws._replace(hole=middles))[..., 0]
     assert [tuple(at) for at in (out[0] == 0).nonzero().tolist()] == [(0, 3), (0, 4)]
     assert [tuple(at) for at in (out[1] == 0).nonzero().tolist()] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    for side in (1, 3):
+        holes = apply(x, Augment(cutout=side), draws._replace(hole=torch.full((2, 2), 0.5)))
+        assert (holes == 0).sum().item() == 2 * side**2
 
 
 def test_other_draws_stay_as_they_are_and_none_is_made_by_default() -> None:
