@@ -123,9 +123,19 @@ def _methods(roles: Roles) -> Filled:
             for metric, name in ((AVERAGE, "average incremental"), (LAST, "last")):
                 record |= _value(titles[where], name, roles.sample(here, metric) if here else None)
         records.append(record)
-    lost = dict.fromkeys(s.row for s in own if not len(s.runs) and s.cell.count("failed"))
+    lost = _lost(own, titles)
     text = f"Without a completed run, see Failures: {', '.join(lost)}." if lost else ""
     return Filled(Table(TITLES[1], _frame(records), text, group="paradigm"), list(at.values()))
+
+
+def _lost(own: Sequence[Subject], titles: Mapping[Place, str]) -> list[str]:
+    """Name the methods whose runs have failed; with its scenarios, one that has completed runs in others."""
+    where: dict[str, list[str]] = {}
+    for s in own:
+        if not len(s.runs) and s.cell.count("failed"):
+            where.setdefault(s.row, []).append(titles[s.place])
+    completed = {s.row for s in own if len(s.runs)}
+    return [f"{row} ({', '.join(names)})" if row in completed else row for row, names in where.items()]
 
 
 def _removed(roles: Roles) -> Filled:

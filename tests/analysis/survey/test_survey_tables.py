@@ -43,6 +43,11 @@ def test_methods_that_failed_in_every_run_are_named_below_the_table_of_methods(t
     results.__dict__["runs"] = results.runs.assign(status=results.runs["status"].mask(bic, "failed"))
     (table,) = [one for one in VIEWS["survey"](results).tables if one.title.startswith("Table 2")]
     assert table.text == "Without a completed run, see Failures: bic."
+    completed = results.runs["status"].mask(results.runs["scenario"] == "B6-inc1", "completed")
+    again = open_results(folder)
+    again.__dict__["runs"] = results.runs.assign(status=completed)
+    (table,) = [one for one in VIEWS["survey"](again).tables if one.title.startswith("Table 2")]
+    assert table.text == "Without a completed run, see Failures: bic (B0-5tasks)."
 
 
 def test_a_reference_of_another_recipe_has_completed_all_the_same(tmp_path):
