@@ -11,8 +11,9 @@ over the published default, as means over searches. Work is counted in image-ste
 
 `plain_for_our_gain` is the work with which plain gains as much as ours with a budget of 30, over that of
 ours. It is a lower bound where `reached` is 0: plain gains less with all trials of the grid.
-`for_gain_of_plain` is the work of plain with 30 trials, over that with which ours gains as much. It is a
-lower bound where `exact` is 0: ours gains more with its least budget.
+`for_gain_of_plain` is the work of plain with 30 trials, over that with which ours gains as much. Where
+`exact` is 0 it is a bound: a lower one if ours gains more with its least budget, an upper one if ours gains
+less with a budget of 30.
 `equal_trials` is the work of plain with 30 trials over that of ours with a budget of 30, whatever they
 gain.
 """
