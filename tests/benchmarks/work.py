@@ -164,12 +164,15 @@ def measure() -> dict[str, float | dict[str, Figures]]:
         finally:
             ray.shutdown()
     cells = equal_quality.measure()
-    ratios = {cell: figures["plain_for_our_gain"] for cell, figures in cells.items()}
     return {
         **out,
-        "b50_over_plain_tune_at_equal_gain": ratios["lwf@B4-inc2"],
-        "b0_over_plain_tune_at_equal_gain": float(
-            np.mean([ratio for cell, ratio in ratios.items() if cell.endswith("@B0-5tasks")])
-        ),
+        "b50_over_plain_tune_at_equal_gain": at_equal_gain(cells, "B4-inc2"),
+        "b0_over_plain_tune_at_equal_gain": at_equal_gain(cells, "B0-5tasks"),
         "at_equal_gain": cells,
     }
+
+
+def at_equal_gain(cells: Mapping[str, Figures], scenario: str) -> float:
+    """Return plain Tune's work for our gain over ours, the mean over the recorded cells of a scenario."""
+    ratios = [one["plain_for_our_gain"] for cell, one in cells.items() if cell.endswith(f"@{scenario}")]
+    return float(np.mean(ratios))

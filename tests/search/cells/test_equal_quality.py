@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.equal_quality import Asha, plain, work_for
+from tests.benchmarks.work import at_equal_gain
 from tests.search.replay.class_orders import recorded
 
 
@@ -32,3 +33,10 @@ def test_plain_tune_trains_every_first_task_and_stops_no_trial_below_its_first_l
     whole, without_the_last = cell.images[0, 0].sum(), cell.images[0, 0, :4].sum()
     assert len(gain) == len(work) == 100
     assert set(steps) == {float(whole), float(without_the_last)}
+
+
+def test_the_ratio_of_a_scenario_is_the_mean_over_all_of_its_recorded_cells() -> None:
+    ratios = {"lwf@B4-inc2": 7.0, "lucir@B4-inc2": 2.0, "lwf@B0-5tasks": 3.0}
+    cells = {cell: {"plain_for_our_gain": ratio} for cell, ratio in ratios.items()}
+    assert at_equal_gain(cells, "B4-inc2") == 4.5
+    assert at_equal_gain(cells, "B0-5tasks") == 3.0
