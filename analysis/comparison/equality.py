@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.lake.amounts import plural
 from analysis.lake.open import open_results
 from analysis.lake.results import Results
 from cl_core.errors import unknown
@@ -30,7 +31,7 @@ class Comparison:
 
     def __str__(self) -> str:
         if self:
-            return f"equal: {self.runs} runs, {self.rows} rows"
+            return f"equal: {plural(self.runs, 'run')}, {plural(self.rows, 'row')}"
         return "\n".join(("not equal:", *(f"  {line}" for line in self.differences)))
 
 

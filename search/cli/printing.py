@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.lake.amounts import clock, size
+from analysis.lake.amounts import clock, plural, size
 from analysis.lake.run_folder import STUDY
 from search.display.named_table import named_table
 from search.jobs.steering import Steering
@@ -46,7 +46,8 @@ def print_plan(prepared: Prepared) -> None:
     runs = sum(int(row["runs"]) for row in study.table())
     gpu = f", gpu {plan.gpu:g}" if plan.gpu else ""
     for line in (
-        f"{study.name}: {len(study.cells)} cells, {runs} runs at most, besides base checkpoints",
+        f"{study.name}: {plural(len(study.cells), 'cell')}, {plural(runs, 'run')} at most, besides base "
+        "checkpoints",
         f"data: {study.data.name}, {study.data.num_classes} classes, {len(study.data.train)} training images "
         f"of {'x'.join(map(str, study.data.shape))}",
         f"protocol: {study.study.protocol.said}",
@@ -113,7 +114,7 @@ def print_evaluation(prepared: PreparedEvaluation, cost: str) -> None:
     for name in prepared.skipped:
         typer.echo(f"{name} is skipped: none of its trials has completed")
     for line in (
-        f"{study.name}: {len(prepared.specs)} runs in all, ended ones included",
+        f"{study.name}: {plural(len(prepared.specs), 'run')} in all, ended ones included",
         cost,
         f"protocol: {study.study.protocol.said}",
         f"data: {prepared.data.name}, {prepared.data.num_classes} classes, "

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.lake.amounts import size
+from analysis.lake.amounts import plural, size
 from search.cli import complete
 from search.cli.parser import RESULTS, AsJson, Folder, OwnCode, app, errors, local, placed, say_json
 from search.cli.printing import print_table
@@ -49,7 +49,7 @@ def report(
 
         if export is not None:
             files = export_paper(folders, export)
-            typer.echo(f"{len(files)} files in {export}; captions: {export / 'captions.md'}")
+            typer.echo(f"{plural(len(files), 'file')} in {export}; captions: {export / 'captions.md'}")
             if out is None:
                 return
         typer.echo(f"report: {write_report(folders[0] if len(folders) == 1 else folders, out)}")
@@ -73,7 +73,7 @@ def track(
         from analysis.tracking.track import track as verb
 
         found = verb(folder, to, into, typer.echo)
-        typer.echo(f"{found.written} runs written, {found.known} there before: {found.place}")
+        typer.echo(f"{plural(found.written, 'run')} written, {found.known} there before: {found.place}")
         typer.echo(found.look)
 
 
@@ -86,7 +86,7 @@ def gather(folder: Folder) -> None:
         with sole_copy(folder):
             found = writer.gather(folder)
         for table, rows in found.items():
-            typer.echo(f"{table}: {rows} rows")
+            typer.echo(f"{table}: {plural(rows, 'row')}")
 
 
 @app.command(rich_help_panel=RESULTS)

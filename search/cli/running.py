@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from analysis.lake.amounts import plural
 from cl_core.errors import BadRequest
 from search.backends.ray_address import ADDRESS, check_ray
 from search.cli import complete
@@ -229,7 +230,7 @@ def _command(verb: str, target: str, sets: list[str] | None, local: bool, own_co
 
 def _end(summary: Summary, again: str) -> None:
     """Print the result of a command; `again` continues it. Exits with 1 where runs failed."""
-    counts = f"{summary.completed} runs completed"
+    counts = f"{plural(summary.completed, 'run')} completed"
     counts += f", {summary.stopped} stopped early" if summary.stopped else ""
     counts += f", {summary.failed} failed" if summary.failed else ""
     idle = not summary.worked and summary.left is None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from analysis.lake.amounts import plural
 from analysis.lake.run_folder import LOGS
 from analysis.lake.run_rows import run_rows
 from cl_core.own_code import only
@@ -78,7 +79,9 @@ def evaluate(
             note_opening(place, "evaluate", run.study.identity, cells, count, versions())
             if console is not None:
                 console.print(cost(run, jobs.runs.pending, local), highlight=False, soft_wrap=True)
-            what = f"{run.study.name}: {count} runs of {len(cells)} cells on the test set,"
+            what = (
+                f"{run.study.name}: {plural(count, 'run')} of {plural(len(cells), 'cell')} on the test set,"
+            )
             with at_work(run, jobs, what, local, console, warn, unit="runs") as carry_out:
                 carry_out()
         report = None if draining() else report_of(place, worked)

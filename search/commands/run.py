@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from analysis.lake.amounts import plural
 from analysis.lake.run_folder import LOGS, STUDY, TABLES_FOLDER
 from analysis.lake.run_rows import run_rows
 from cl_core.aside import aside
@@ -101,7 +102,7 @@ def run_study(
                 warn(prepared.warnings)  # now that nothing can be refused any more
                 if prepared.study.study.protocol.opens_test:
                     _note_opening(prepared)
-                what = f"{prepared.study.name}: {len(prepared.study.cells)} cells"
+                what = f"{prepared.study.name}: {plural(len(prepared.study.cells), 'cell')}"
                 with at_work(prepared, queue, what, local, console, warn) as carry_out:
                     carry_out()
             left = queue.left

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from analysis.lake.amounts import clock, size
+from analysis.lake.amounts import clock, plural, size
 from analysis.lake.checksums import Damaged
 from analysis.lake.ledger import openings, told
 from analysis.lake.run_folder import LOGS, bytes_below, tables_of
@@ -94,7 +94,10 @@ def show(folder: Path, room: int = 100) -> list[RenderableType]:
     out += run_lines(training, room)
     left = [f"{count} {name} left" for name, count in state["left"].items() if count]
     doing = "working now" if state["active"] else ("not working" if left else "finished")
-    parts = [f"{state['folder']}: {doing}", *(f"{n} runs {name}" for name, n in state["runs"].items() if n)]
+    parts = [
+        f"{state['folder']}: {doing}",
+        *(f"{plural(n, 'run')} {name}" for name, n in state["runs"].items() if n),
+    ]
     parts += left
     if state["runs per minute"] and left:
         parts.append(f"{state['runs per minute']:.1f} runs/min")
@@ -104,7 +107,7 @@ def show(folder: Path, room: int = 100) -> list[RenderableType]:
     out.append(f"protocol: {state['protocol']}, {state['causal']}")
     if state["label"]:
         out.append(state["label"])
-    runs = ", ".join(f"{count} runs {name}" for name, count in state["evaluation"].items() if count)
+    runs = ", ".join(f"{plural(count, 'run')} {name}" for name, count in state["evaluation"].items() if count)
     out.append(f"test set: {told(state['openings'])}" + (f"; evaluation: {runs}" if runs else ""))
     out.append("on disk: " + ", ".join(f"{size(n)} of {name}" for name, n in state["bytes"].items() if n))
     if state["best"]:

@@ -97,11 +97,11 @@ def test_a_front_leaves_out_a_trial_with_fewer_class_orders(tmp_path):
     plan = Plan(labels=("lwf",), scenarios=(("B0-2tasks", (2, 2)),), trials=3, orders=2)
     folder = write(tmp_path / "run", plan)
     before = section(open_results(folder), "pareto_front")
-    assert before.n == "n = 3 completed trials in 1 cells"
+    assert before.n == "n = 3 completed trials in 1 cell"
     best = int(before.table["trial"].iloc[0])
     (folder / f"tables/runs/lwf@B0-2tasks--{best}--seed-1--s0.parquet").unlink()
     after = section(open_results(folder), "pareto_front")
-    assert after.n == "n = 2 completed trials in 1 cells"
+    assert after.n == "n = 2 completed trials in 1 cell"
     assert best not in set(after.table["trial"])
 
 

@@ -26,7 +26,7 @@ def test_the_rate_of_false_stops_is_that_of_audited_trials_that_would_have_won(l
     assert row["loss"] == pytest.approx(0.1)
     assert "Stopper: asha." in found.text
     assert "2 ran on as an audit. 1 of them (50%, 95 % interval 1% to 99%)" in found.text
-    assert "in 1 of 1 cells with an audit (100%), the trial that would have won" in found.text
+    assert "in 1 of 1 cell with an audit (100%), the trial that would have won" in found.text
 
 
 def test_a_rate_per_trial_is_told_from_the_share_of_cells_that_lost_their_winner(lake):

@@ -53,7 +53,7 @@ def test_logs_are_those_of_the_run(finished: Path) -> None:
 def test_a_recorded_run_comes_out_the_same_again(finished: Path) -> None:
     result = call("rerun", finished, "finetune@B0-5tasks/1")
     assert result.exit_code == 0, result.output
-    assert "equal: 1 runs" in result.stdout
+    assert "equal: 1 run," in result.stdout
     assert "finetune@B0-5tasks/1" in refused("rerun", finished, "finetune@B0-5tasks/11")
 
 

@@ -38,7 +38,7 @@ def test_a_spent_budget_ends_with_zero_and_says_how_to_go_on(
     arguments = ["run", write(tmp_path), "--local", "--out", tmp_path / "run"]
     result = call(*arguments, "--set", "budget.wall=1h")
     assert result.exit_code == 0, result.output
-    assert "1 runs completed" in result.stdout
+    assert "1 run completed" in result.stdout
     last = result.stdout.splitlines()[-1]
     assert last.startswith("budget.wall of 1h is spent; continue with: cl-search run ")
     assert last.endswith(f"--out {tmp_path / 'run'} --local")
@@ -57,7 +57,7 @@ def test_a_cell_is_paused_and_woken_from_the_command_line(tmp_path: Path) -> Non
     assert "priority: lwf@B0-5tasks 2" in call("priority", tmp_path / "run", "lwf@B0-5tasks", 2).stdout
     result = call(*arguments)
     assert result.exit_code == 0, result.output
-    assert "1 runs completed" in result.stdout
+    assert "1 run completed" in result.stdout
     wake = f"cl-search resume {tmp_path / 'run'} finetune@B0-5tasks && cl-search run "
     assert f"paused: finetune@B0-5tasks; continue with: {wake}" in result.stdout
     assert "finetune@B0-5tasks (paused)" in call("status", tmp_path / "run").stdout

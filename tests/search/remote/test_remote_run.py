@@ -33,7 +33,7 @@ def test_a_study_is_continued_on_another_machine_and_its_tables_are_those_of_a_d
 ) -> None:
     study, url = write(tmp_path), f"{bucket}/runs/x"
     first = call("run", study, "--local", "--out", url, "--set", "search.trials=1", code=0)
-    assert "1 runs completed" in first.stdout
+    assert "1 run completed" in first.stdout
     there = {found.name for found in ObjectStore(url).list()}
     assert {STUDY, JOURNAL, REPORT, "tables/runs/schema.parquet", ".lease"} <= there
     assert not any(name.startswith(("checkpoints/resume", "tables/.running")) for name in there)
@@ -60,7 +60,7 @@ def test_the_verbs_of_a_run_folder_work_from_any_machine(
     assert f"cl-search export {url} --cell finetune@B0-5tasks" in advice
     page = Path(call("report", url, code=0).stdout.removeprefix("report: ").strip()).read_text()
     assert f"cl-search evaluate {url}" in page
-    assert "1 cells" in call("run", study, "--local", "--out", url, "--dry-run", code=0).stdout
+    assert "1 cell" in call("run", study, "--local", "--out", url, "--dry-run", code=0).stdout
     call("pause", url, "finetune@B0-5tasks", code=0)
     call("gather", url, code=0)
     assert (run_folder(url) / "tables" / "runs" / "gathered.parquet").exists()
@@ -248,7 +248,7 @@ def test_of_a_study_file_in_a_store_nothing_else_is_fetched(
     store.put("small.yaml", write(tmp_path).read_bytes())
     store.put("images/train/0/1.jpg", b"another one's")
     place, words = copy_of(bucket).folder, ("--local", "--out", tmp_path / "x", "--dry-run")
-    assert "1 cells" in call("run", f"{bucket}/small.yaml", *words, code=0).stdout
+    assert "1 cell" in call("run", f"{bucket}/small.yaml", *words, code=0).stdout
     assert [path.name for path in place.glob("[!.]*")] == ["small.yaml"]
     store.delete(["small.yaml"])
     assert f"study file '{bucket}/small.yaml' does not exist" in refused("run", f"{bucket}/small.yaml")
