@@ -18,7 +18,7 @@ differ as well. So `worse_on_all` counts the same on the test rows of all record
 mean minus the gain on all class orders, in posterior standard deviations. It is 1 where intervals hold.
 `reachable_gain` is what the best trial of half the class orders, known from all of its test rows there, gains
 on the other half. A search sees less than that, so no rule reaches the oracle's gain, which includes the
-luck of the judging class orders.
+luck of the judging class orders. Where it is below zero, the default is the best and has no share.
 `work_for_our_gain_at_30` is the budget with which `today` gains as much as `ours` at 30, over 30. It is
 between the least and the largest budget over 30, also where `today` would need less, or more.
 """
@@ -97,7 +97,8 @@ def of_cell(cell: Recorded, seeds: int, budgets: tuple[int, ...]) -> Figures:
         out[figure] = out[f"{OURS}_{figure}"]
     out["oracle_gain"] = out[f"{OURS}_oracle_gain_at_30"]
     out["reachable_gain"] = reachable_gain(cell)
-    out["share_of_reachable_at_30"] = out["gain_at_30"] / out["reachable_gain"]
+    if out["reachable_gain"] > 0:
+        out["share_of_reachable_at_30"] = out["gain_at_30"] / out["reachable_gain"]
     out["standardised_error_sd_at_30"] = standardised_error(cell, 30, seeds)
     gains = {budget: out[f"today_gain_at_{budget}"] for budget in budgets}
     out["work_for_our_gain_at_30"] = budget_for(out["gain_at_30"], gains) / 30

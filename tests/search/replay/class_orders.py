@@ -4,8 +4,7 @@ A cell is one method on one scenario: about 100 configurations, the published de
 trained on the same eight class orders of ten classes of Tiny ImageNet at 16 pixels. The table
 class_orders.parquet has a row for each cell, trial, class order and task: counts on validation and on test
 rows of the classes seen so far, and one bit for each validation row. The searches are study files in
-studies/; those of iCaRL, BiC and PASS on B4-inc2 are not recorded. To record one (20 to 60 minutes on one
-core):
+studies/; that of iCaRL on B4-inc2 is not recorded. To record one (20 to 60 minutes on one core):
 
     cl-search run tests/search/replay/studies/lwf-B4-inc2.yaml --local
     python -m tests.search.replay.class_orders runs/lwf-B4-inc2
