@@ -1,4 +1,4 @@
-"""How many runs train together on a GPU: the rule on given rates, and its measurement on a CPU."""
+"""The number of runs that train together on a GPU: the rule on given rates, and its measurement on a CPU."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,16 +67,22 @@ def test_the_command_ends_where_no_node_can_train(tmp_path: Path) -> None:
         _unfit(driver)
 
 
-def test_the_command_says_that_no_node_is_left_and_ends_where_none_comes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    driver, said = _cluster(StandIn(jobs("0")), tmp_path)
+def _looking(driver: Dispatcher, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that lets the driver look at the nodes, at a second and with those alive then."""
 
     def look(second: float, *alive: str) -> None:
         monkeypatch.setattr(time, "monotonic", lambda: second)
         driver.nodes.alive = lambda: alive
         driver.look()
 
+    return look
+
+
+def test_the_command_says_that_no_node_is_left_and_ends_where_none_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, said = _cluster(StandIn(jobs("0")), tmp_path)
+    look = _looking(driver, monkeypatch)
     driver.nodes.patience = 60.0
     look(0, "good")
     look(10)
@@ -93,12 +100,7 @@ def test_the_command_waits_for_the_first_node_of_an_autoscaler_and_ends_where_no
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver, said = _cluster(StandIn(jobs("0")), tmp_path)
-
-    def look(second: float, *alive: str) -> None:
-        monkeypatch.setattr(time, "monotonic", lambda: second)
-        driver.nodes.alive = lambda: alive
-        driver.look()
-
+    look = _looking(driver, monkeypatch)
     driver.nodes.patience, driver.nodes.needs, driver.nodes.alive = 60.0, "CPU 1, GPU 0.5", tuple
     driver.nodes.begin()
     line = "the cluster has no node yet that can hold a run (CPU 1, GPU 0.5)"
